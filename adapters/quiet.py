@@ -1,0 +1,32 @@
+"""Nothing leaves the building: every telemetry and download switch, in one place.
+
+Called before torch, transformers, TRL or vLLM are imported, and handed to every child process.
+"""
+
+from __future__ import annotations
+
+import os
+
+QUIET = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    "HF_HUB_DISABLE_XET": "1",
+    "DISABLE_TELEMETRY": "1",
+    "TRL_DISABLE_TELEMETRY": "1",
+    "WANDB_DISABLED": "true",
+    "WANDB_MODE": "disabled",
+    "ANONYMIZED_TELEMETRY": "False",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+
+def quieten(*, offline: bool = True) -> None:
+    """Sets the switches in this process's environment; `offline` also forbids downloads."""
+    os.environ.update(QUIET)
+    if offline:
+        os.environ.update(OFFLINE)

@@ -1,0 +1,113 @@
+"""How an adapter is trained: a unit's recipe, the base's own defaults, a job's hyperparameters.
+
+Three sources meet here and the nearest wins: what the job asks for (OpenAI's hyperparameters),
+what the unit's YAML says, what the base model's `recipe.json` recommends (a tiny base wants a
+higher learning rate than a real one), and last the published defaults for real models.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RECIPE_FILE = "recipe.json"
+
+
+class Recipe(BaseModel):
+    """The settings of one fine-tuning run.
+
+    The defaults are for real models of a billion parameters and more: all linear layers, alpha
+    twice the rank, 2e-4 (sources: "LoRA Without Regret"; the PEFT method comparison).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(default=16, ge=1, le=512, description="LoRA rank.")
+    alpha: int = Field(default=32, ge=1, le=2048, description="LoRA alpha; scaling is alpha/rank.")
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="LoRA dropout in training.")
+    target_modules: tuple[str, ...] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        description="Names of the linear layers that get an adapter.",
+    )
+    learning_rate: float = Field(default=2e-4, gt=0.0, le=1.0)
+    warmup_ratio: float = Field(default=0.05, ge=0.0, le=0.5)
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: float = Field(default=0.0, ge=0.0, le=1.0)
+    batch_size: int = Field(default=16, ge=1, le=256, description="Examples per step.")
+    n_epochs: float = Field(default=3.0, gt=0.0, le=50.0)
+    max_minutes: float = Field(
+        default=240.0, gt=0.0, description="Training stops at the best checkpoint after this long."
+    )
+    evaluations: int = Field(
+        default=8, ge=1, le=100, description="Held-out evaluations, spread over the run."
+    )
+    patience: int = Field(
+        default=3, ge=1, description="Evaluations without improvement before training stops."
+    )
+    max_length: int = Field(default=2048, ge=16, description="Tokens; longer examples are refused.")
+    seed: int = Field(default=17, ge=0, le=2**31 - 1)
+
+
+class RecipeOverrides(BaseModel):
+    """A unit's or base's opinion on a recipe: any field of `Recipe`, all optional."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int | None = Field(default=None, ge=1, le=512)
+    alpha: int | None = Field(default=None, ge=1, le=2048)
+    dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
+    target_modules: tuple[str, ...] | None = None
+    learning_rate: float | None = Field(default=None, gt=0.0, le=1.0)
+    warmup_ratio: float | None = Field(default=None, ge=0.0, le=0.5)
+    scheduler: Literal["cosine", "linear", "constant"] | None = None
+    weight_decay: float | None = Field(default=None, ge=0.0, le=1.0)
+    batch_size: int | None = Field(default=None, ge=1, le=256)
+    n_epochs: float | None = Field(default=None, gt=0.0, le=50.0)
+    max_minutes: float | None = Field(default=None, gt=0.0)
+    evaluations: int | None = Field(default=None, ge=1, le=100)
+    patience: int | None = Field(default=None, ge=1)
+    max_length: int | None = Field(default=None, ge=16)
+    seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
+
+
+class Hyperparameters(BaseModel):
+    """OpenAI's three knobs of a supervised job; `None` is OpenAI's `"auto"`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_epochs: int | None = Field(default=None, ge=1, le=50)
+    batch_size: int | None = Field(default=None, ge=1, le=256)
+    learning_rate_multiplier: float | None = Field(default=None, gt=0.0, le=100.0)
+
+
+def base_overrides(base: Path) -> RecipeOverrides:
+    """What the base model directory recommends; nothing where it has no `recipe.json`."""
+    path = base / RECIPE_FILE
+    if not path.is_file():
+        return RecipeOverrides()
+    return RecipeOverrides.model_validate(json.loads(path.read_text("utf-8")))
+
+
+def resolve(
+    *,
+    base: RecipeOverrides,
+    unit: RecipeOverrides,
+    job: Hyperparameters,
+    seed: int | None = None,
+) -> Recipe:
+    """The recipe a job runs with: defaults, then base, then unit, then the job's own words."""
+    settings = Recipe().model_dump()
+    for layer in (base, unit):
+        settings |= layer.model_dump(exclude_none=True)
+    if job.n_epochs is not None:
+        settings["n_epochs"] = float(job.n_epochs)
+    if job.batch_size is not None:
+        settings["batch_size"] = job.batch_size
+    if job.learning_rate_multiplier is not None:
+        settings["learning_rate"] *= job.learning_rate_multiplier
+    if seed is not None:
+        settings["seed"] = seed
+    return Recipe.model_validate(settings)

@@ -1,0 +1,18 @@
+"""One address in, one registry out."""
+
+from __future__ import annotations
+
+from adapters.registry.memory import MemoryRegistry
+from adapters.registry.port import Registry
+from adapters.registry.sql import SqlRegistry
+
+
+def open_registry(url: str) -> Registry:
+    """`sqlite:///<path>`, or `memory:` for a registry that ends with the process.
+
+    Brings an older schema up to date first. Raises InvalidRequest for an address of another kind,
+    Conflict (`schema_newer`) when a newer build has used the database, Unavailable, StorageFull.
+    """
+    if url == "memory:":
+        return MemoryRegistry()
+    return SqlRegistry(url)

@@ -1,0 +1,82 @@
+"""Settings of all Wardrobe processes: environment variables `WARDROBE_*`, with safe defaults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from adapters.state import StateFolder
+
+
+def default_cache() -> Path:
+    """Where base models are kept between checkouts: `$XDG_CACHE_HOME/wardrobe`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wardrobe"
+
+
+class Settings(BaseSettings):
+    """Every knob; `docs/reference.md` lists them (a test compares)."""
+
+    model_config = SettingsConfigDict(env_prefix="WARDROBE_", frozen=True, extra="ignore")
+
+    state: Path = Field(default=Path(".wardrobe/state"), description="The state folder.")
+    units: Path = Field(default=Path("examples/units"), description="Folder of unit YAML files.")
+    cache: Path = Field(
+        default_factory=default_cache, description="Built and fetched base models."
+    )
+    base: str = Field(
+        default="", description="Base model: a Hugging Face id or a path; empty is the embedded one."
+    )
+    base_name: str = Field(
+        default="", description="The base's name in the API; empty takes the last part of `base`."
+    )
+    host: str = Field(default="127.0.0.1", description="Address the service listens on.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port the service listens on.")
+    service_url: str = Field(
+        default="", description="Where the trainer reaches the service; empty: this host and port."
+    )
+    engine: Literal["cpu", "gpu"] = Field(default="cpu", description="Which build of vLLM runs.")
+    engine_args: str = Field(default="", description="More vLLM arguments, as on a command line.")
+    dtype: str = Field(default="auto", description="vLLM's --dtype; the embedded base uses float32.")
+    max_loras: int = Field(default=8, ge=2, description="Adapters in one batch (vLLM).")
+    max_cpu_loras: int = Field(
+        default=32, ge=2, description="Adapters resident at once; a swap needs a spare one."
+    )
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = Field(
+        default=64, description="Highest rank served."
+    )
+    max_model_len: int = Field(default=1024, ge=64, description="Tokens of prompt and answer.")
+    max_body_bytes: int = Field(
+        default=2 * 1024 * 1024, ge=1024, description="Largest JSON request body."
+    )
+    kv_cache_gib: int = Field(default=1, ge=1, description="GiB of key-value cache on the CPU.")
+    drain_seconds: float = Field(
+        default=30.0, ge=0.0, description="How long running answers may take to finish at shutdown."
+    )
+    admin_key: SecretStr | None = Field(
+        default=None, min_length=16, description="Use this admin key instead of making one."
+    )
+    lease_seconds: float = Field(
+        default=15.0, ge=1.0, description="A trainer silent for this long loses its job."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info")
+
+    @property
+    def state_folder(self) -> StateFolder:
+        return StateFolder(self.state.expanduser().absolute())
+
+    @property
+    def url(self) -> str:
+        """Where the service is reached from this machine."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        return self.service_url or f"http://{host}:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process."""
+        values = self.model_dump(exclude_none=True)
+        if self.admin_key is not None:
+            values["admin_key"] = self.admin_key.get_secret_value()
+        return {f"WARDROBE_{name.upper()}": str(value) for name, value in values.items()}

@@ -1,0 +1,106 @@
+"""The state folder: everything Wardrobe keeps on a machine, and who may use it.
+
+    registry.sqlite3   the registry
+    artifacts/         the artifact store
+    jobs/<id>/         scratch of running jobs, kept until they end
+    pepper             32 random bytes under the key hashes   (0600)
+    keys.json          the keys made on first start           (0600)
+    logs/              what the supervised processes print
+    <name>.lock        one process of a kind at a time
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.errors import Conflict
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """Paths below one root; nothing else in the code joins them."""
+
+    root: Path
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.root / 'registry.sqlite3'}"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def job(self, job_id: str) -> Path:
+        """Scratch of one job; a taken-over job finds its checkpoints here."""
+        return self.root / "jobs" / job_id
+
+    def create(self) -> StateFolder:
+        """Makes the folder, readable by its owner only. Raises OSError."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.artifacts, self.logs, self.root / "jobs"):
+            folder.mkdir(exist_ok=True, mode=0o700)
+        return self
+
+    def pepper(self) -> bytes:
+        """The secret under the key hashes, made once; safe when two processes ask at once."""
+        path = self.root / "pepper"
+        if not path.exists():
+            write_private(path, secrets.token_bytes(32), overwrite=False)
+        return path.read_bytes()
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Holds `<name>.lock` while the body runs. Raises Conflict when another process has it.
+
+        The kernel lets go of it when the process dies, however it dies.
+        """
+        path = self.root / f"{name}.lock"
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise Conflict(
+                    f"another `wardrobe {name}` (process {owner}) uses the state folder {self.root}; "
+                    "stop it first or choose another folder with --state",
+                    code="state_in_use",
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def write_private(path: Path, content: bytes, *, overwrite: bool = True) -> None:
+    """Writes a 0600 file whole or not at all; without `overwrite`, an existing one is left alone."""
+    staged = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if overwrite:
+            os.replace(staged, path)
+        else:
+            try:
+                os.link(staged, path)
+            except FileExistsError:
+                return
+    finally:
+        staged.unlink(missing_ok=True)

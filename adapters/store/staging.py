@@ -1,0 +1,99 @@
+"""Staging: where artifacts are written before they are visible, and how they become durable.
+
+An entry of the staging folder belongs to the process that made it until it is renamed away. What a
+killed process left there is swept once it is older than any publish could be.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adapters.errors import StorageFull
+from adapters.manifest import ManifestEntry
+from adapters.names import Digest
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def staged(staging: Path) -> Iterator[Path]:
+    """A fresh name in `staging`; whatever is still there at the end is removed.
+
+    Raises StorageFull where the disk or quota has no room.
+    """
+    path = staging / secrets.token_hex(16)
+    try:
+        yield path
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StorageFull("there is no room left for artifacts; free some") from error
+        raise
+    finally:
+        remove(path)
+
+
+def sweep(staging: Path, *, older_than_s: float) -> None:
+    """Removes leftovers whose newest change is older than `older_than_s` seconds."""
+    deadline = time.time() - older_than_s
+    for entry in staging.iterdir():
+        if _newest_change(entry) < deadline:
+            remove(entry)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a directory, read-only ones too; what is gone already is fine."""
+    if path.is_dir() and not path.is_symlink():
+        path.chmod(0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def fsync(path: Path) -> None:
+    """Makes a file's bytes, or a directory's names, survive a power cut. Raises OSError.
+
+    An error is final for the attempt: after a failed fsync the kernel may call pages clean that
+    never reached the disk, so trying again on them proves nothing.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, chunks: Iterable[bytes]) -> ManifestEntry:
+    """Writes a new read-only file and fsyncs it; the answer is what was written. Raises OSError."""
+    running, size = hashlib.sha256(), 0
+    with path.open("xb") as file:
+        for chunk in chunks:
+            running.update(chunk)
+            size += len(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fchmod(file.fileno(), 0o444)
+        os.fsync(file.fileno())
+    return ManifestEntry(name=path.name, size=size, sha256=Digest(running.hexdigest()))
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """A file's bytes, piece by piece; a link is not followed. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+
+
+def _newest_change(entry: Path) -> float:
+    try:
+        inside = list(entry.iterdir()) if entry.is_dir() and not entry.is_symlink() else []
+        return max(path.lstat().st_mtime for path in (entry, *inside))
+    except FileNotFoundError:
+        return time.time()  # its owner just renamed it away

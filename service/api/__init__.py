@@ -1,0 +1,29 @@
+"""The HTTP surface that is ours: routers beside vLLM's, all behind the gateway.
+
+The gateway has authenticated the caller before any of these runs; each takes the caller from the
+request and asks the registry in the caller's name, so that another unit's things look unknown.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from adapters.errors import WardrobeError
+from service import wire
+from service.api import adapters, files, health, jobs, models, status
+
+
+def attach(app: FastAPI) -> None:
+    """Adds every router, and the one exception handler they share."""
+    app.add_exception_handler(WardrobeError, _answer_error)
+    for module in (health, models, files, jobs, adapters, status):
+        app.include_router(module.router)
+
+
+async def _answer_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, WardrobeError)  # noqa: S101 - registered for this class only
+    status_code, body, headers = wire.render(error)
+    return Response(
+        body, status_code, headers={name.decode(): value.decode() for name, value in headers}
+    )

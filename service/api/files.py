@@ -1,0 +1,172 @@
+"""`/v1/files`: a unit's training data, with OpenAI's objects.
+
+The bytes go to the artifact store under their digest, the row to the registry; a file is visible
+when both are there. Names are kept as labels and never become paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from starlette.datastructures import UploadFile
+
+from adapters.errors import InvalidFile, InvalidRequest, NotFound
+from adapters.files import PURPOSES, StoredFile
+from adapters.keys import Caller
+from adapters.names import FileId, Unit, new_file_id
+from service.api.request import CallerOf, CursorOf, RuntimeOf, in_thread, now, page, reach
+from service.runtime import Runtime
+
+router = APIRouter(prefix="/v1/files")
+
+CHUNK = 1024 * 1024
+HEAD = 64 * 1024
+"""Bytes looked at before a file is accepted: enough to tell text from anything else."""
+
+
+@router.post("")
+async def create_file(request: Request, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+    """Stores an upload. 400 for what cannot be a training file, 413 past the unit's limit."""
+    async with request.form(max_files=1, max_fields=8) as form:
+        upload, purpose = form.get("file"), form.get("purpose")
+        if not isinstance(upload, UploadFile):
+            raise InvalidRequest("send the file as the form field `file`", param="file")
+        if purpose != "fine-tune":
+            raise InvalidRequest("`purpose` must be `fine-tune`", param="purpose")
+        named = form.get("x_unit")
+        unit = _owner(runtime, caller, named if isinstance(named, str) else None)
+        return await in_thread(_store, runtime, unit, upload)
+
+
+def _owner(runtime: Runtime, caller: Caller, named: str | None) -> Unit:
+    """Whose file it becomes: the key's unit, or the one an admin names."""
+    unit = reach(caller) or named
+    if unit is None:
+        raise InvalidRequest("an admin key must name the unit in the form field `x_unit`", param="x_unit")
+    return Unit(runtime.units.current.units.get(unit).unit)
+
+
+def _store(runtime: Runtime, unit: Unit, upload: UploadFile) -> dict[str, Any]:
+    _look_at_head(upload.file)
+    limit = runtime.units.current.max_file_bytes(unit)
+    digest, size = runtime.store.put_file(_chunks(upload.file), max_bytes=limit)
+    file = StoredFile(
+        id=new_file_id(),
+        unit=unit,
+        filename=_label(upload.filename),
+        purpose="fine-tune",
+        size_bytes=size,
+        digest=digest,
+        created_at=now(),
+    )
+    with runtime.files_lock:
+        runtime.registry.add_file(file)
+        kept = _is_kept(runtime, file)
+    if not kept:
+        # someone deleted the same bytes between our two steps; now that the row is there,
+        # they will stay
+        upload.file.seek(0)
+        runtime.store.put_file(_chunks(upload.file), max_bytes=limit)
+    return wire_file(file)
+
+
+def _is_kept(runtime: Runtime, file: StoredFile) -> bool:
+    try:
+        runtime.store.open_file(file.digest).close()
+    except NotFound:
+        return False
+    return True
+
+
+def _look_at_head(file: BinaryIO) -> None:
+    """Refuses at once what no line-by-line check needs to see."""
+    head = file.read(HEAD)
+    file.seek(0)
+    if not head.strip():
+        raise InvalidFile("the file is empty", param="file")
+    if b"\0" in head:
+        raise InvalidFile("the file is binary; send JSONL, one JSON object per line", param="file")
+    if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        raise InvalidFile(
+            "expected JSONL, where every line is a JSON object; line 1 is not one", param="file"
+        )
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK):
+        yield chunk
+
+
+def _label(filename: str | None) -> str:
+    """The last part of what the client called it, printable, at most 200 characters."""
+    last = (filename or "").replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(char for char in last if char.isprintable())[:200] or "upload.jsonl"
+
+
+@router.get("")
+async def list_files(
+    request: Request, runtime: RuntimeOf, caller: CallerOf, cursor: CursorOf
+) -> dict[str, Any]:
+    """The caller's files, newest first unless `order=asc`."""
+    purpose = request.query_params.get("purpose")
+    if purpose is not None and purpose not in PURPOSES:
+        raise InvalidRequest("there is no such purpose", param="purpose")
+    listed = await in_thread(
+        runtime.registry.files,
+        unit=reach(caller),
+        purpose=purpose,
+        after=cursor.after,
+        limit=cursor.limit,
+        newest_first=request.query_params.get("order") != "asc",
+    )
+    return page([wire_file(file) for file in listed.items], listed)
+
+
+@router.get("/{file_id}")
+async def retrieve_file(file_id: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+    """One file's record."""
+    return wire_file(await in_thread(runtime.registry.file, FileId(file_id), unit=reach(caller)))
+
+
+@router.get("/{file_id}/content")
+async def file_content(file_id: str, runtime: RuntimeOf, caller: CallerOf) -> StreamingResponse:
+    """One file's bytes, as they were uploaded."""
+    file = await in_thread(runtime.registry.file, FileId(file_id), unit=reach(caller))
+    opened = await in_thread(runtime.store.open_file, file.digest)
+    kind = "text/csv" if file.purpose == "fine-tune-results" else "application/jsonl"
+    return StreamingResponse(_closing(opened), media_type=kind)
+
+
+def _closing(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        yield from _chunks(file)
+
+
+@router.delete("/{file_id}")
+async def delete_file(file_id: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+    """Forgets a file, and its bytes when no other file has the same. 409 while a job needs it."""
+    await in_thread(_forget, runtime, FileId(file_id), reach(caller))
+    return {"id": file_id, "object": "file", "deleted": True}
+
+
+def _forget(runtime: Runtime, file_id: FileId, unit: Unit | None) -> None:
+    with runtime.files_lock:
+        unnamed = runtime.registry.delete_file(file_id, unit=unit)
+        if unnamed is not None:
+            runtime.store.delete_file(unnamed)
+
+
+def wire_file(file: StoredFile) -> dict[str, Any]:
+    """OpenAI's file object."""
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.size_bytes,
+        "created_at": int(file.created_at),
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+    }

@@ -1,0 +1,26 @@
+"""The commands as one tree."""
+
+from __future__ import annotations
+
+import typer
+
+from service.cli import adapters, asking, jobs, running, units
+
+EPILOG = "First time here: `wardrobe demo` shows everything, `wardrobe up` runs it."
+
+app = typer.Typer(
+    help="Many LoRA adapters on one base model: serve, train, prove and swap without a stop.",
+    epilog=EPILOG,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+running.add_to(app)
+app.add_typer(running.base, name="base")
+app.add_typer(units.app, name="units")
+app.add_typer(adapters.app, name="adapters")
+adapters.add_to(app)
+app.add_typer(jobs.app, name="jobs")
+jobs.add_to(app)
+asking.add_to(app)

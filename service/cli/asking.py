@@ -1,0 +1,75 @@
+"""`wardrobe status` and `chat`: ask the running service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.options import AsJson, a_client, needs
+from service.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from service.client import Client
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hangs the commands of this file into the tree."""
+    app.command()(status)
+    app.command()(chat)
+
+
+@needs(a_client)
+def status(client: Client, as_json: AsJson = False) -> None:
+    """Tell how the service is; exit code 1 if it is not ready.
+
+    Example: wardrobe status --url http://127.0.0.1:8000
+    """
+    found = client.status()
+    if as_json:
+        print_json(found)
+    else:
+        jobs = found["jobs"]
+        print_table(
+            ("", ""),
+            [
+                ("address", f"{client.url}/v1"),
+                ("ready", found["ready"]),
+                ("base model", found["base_model"]),
+                ("engine", found["engine"].get("engine")),
+                ("requests in flight", found["requests_in_flight"]),
+                ("loaded", ", ".join(found["resident"])),
+                ("still to load", ", ".join(found["missing"])),
+                ("replicas", len(found["replicas"])),
+                ("jobs running", ", ".join(jobs["running"])),
+                ("jobs queued", ", ".join(jobs["queued"])),
+            ],
+            empty="",
+        )
+    if not found["ready"]:
+        raise typer.Exit(1)
+
+
+@needs(a_client)
+def chat(
+    client: Client,
+    model: Annotated[str, typer.Argument(help="An alias, a version or the base model.")],
+    text: Annotated[str, typer.Argument(help="What to say.")],
+    system: Annotated[str, typer.Option(help="The system message.")] = "",
+) -> None:
+    """Ask a model something and print its answer as it comes.
+
+    Example: wardrobe chat support "Where is my parcel?"
+    """
+    from openai.types.chat import ChatCompletionMessageParam
+
+    said: list[ChatCompletionMessageParam] = [{"role": "user", "content": text}]
+    if system:
+        said.insert(0, {"role": "system", "content": system})
+    stream = client.openai.chat.completions.create(
+        model=model, messages=said, stream=True, temperature=0.0
+    )
+    for chunk in stream:
+        for choice in chunk.choices:
+            typer.echo(choice.delta.content or "", nl=False)
+    typer.echo()

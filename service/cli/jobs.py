@@ -1,0 +1,186 @@
+"""`wardrobe jobs` and `logs`: fine-tuning jobs, through the `openai` SDK."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli.options import AsJson, a_client, needs
+from service.cli.output import ago, clock, print_json, print_table
+
+if TYPE_CHECKING:
+    from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+
+    from service.client import Client
+
+app = typer.Typer(help="Fine-tuning jobs.")
+
+JobId = Annotated[str, typer.Argument(help="The job's id, ftjob-….")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hangs `logs` into the tree."""
+    app.command()(logs)
+
+
+@app.command("list")
+@needs(a_client)
+def list_jobs(
+    client: Client,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first.
+
+    Example: wardrobe jobs list --limit 5
+    """
+    found = client.openai.fine_tuning.jobs.list(limit=limit).data
+    if as_json:
+        print_json([job.model_dump(mode="json") for job in found])
+        return
+    print_table(
+        ("job", "unit", "status", "model", "made", "error"),
+        [
+            (
+                job.id,
+                _extra(job, "x_unit"),
+                job.status,
+                job.fine_tuned_model,
+                ago(job.created_at),
+                job.error.code if job.error else None,
+            )
+            for job in found
+        ],
+        empty="no jobs yet: start one with `wardrobe jobs create`",
+    )
+
+
+@app.command()
+@needs(a_client)
+def show(client: Client, job_id: JobId, as_json: AsJson = False) -> None:
+    """Show one job.
+
+    Example: wardrobe jobs show ftjob-1a2b
+    """
+    _print_job(client.openai.fine_tuning.jobs.retrieve(job_id or "-"), as_json)
+
+
+@app.command()
+@needs(a_client)
+def create(
+    client: Client,
+    train: Annotated[Path, typer.Option(help="Training data: OpenAI's chat JSONL.")],
+    valid: Annotated[Path | None, typer.Option(help="Held-out data in the same form.")] = None,
+    unit: Annotated[str, typer.Option(help="Whose job it is (with an admin key).")] = "",
+    adapter: Annotated[str, typer.Option(help="Which of the unit's aliases; else its first.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Upload data and start a fine-tuning job with the unit's recipe.
+
+    Example: wardrobe jobs create --unit support --train train.jsonl --valid valid.jsonl
+    """
+    training = _upload(client, train, unit)
+    validation = _upload(client, valid, unit) if valid else None
+    optional: dict[str, Any] = {"suffix": adapter} if adapter else {}
+    if validation:
+        optional["validation_file"] = validation
+    job = client.openai.fine_tuning.jobs.create(
+        model=client.base_model(), training_file=training, extra_body=_for_unit(unit), **optional
+    )
+    if as_json:
+        print_json(job.model_dump(mode="json"))
+    else:
+        typer.echo(f"{job.id}  {job.status}; watch it with `wardrobe logs {job.id} --follow`")
+
+
+@app.command()
+@needs(a_client)
+def cancel(client: Client, job_id: JobId, as_json: AsJson = False) -> None:
+    """End a job; a running one stops at the trainer's next heartbeat.
+
+    Example: wardrobe jobs cancel ftjob-1a2b
+    """
+    _print_job(client.openai.fine_tuning.jobs.cancel(job_id or "-"), as_json)
+
+
+@app.command()
+@needs(a_client)
+def pause(client: Client, job_id: JobId, as_json: AsJson = False) -> None:
+    """Pause a job behind its newest checkpoint.
+
+    Example: wardrobe jobs pause ftjob-1a2b
+    """
+    _print_job(client.openai.fine_tuning.jobs.pause(job_id or "-"), as_json)
+
+
+@app.command()
+@needs(a_client)
+def resume(client: Client, job_id: JobId, as_json: AsJson = False) -> None:
+    """Put a paused job back into the queue.
+
+    Example: wardrobe jobs resume ftjob-1a2b
+    """
+    _print_job(client.openai.fine_tuning.jobs.resume(job_id or "-"), as_json)
+
+
+@needs(a_client)
+def logs(
+    client: Client,
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what happened in a job; exit code 1 if it is followed and does not succeed.
+
+    Examples: wardrobe logs ftjob-1a2b --follow, wardrobe logs ftjob-1a2b --json (one event a line)
+    """
+    for event in client.follow(job_id or "-") if follow else client.events(job_id or "-"):
+        typer.echo(event.model_dump_json() if as_json else _line(event))
+    if follow and client.openai.fine_tuning.jobs.retrieve(job_id).status != "succeeded":
+        raise typer.Exit(1)
+
+
+def _line(event: FineTuningJobEvent) -> str:
+    level = "" if event.level == "info" else f"{event.level}: "
+    return f"{clock(event.created_at)}  {level}{event.message}"
+
+
+def _upload(client: Client, path: Path, unit: str) -> str:
+    with path.open("rb") as file:
+        return client.openai.files.create(
+            file=file, purpose="fine-tune", extra_body=_for_unit(unit)
+        ).id
+
+
+def _for_unit(unit: str) -> dict[str, str] | None:
+    return {"x_unit": unit} if unit else None
+
+
+def _print_job(job: FineTuningJob, as_json: bool) -> None:
+    if as_json:
+        print_json(job.model_dump(mode="json"))
+        return
+    error = f"{job.error.code}: {job.error.message}" if job.error and job.error.code else None
+    print_table(
+        ("", ""),
+        [
+            ("job", job.id),
+            ("unit", _extra(job, "x_unit")),
+            ("adapter", _extra(job, "x_adapter")),
+            ("status", job.status),
+            ("base model", job.model),
+            ("new version", job.fine_tuned_model),
+            ("trained tokens", job.trained_tokens),
+            ("made", ago(job.created_at)),
+            ("finished", ago(job.finished_at)),
+            ("error", error),
+        ],
+        empty="",
+    )
+
+
+def _extra(job: FineTuningJob, name: str) -> Any:
+    """A field of ours, which the SDK keeps beside its own."""
+    return (job.model_extra or {}).get(name)

@@ -1,0 +1,128 @@
+"""Options that many commands share, and how a command asks for what they mean.
+
+A command decorated with `@needs(provider)` gets the provider's result as its first argument, and
+the provider's options beside its own on the command line.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adapters.settings import Settings
+    from service.client import Client
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+StateFolder = Annotated[
+    str, typer.Option("--state", metavar="FOLDER", help="The state folder [WARDROBE_STATE].")
+]
+UnitsFolder = Annotated[
+    str,
+    typer.Option("--units", metavar="FOLDER", help="The folder of unit files [WARDROBE_UNITS]."),
+]
+
+# annotations that mean nothing to Typer, of modules imported only when a command runs
+_LATER = {"Client": object, "Settings": object}
+
+
+def needs(provider: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the provider's result, and the provider's options to the command line."""
+    options = inspect.signature(provider, eval_str=True, locals=_LATER).parameters
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True, locals=_LATER)
+        own = list(signature.parameters.values())[1:]
+
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            given = provider(**{name: values.pop(name) for name in options})
+            function(given, **values)
+
+        parameters = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in (*own, *options.values())
+        ]
+        # what Typer reads instead of the wrapper's own `**values`
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        return command
+
+    return decorate
+
+
+def a_client(
+    *,
+    url: Annotated[
+        str,
+        typer.Option("--url", help="Where the service is [WARDROBE_SERVICE_URL, …HOST, …PORT]."),
+    ] = "",
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key", help="Key to act with [WARDROBE_KEY]; else the state folder's admin key."
+        ),
+    ] = "",
+    state: StateFolder = "",
+) -> Client:
+    """A client with the best key at hand. Raises InvalidKey."""
+    settings = _settings(state=state)
+    secret = key or os.environ.get("WARDROBE_KEY") or _local_admin_key(settings.state_folder.keys)
+    from service.client import Client
+
+    return Client(url or settings.url, secret)
+
+
+def chosen_settings(
+    *,
+    state: StateFolder = "",
+    units: UnitsFolder = "",
+    base: Annotated[
+        str,
+        typer.Option(
+            "--base",
+            metavar="ID|FOLDER",
+            help="Base model; the embedded one if empty [WARDROBE_BASE].",
+        ),
+    ] = "",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on [WARDROBE_HOST].")] = "",
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=1, max=65535, help="Port to listen on [WARDROBE_PORT]."),
+    ] = None,
+) -> Settings:
+    """The settings of processes started here: options, else WARDROBE_*, else defaults."""
+    return _settings(state=state, units=units, base=base, host=host, port=port)
+
+
+def units_settings(*, units: UnitsFolder = "") -> Settings:
+    """Settings of commands that read the units folder and nothing else."""
+    return _settings(units=units)
+
+
+def _settings(**given: str | int | None) -> Settings:
+    from adapters.settings import Settings
+
+    return Settings(**{name: value for name, value in given.items() if value})  # type: ignore[arg-type]
+
+
+def _local_admin_key(path: Path) -> str:
+    from adapters.errors import InvalidKey
+
+    try:
+        return str(json.loads(path.read_text("utf-8"))["admin"])
+    except FileNotFoundError:
+        reason = f"{path} is not there yet"
+    except PermissionError:
+        reason = f"{path} is not yours to read"
+    except (OSError, ValueError, KeyError, TypeError):
+        reason = f"{path} cannot be read"
+    raise InvalidKey(f"no key to act with: give --key or WARDROBE_KEY ({reason})")

@@ -1,0 +1,96 @@
+"""Commands that run something here: `up`, `serve`, `trainer`, `base build`, `demo`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.options import AsJson, chosen_settings, needs
+from service.cli.output import clock, print_json
+
+if TYPE_CHECKING:
+    from adapters.settings import Settings
+
+base = typer.Typer(help="The base model that all adapters share.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hangs the commands of this file into the tree."""
+    app.command()(up)
+    app.command()(serve)
+    app.command()(trainer)
+    app.command()(demo)
+
+
+@needs(chosen_settings)
+def up(settings: Settings) -> None:
+    """Run the service and the trainer here until Ctrl-C (twice: at once).
+
+    Example: wardrobe up --port 8001 --state .wardrobe/state
+    """
+    _supervise(settings, trainer=True)
+
+
+@needs(chosen_settings)
+def serve(settings: Settings) -> None:
+    """Run the service alone, restarted whenever it dies, until SIGTERM.
+
+    Example: WARDROBE_BASE=/models/llama wardrobe serve --host 0.0.0.0
+    """
+    _supervise(settings, trainer=False)
+
+
+@needs(chosen_settings)
+def trainer(settings: Settings) -> None:
+    """Run the trainer alone, beside a service on the same state folder.
+
+    Example: wardrobe trainer --state /var/lib/wardrobe
+    """
+    from service.start import become_trainer
+
+    become_trainer(settings)
+
+
+def demo(
+    state: Annotated[
+        str, typer.Option("--state", metavar="FOLDER", help="A folder that the demo may make anew.")
+    ] = ".wardrobe/demo",
+) -> None:
+    """Show everything, for real: three units trained, proven, live, swapped under load.
+
+    Takes some minutes and ends by itself. Example: wardrobe demo
+    """
+    from pathlib import Path
+
+    from service.demo import run_demo
+
+    raise typer.Exit(run_demo(Path(state)))
+
+
+@base.command("build")
+@needs(chosen_settings)
+def build(settings: Settings, as_json: AsJson = False) -> None:
+    """Build the embedded base model, or fetch the one that --base names; done once.
+
+    Example: wardrobe base build --base org/model
+    """
+    from service.base_source import resolve_base
+
+    found = resolve_base(settings)
+    if as_json:
+        print_json({"name": found.name, "path": str(found.path)})
+    else:
+        typer.echo(f"{found.name}  {found.path}")
+
+
+def _supervise(settings: Settings, *, trainer: bool) -> None:
+    from service.start import up as run_up
+
+    raise typer.Exit(run_up(settings, _tell, trainer=trainer))
+
+
+def _tell(line: str) -> None:
+    import time
+
+    typer.echo(f"{clock(time.time())}  {line}")

@@ -1,0 +1,121 @@
+"""A client of the service: the `openai` SDK, and words for what it has none for.
+
+Everything here goes over HTTP with a key, as any other program would: the command line, the demo
+and the benchmarks see only what an application could see.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+
+import openai
+from openai.types.fine_tuning import FineTuningJobEvent
+
+Json = dict[str, Any]
+
+FINISHED = frozenset({"succeeded", "failed", "cancelled"})
+PAGE = 100
+
+
+class Client:
+    """The SDK's client as `openai`, and our endpoints as methods that give parsed JSON.
+
+    Every method raises `openai.APIError` and its kinds.
+    """
+
+    def __init__(self, url: str, key: str, *, retries: int = 2, timeout: float = 120.0) -> None:
+        self.url = url.rstrip("/")
+        self.openai = openai.OpenAI(
+            base_url=f"{self.url}/v1", api_key=key, max_retries=retries, timeout=timeout
+        )
+
+    def status(self) -> Json:
+        """Readiness, replicas, what is resident and what is being trained."""
+        return self._get("/status")
+
+    def base_model(self) -> str:
+        """What the base model is called here."""
+        return str(self.status()["base_model"])
+
+    def adapters(self) -> list[Json]:
+        """Every alias with its route."""
+        return cast(list[Json], self._get("/adapters")["data"])
+
+    def adapter(self, alias: str) -> Json:
+        return self._get(f"/adapters/{_segment(alias)}")
+
+    def versions(self, alias: str) -> list[Json]:
+        """All versions, newest first."""
+        return list(self._pages(f"/adapters/{_segment(alias)}/versions"))
+
+    def version(self, name: str) -> Json:
+        """`support:8` → its gates, evidence and state."""
+        alias, _, number = name.partition(":")
+        return self._get(f"/adapters/{_segment(alias)}/versions/{_segment(number)}")
+
+    def rollouts(self, alias: str) -> list[Json]:
+        """Every change of the alias's route, newest first."""
+        return list(self._pages(f"/adapters/{_segment(alias)}/rollouts"))
+
+    def promote(self, alias: str, version: str, *, generation: int | None = None) -> Json:
+        """Returns the rollout once it is complete, or still loading after a minute."""
+        body = {"version": version, **_generation(generation)}
+        return self._post(f"/adapters/{_segment(alias)}/promote", body)
+
+    def rollback(self, alias: str, *, generation: int | None = None) -> Json:
+        """Back to the previous version."""
+        return self._post(f"/adapters/{_segment(alias)}/rollback", _generation(generation))
+
+    def events(self, job_id: str) -> list[FineTuningJobEvent]:
+        """All events of a job so far, oldest first."""
+        pages = self.openai.fine_tuning.jobs.list_events(job_id, limit=PAGE)
+        return list(pages)[::-1]
+
+    def events_after(self, job_id: str, last: str | None) -> list[FineTuningJobEvent]:
+        """What came after the event `last`, oldest first; None for all."""
+        fresh: list[FineTuningJobEvent] = []
+        for event in self.openai.fine_tuning.jobs.list_events(job_id, limit=PAGE):
+            if event.id == last:
+                break
+            fresh.append(event)
+        return fresh[::-1]
+
+    def follow(self, job_id: str, *, every: float = 1.0) -> Iterator[FineTuningJobEvent]:
+        """Events as they come, until the job has finished and all of them were given."""
+        last = None
+        while True:
+            finished = self.openai.fine_tuning.jobs.retrieve(job_id).status in FINISHED
+            for event in self.events_after(job_id, last):
+                last = event.id
+                yield event
+            if finished:
+                return
+            time.sleep(every)
+
+    def _get(self, path: str, **query: object) -> Json:
+        return cast(Json, self.openai.get(path, cast_to=object, options={"params": query}))
+
+    def _post(self, path: str, body: Json) -> Json:
+        return cast(Json, self.openai.post(path, cast_to=object, body=body))
+
+    def _pages(self, path: str) -> Iterator[Json]:
+        after: dict[str, str] = {}
+        while True:
+            page = self._get(path, limit=PAGE, **after)
+            yield from page["data"]
+            if not page.get("has_more") or not page["data"]:
+                return
+            after = {"after": page["data"][-1]["id"]}
+
+
+def _generation(number: int | None) -> Json:
+    return {} if number is None else {"expected_generation": number}
+
+
+def _segment(text: str) -> str:
+    """One segment of a path; what people type may hold anything."""
+    from urllib.parse import quote
+
+    return quote(text, safe=":") or "-"

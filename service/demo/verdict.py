@@ -1,0 +1,115 @@
+"""What the calls made during swaps prove: pure functions of what was noted and what is right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+WHOLE = frozenset({"stop", "length"})
+"""Finish reasons of an answer that was not cut off."""
+TIE = 0.02
+"""Nats between the two likeliest tokens under which greedy decoding is a coin's edge: rounding in a
+batch may tip it, so such a question cannot tell versions apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One request and all it brought. Times are monotonic seconds."""
+
+    question: int
+    streamed: bool
+    names: frozenset[str]
+    """Every name the answer gave itself: the header's, and each chunk's `model`."""
+    text: str
+    finish: str | None
+    error: str | None
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A version's greedy answer, and the smallest margin of any of its tokens, in nats."""
+
+    text: str
+    margin: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip:
+    """A change of the route: nothing asked after `complete` may be answered by another version."""
+
+    version: str
+    begun: float
+    complete: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Counts over all calls; all but the first two must be zero."""
+
+    requests: int
+    by_version: Mapping[str, int]
+    failures: int
+    truncated: int
+    mixed: int
+    """One answer with several names, or a text that no version gives."""
+    misnamed: int
+    """The text of another version than the one it names, or an unknown name."""
+    stale: int
+    """Asked after a flip was complete, answered by the version before."""
+    ties: int
+    """Answers whose text could not be judged."""
+
+    @property
+    def clean(self) -> bool:
+        """Nothing went wrong, and there was something to judge."""
+        wrong = self.failures + self.truncated + self.mixed + self.misnamed + self.stale
+        return wrong == 0 and self.requests > self.ties
+
+
+def judge(
+    calls: Sequence[Call], references: Mapping[str, Sequence[Reference]], flips: Sequence[Flip]
+) -> Verdict:
+    """`references` has each version's answers by question; `flips` in the order they happened."""
+    kinds = Counter(_kind(call, references) for call in calls)
+    return Verdict(
+        requests=len(calls),
+        by_version=Counter(
+            name for call in calls for name in call.names if call.error is None
+        ),
+        failures=kinds["failure"],
+        truncated=kinds["truncated"],
+        mixed=kinds["mixed"],
+        misnamed=kinds["misnamed"],
+        stale=sum(_stale(call, flips) for call in calls if call.error is None),
+        ties=kinds["tie"],
+    )
+
+
+def _kind(call: Call, references: Mapping[str, Sequence[Reference]]) -> str:
+    if call.error is not None:
+        return "failure"
+    if call.finish not in WHOLE:
+        return "truncated"
+    if len(call.names) != 1:
+        return "mixed"
+    (name,) = call.names
+    if name not in references:
+        return "misnamed"
+    right = references[name][call.question]
+    if call.text == right.text:
+        return "right"
+    others = [answers[call.question].text for other, answers in references.items() if other != name]
+    if call.text in others:
+        return "misnamed"
+    return "tie" if right.margin < TIE else "mixed"
+
+
+def _stale(call: Call, flips: Sequence[Flip]) -> bool:
+    """Only calls that began and ended between two flips can be told for sure."""
+    for flip, following in zip(flips, [*flips[1:], None], strict=True):
+        if call.started > flip.complete and (following is None or call.ended < following.begun):
+            return call.names != {flip.version}
+    return False

@@ -1,0 +1,200 @@
+"""One supervised process with everything it starts, and nothing of it left behind.
+
+A child leads a session of its own, so Ctrl-C in the terminal reaches only the supervisor, and a
+signal to the leader is its own business to pass on (vLLM's engine core must outlive the first
+SIGTERM, or no running answer could finish). What the child leaves when it dies is found by its
+session, or because it was handed to us as its subreaper, and killed before a next start.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+KEPT_LOGS = 5
+
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSpec:
+    """What to run, and where its output goes; `log=None` passes it through."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path | None
+    patience: float = 10.0
+    """Seconds between SIGTERM and SIGKILL."""
+
+
+class Process:
+    """A started process. Must be started from a thread that lives as long as we do (the main one):
+    the kernel's parent-death signal is bound to the starting thread.
+    """
+
+    def __init__(self, spec: ProcessSpec, popen: subprocess.Popen[bytes]) -> None:
+        self.spec = spec
+        self.started_at = time.monotonic()
+        self._popen = popen
+
+    @classmethod
+    def start(cls, spec: ProcessSpec) -> Process:
+        """Raises OSError when the program cannot be run or its log not be written."""
+        output = spec.log.open("ab") if spec.log else None
+        try:
+            popen = subprocess.Popen(
+                list(spec.command),
+                env=dict(spec.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                start_new_session=True,
+                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - no threads in the supervisor
+            )
+        finally:
+            if output:
+                output.close()
+        return cls(spec, popen)
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def exit_code(self) -> int | None:
+        """None while it runs; minus the signal's number where one ended it."""
+        return self._popen.poll()
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM to the leader alone; already gone is fine."""
+        if self.exit_code() is None:
+            self._popen.terminate()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended within so long."""
+        try:
+            self._popen.wait(timeout=max(0.0, seconds))
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL to the leader and all it started; returns when they are gone."""
+        doomed = {self.pid}
+        deadline = time.monotonic() + 10.0
+        while time.monotonic() < deadline:
+            # gathered before each blow: the children of a dead process are ours, not its own
+            doomed |= descendants(doomed)
+            if self.exit_code() is None:
+                self._popen.kill()
+            for pid in doomed - {self.pid}:
+                end(pid)
+            if self.exit_code() is not None and not doomed & processes().keys():
+                return
+            time.sleep(0.02)
+
+
+def end(pid: int) -> None:
+    """SIGKILL, and reaped where it is our child; already gone is fine."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def adopt_orphans() -> None:
+    """What our children leave behind becomes ours instead of init's (Linux; elsewhere nothing)."""
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_orphans(known: frozenset[int], *, alive: bool = True) -> int:
+    """Kills and reaps children of ours that we did not start: what a dead child left behind.
+
+    With `alive=False` only those that have ended are reaped. Returns how many there were.
+    """
+    found = {
+        pid
+        for pid, seen in processes().items()
+        if seen.parent == os.getpid() and pid not in known and (alive or seen.ended)
+    }
+    for pid in found:
+        end(pid)
+    return len(found)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A process as /proc shows it."""
+
+    parent: int
+    session: int
+    ended: bool
+    """A zombie: only its parent has yet to notice."""
+
+
+def processes() -> dict[int, Seen]:
+    """Every process of this machine that can be seen; empty where there is no /proc."""
+    seen: dict[int, Seen] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # pid (name) state ppid pgrp session …; the name may hold spaces and brackets
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        seen[int(path.parent.name)] = Seen(
+            parent=int(fields[1]), session=int(fields[3]), ended=fields[0] == "Z"
+        )
+    return seen
+
+
+def descendants(leaders: set[int]) -> set[int]:
+    """Members of the sessions these lead, and what all of them started."""
+    seen = processes()
+    found = {pid for pid, one in seen.items() if one.session in leaders or pid in leaders}
+    while more := {pid for pid, one in seen.items() if one.parent in found} - found:
+        found |= more
+    return found
+
+
+def rotate(log: Path) -> None:
+    """`service.log` → `service.log.1` → … and the oldest goes; nothing where there is none."""
+    if not log.exists() or log.stat().st_size == 0:
+        return
+    for number in range(KEPT_LOGS - 1, 0, -1):
+        older = log.with_name(f"{log.name}.{number}")
+        if older.exists():
+            older.replace(log.with_name(f"{log.name}.{number + 1}"))
+    log.replace(log.with_name(f"{log.name}.1"))
+
+
+def tail(log: Path, lines: int) -> list[str]:
+    """The last lines of a log; none where it cannot be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 32_768))
+            return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """Runs in the child before exec: SIGTERM when the parent dies, at once if it already has."""
+
+    def prepare() -> None:
+        if _LIBC is not None:
+            _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return prepare

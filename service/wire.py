@@ -1,0 +1,106 @@
+"""The edge: errors and headers as OpenAI's clients expect them.
+
+One table maps our exceptions to HTTP; every error is the same envelope with a `code` a program
+can act on and an `x-request-id` a person can quote.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pydantic_core
+
+from adapters import errors
+
+Headers = list[tuple[bytes, bytes]]
+
+_STATUS: Sequence[tuple[type[errors.WardrobeError], int, str]] = (
+    (errors.InvalidRequest, 400, "invalid_request_error"),
+    (errors.InvalidKey, 401, "authentication_error"),
+    (errors.NotPermitted, 403, "permission_error"),
+    (errors.NotFound, 404, "invalid_request_error"),
+    (errors.Conflict, 409, "invalid_request_error"),
+    (errors.TooLarge, 413, "invalid_request_error"),
+    (errors.Rejected, 409, "invalid_request_error"),
+    (errors.LeaseLost, 409, "invalid_request_error"),
+    (errors.StorageFull, 507, "server_error"),
+    (errors.RateLimited, 429, "rate_limit_error"),
+    (errors.Unavailable, 503, "service_unavailable_error"),
+)
+
+_ENGINE_STATUS: Mapping[int, tuple[str, str]] = {
+    400: ("invalid_request", "invalid_request_error"),
+    404: ("model_not_found", "invalid_request_error"),
+    413: ("request_too_large", "invalid_request_error"),
+    422: ("invalid_request", "invalid_request_error"),
+}
+
+
+def new_request_id() -> str:
+    """An id of our own; a client's `X-Request-Id` is never reused or forwarded."""
+    return f"req_{secrets.token_hex(12)}"
+
+
+def envelope(message: str, *, kind: str, code: str, param: str | None = None) -> bytes:
+    """`{"error": {message, type, param, code}}`."""
+    return pydantic_core.to_json(
+        {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    )
+
+
+def render(error: errors.WardrobeError) -> tuple[int, bytes, Headers]:
+    """Status, body and headers of one of our errors."""
+    for family, status, kind in _STATUS:
+        if isinstance(error, family):
+            break
+    else:
+        status, kind = 500, "server_error"
+    headers: Headers = [(b"content-type", b"application/json")]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if status in (409, 507):
+        # the SDK repeats 409 and 5xx on its own; the same words would meet the same state
+        headers.append((b"x-should-retry", b"false"))
+    if status in (429, 503):
+        headers.append((b"retry-after", str(_retry_after(error)).encode()))
+    return status, envelope(error.message, kind=kind, code=error.reason, param=error.param), headers
+
+
+def _retry_after(error: errors.WardrobeError) -> int:
+    return error.retry_after if isinstance(error, errors.Unavailable | errors.RateLimited) else 1
+
+
+def translate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
+    """An error answer of vLLM's in our envelope: its message where a caller can act on it.
+
+    vLLM's 5xx texts may quote engine internals, so those are replaced.
+    """
+    headers: Headers = [(b"content-type", b"application/json")]
+    if status >= 500:
+        message = "the engine could not answer this request"
+        headers.append((b"retry-after", b"5"))
+        code, kind = "engine_unavailable", "service_unavailable_error"
+        return 503, envelope(message, kind=kind, code=code), headers
+    code, kind = _ENGINE_STATUS.get(status, ("invalid_request", "invalid_request_error"))
+    message, param = _engine_message(body)
+    if "context length" in message or "max_model_len" in message:
+        code = "context_length_exceeded"
+    return (400 if status == 422 else status), envelope(
+        message, kind=kind, code=code, param=param
+    ), headers
+
+
+def _engine_message(body: bytes) -> tuple[str, str | None]:
+    fallback = "the engine refused this request"
+    try:
+        document: Any = pydantic_core.from_json(body)
+        error = document.get("error", document)
+        message, param = error.get("message"), error.get("param")
+    except (ValueError, AttributeError):
+        return fallback, None
+    return (
+        message if isinstance(message, str) and message else fallback,
+        param if isinstance(param, str) else None,
+    )

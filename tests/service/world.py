@@ -1,0 +1,194 @@
+"""A whole service in this process: real HTTP, gateway, routers, SQLite and store; simulated engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from adapters.names import Digest, Unit
+from adapters.registry import NewVersion
+from adapters.registry.open import open_registry
+from adapters.settings import Settings
+from adapters.store.local import LocalStore
+from adapters.units import load_units
+from adapters.versions import Version
+from service.api import attach
+from service.converger import Converger, Replica
+from service.first_keys import ensure_keys
+from service.gateway import Gateway
+from service.leases import Leases
+from service.metrics import Metrics
+from service.routing import build_table
+from service.runtime import Runtime, replica_id
+from service.units_watch import UnitsWatch
+from tests.service.simulated import BASE, SimulatedEngine
+
+FINGERPRINT = Digest("b" * 64)
+UNITS = {"support": ["support"], "sales": ["sales"], "hr": ["hr", "hr-screening"]}
+
+
+def free_port() -> int:
+    """A port nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_units(folder: Path, extra: dict[str, str] | None = None) -> None:
+    """One YAML file per unit; `extra` appends lines to a unit's file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for unit, aliases in UNITS.items():
+        text = f"unit: {unit}\naliases: {json.dumps(aliases)}\n" + (extra or {}).get(unit, "")
+        (folder / f"{unit}.yaml").write_text(text)
+
+
+@dataclass
+class World:
+    """A running service and what tests ask of it."""
+
+    settings: Settings
+    runtime: Runtime
+    engine: SimulatedEngine
+    prometheus: CollectorRegistry
+    opened: list[openai.OpenAI | httpx2.Client] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.port}"
+
+    def key(self, owner: str) -> str:
+        """`admin`, `trainer` or a unit's."""
+        keys = json.loads(self.settings.state_folder.keys.read_text())
+        return str(keys.get(owner) or keys["units"][owner])
+
+    def client(self, owner: str = "support", **options: Any) -> openai.OpenAI:
+        """The real SDK with `owner`'s key."""
+        client = openai.OpenAI(
+            base_url=f"{self.url}/v1", api_key=self.key(owner), **{"max_retries": 0, **options}
+        )
+        self.opened.append(client)
+        return client
+
+    def http(self, owner: str | None = "admin") -> httpx2.Client:
+        """A plain HTTP client."""
+        headers = {"Authorization": f"Bearer {self.key(owner)}"} if owner else {}
+        client = httpx2.Client(base_url=self.url, headers=headers, timeout=30)
+        self.opened.append(client)
+        return client
+
+    def publish(self, adapter: str, unit: str | None = None, *, base: Digest = FINGERPRINT) -> Version:
+        """A candidate whose artifact is really in the store."""
+        folder = self.settings.state / "made" / f"{adapter}-{time.monotonic_ns()}"
+        folder.mkdir(parents=True)
+        (folder / "adapter_config.json").write_text("{}")
+        (folder / "adapter_model.safetensors").write_bytes(str(folder).encode())
+        new = NewVersion(
+            adapter=adapter,
+            unit=Unit(unit or adapter),
+            digest=self.runtime.store.publish_adapter(folder),
+            base_fingerprint=base,
+            rank=8,
+            size_bytes=100,
+            evidence={},
+        )
+        return self.runtime.registry.publish_version(new, job_id=None, fence=None, at=time.time())
+
+
+def build(state: Path, engine: SimulatedEngine, *, port: int, **settings: Any) -> tuple[Runtime, CollectorRegistry]:
+    """The runtime as the plugin builds it, around a simulated engine."""
+    units = state.parent / "units"
+    if not units.exists():
+        write_units(units)
+    configured = Settings(state=state, units=units, port=port, base="unused", **settings)
+    folder = configured.state_folder.create()
+    registry = open_registry(folder.database_url)
+    prometheus = CollectorRegistry()
+    metrics = Metrics(prometheus)
+    ensure_keys(configured, registry, load_units(units))
+    leases, store, pepper = Leases(), LocalStore(folder.artifacts), folder.pepper()
+    converger = Converger(
+        replica=Replica(id=replica_id(configured), base_fingerprint=FINGERPRINT),
+        registry=registry,
+        store=store,
+        engine=engine,
+        leases=leases,
+        metrics=metrics,
+        build=partial(build_table, base_name=BASE, pepper=pepper),
+    )
+    runtime = Runtime(
+        settings=configured,
+        registry=registry,
+        store=store,
+        engine=engine,
+        leases=leases,
+        converger=converger,
+        units=UnitsWatch(
+            units, metrics, on_change=lambda changed: ensure_keys(configured, registry, changed) and None
+        ),
+        metrics=metrics,
+        pepper=pepper,
+    )
+    return runtime, prometheus
+
+
+@contextmanager
+def running(state: Path, engine: SimulatedEngine | None = None, **settings: Any) -> Iterator[World]:
+    """A service on a free port, stopped cleanly afterwards."""
+    engine = engine or SimulatedEngine()
+    port = free_port()
+    made: list[tuple[Runtime, CollectorRegistry]] = []
+    stop, ready = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        app = FastAPI()
+        attach(app)
+        engine.attach(app)
+        app.add_middleware(Gateway)
+        runtime, prometheus = build(state, engine, port=port, **settings)
+        app.state.wardrobe = runtime
+        await runtime.converger.tick()
+        runtime.start()
+        server = uvicorn.Server(
+            uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off")
+        )
+        task = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        made.append((runtime, prometheus))
+        ready.set()
+        while not stop.is_set():
+            await asyncio.sleep(0.02)
+        server.should_exit = True
+        await task
+        await runtime.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    try:
+        if not ready.wait(20):
+            raise RuntimeError("the service did not start")
+        runtime, prometheus = made[0]
+        world = World(runtime.settings, runtime, engine, prometheus)
+        try:
+            yield world
+        finally:
+            for client in world.opened:
+                client.close()
+    finally:
+        stop.set()
+        thread.join(20)
