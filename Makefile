@@ -1,0 +1,50 @@
+# The commands of the project. `make` alone lists them; the work is in scripts/setup.sh and `wardrobe`.
+ENGINE ?= auto
+STATE ?=
+BASE ?=
+PORT ?=
+
+export ENGINE
+# Given on the command line or in the environment, these reach every Wardrobe process.
+ifneq ($(STATE),)
+export WARDROBE_STATE := $(STATE)
+endif
+ifneq ($(BASE),)
+export WARDROBE_BASE := $(BASE)
+endif
+ifneq ($(PORT),)
+export WARDROBE_PORT := $(PORT)
+endif
+
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check lock bench clean
+
+help: ## List the commands
+	@echo "make COMMAND [ENGINE=auto|cpu|gpu] [BASE=<Hugging Face id or path>] [STATE=<folder>] [PORT=<number>]"
+	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | \
+		while IFS="$$(printf '\t')" read -r name what; do printf '  %-8s %s\n' "$$name" "$$what"; done
+
+setup: ## Make .venv from the exact lock (done by the others when needed)
+	@scripts/setup.sh
+
+demo: setup ## Serve, train, prove and swap, for real, from nothing (ends by itself)
+	@$(BIN)/wardrobe demo
+
+up: setup ## Run the service and the trainer until Ctrl-C
+	@$(BIN)/wardrobe up
+
+test: setup ## Run every test
+	@$(BIN)/python -m pytest
+
+check: setup ## Format, lint, types, import layers and the fast tests
+	@scripts/check.sh
+
+lock: ## Resolve requirements/*.lock anew
+	@scripts/setup.sh lock
+
+bench: setup ## Measure what our middleware costs beside the bare engine
+	@$(BIN)/python benchmarks/overhead.py
+
+clean: ## Remove .venv, caches and the demo's state (not .wardrobe/state)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist .wardrobe/demo

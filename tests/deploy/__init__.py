@@ -1,0 +1,1 @@
+"""The chart and the images in `deploy/`, without a cluster."""
