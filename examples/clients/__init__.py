@@ -1,0 +1,1 @@
+"""Snippets for any OpenAI client; each runs by itself."""
