@@ -82,7 +82,8 @@ def held_out_gain(
     mean = sum(gains) / len(gains) if gains else 0.0
     draw = random.Random(17)
     means = sorted(
-        sum(draw.choices(gains, k=len(gains))) / len(gains) for _ in range(resamples if gains else 0)
+        sum(draw.choices(gains, k=len(gains))) / len(gains)
+        for _ in range(resamples if gains else 0)
     )
     low = means[int(0.025 * len(means))] if means else 0.0
     return GateResult(
@@ -90,5 +91,5 @@ def held_out_gain(
         passed=mean >= min_gain and low > 0.0,
         measured=round(mean, 4),
         threshold=min_gain,
-        detail=f"gain over the base on {len(gains)} held-out examples, 95 % interval from {low:.3f}",
+        detail=f"gain over the base on {len(gains)} held-out examples, 95 % sure of {low:.3f}",
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from adapters.state import StateFolder
@@ -24,11 +24,10 @@ class Settings(BaseSettings):
 
     state: Path = Field(default=Path(".wardrobe/state"), description="The state folder.")
     units: Path = Field(default=Path("examples/units"), description="Folder of unit YAML files.")
-    cache: Path = Field(
-        default_factory=default_cache, description="Built and fetched base models."
-    )
+    cache: Path = Field(default_factory=default_cache, description="Built and fetched base models.")
     base: str = Field(
-        default="", description="Base model: a Hugging Face id or a path; empty is the embedded one."
+        default="",
+        description="Base model: a Hugging Face id or a path; empty is the embedded one.",
     )
     base_name: str = Field(
         default="", description="The base's name in the API; empty takes the last part of `base`."
@@ -40,14 +39,17 @@ class Settings(BaseSettings):
     )
     engine: Literal["cpu", "gpu"] = Field(default="cpu", description="Which build of vLLM runs.")
     engine_args: str = Field(default="", description="More vLLM arguments, as on a command line.")
-    dtype: str = Field(default="auto", description="vLLM's --dtype; the embedded base uses float32.")
+    dtype: str = Field(
+        default="auto", description="vLLM's --dtype; the embedded base uses float32."
+    )
     max_loras: int = Field(default=8, ge=2, description="Adapters in one batch (vLLM).")
     max_cpu_loras: int = Field(
         default=32, ge=2, description="Adapters resident at once; a swap needs a spare one."
     )
-    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = Field(
-        default=64, description="Highest rank served."
-    )
+    max_lora_rank: Annotated[
+        Literal[8, 16, 32, 64, 128, 256, 320, 512],
+        BeforeValidator(int),  # the environment says it as text
+    ] = Field(default=64, description="Highest rank served.")
     max_model_len: int = Field(default=1024, ge=64, description="Tokens of prompt and answer.")
     max_body_bytes: int = Field(
         default=2 * 1024 * 1024, ge=1024, description="Largest JSON request body."

@@ -1,12 +1,12 @@
 """The state folder: everything Wardrobe keeps on a machine, and who may use it.
 
-    registry.sqlite3   the registry
-    artifacts/         the artifact store
-    jobs/<id>/         scratch of running jobs, kept until they end
-    pepper             32 random bytes under the key hashes   (0600)
-    keys.json          the keys made on first start           (0600)
-    logs/              what the supervised processes print
-    <name>.lock        one process of a kind at a time
+registry.sqlite3   the registry
+artifacts/         the artifact store
+jobs/<id>/         scratch of running jobs, kept until they end
+pepper             32 random bytes under the key hashes   (0600)
+keys.json          the keys made on first start           (0600)
+logs/              what the supervised processes print
+<name>.lock        one process of a kind at a time
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class StateFolder:
                 file.seek(0)
                 owner = file.read().strip() or "unknown"
                 raise Conflict(
-                    f"another `wardrobe {name}` (process {owner}) uses the state folder {self.root}; "
-                    "stop it first or choose another folder with --state",
+                    f"another `wardrobe {name}` (process {owner}) uses the state folder "
+                    f"{self.root}; stop it first or choose another folder with --state",
                     code="state_in_use",
                 ) from None
             file.truncate(0)
@@ -87,7 +87,7 @@ class StateFolder:
 
 
 def write_private(path: Path, content: bytes, *, overwrite: bool = True) -> None:
-    """Writes a 0600 file whole or not at all; without `overwrite`, an existing one is left alone."""
+    """Writes a 0600 file whole or not at all; `overwrite=False` leaves an existing one alone."""
     staged = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -96,7 +96,7 @@ def write_private(path: Path, content: bytes, *, overwrite: bool = True) -> None
             file.flush()
             os.fsync(file.fileno())
         if overwrite:
-            os.replace(staged, path)
+            staged.replace(path)
         else:
             try:
                 os.link(staged, path)

@@ -1,8 +1,8 @@
 """A version: one immutable build of an adapter, and the states it moves through.
 
-    candidate ──promote──▶ live ──replaced──▶ retired
-        │                    ▲                   │
-        └──gate fails──▶ rejected       promote or roll back
+candidate ──promote──▶ live ──replaced──▶ retired
+    │                    ▲                   │
+    └──gate fails──▶ rejected       promote or roll back
 """
 
 from __future__ import annotations
@@ -72,5 +72,7 @@ class Version:
         if state is self.state:
             return self
         if state not in _NEXT[self.state]:
-            raise IllegalTransition(f"version {self.name} is {self.state} and cannot become {state}")
+            raise IllegalTransition(
+                f"version {self.name} is {self.state} and cannot become {state}"
+            )
         return replace(self, state=state)

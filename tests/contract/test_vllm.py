@@ -1,0 +1,104 @@
+"""What the service stands on in vLLM, checked against the vLLM that is installed.
+
+When one of these fails after an upgrade, `service/engine.py` is where to look.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.gateway import may_reach
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    base = tmp_path_factory.mktemp("base")
+    (base / "config.json").write_text(json.dumps({"model_type": "llama", "dtype": "float32"}))
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.contract.vllm_facts", str(base)],
+        cwd=ROOT, capture_output=True, text=True, timeout=170,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    found: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
+    return found
+
+
+def test_wardrobe_is_a_plugin_that_vllm_finds_and_loads(facts: dict[str, Any]) -> None:
+    assert facts["is_plugin"]
+    assert facts["loaded_plugins"] == ["wardrobe"]
+
+
+def test_the_engines_verbs_take_what_we_give(facts: dict[str, Any]) -> None:
+    assert "lora_request" in facts["add_lora"]
+    assert "lora_id" in facts["remove_lora"]
+    for name in ("prompt", "sampling_params", "request_id", "lora_request"):
+        assert name in facts["generate"]
+    assert {"lora_name", "lora_int_id", "lora_path"} <= set(facts["lora_request"])
+    assert facts["dead_error"]
+
+
+def test_handlers_look_adapters_up_in_lora_requests(facts: dict[str, Any]) -> None:
+    assert "self.lora_requests" in facts["models_init"]
+
+
+def test_the_engine_leaves_exact_token_counts_on_the_request(facts: dict[str, Any]) -> None:
+    assert "final_usage_info" in facts["usage_field"]
+
+
+def test_our_command_line_means_what_we_think(facts: dict[str, Any]) -> None:
+    args = facts["args"]
+    assert args["enable_lora"] is True
+    assert args["max_model_len"] == 256
+    assert args["max_cpu_loras"] > args["max_loras"]
+    assert args["served_model_name"] == ["wardrobe-base"]
+    assert args["disable_fastapi_docs"] is True
+    assert args["generation_config"] == "vllm"
+    assert args["trust_remote_code"] is False
+    assert args["enforce_eager"] is True
+
+
+def test_the_gateway_stands_outside_everything_else(facts: dict[str, Any]) -> None:
+    assert facts["middleware"][0] == "Gateway"
+
+
+def test_of_all_the_engines_routes_only_these_can_be_reached(facts: dict[str, Any]) -> None:
+    reachable = {path for path in facts["routes"] if may_reach(path)}
+    assert {path for path in reachable if not path.startswith("/v1/")} == {
+        "/health", "/livez", "/metrics", "/readyz",
+    }  # fmt: skip
+    assert {path for path in reachable if path.startswith("/v1/")} == {
+        "/v1/adapters",
+        "/v1/adapters/{alias}",
+        "/v1/adapters/{alias}/promote",
+        "/v1/adapters/{alias}/rollback",
+        "/v1/adapters/{alias}/rollouts",
+        "/v1/adapters/{alias}/versions",
+        "/v1/adapters/{alias}/versions/{number}",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/files",
+        "/v1/files/{file_id}",
+        "/v1/files/{file_id}/content",
+        "/v1/fine_tuning/jobs",
+        "/v1/fine_tuning/jobs/{job_id}",
+        "/v1/fine_tuning/jobs/{job_id}/cancel",
+        "/v1/fine_tuning/jobs/{job_id}/checkpoints",
+        "/v1/fine_tuning/jobs/{job_id}/events",
+        "/v1/fine_tuning/jobs/{job_id}/pause",
+        "/v1/fine_tuning/jobs/{job_id}/resume",
+        "/v1/models",
+        "/v1/models/{model}",
+        "/v1/status",
+        "/v1/units",
+    }
+    assert len(facts["routes"]) > len(reachable) + 10
