@@ -18,6 +18,7 @@ from adapters.errors import InvalidRequest, Unavailable
 from adapters.quiet import QUIET
 from adapters.settings import Settings
 
+EMBEDDED_NAME = "wardrobe-base"
 # weights only as safetensors: a pickle from a hub would be somebody's program
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -58,8 +59,9 @@ def build_embedded(settings: Settings) -> BaseFolder:
     lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
     if done.returncode or not lines:
         raise Unavailable("the embedded base model could not be built (see above)")
-    path = Path(json.loads(lines[-1])["path"])
-    return BaseFolder(path, settings.base_name or path.name)
+    # its folder is called by a digest, which nobody would want to say
+    path = Path(json.loads(lines[-1])["path"]).absolute()
+    return BaseFolder(path, settings.base_name or EMBEDDED_NAME)
 
 
 def _fetch(settings: Settings) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import openai
 from openai.types.fine_tuning import FineTuningJobEvent
@@ -30,6 +30,12 @@ class Client:
         self.openai = openai.OpenAI(
             base_url=f"{self.url}/v1", api_key=key, max_retries=retries, timeout=timeout
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.openai.close()
 
     def status(self) -> Json:
         """Readiness, replicas, what is resident and what is being trained."""

@@ -8,6 +8,7 @@ dead database never stops the answers of versions that are already here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -164,10 +165,8 @@ class Converger:
                 self._ticked.notify_all()
             if again:
                 continue
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
-            except TimeoutError:
-                pass
             self._wake.clear()
 
     async def tick(self) -> bool:
@@ -219,7 +218,9 @@ class Converger:
         started = time.perf_counter()
         try:
             if version.base_fingerprint != self._replica.base_fingerprint:
-                raise Rejected(f"{version.name} was trained on another base model", code="base_mismatch")
+                raise Rejected(
+                    f"{version.name} was trained on another base model", code="base_mismatch"
+                )
             path = await asyncio.to_thread(self._store.adapter_path, version.digest)
             await self._engine.load(version, path)
         except WardrobeError as error:

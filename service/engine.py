@@ -75,14 +75,14 @@ class VllmEngine:
 
         if version.id in self._names:
             return
-        request = LoRARequest(
-            lora_name=version.name, lora_int_id=version.id, lora_path=str(path)
-        )
+        request = LoRARequest(lora_name=version.name, lora_int_id=version.id, lora_path=str(path))
         try:
             await self._client.add_lora(request)
             if await self._first_token(request) == await self._base_first_token():
                 await self._client.remove_lora(version.id)
-                raise Rejected(f"{version.name} answers exactly as the base: nothing of it was used")
+                raise Rejected(
+                    f"{version.name} answers exactly as the base: nothing of it was used"
+                )
         except EngineDeadError as error:
             raise EngineUnavailable("the engine has stopped and is being restarted") from error
         except (ValueError, RuntimeError) as error:
@@ -176,13 +176,18 @@ def _dtype(settings: Settings) -> str:
 
 def environment(settings: Settings) -> dict[str, str]:
     """vLLM's environment: ours is the only plugin, nothing reloads adapters behind our back."""
-    return {
+    words = {
         "VLLM_PLUGINS": PLUGIN,
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
         "VLLM_SERVER_DEV_MODE": "0",
-        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
         "VLLM_LOGGING_LEVEL": settings.log_level.upper(),
     }
+    if settings.engine == "cpu":
+        words["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
+        # the first request with logprobs would compile a kernel inside the engine's loop, a
+        # stall of 10 to 20 s for everyone; eager mode compiles nothing else
+        words["TORCHDYNAMO_DISABLE"] = "1"
+    return words
 
 
 def parse(words: Sequence[str]) -> Namespace:
@@ -190,7 +195,9 @@ def parse(words: Sequence[str]) -> Namespace:
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    parsed: Namespace = make_arg_parser(FlexibleArgumentParser(prog="wardrobe serve")).parse_args(list(words))
+    parsed: Namespace = make_arg_parser(FlexibleArgumentParser(prog="wardrobe serve")).parse_args(
+        list(words)
+    )
     validate_parsed_serve_args(parsed)
     return parsed
 

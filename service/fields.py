@@ -92,7 +92,11 @@ def _check_model(body: Mapping[str, Any]) -> None:
 
 
 def _check_counts(body: Mapping[str, Any]) -> None:
-    for name, most in (("n", MAX_CHOICES), ("top_logprobs", MAX_LOGPROBS), ("logprobs", MAX_LOGPROBS)):
+    for name, most in (
+        ("n", MAX_CHOICES),
+        ("top_logprobs", MAX_LOGPROBS),
+        ("logprobs", MAX_LOGPROBS),
+    ):
         value = body.get(name)
         if isinstance(value, int) and value > most:
             raise InvalidRequest(f"`{name}` may be at most {most}", param=name)
@@ -126,6 +130,8 @@ def _depth(value: object) -> int:
         deepest = max(deepest, level)
         if level > MAX_DEPTH:
             return level
-        children = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        children = (
+            item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        )
         todo.extend((child, level + 1) for child in children)
     return deepest

@@ -26,7 +26,7 @@ def ensure_keys(settings: Settings, registry: Registry, units: Units) -> list[st
     secrets: dict[str, str] = _flat(kept)
     if settings.admin_key is not None:
         secrets["admin"] = settings.admin_key.get_secret_value()
-    known = {key.hash for key in registry.keys()}
+    known = {key.hash for key in registry.keys()}  # noqa: SIM118 - no dict
     fresh: list[Key] = []
     made: list[str] = []
     for owner, role, unit in _owners(units):

@@ -128,7 +128,7 @@ class Gateway:
         if path == METRICS_PATH:
             if caller.role is not Role.ADMIN:
                 raise NotPermitted("metrics need the admin key")
-        elif not _is_ours(path):
+        elif not _is_ours(path):  # an inference path with another method, or nothing of ours
             raise NotFound(f"there is no {scope['method']} endpoint here")
         elif runtime.draining and scope["method"] != "GET":
             raise Draining("this replica is shutting down")
@@ -187,6 +187,11 @@ async def _resolve(runtime: Runtime, model: str, caller: Caller) -> Target:
             raise
         await runtime.converger.refresh()
         return runtime.converger.table.resolve(model, caller)
+
+
+def may_reach(path: str) -> bool:
+    """Whether anything at `path` can be reached at all, whoever asks; the rest does not exist."""
+    return path in ENDPOINTS or path in OPEN_PATHS or path == METRICS_PATH or _is_ours(path)
 
 
 def _is_ours(path: str) -> bool:

@@ -6,7 +6,8 @@ versions of the registry, never a caller's text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -110,7 +111,7 @@ class Metrics:
         self,
         *,
         versions: Mapping[VersionId, Version],
-        resident: Set[VersionId],
+        resident: AbstractSet[VersionId],
         generations: Mapping[Alias, int],
         revision: int,
         ready: bool,

@@ -9,7 +9,8 @@ asked for by name lately; whatever does not fit waits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from adapters.names import VersionId
@@ -42,9 +43,9 @@ def desired(snapshot: Snapshot, warm: Sequence[VersionId]) -> tuple[VersionId, .
 def plan(
     wanted: Sequence[VersionId],
     *,
-    servable: Set[VersionId],
-    loaded: Set[VersionId],
-    leased: Set[VersionId],
+    servable: AbstractSet[VersionId],
+    loaded: AbstractSet[VersionId],
+    leased: AbstractSet[VersionId],
     capacity: int,
 ) -> Plan:
     """Brings `loaded` towards the first `capacity` of `wanted`.

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 import prometheus_client
 import structlog
-from adapters.base_model import fingerprint
 from fastapi import FastAPI
 
+from adapters.base_model import fingerprint
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.store.local import LocalStore
@@ -49,7 +49,9 @@ class WardrobePlugin:
         """Builds the runtime, reads the registry once, and starts the swap loop."""
         settings = Settings()
         configure_logs(settings.log_level)
-        engine = VllmEngine(engine_client, state.openai_serving_models, engine_limits(engine_client))
+        engine = VllmEngine(
+            engine_client, state.openai_serving_models, engine_limits(engine_client)
+        )
         runtime = await asyncio.to_thread(build_runtime, settings, engine)
         await runtime.converger.tick()
         runtime.start()
@@ -60,7 +62,7 @@ class WardrobePlugin:
 
 async def drain_on_sigterm(runtime: Runtime, state: Any) -> None:
     """Makes SIGTERM a drain, once the server runs and vLLM's own handler (which aborts) is set."""
-    while not getattr(getattr(state, "server", None), "started", False):
+    while not getattr(getattr(state, "server", None), "started", False):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(runtime.drain()))
@@ -81,9 +83,7 @@ def build_runtime(settings: Settings, engine: Any) -> Runtime:
     leases = Leases()
     store = LocalStore(folder.artifacts)
     converger = Converger(
-        replica=Replica(
-            id=replica_id(settings), base_fingerprint=fingerprint(Path(settings.base))
-        ),
+        replica=Replica(id=replica_id(settings), base_fingerprint=fingerprint(Path(settings.base))),
         registry=registry,
         store=store,
         engine=engine,

@@ -118,19 +118,28 @@ def adopt_orphans() -> None:
         _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_orphans(known: frozenset[int], *, alive: bool = True) -> int:
-    """Kills and reaps children of ours that we did not start: what a dead child left behind.
+def end_orphans(known: frozenset[int]) -> None:
+    """Kills children of ours that we did not start, what a dead child left; returns when gone."""
+    deadline = time.monotonic() + 10.0
+    while (found := _orphans(known)) and time.monotonic() < deadline:
+        for pid in found:
+            end(pid)
+        time.sleep(0.02)
 
-    With `alive=False` only those that have ended are reaped. Returns how many there were.
-    """
-    found = {
-        pid
+
+def reap_orphans(known: frozenset[int]) -> None:
+    """Notices the end of such children, and leaves alone those that still work."""
+    for pid, seen in _orphans(known).items():
+        if seen.ended:
+            end(pid)
+
+
+def _orphans(known: frozenset[int]) -> dict[int, Seen]:
+    return {
+        pid: seen
         for pid, seen in processes().items()
-        if seen.parent == os.getpid() and pid not in known and (alive or seen.ended)
+        if seen.parent == os.getpid() and pid not in known
     }
-    for pid in found:
-        end(pid)
-    return len(found)
 
 
 @dataclass(frozen=True)

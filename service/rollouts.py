@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from adapters.errors import RolloutFailed
 from adapters.names import Alias, Unit, VersionId
@@ -55,7 +56,7 @@ async def complete(runtime: Runtime, rollout: Rollout, *, timeout: float) -> Rol
     """
     deadline = time.monotonic() + timeout
     while rollout.state is RolloutState.LOADING and time.monotonic() < deadline:
-        await _next_tick(runtime, lambda: not _loading(runtime, rollout), deadline)
+        await _next_tick(runtime, partial(_has_ended, runtime, rollout.id), deadline)
         rollout = await asyncio.to_thread(runtime.registry.rollout, rollout.id)
     if rollout.state is RolloutState.FAILED:
         raise RolloutFailed(f"nothing changed: {rollout.error}")
@@ -64,8 +65,8 @@ async def complete(runtime: Runtime, rollout: Rollout, *, timeout: float) -> Rol
     return rollout
 
 
-def _loading(runtime: Runtime, rollout: Rollout) -> bool:
-    return any(other.id == rollout.id for other in runtime.converger.snapshot.rollouts)
+def _has_ended(runtime: Runtime, rollout_id: int) -> bool:
+    return all(other.id != rollout_id for other in runtime.converger.snapshot.rollouts)
 
 
 async def _observed(runtime: Runtime, deadline: float) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 
 from adapters.errors import Conflict, InvalidRequest
 from adapters.quiet import QUIET
@@ -26,6 +27,10 @@ from service.supervisor import Signals, Supervisor
 
 Tell = Callable[[str], None]
 
+PROGRAMS: Mapping[str, Sequence[str]] = MappingProxyType(
+    {"service": ("-m", "service.engine"), "trainer": ("-m", "training.sidecar")}
+)
+"""Python's words for each process; the service comes first and is stopped last."""
 ENGINE_STOP_SECONDS = 20.0
 """What the engine may take to end after its last answer."""
 TRAINER_STOP_SECONDS = 20.0
@@ -65,7 +70,7 @@ def prepared(settings: Settings) -> Settings:
 
 
 def with_base(settings: Settings) -> Settings:
-    """The same settings with absolute paths, the base model as a folder, and the engine that is here."""
+    """The same settings with absolute paths, the base model's folder and the engine found here."""
     base = resolve_base(settings)
     given = "engine" in settings.model_fields_set
     return settings.model_copy(
@@ -94,34 +99,38 @@ def child_environment(settings: Settings) -> dict[str, str]:
     return {**os.environ, **QUIET, "PYTHONUNBUFFERED": "1", **settings.environment()}
 
 
-def specs(settings: Settings, *, trainer: bool, logs: Path | None) -> list[ProcessSpec]:
-    """What to supervise: the service and, asked for, the trainer. `logs=None` passes output on."""
-    environment = child_environment(settings)
-    service = ProcessSpec(
-        name="service",
-        command=[sys.executable, "-m", "service.engine"],
-        environment=environment,
-        log=logs / "service.log" if logs else None,
-        patience=settings.drain_seconds + ENGINE_STOP_SECONDS,
-    )
-    sidecar = ProcessSpec(
-        name="trainer",
-        command=[sys.executable, "-m", "training.sidecar"],
-        environment=environment,
-        log=logs / "trainer.log" if logs else None,
-        patience=TRAINER_STOP_SECONDS,
-    )
-    return [service, sidecar] if trainer else [service]
+def specs(
+    settings: Settings, programs: Mapping[str, Sequence[str]], *, logs: Path | None
+) -> list[ProcessSpec]:
+    """What to supervise, in the order it starts; `logs=None` passes its output on."""
+    patience = {"service": settings.drain_seconds + ENGINE_STOP_SECONDS}
+    return [
+        ProcessSpec(
+            name=name,
+            command=[sys.executable, *words],
+            environment=child_environment(settings),
+            log=logs / f"{name}.log" if logs else None,
+            patience=patience.get(name, TRAINER_STOP_SECONDS),
+        )
+        for name, words in programs.items()
+    ]
 
 
-def up(settings: Settings, tell: Tell, *, trainer: bool) -> int:
+def up(
+    settings: Settings,
+    tell: Tell,
+    *,
+    trainer: bool,
+    programs: Mapping[str, Sequence[str]] = PROGRAMS,
+) -> int:
     """Runs until a signal; returns the exit code. Raises what `prepared` raises."""
+    programs = {name: words for name, words in programs.items() if trainer or name == "service"}
     folder = settings.state_folder.create()
     with folder.lock("up"):
         settings = prepared(settings)
         # the service alone is a container's only process: its output is the container's
         logs = folder.logs if trainer else None
-        wanted = specs(settings, trainer=trainer, logs=logs)
+        wanted = specs(settings, programs, logs=logs)
         for spec in wanted:
             if spec.log:
                 rotate(spec.log)
@@ -141,7 +150,7 @@ def become_trainer(settings: Settings) -> None:
     settings.state_folder.create()
     load_units(settings.units)
     environment = child_environment(with_base(settings))
-    os.execve(sys.executable, [sys.executable, "-m", "training.sidecar"], environment)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, *PROGRAMS["trainer"]], environment)  # noqa: S606
 
 
 def is_ready(url: str, *, timeout: float = 1.0) -> bool:

@@ -14,7 +14,14 @@ from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
 from typing import Self
 
-from service.process import Process, ProcessSpec, adopt_orphans, end_orphans, tail
+from service.process import (
+    Process,
+    ProcessSpec,
+    adopt_orphans,
+    end_orphans,
+    reap_orphans,
+    tail,
+)
 
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 30.0
@@ -92,7 +99,7 @@ class Supervisor:
                 self._slots = [self._tend(slot, time.monotonic()) for slot in self._slots]
                 self._watch()
                 if time.monotonic() - reaped_at > REAP_EVERY:
-                    end_orphans(self._known(), alive=False)
+                    reap_orphans(self._known())
                     reaped_at = time.monotonic()
                 time.sleep(TICK)
             return self._stop(signals)

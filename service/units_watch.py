@@ -47,7 +47,7 @@ class UnitsWatch:
     """Holds the units in force and re-reads the folder when it changes."""
 
     def __init__(
-        self, folder: Path, metrics: Metrics, *, on_change: Callable[[Units], None]
+        self, folder: Path, metrics: Metrics, *, on_change: Callable[[Units], object]
     ) -> None:
         self._folder = folder
         self._metrics = metrics

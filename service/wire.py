@@ -52,11 +52,10 @@ def envelope(message: str, *, kind: str, code: str, param: str | None = None) ->
 
 def render(error: errors.WardrobeError) -> tuple[int, bytes, Headers]:
     """Status, body and headers of one of our errors."""
-    for family, status, kind in _STATUS:
-        if isinstance(error, family):
-            break
-    else:
-        status, kind = 500, "server_error"
+    status, kind = next(
+        ((status, kind) for family, status, kind in _STATUS if isinstance(error, family)),
+        (500, "server_error"),
+    )
     headers: Headers = [(b"content-type", b"application/json")]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
@@ -87,9 +86,11 @@ def translate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
     message, param = _engine_message(body)
     if "context length" in message or "max_model_len" in message:
         code = "context_length_exceeded"
-    return (400 if status == 422 else status), envelope(
-        message, kind=kind, code=code, param=param
-    ), headers
+    return (
+        (400 if status == 422 else status),
+        envelope(message, kind=kind, code=code, param=param),
+        headers,
+    )
 
 
 def _engine_message(body: bytes) -> tuple[str, str | None]:

@@ -45,7 +45,9 @@ def _owner(runtime: Runtime, caller: Caller, named: str | None) -> Unit:
     """Whose file it becomes: the key's unit, or the one an admin names."""
     unit = reach(caller) or named
     if unit is None:
-        raise InvalidRequest("an admin key must name the unit in the form field `x_unit`", param="x_unit")
+        raise InvalidRequest(
+            "an admin key must name the unit in the form field `x_unit`", param="x_unit"
+        )
     return Unit(runtime.units.current.units.get(unit).unit)
 
 

@@ -209,9 +209,7 @@ async def pause_job(job_id: str, runtime: RuntimeOf, caller: CallerOf) -> dict[s
     return await _stop(runtime, caller, job_id, StopRequest.PAUSE)
 
 
-async def _stop(
-    runtime: Runtime, caller: Caller, job_id: str, stop: StopRequest
-) -> dict[str, Any]:
+async def _stop(runtime: Runtime, caller: Caller, job_id: str, stop: StopRequest) -> dict[str, Any]:
     job = await _job(runtime, caller, job_id)
     return wire_job(await in_thread(runtime.registry.request_stop, job.id, stop, at=now()))
 
@@ -320,7 +318,9 @@ def wire_checkpoint(point: JobCheckpoint, job: Job) -> dict[str, Any]:
         "id": f"ftckpt_{point.id}",
         "object": "fine_tuning.job.checkpoint",
         "created_at": int(point.created_at),
-        "fine_tuned_model_checkpoint": f"ft:{job.model}:{job.unit}:{job.adapter}:ckpt-step-{point.step}",
+        "fine_tuned_model_checkpoint": (
+            f"ft:{job.model}:{job.unit}:{job.adapter}:ckpt-step-{point.step}"
+        ),
         "fine_tuning_job_id": job.id,
         "step_number": point.step,
         "metrics": {"step": point.step, **point.metrics},

@@ -50,7 +50,7 @@ class Cursor:
 def cursor_of(request: Request) -> Cursor:
     """Raises InvalidRequest for a limit that is no number or out of range."""
     text = request.query_params.get("limit", "20")
-    if not text.isascii() or not text.isdigit() or len(text) > 6 or not 1 <= int(text):
+    if not text.isascii() or not text.isdigit() or len(text) > 6 or not int(text) >= 1:
         raise InvalidRequest("`limit` must be a whole number from 1", param="limit")
     return Cursor(after=request.query_params.get("after"), limit=min(int(text), MAX_LIMIT))
 

@@ -34,7 +34,12 @@ async def status(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
         "resident": sorted(v.name for v in visible if v.id in runtime.engine.resident),
         "missing": sorted(v.name for v in runtime.converger.missing if v in visible),
         "replicas": [
-            {"id": r.id, "ready": r.ready, "revision": r.revision, "seconds_ago": round(now() - r.at, 1)}
+            {
+                "id": r.id,
+                "ready": r.ready,
+                "revision": r.revision,
+                "seconds_ago": round(now() - r.at, 1),
+            }
             for r in replicas
         ],
         "jobs": {

@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,7 +36,10 @@ _LATER = {"Client": object, "Settings": object}
 
 
 def needs(provider: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command the provider's result, and the provider's options to the command line."""
+    """Gives a command the provider's result, and the provider's options to the command line.
+
+    What the provider made is closed after the command, where it can be.
+    """
     options = inspect.signature(provider, eval_str=True, locals=_LATER).parameters
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -45,7 +49,9 @@ def needs(provider: Callable[..., Any]) -> Callable[[Callable[..., None]], Calla
         @functools.wraps(function)
         def command(**values: Any) -> None:
             given = provider(**{name: values.pop(name) for name in options})
-            function(given, **values)
+            holding = given if isinstance(given, AbstractContextManager) else nullcontext()
+            with holding:
+                function(given, **values)
 
         parameters = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

@@ -56,7 +56,9 @@ class Callers:
                 return
             question = turn % len(self._questions)
             # half of the callers begin with a stream, and each alternates
-            self.calls.append(self._call(question, streamed=(turn // self._count + number) % 2 == 0))
+            self.calls.append(
+                self._call(question, streamed=(turn // self._count + number) % 2 == 0)
+            )
 
     def _call(self, question: int, *, streamed: bool) -> Call:
         started = time.monotonic()

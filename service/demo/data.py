@@ -41,7 +41,6 @@ def held_out(unit: str) -> Sequence[Example]:
     return [_example(line) for line in file_of(unit, "test").read_text("utf-8").splitlines()]
 
 
-
 def second_edition(unit: str, split: str) -> bytes:
     """The same conversations with the topic in capitals: `[RETURNS] Sorry. …`.
 

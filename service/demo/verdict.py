@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,9 +77,7 @@ def judge(
     kinds = Counter(_kind(call, references) for call in calls)
     return Verdict(
         requests=len(calls),
-        by_version=Counter(
-            name for call in calls for name in call.names if call.error is None
-        ),
+        by_version=Counter(name for call in calls for name in call.names if call.error is None),
         failures=kinds["failure"],
         truncated=kinds["truncated"],
         mixed=kinds["mixed"],
@@ -109,7 +108,7 @@ def _kind(call: Call, references: Mapping[str, Sequence[Reference]]) -> str:
 
 def _stale(call: Call, flips: Sequence[Flip]) -> bool:
     """Only calls that began and ended between two flips can be told for sure."""
-    for flip, following in zip(flips, [*flips[1:], None], strict=True):
+    for flip, following in itertools.zip_longest(flips, flips[1:]):
         if call.started > flip.complete and (following is None or call.ended < following.begun):
             return call.names != {flip.version}
     return False

@@ -45,7 +45,7 @@ class SimulatedEngine:
         return frozenset(self.names)
 
     async def load(self, version: Version, path: Path) -> None:
-        if not path.is_dir():
+        if not path.is_dir():  # noqa: ASYNC240
             raise Rejected("no such directory")
         await asyncio.sleep(self.load_seconds)
         if version.name in self.refused:
@@ -92,7 +92,7 @@ class SimulatedEngine:
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
                 "usage": {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6},
                 "seen": seen,
-                "seen_headers": {name: value for name, value in request.headers.items()},
+                "seen_headers": dict(request.headers),
             }
         )
 

@@ -56,7 +56,9 @@ def test_a_body_that_is_no_object_is_refused(wrong: object) -> None:
         clean(CHAT, wrong)
 
 
-@pytest.mark.parametrize(("field", "value"), [("n", 17), ("top_logprobs", 21), ("stop", ["x"] * 3000)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("n", 17), ("top_logprobs", 21), ("stop", ["x"] * 3000)]
+)
 def test_counts_are_bounded(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
         clean(CHAT, body(**{field: value}))

@@ -60,9 +60,14 @@ def test_another_units_file_is_not_there(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"", "empty"), (b"  \n ", "empty"), (b"PK\x03\x04\0\0", "binary"), (b"a,b,c\n1,2,3\n", "JSONL"),
-     (b"[1, 2]\n", "JSONL")],
-)  # fmt: skip
+    [
+        (b"", "empty"),
+        (b"  \n ", "empty"),
+        (b"PK\x03\x04\0\0", "binary"),
+        (b"a,b,c\n1,2,3\n", "JSONL"),
+        (b"[1, 2]\n", "JSONL"),
+    ],
+)
 def test_what_cannot_be_training_data_is_refused_at_the_door(
     world: World, content: bytes, says: str
 ) -> None:
@@ -72,7 +77,9 @@ def test_what_cannot_be_training_data_is_refused_at_the_door(
     assert list(world.client().files.list()) == []
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/abs/x.jsonl", "a\\b\\c.jsonl", "\u202e\x07x.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/abs/x.jsonl", "a\\b\\c.jsonl", "\u202e\x07x.jsonl"]
+)
 def test_a_file_name_is_a_label_and_never_a_path(world: World, name: str) -> None:
     label = upload(world.client(), name=name).filename
     assert "/" not in label
@@ -125,7 +132,7 @@ def test_events_come_newest_first_and_page(world: World) -> None:
     job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id)
     for n in range(5):
         world.runtime.registry.add_event(
-            world.runtime.registry.job(job.id, unit=None).id,  # type: ignore[arg-type]
+            world.runtime.registry.job(job.id, unit=None).id,
             at=time.time(),
             level="info",
             type="message",
@@ -139,7 +146,11 @@ def test_a_finished_job_cannot_be_cancelled_again(world: World) -> None:
     client = world.client()
     job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id)
     client.fine_tuning.jobs.cancel(job.id)
-    for call in (client.fine_tuning.jobs.cancel, client.fine_tuning.jobs.pause, client.fine_tuning.jobs.resume):
+    for call in (
+        client.fine_tuning.jobs.cancel,
+        client.fine_tuning.jobs.pause,
+        client.fine_tuning.jobs.resume,
+    ):
         with pytest.raises(openai.ConflictError) as refused:
             call(job.id)
         assert "cancelled" in refused.value.message
@@ -148,7 +159,7 @@ def test_a_finished_job_cannot_be_cancelled_again(world: World) -> None:
 def test_a_queued_job_pauses_and_resumes(world: World) -> None:
     client = world.client()
     job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id)
-    world.runtime.registry.move_job(job.id, JobStatus.QUEUED, fence=None)  # type: ignore[arg-type]
+    world.runtime.registry.move_job(job.id, JobStatus.QUEUED, fence=None)
     assert client.fine_tuning.jobs.pause(job.id).status == "paused"
     assert client.fine_tuning.jobs.resume(job.id).status == "queued"
 
@@ -213,7 +224,14 @@ def test_another_units_job_is_not_there(world: World) -> None:
     job = theirs.fine_tuning.jobs.create(model=BASE, training_file=upload(theirs).id)
     jobs = world.client("support").fine_tuning.jobs
     assert list(jobs.list()) == []
-    for call in (jobs.retrieve, jobs.cancel, jobs.pause, jobs.resume, jobs.list_events, jobs.checkpoints.list):
+    for call in (
+        jobs.retrieve,
+        jobs.cancel,
+        jobs.pause,
+        jobs.resume,
+        jobs.list_events,
+        jobs.checkpoints.list,
+    ):
         with pytest.raises(openai.NotFoundError):
             call(job.id)
 
@@ -226,10 +244,15 @@ def test_the_trainers_key_evaluates_and_nothing_else(world: World) -> None:
     for call in (client.files.list, client.fine_tuning.jobs.list):
         with pytest.raises(openai.PermissionDeniedError):
             call()
-    assert world.http("trainer").post("/v1/adapters/hr/promote", json={"version": 1}).status_code == 404
+    assert (
+        world.http("trainer").post("/v1/adapters/hr/promote", json={"version": 1}).status_code
+        == 404
+    )
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=x", "limit=99999999", "after=nope"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=-1", "limit=x", "limit=99999999", "after=nope"]
+)
 def test_a_wrong_page_is_an_error_in_the_envelope(world: World, query: str) -> None:
     answer = world.http("support").get(f"/v1/files?{query}")
     assert answer.status_code in {400, 404}

@@ -19,7 +19,9 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 def promoted(world: World, alias: str = "support") -> str:
     version = world.publish(alias)
-    answer = world.http(alias).post(f"/v1/adapters/{alias}/promote", json={"version": version.number})
+    answer = world.http(alias).post(
+        f"/v1/adapters/{alias}/promote", json={"version": version.number}
+    )
     assert answer.status_code == 200, answer.text
     return version.name
 
@@ -39,7 +41,7 @@ def test_without_a_known_key_nothing_answers(world: World, header: str | None) -
 def test_a_key_full_of_sql_and_strange_bytes_is_just_unknown(world: World) -> None:
     for secret in ("' OR 1=1 --", '"; DROP TABLE keys; --', "\u00ff\u00fe", "%00"):
         answer = httpx2.get(
-            world.url + "/v1/models", headers={"Authorization": f"Bearer {secret}".encode()}
+            world.url + "/v1/models", headers={b"Authorization": f"Bearer {secret}".encode()}
         )
         assert answer.status_code == 401
 
@@ -54,7 +56,9 @@ def test_probes_need_no_key_and_name_nothing(world: World) -> None:
 
 def test_an_alias_answers_by_its_live_version_and_says_so(world: World) -> None:
     name = promoted(world)
-    answer = world.client().chat.completions.with_raw_response.create(model="support", messages=HELLO)
+    answer = world.client().chat.completions.with_raw_response.create(
+        model="support", messages=HELLO
+    )
     assert answer.headers["x-adapter-version"] == name
     assert len(answer.headers["x-adapter-digest"]) == 64
     assert answer.headers["x-request-id"].startswith("req_")
@@ -64,7 +68,9 @@ def test_an_alias_answers_by_its_live_version_and_says_so(world: World) -> None:
 
 def test_a_stream_passes_through_whole(world: World) -> None:
     name = promoted(world)
-    chunks = list(world.client().chat.completions.create(model="support", messages=HELLO, stream=True))
+    chunks = list(
+        world.client().chat.completions.create(model="support", messages=HELLO, stream=True)
+    )
     assert "".join(c.choices[0].delta.content or "" for c in chunks) == f"answer of {name}"
     assert chunks[-1].choices[0].finish_reason == "stop"
 
@@ -92,7 +98,16 @@ def test_unknown_and_foreign_models_look_the_same(world: World) -> None:
     foreign = promoted(world, "hr")
     client = world.client("support")
     messages = set()
-    for name in ("nothing", "hr", foreign, "support:99", "../etc/passwd", "/root/x", "a" * 300, "suppört"):
+    for name in (
+        "nothing",
+        "hr",
+        foreign,
+        "support:99",
+        "../etc/passwd",
+        "/root/x",
+        "a" * 300,
+        "suppört",
+    ):
         with pytest.raises(openai.NotFoundError) as refused:
             client.chat.completions.create(model=name, messages=HELLO)
         assert refused.value.code == "model_not_found"
@@ -148,9 +163,7 @@ def test_two_units_never_share_a_cache_salt(world: World) -> None:
         (b'{"x":"' + b"y" * 3_000_000 + b'"}', 413),
     ],
 )
-def test_a_bad_body_is_refused_in_the_envelope(
-    world: World, content: bytes, status: int
-) -> None:
+def test_a_bad_body_is_refused_in_the_envelope(world: World, content: bytes, status: int) -> None:
     answer = world.http("support").post("/v1/chat/completions", content=content)
     assert answer.status_code == status
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
@@ -233,7 +246,9 @@ def test_nothing_of_a_request_reaches_logs_or_labels(
         client.chat.completions.create(model=canary, messages=HELLO)
     with pytest.raises(openai.APIStatusError):
         client.chat.completions.create(model="support", messages=HELLO, extra_body={canary: 1})
-    client.files.create(file=(f"{canary}.jsonl", f'{{"{canary}": 1}}\n'.encode()), purpose="fine-tune")
+    client.files.create(
+        file=(f"{canary}.jsonl", f'{{"{canary}": 1}}\n'.encode()), purpose="fine-tune"
+    )
     out = capfd.readouterr()
     series = json.dumps([str(metric.samples) for metric in world.prometheus.collect()])
     assert canary not in out.out + out.err + series

@@ -114,7 +114,9 @@ def test_what_the_engine_refuses_changes_nothing_and_says_why(world: World) -> N
     answer = promote(world, 2)
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "rollout_failed"
-    assert world.client().chat.completions.create(model="support", messages=HELLO).model == "support:1"
+    assert (
+        world.client().chat.completions.create(model="support", messages=HELLO).model == "support:1"
+    )
 
 
 def test_a_damaged_artifact_is_found_before_the_engine_sees_it(world: World) -> None:
@@ -231,7 +233,10 @@ def test_no_more_versions_are_resident_than_the_engine_has_slots(tmp_path: Path)
         client = world.client()
         for number in range(1, 9):
             version = world.publish("support")
-            assert client.chat.completions.create(model=version.name, messages=HELLO).model == version.name
+            assert (
+                client.chat.completions.create(model=version.name, messages=HELLO).model
+                == version.name
+            )
             if number == 2:
                 promote(world, 2)
         assert world.engine.most_resident == 3
@@ -267,7 +272,10 @@ def test_readiness_stays_red_while_a_live_version_cannot_be_loaded(tmp_path: Pat
         assert "1 live versions" in answer.json()["checks"]["versions"]
         assert "sales" not in answer.text
         # the other units are not hurt
-        assert world.client().chat.completions.create(model="support", messages=HELLO).model == "support:1"
+        assert (
+            world.client().chat.completions.create(model="support", messages=HELLO).model
+            == "support:1"
+        )
         shown = world.http("sales").get("/v1/adapters/sales/versions/1").json()
         assert shown["resident"] is False
         assert shown["load_error"]
@@ -280,7 +288,9 @@ def test_draining_is_red_refuses_new_requests_and_lets_running_ones_finish(world
     client = world.client()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running_one = pool.submit(
-            lambda: list(client.chat.completions.create(model="support", messages=HELLO, stream=True))
+            lambda: list(
+                client.chat.completions.create(model="support", messages=HELLO, stream=True)
+            )
         )
         time.sleep(0.3)
         world.runtime.draining = True

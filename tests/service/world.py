@@ -1,4 +1,4 @@
-"""A whole service in this process: real HTTP, gateway, routers, SQLite and store; simulated engine."""
+"""A whole service in this process; all of it is real but the engine, which is simulated."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class World:
         keys = json.loads(self.settings.state_folder.keys.read_text())
         return str(keys.get(owner) or keys["units"][owner])
 
-    def client(self, owner: str = "support", **options: Any) -> openai.OpenAI:
-        """The real SDK with `owner`'s key."""
+    def client(self, owner: str = "support", **options: Any) -> Any:
+        """The real SDK with `owner`'s key; untyped, for tests send it wrong things too."""
         client = openai.OpenAI(
             base_url=f"{self.url}/v1", api_key=self.key(owner), **{"max_retries": 0, **options}
         )
@@ -91,7 +91,9 @@ class World:
         self.opened.append(client)
         return client
 
-    def publish(self, adapter: str, unit: str | None = None, *, base: Digest = FINGERPRINT) -> Version:
+    def publish(
+        self, adapter: str, unit: str | None = None, *, base: Digest = FINGERPRINT
+    ) -> Version:
         """A candidate whose artifact is really in the store."""
         folder = self.settings.state / "made" / f"{adapter}-{time.monotonic_ns()}"
         folder.mkdir(parents=True)
@@ -109,7 +111,9 @@ class World:
         return self.runtime.registry.publish_version(new, job_id=None, fence=None, at=time.time())
 
 
-def build(state: Path, engine: SimulatedEngine, *, port: int, **settings: Any) -> tuple[Runtime, CollectorRegistry]:
+def build(
+    state: Path, engine: SimulatedEngine, *, port: int, **settings: Any
+) -> tuple[Runtime, CollectorRegistry]:
     """The runtime as the plugin builds it, around a simulated engine."""
     units = state.parent / "units"
     if not units.exists():
@@ -138,7 +142,9 @@ def build(state: Path, engine: SimulatedEngine, *, port: int, **settings: Any) -
         leases=leases,
         converger=converger,
         units=UnitsWatch(
-            units, metrics, on_change=lambda changed: ensure_keys(configured, registry, changed) and None
+            units,
+            metrics,
+            on_change=lambda changed: ensure_keys(configured, registry, changed),
         ),
         metrics=metrics,
         pepper=pepper,
@@ -167,11 +173,11 @@ def running(state: Path, engine: SimulatedEngine | None = None, **settings: Any)
             uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off")
         )
         task = asyncio.create_task(server.serve())
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         made.append((runtime, prometheus))
         ready.set()
-        while not stop.is_set():
+        while not stop.is_set():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         server.should_exit = True
         await task

@@ -1,0 +1,350 @@
+"""The command line against a real service (with a simulated engine), over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.gates import GateResult
+from adapters.jobs import JobError, JobStatus
+from adapters.names import JobId
+from service.cli.app import app
+from service.cli.errors import run
+from tests.service.world import World, free_port
+
+Cli = Callable[..., "Ran"]
+
+LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
+ROW = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
+
+
+class Ran:
+    """An ended command: exit code and what it printed."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(world: World, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs `wardrobe …` against the world as the local admin."""
+
+    def call(*words: str, connect: bool = True) -> Ran:
+        capsys.readouterr()
+        where = ["--url", world.url, "--state", str(world.settings.state)] if connect else []
+        code = run(app, [*words, *where])
+        said = capsys.readouterr()
+        # the service of these tests lives in this process and logs to the same place
+        lines = said.out.splitlines(keepends=True)
+        return Ran(code, "".join(each for each in lines if not LOGGED.match(each)), said.err)
+
+    return call
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(f"{json.dumps(ROW)}\n" for _ in range(20)))
+    return path
+
+
+def one_line(text: str) -> bool:
+    return text.startswith("error: ") and text.count("\n") == 1
+
+
+def test_promote_puts_a_version_live_and_rollback_returns(cli: Cli, world: World) -> None:
+    for _ in range(2):
+        world.publish("support")
+    assert "support:1 is live" in cli("promote", "support", "1").out
+    done = cli("promote", "support", "support:2", "--json")
+    assert (done.code, done.json["state"], done.json["route"]["stable"]) == (
+        0,
+        "complete",
+        "support:2",
+    )
+    assert "support:1 is live" in cli("rollback", "support").out
+    listed = cli("adapters", "list", "--json").json
+    assert {each["id"]: each["route"]["stable"] for each in listed} == {
+        "support": "support:1",
+        "sales": None,
+        "hr": None,
+        "hr-screening": None,
+    }
+
+
+def test_a_lost_race_says_to_look_again_with_exit_code_1(cli: Cli, world: World) -> None:
+    world.publish("support")
+    cli("promote", "support", "1")
+    lost = cli("promote", "support", "1", "--expected-generation", "0")
+    assert lost.code in (0, 1)
+    world.publish("support")
+    lost = cli("promote", "support", "2", "--expected-generation", "0")
+    assert lost.code == 1
+    assert one_line(lost.err)
+    assert "version_conflict" in lost.err
+    assert "wardrobe adapters show" in lost.err
+
+
+def test_show_tells_versions_gates_and_scores(cli: Cli, world: World) -> None:
+    version = world.publish("sales")
+    world.runtime.registry.record_gates(
+        version.id,
+        [
+            GateResult(gate="effect", passed=True, measured=0.9, threshold=0.05, detail="differs"),
+            GateResult(gate="held_out", passed=False, measured=0.0, threshold=0.02, detail="gain"),
+        ],
+        evidence={"held_out": {"base": {"exact_match": 0.0}, "adapter": {"exact_match": 0.125}}},
+    )
+    shown = cli("adapters", "show", "sales").out
+    assert "sales:1" in shown
+    assert "rejected" in shown
+    assert "held_out failed" in shown
+    assert "12.5%" in shown
+    assert "held_out FAILED: 0, needs 0.02 (gain)" in cli("adapters", "show", "sales:1").out
+    refused = cli("promote", "sales", "1")
+    assert refused.code == 1
+    assert "version_rejected" in refused.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("adapters", "show", "nothing"),
+        ("adapters", "show", "support:9"),
+        ("promote", "support", "9"),
+        ("promote", "nothing", "1"),
+        ("promote", "support", "../../x"),
+        ("promote", "../files", "1"),
+        ("rollback", "support"),
+        ("jobs", "show", "ftjob-none"),
+        ("jobs", "cancel", ""),
+        ("logs", "ftjob-none"),
+        ("logs", "ftjob-none", "--follow"),
+        ("chat", "nothing", "hello"),
+    ],
+)
+def test_what_the_service_refuses_is_one_line_with_exit_code_1(
+    cli: Cli, words: tuple[str, ...]
+) -> None:
+    refused = cli(*words)
+    assert refused.code == 1
+    assert one_line(refused.err), refused.err
+
+
+def test_a_job_is_created_listed_paused_resumed_and_cancelled(
+    cli: Cli, world: World, rows: Path
+) -> None:
+    files = ("--train", str(rows), "--valid", str(rows))
+    job = cli("jobs", "create", "--unit", "hr", "--adapter", "hr-screening", *files, "--json").json
+    assert (job["x_unit"], job["x_adapter"], job["status"]) == (
+        "hr",
+        "hr-screening",
+        "validating_files",
+    )
+    world.runtime.registry.move_job(JobId(job["id"]), JobStatus.QUEUED, fence=None)
+    assert "paused" in cli("jobs", "pause", job["id"]).out
+    assert "queued" in cli("jobs", "resume", job["id"]).out
+    assert job["id"] in cli("jobs", "list").out
+    assert cli("jobs", "show", job["id"], "--json").json["status"] == "queued"
+    assert "cancelled" in cli("jobs", "cancel", job["id"]).out
+    again = cli("jobs", "cancel", job["id"])
+    assert again.code == 1
+    assert "job_state" in again.err
+
+
+def test_a_job_without_a_unit_asks_an_admin_for_one(cli: Cli, rows: Path) -> None:
+    refused = cli("jobs", "create", "--train", str(rows))
+    assert refused.code == 1
+    assert "must name the unit" in refused.err
+
+
+def test_a_unit_key_makes_jobs_of_its_own_unit(cli: Cli, world: World, rows: Path) -> None:
+    made = cli("jobs", "create", "--train", str(rows), "--key", world.key("sales"), "--json")
+    assert made.json["x_unit"] == "sales"
+
+
+def test_a_data_file_that_is_not_there_is_named(cli: Cli) -> None:
+    refused = cli("jobs", "create", "--unit", "hr", "--train", "/nowhere/x.jsonl")
+    assert (refused.code, refused.err) == (
+        1,
+        "error: /nowhere/x.jsonl: No such file or directory\n",
+    )
+
+
+def test_logs_follow_a_job_until_it_fails_and_then_exit_1(
+    cli: Cli, world: World, rows: Path
+) -> None:
+    created = cli("jobs", "create", "--unit", "hr", "--train", str(rows), "--json").json
+    job_id = JobId(created["id"])
+    registry = world.runtime.registry
+
+    def trainer() -> None:
+        for step in range(1, 4):
+            time.sleep(0.4)
+            registry.add_event(
+                job_id, at=time.time(), level="info", type="message", message=f"did {step}"
+            )
+        error = JobError(code="invalid_training_file", message="line 3: not JSON")
+        registry.move_job(
+            job_id, JobStatus.FAILED, fence=None, finished_at=time.time(), error=error
+        )
+
+    thread = threading.Thread(target=trainer)
+    thread.start()
+    followed = cli("logs", job_id, "--follow")
+    thread.join()
+    assert followed.code == 1
+    told = [line.partition("  ")[2] for line in followed.out.splitlines()]
+    assert told == ["Created fine-tuning job", "did 1", "did 2", "did 3"]
+    lines = [json.loads(line) for line in cli("logs", job_id, "--json").out.splitlines()]
+    assert [line["message"] for line in lines] == told
+    assert "invalid_training_file: line 3" in cli("jobs", "show", job_id).out
+
+
+def test_logs_page_through_more_events_than_a_page_holds(
+    cli: Cli, world: World, rows: Path
+) -> None:
+    job = cli("jobs", "create", "--unit", "hr", "--train", str(rows), "--json").json
+    for number in range(230):
+        world.runtime.registry.add_event(
+            JobId(job["id"]),
+            at=time.time(),
+            level="warn",
+            type="message",
+            message=f"event {number}",
+        )
+    told = cli("logs", job["id"]).out.splitlines()
+    assert len(told) == 231
+    assert told[1].endswith("warn: event 0")
+    assert told[-1].endswith("warn: event 229")
+
+
+def test_status_tells_what_is_loaded(cli: Cli, world: World) -> None:
+    world.publish("support")
+    cli("promote", "support", "1")
+    shown = cli("status")
+    assert shown.code == 0
+    assert "support:1" in shown.out
+    assert cli("status", "--json").json["ready"] is True
+
+
+def test_chat_prints_the_answer_of_the_live_version(cli: Cli, world: World) -> None:
+    world.publish("support")
+    cli("promote", "support", "1")
+    assert cli("chat", "support", "hello").out == "answer of support:1\n"
+
+
+def test_a_wrong_key_is_told_where_to_get_one(cli: Cli) -> None:
+    refused = cli("adapters", "list", "--key", "wr-wrong")
+    assert refused.code == 1
+    assert "--key or WARDROBE_KEY" in refused.err
+    assert "wr-wrong" not in refused.err
+
+
+def test_no_key_at_all_names_the_folder_that_was_looked_in(cli: Cli, tmp_path: Path) -> None:
+    refused = cli("status", "--state", str(tmp_path / "empty"), connect=False)
+    assert refused.code == 1
+    assert one_line(refused.err)
+    assert str(tmp_path / "empty" / "keys.json") in refused.err
+
+
+def test_nothing_listening_says_how_to_start_it(cli: Cli) -> None:
+    refused = cli(
+        "status", "--url", f"http://127.0.0.1:{free_port()}", "--key", "x" * 20, connect=False
+    )
+    assert refused.code == 1
+    assert one_line(refused.err)
+    assert "wardrobe up" in refused.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("frobnicate",), ("jobs",), ("jobs", "list", "--limit", "0"), ("promote", "support")],
+)
+def test_a_wrong_command_line_is_one_line_with_exit_code_2(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert run(app, list(words)) == 2
+    said = capsys.readouterr().err
+    assert one_line(said)
+    assert "--help`." in said
+
+
+def test_a_wrong_setting_is_named_with_exit_code_2() -> None:
+    done = wardrobe("units", "list", WARDROBE_PORT="eighty")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: WARDROBE_PORT: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_units_check_prints_all_problems_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text("unit: Bad Name\naliases: []\n")
+    (tmp_path / "b.yaml").write_text("unit: ok\naliases: [ok]\nrecipe: {rank: -1}\n")
+    assert run(app, ["units", "check", "--units", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert all(
+        part in said for part in ("a.yaml: unit:", "a.yaml: aliases:", "b.yaml: recipe.rank:")
+    )
+    assert run(app, ["units", "check", "--units", str(tmp_path), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is False
+    assert len(found["problems"]) == 3
+
+
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [
+        *("up", "serve", "trainer", "demo", "promote", "rollback", "logs", "status", "chat"),
+        *("base build", "units list", "units check", "adapters list", "adapters show"),
+        *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),
+    ]
+    for command in commands:
+        assert run(app, [*command.split(), "--help"]) == 0
+        assert f"wardrobe {command}" in capsys.readouterr().out.replace("\n", " "), command
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom service.cli.app import app\nfrom service.cli.errors import run\n"
+        "run(app, ['--help'])\n"
+        "heavy = {'torch', 'vllm', 'openai', 'pydantic', 'sqlalchemy', 'fastapi', 'transformers'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+
+
+def wardrobe(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The real command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "service.cli", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=60,
+    )
+
+
+def test_output_into_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m service.cli units list --json | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
