@@ -1,0 +1,45 @@
+"""The real sidecar loop around `fake_child`, as a process that tests may kill.
+
+python -m tests.training.fake_sidecar STATE UNITS LEASE_SECONDS MODE
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from adapters.registry import open_registry
+from adapters.state import StateFolder
+from adapters.store.local import LocalStore
+from tests.training.world import child_command
+from training.attend import Attendance
+from training.sidecar import Sidecar
+
+
+def main(state: StateFolder, units: Path, lease_seconds: float, mode: str) -> None:
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
+    registry = open_registry(state.database_url)
+    attendance = Attendance(
+        registry=registry,
+        command=child_command(state, mode),
+        environment=os.environ,
+        lease_seconds=lease_seconds,
+        stopping=stopping,
+    )
+    Sidecar(
+        registry=registry,
+        store=LocalStore(state.artifacts),
+        state=state,
+        units=units,
+        owner=f"fake:{os.getpid()}",
+        attendance=attendance,
+        stopping=stopping,
+    ).run()
+
+
+if __name__ == "__main__":
+    main(StateFolder(Path(sys.argv[1])), Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4])

@@ -1,0 +1,168 @@
+"""Stand-ins for the heavy parts of a run: a tuner without torch and a service without an engine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from adapters.base_model import BaseModel
+from adapters.errors import Rejected
+from adapters.names import JobId
+from adapters.registry import Registry
+from tests.training.world import FINGERPRINT, World
+from training.data.examples import Example, Message
+from training.evaluate.answers import Answer, Question
+from training.parts import Parts
+from training.reporting import Measures
+from training.tuning import Stopped, Task, Tuned, Watch
+
+STEPS = 10
+MODULE = "model.layers.0.self_attn.q_proj"
+RANK = 4
+
+
+@dataclass
+class ToyTuner:
+    """Counts words as tokens and writes a small real adapter after ten quick steps.
+
+    Remembers in its folder how far it came, as the real one does with checkpoints.
+    """
+
+    value: float = 0.5
+    """What the adapter's matrices hold."""
+    tuned: list[Task] = field(default_factory=list)
+    first_steps: list[int] = field(default_factory=list)
+    at_step: Callable[[int], None] = lambda _step: None
+    own: Callable[[Question], str] = lambda question: question.reference
+
+    def lengths(self, examples: Sequence[Example]) -> list[int]:
+        return [
+            sum(len(message.content.split()) for message in example.messages)
+            for example in examples
+        ]
+
+    def prompt_lengths(self, prompts: Sequence[Sequence[Message]]) -> list[int]:
+        return [sum(len(message.content.split()) for message in prompt) for prompt in prompts]
+
+    def tune(self, task: Task, watch: Watch) -> Tuned:
+        self.tuned.append(task)
+        task.workdir.mkdir(parents=True, exist_ok=True)
+        done = task.workdir / "steps"
+        start = int(done.read_text()) if done.exists() else 0
+        self.first_steps.append(start)
+        for step in range(start + 1, STEPS + 1):
+            self.at_step(step)
+            held_out = 1.0 / step if step % 5 == 0 else None
+            watch.step(
+                Measures(
+                    step=step,
+                    total_steps=STEPS,
+                    train_loss=2.0 / step,
+                    train_accuracy=step / STEPS,
+                    valid_loss=held_out,
+                ),
+                float(STEPS - step),
+            )
+            if held_out is not None:
+                done.write_text(str(step))
+                if watch.stopping():
+                    raise Stopped
+        return Tuned(
+            directory=self._adapter(task.workdir / "adapter"),
+            steps=STEPS,
+            best_step=STEPS,
+            trained_tokens=1234,
+            seconds=1.5,
+            first_loss=3.0,
+            best_loss=0.1,
+            best_accuracy=0.9,
+            ended="finished",
+        )
+
+    def own_answers(self, adapter: Path, questions: Sequence[Question]) -> list[str]:
+        assert (adapter / "manifest.json").is_file(), "fidelity is measured on what was published"
+        return [self.own(question) for question in questions]
+
+    def _adapter(self, directory: Path) -> Path:
+        directory.mkdir(exist_ok=True)
+        config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 8}
+        config |= {"target_modules": ["q_proj"], "base_model_name_or_path": "/somewhere"}
+        (directory / "adapter_config.json").write_text(json.dumps(config))
+        half = np.full((RANK, 8), self.value, np.float32)
+        name = f"base_model.model.{MODULE}"
+        tensors = {f"{name}.lora_A.weight": half, f"{name}.lora_B.weight": half.T.copy()}
+        save_file(tensors, directory / "adapter_model.safetensors")
+        return directory
+
+
+@dataclass
+class ToyService:
+    """Answers as a base that knows nothing and versions that have learnt everything.
+
+    Its `sleep` is when a real service would work: it carries out what rollouts are loading.
+    """
+
+    registry: Registry
+    base: Callable[[Question], str] = lambda _question: "no idea"
+    version: Callable[[Question], str] = lambda question: question.reference
+    servable: bool = True
+    rollouts_fail: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def ask(self, model: str, questions: Sequence[Question]) -> list[Answer]:
+        self.asked.append(model)
+        if model != "tiny" and not self.servable:
+            raise Rejected(f"the service cannot serve {model}: it answers 500")
+        say = self.base if model == "tiny" else self.version
+        return [Answer(text=say(question)) for question in questions]
+
+    def sleep(self, _seconds: float) -> None:
+        for rollout in self.registry.snapshot().rollouts:
+            if self.rollouts_fail:
+                self.registry.fail_rollout(rollout.id, "a replica ran away", at=time.time())
+            else:
+                self.registry.complete_rollout(rollout.id, at=time.time())
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A claimed job and everything its run needs; `parts` may be varied."""
+
+    world: World
+    tuner: ToyTuner
+    service: ToyService
+    parts: Parts
+    job_id: JobId
+    fence: int
+
+    def with_parts(self, **changes: object) -> Stage:
+        return replace(self, parts=replace(self.parts, **changes))  # type: ignore[arg-type]
+
+
+def stage(world: World, job_id: JobId) -> Stage:
+    """Claims the job and lays everything out."""
+    world.report_ready()
+    job = world.claim()
+    assert job.id == job_id and job.lease is not None
+    tuner, service = ToyTuner(), ToyService(world.registry)
+    parts = Parts(
+        registry=world.registry,
+        store=world.store,
+        units=world.units,
+        base=BaseModel(
+            path=world.units, name="tiny", fingerprint=FINGERPRINT, shapes={MODULE: (8, 8)}
+        ),
+        tuner=tuner,
+        answers=service,
+        workdir=world.state.job(job_id),
+        clock=time.time,
+        sleep=service.sleep,
+        stopping=lambda: False,
+    )
+    return Stage(world, tuner, service, parts, job_id, job.lease.fence)

@@ -1,0 +1,212 @@
+"""One leased job and its child: real processes that finish, hang, die and are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapters.jobs import Job, JobStatus, StopRequest
+from adapters.names import JobId
+from tests.training.world import World, alive, child_command, data, wait_until
+from training.attend import MAX_CLAIMS, Attendance, Wish, attend, wanted_of
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def attending(world: World, mode: str, *, lease_seconds: float = 5.0) -> Attendance:
+    return Attendance(
+        registry=world.registry,
+        command=child_command(world.state, mode),
+        environment=os.environ,
+        lease_seconds=lease_seconds,
+        stopping=threading.Event(),
+    )
+
+
+def during(act: Callable[[], None]) -> threading.Thread:
+    """Does something while the test's main thread attends a job."""
+    thread = threading.Thread(target=act)
+    thread.start()
+    return thread
+
+
+def pids(world: World, job_id: JobId) -> list[int]:
+    return [int(line) for line in (world.state.job(job_id) / "started").read_text().split()]
+
+
+def helper(world: World, job_id: JobId) -> Path:
+    """Where a hanging child writes its helper's pid, once it hangs."""
+    return world.state.job(job_id) / "helper"
+
+
+def claimed(world: World) -> Job:
+    world.add_queued_job(data())
+    return world.claim(lease_seconds=5.0)
+
+
+def test_a_child_that_finishes_its_job_leaves_nothing_to_do(world: World) -> None:
+    job = claimed(world)
+    attend(job, attending(world, "finish"))
+    assert world.job(job.id).status is JobStatus.SUCCEEDED
+    assert len(pids(world, job.id)) == 1
+
+
+def test_a_child_killed_with_9_is_started_again_and_told(world: World) -> None:
+    job = claimed(world)
+    attend(job, attending(world, "die-once"))
+    assert world.job(job.id).status is JobStatus.SUCCEEDED
+    assert len(pids(world, job.id)) == 2
+    (told,) = world.messages(job.id)
+    assert "was killed by SIGKILL" in told
+    assert "attempt 1 of 3" in told
+
+
+def test_a_child_that_dies_three_times_fails_the_job(world: World) -> None:
+    job = claimed(world)
+    attend(job, attending(world, "die"))
+    after = world.job(job.id)
+    assert (after.status, len(pids(world, job.id))) == (JobStatus.FAILED, 3)
+    assert after.error is not None
+    assert after.error.code == "trainer_crashed"
+    assert after.finished_at is not None
+
+
+def test_a_job_that_kills_whole_trainers_fails_in_the_end(world: World) -> None:
+    world.add_queued_job(data())
+    for _ in range(MAX_CLAIMS):
+        world.claim(lease_seconds=0.0)
+    job = world.claim()
+    attend(job, attending(world, "finish"))
+    error = world.job(job.id).error
+    assert error is not None
+    assert error.code == "trainer_crashed"
+
+
+def test_cancelling_kills_the_child_and_its_helpers(world: World) -> None:
+    job = claimed(world)
+
+    def cancel() -> None:
+        wait_until(helper(world, job.id).exists)
+        world.registry.request_stop(job.id, StopRequest.CANCEL, at=time.time())
+
+    thread = during(cancel)
+    attend(job, attending(world, "hang"))
+    thread.join()
+    assert world.job(job.id).status is JobStatus.CANCELLED
+    wait_until(lambda: not alive(int(helper(world, job.id).read_text())))
+    assert not alive(pids(world, job.id)[0])
+    assert world.messages(job.id)[-1] == "Fine-tuning job cancelled"
+
+
+def test_pausing_asks_the_child_and_keeps_its_scratch(world: World) -> None:
+    job = claimed(world)
+
+    def pause() -> None:
+        wait_until(helper(world, job.id).exists)
+        world.registry.request_stop(job.id, StopRequest.PAUSE, at=time.time())
+
+    thread = during(pause)
+    attend(job, attending(world, "hang"))
+    thread.join()
+    assert world.job(job.id).status is JobStatus.PAUSED
+    assert (world.state.job(job.id) / "asked").exists()
+    world.registry.resume_job(job.id)
+    attend(world.claim(), attending(world, "finish"))
+    assert world.job(job.id).status is JobStatus.SUCCEEDED
+
+
+def test_a_job_taken_over_by_another_trainer_is_let_go_untouched(world: World) -> None:
+    job = claimed(world)
+    theirs: list[Job] = []
+
+    def take_over() -> None:
+        wait_until(helper(world, job.id).exists)
+        taken = world.registry.claim_job(owner="other", now=time.time() + 3600, lease_seconds=3600)
+        assert taken is not None
+        theirs.append(taken)
+
+    thread = during(take_over)
+    attend(job, attending(world, "hang"))
+    thread.join()
+    assert world.job(job.id) == theirs[0]
+    assert world.messages(job.id) == []
+    assert not alive(pids(world, job.id)[0])
+
+
+def test_a_trainer_that_stops_leaves_its_job_to_be_taken_up_again(world: World) -> None:
+    job = claimed(world)
+    parts = attending(world, "hang")
+
+    def stop() -> None:
+        wait_until(helper(world, job.id).exists)
+        parts.stopping.set()
+
+    thread = during(stop)
+    attend(job, parts)
+    thread.join()
+    assert world.job(job.id).status is JobStatus.RUNNING
+    assert not alive(pids(world, job.id)[0])
+    assert world.messages(job.id) == []
+
+
+def test_the_lease_is_kept_alive_while_the_child_works(world: World) -> None:
+    world.add_queued_job(data())
+    job = world.claim(lease_seconds=1.0)
+    parts = attending(world, "hang", lease_seconds=1.0)
+
+    def watch() -> None:
+        wait_until(helper(world, job.id).exists)
+        time.sleep(2.5)
+        held = world.job(job.id).lease
+        assert held is not None
+        assert held.until > time.time()
+        parts.stopping.set()
+
+    thread = during(watch)
+    attend(job, parts)
+    thread.join()
+    lease = world.job(job.id).lease
+    assert lease is not None
+    assert lease.fence == 1
+    assert job.lease is not None
+    assert lease.until > job.lease.until + 2.0
+
+
+def test_a_child_does_not_outlive_a_killed_parent(world: World) -> None:
+    job = claimed(world)
+    parent = os.fork()
+    if parent == 0:  # pragma: no cover - the forked trainer, which is killed
+        try:
+            attend(job, attending(world, "hang"))
+        finally:
+            os._exit(1)
+    wait_until(helper(world, job.id).exists)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    wait_until(lambda: not alive(pids(world, job.id)[0]))
+    os.kill(int(helper(world, job.id).read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("asked", "shutting_down", "wish"),
+    [
+        (None, False, Wish.GO_ON),
+        (None, True, Wish.SHUT_DOWN),
+        (StopRequest.PAUSE, False, Wish.PAUSE),
+        (StopRequest.PAUSE, True, Wish.PAUSE),
+        (StopRequest.CANCEL, True, Wish.CANCEL),
+    ],
+)
+def test_what_the_owner_wants_comes_before_what_the_trainer_wants(
+    world: World, asked: StopRequest | None, shutting_down: bool, wish: Wish
+) -> None:
+    job = claimed(world)
+    if asked is not None:
+        job = world.registry.request_stop(job.id, asked, at=time.time())
+    assert wanted_of(job, shutting_down=shutting_down) is wish

@@ -1,0 +1,369 @@
+"""One job from its files to its end, with a toy tuner and a toy service at the seams."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from adapters.errors import LeaseLost, StorageFull, Unavailable
+from adapters.jobs import Job, JobStatus
+from adapters.names import Alias, FileId, JobId, Unit
+from adapters.routes import Route
+from adapters.versions import Version, VersionState
+from tests.training.stage import STEPS, Stage, stage
+from tests.training.world import World, data, jsonl, make_world
+from training.run import run_job
+from training.tuning import Stopped
+
+UNIT = Unit("support")
+
+
+@pytest.fixture
+def ready(world: World) -> Stage:
+    return stage(world, world.add_queued_job(data(40), data(12, start=100)))
+
+
+def run(at: Stage) -> Job:
+    run_job(at.parts, at.job_id, at.fence)
+    return at.world.job(at.job_id)
+
+
+def versions(world: World) -> list[Version]:
+    return list(world.registry.versions(unit=UNIT, adapter=None, after=None, limit=100).items)
+
+
+def route(world: World) -> Route:
+    return world.registry.route(Alias("support"), unit=UNIT)
+
+
+def error_of(at: Stage) -> tuple[str, str]:
+    job = run(at)
+    assert job.status is JobStatus.FAILED
+    assert job.finished_at is not None
+    assert job.error is not None
+    assert at.world.messages(at.job_id)[-1] == job.error.message
+    return job.error.code, job.error.message
+
+
+def test_a_good_job_ends_with_a_proven_version_that_is_live(ready: Stage) -> None:
+    job = run(ready)
+    assert (job.status, job.fine_tuned_model) == (JobStatus.SUCCEEDED, "support:1")
+    assert job.trained_tokens == 1234
+    assert job.resolved is not None
+    assert job.resolved["seed"] == job.seed
+    (version,) = versions(ready.world)
+    assert [gate.gate for gate in version.gates] == ["artifact", "effect", "fidelity", "held_out"]
+    assert version.state is VersionState.LIVE
+    assert route(ready.world).stable == version.id
+    assert version.evidence is not None
+    assert version.evidence["held_out"]["adapter"] == {"exact_match": 1.0, "token_f1": 1.0}
+    assert version.evidence["data"]["train_examples"] == 40
+
+
+def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
+    run(ready)
+    story = iter(ready.world.messages(ready.job_id))
+    for words in (
+        "Fine-tuning job started",
+        "Step 5/10: training loss=0.40, validation loss=0.20",
+        "Checkpoint created at step 5",
+        "Checkpoint created at step 10",
+        "Gates of support:1: artifact passed, effect passed, fidelity passed, held_out passed",
+        "support:1 is live as support",
+        "New fine-tuned model created: support:1",
+        "Fine tuning job successfully completed",
+    ):
+        assert any(words in message for message in story), f"not told, or too late: {words}"
+
+
+def test_metrics_events_and_checkpoints_have_openais_shape(ready: Stage) -> None:
+    run(ready)
+    page = ready.world.registry.events(ready.job_id, after=None, limit=100)
+    measured = next(event for event in page.items if event.type == "metrics")
+    assert measured.data == {
+        "step": 10,
+        "total_steps": 10,
+        "train_loss": 0.2,
+        "train_mean_token_accuracy": 1.0,
+        "valid_loss": 0.1,
+        "full_valid_loss": 0.1,
+    }
+    kept = ready.world.registry.checkpoints(ready.job_id, after=None, limit=10).items
+    assert [checkpoint.step for checkpoint in kept] == [10, 5]
+    assert kept[0].metrics["full_valid_loss"] == 0.1
+
+
+def test_the_result_file_is_openais_csv(ready: Stage) -> None:
+    (file_id,) = run(ready).result_files
+    file = ready.world.registry.file(file_id, unit=UNIT)
+    assert file.purpose == "fine-tune-results"
+    with ready.world.store.open_file(file.digest) as content:
+        rows = list(csv.DictReader(io.StringIO(content.read().decode())))
+    assert list(rows[0]) == [
+        "step",
+        "train_loss",
+        "train_accuracy",
+        "valid_loss",
+        "valid_mean_token_accuracy",
+    ]
+    assert rows[-1]["step"] == "10"
+    assert rows[-1]["valid_loss"] == "0.1"
+
+
+def test_what_is_published_is_clean_and_has_a_card(ready: Stage) -> None:
+    run(ready)
+    (version,) = versions(ready.world)
+    path = ready.world.store.adapter_path(version.digest)
+    assert {file.name for file in path.iterdir()} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+    }
+    assert "/somewhere" not in (path / "adapter_config.json").read_text()
+    card = (path / "README.md").read_text()
+    assert ready.job_id in card
+    assert str(version.base_fingerprint) in card
+    assert "question" not in card
+
+
+def test_without_a_validation_file_a_part_is_held_out(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    run(at)
+    (task,) = at.tuner.tuned
+    assert (len(task.train), len(task.held_out)) == (90, 10)
+
+
+def test_repetitions_and_overlap_are_told_to_the_data_owner(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(40) + data(3), data(12, start=35)))
+    run(at)
+    messages = world.messages(at.job_id)
+    assert "Dropped 3 exact duplicates from training" in messages
+    assert any(message.startswith("Dropped 5 training examples") for message in messages)
+
+
+def test_examples_that_are_too_long_are_refused_by_line(world: World) -> None:
+    long = jsonl([("word " * 300, "yes")])
+    at = stage(world, world.add_queued_job(data(12) + long))
+    code, message = error_of(at)
+    assert code == "invalid_training_file"
+    assert message == "Training file: longer than the 256 tokens allowed: line 13: 301 tokens"
+    assert at.tuner.tuned == []
+
+
+def test_a_rank_that_the_service_cannot_serve_fails_before_training(ready: Stage) -> None:
+    ready.world.report_ready(max_lora_rank=8)
+    code, message = error_of(ready)
+    assert code == "invalid_recipe"
+    assert "rank 16" in message
+    assert ready.tuner.tuned == []
+
+
+def test_a_service_with_another_base_fails_the_job_before_training(ready: Stage) -> None:
+    base = ready.parts.base
+    other = type(base)(path=base.path, name="x", fingerprint="c" * 64, shapes=base.shapes)  # type: ignore[arg-type]
+    code, _message = error_of(ready.with_parts(base=other))
+    assert code == "base_mismatch"
+    assert ready.tuner.tuned == []
+
+
+@pytest.mark.parametrize(
+    ("gate", "changes"),
+    [
+        ("effect", {"version": lambda _q: "no idea"}),
+        ("held_out", {"version": lambda _q: "something else"}),
+        ("artifact", {"servable": False}),
+    ],
+)
+def test_a_failed_gate_rejects_the_version_and_is_named(
+    ready: Stage, gate: str, changes: dict[str, Any]
+) -> None:
+    for name, value in changes.items():
+        setattr(ready.service, name, value)
+    code, message = error_of(ready)
+    (version,) = versions(ready.world)
+    assert code == "gate_failed"
+    assert f"gate `{gate}` said no: measured" in message
+    assert version.state is VersionState.REJECTED
+    assert route(ready.world).stable is None
+    assert ready.world.job(ready.job_id).fine_tuned_model is None
+    assert ready.world.job(ready.job_id).result_files
+
+
+def test_answers_unlike_the_trainers_own_fail_the_fidelity_gate(ready: Stage) -> None:
+    ready.tuner.own = lambda question: "another answer"
+    code, message = error_of(ready)
+    assert code == "gate_failed"
+    assert "gate `fidelity` said no: measured 0, at least 0.9" in message
+
+
+@pytest.mark.parametrize(("value", "why"), [(0.0, "every delta is zero"), (float("nan"), "finite")])
+def test_an_adapter_that_admission_refuses_is_never_published(
+    ready: Stage, value: float, why: str
+) -> None:
+    ready.tuner.value = value
+    code, message = error_of(ready)
+    assert code == "gate_failed"
+    assert message.startswith("gate `artifact` said no")
+    assert why in message
+    assert versions(ready.world) == []
+    assert list(ready.world.store.adapters()) == []
+
+
+def test_a_manual_policy_leaves_a_candidate(tmp_path_factory: pytest.TempPathFactory) -> None:
+    world = make_world(tmp_path_factory.mktemp("manual"), {"promote": "manual"})
+    at = stage(world, world.add_queued_job(data()))
+    assert run(at).status is JobStatus.SUCCEEDED
+    assert versions(world)[0].state is VersionState.CANDIDATE
+    assert route(world).generation == 0
+    world.registry.close()
+
+
+def test_a_rollout_that_fails_is_told_and_does_not_fail_the_job(ready: Stage) -> None:
+    ready.service.rollouts_fail = True
+    assert run(ready).status is JobStatus.SUCCEEDED
+    assert any(
+        "support:1 was not put live: a replica ran away" in message
+        for message in ready.world.messages(ready.job_id)
+    )
+
+
+def test_a_disk_without_room_while_publishing_fails_the_job_and_shows_nothing(
+    ready: Stage,
+) -> None:
+    class FullStore(type(ready.world.store)):  # type: ignore[misc]
+        def publish_adapter(self, directory: object) -> object:
+            raise StorageFull("there is no room left for artifacts; free some")
+
+    full = FullStore(ready.world.state.artifacts)
+    code, message = error_of(ready.with_parts(store=full))
+    assert code == "storage_full"
+    assert "free some" in message
+    assert versions(ready.world) == []
+
+
+def test_a_disk_without_room_for_checkpoints_fails_the_job_too(ready: Stage) -> None:
+    def full(step: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    ready.tuner.at_step = full
+    assert error_of(ready)[0] == "storage_full"
+
+
+def test_other_trouble_with_files_is_a_crash_and_not_a_verdict(ready: Stage) -> None:
+    def broken(step: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    ready.tuner.at_step = broken
+    with pytest.raises(OSError, match="Input/output"):
+        run(ready)
+    assert ready.world.job(ready.job_id).status is JobStatus.RUNNING
+
+
+def test_a_service_that_does_not_come_back_fails_the_job_with_advice(ready: Stage) -> None:
+    def gone(*_: object) -> Any:
+        raise Unavailable("the service did not answer", code="service_unavailable")
+
+    ready.service.ask = gone  # type: ignore[method-assign]
+    assert error_of(ready)[0] == "service_unavailable"
+
+
+def test_a_run_that_lost_its_lease_says_and_publishes_nothing_more(ready: Stage) -> None:
+    def lose(step: int) -> None:
+        if step == 7:
+            taken = ready.world.registry.claim_job(
+                owner="other", now=2e10, lease_seconds=1e10
+            )
+            assert taken is not None
+
+    ready.tuner.at_step = lose
+    with pytest.raises(LeaseLost):
+        run(ready)
+    assert versions(ready.world) == []
+    assert ready.world.job(ready.job_id).status is JobStatus.RUNNING
+
+
+def test_a_run_asked_to_stop_goes_on_later_from_its_checkpoint(ready: Stage) -> None:
+    with pytest.raises(Stopped):
+        run(ready.with_parts(stopping=lambda: True))
+    assert ready.world.job(ready.job_id).status is JobStatus.RUNNING
+    run(ready)
+    assert ready.tuner.first_steps == [0, 5]
+
+
+class Killed(BaseException):
+    """What kill -9 looks like from inside: nothing is caught, nothing is cleaned up."""
+
+
+class DyingRegistry:
+    """A registry whose process dies at call number `at`, before or after it took effect."""
+
+    def __init__(self, registry: Any, at: int, *, after: bool) -> None:
+        self._registry, self._left, self._after = registry, at, after
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._registry, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._left -= 1
+            if self._left == 0 and not self._after:
+                raise Killed
+            answer = method(*args, **kwargs)
+            if self._left == 0:
+                raise Killed
+            return answer
+
+        return call
+
+
+def _take_over(at: Stage) -> Stage:
+    """The next trainer, after the lease has ended."""
+    taken = at.world.registry.claim_job(owner="next", now=2e10, lease_seconds=1e10)
+    assert taken is not None
+    assert taken.lease is not None
+    return Stage(at.world, at.tuner, at.service, at.parts, at.job_id, taken.lease.fence)
+
+
+def _killed_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterable[tuple[int, bool]]:
+    return ((at, after) for at in range(1, 200) for after in (False, True))
+
+
+@pytest.mark.slow
+def test_killed_at_any_call_and_run_again_a_job_gives_exactly_one_version(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    kills = 0
+    for at_call, after in _killed_runs(tmp_path_factory):
+        world = make_world(tmp_path_factory.mktemp("kill"), database_url="memory:")
+        first = stage(world, world.add_queued_job(data(40), data(12, start=100)))
+        dying = DyingRegistry(world.registry, at_call, after=after)
+        try:
+            run(first.with_parts(registry=dying))
+        except Killed:
+            kills += 1
+        else:
+            break
+        if not world.job(first.job_id).status.finished:
+            run(_take_over(first))
+        _check_one_outcome(world, first.job_id)
+    assert kills > 40, "the sweep never got through the whole run"
+
+
+def _check_one_outcome(world: World, job_id: JobId) -> None:
+    job = world.job(job_id)
+    assert (job.status, job.fine_tuned_model) == (JobStatus.SUCCEEDED, "support:1")
+    (version,) = versions(world)
+    assert version.state is VersionState.LIVE
+    assert route(world).generation == 1
+    assert len(list(world.store.adapters())) == 1
+    files = world.registry.files(
+        unit=UNIT, purpose="fine-tune-results", after=None, limit=10, newest_first=True
+    )
+    assert [file.id for file in files.items] == list[FileId](job.result_files)
+    kept = world.registry.checkpoints(job_id, after=None, limit=10).items
+    assert [checkpoint.step for checkpoint in kept] == [STEPS, STEPS // 2]

@@ -1,0 +1,117 @@
+"""The trainer as a process: it is killed, stopped and started again, and no job is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from adapters.jobs import JobStatus
+from adapters.names import JobId
+from tests.training.world import World, alive, data, wait_until
+from training.sidecar import sweep
+
+pytestmark = pytest.mark.timeout(90)
+
+LEASE = 2.0
+
+
+@contextmanager
+def running(world: World, mode: str) -> Iterator[subprocess.Popen[bytes]]:
+    module = "tests.training.fake_sidecar"
+    arguments = [str(world.state.root), str(world.units), str(LEASE), mode]
+    process = subprocess.Popen([sys.executable, "-m", module, *arguments])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def hanging(world: World, job_id: JobId) -> Callable[[], bool]:
+    return (world.state.job(job_id) / "helper").exists
+
+
+def status_is(world: World, job_id: JobId, status: JobStatus) -> Callable[[], bool]:
+    return lambda: world.job(job_id).status is status
+
+
+def test_a_new_job_is_validated_run_and_its_scratch_removed(world: World) -> None:
+    world.report_ready()
+    good, bad = world.add_job(data()), world.add_job(b"nonsense")
+    with running(world, "finish"):
+        wait_until(status_is(world, good, JobStatus.SUCCEEDED))
+        wait_until(status_is(world, bad, JobStatus.FAILED))
+        wait_until(lambda: not world.state.job(good).exists())
+
+
+def test_jobs_stay_queued_until_the_service_is_ready(world: World) -> None:
+    job_id = world.add_job(data())
+    with running(world, "finish") as process:
+        wait_until(status_is(world, job_id, JobStatus.QUEUED))
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.0)
+        assert world.job(job_id).status is JobStatus.QUEUED
+        world.report_ready()
+        wait_until(status_is(world, job_id, JobStatus.SUCCEEDED))
+
+
+def test_a_trainer_killed_with_9_is_followed_by_one_that_finishes_the_job(world: World) -> None:
+    world.report_ready()
+    job_id = world.add_job(data())
+    with running(world, "hang") as first:
+        wait_until(hanging(world, job_id))
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    child = int((world.state.job(job_id) / "started").read_text())
+    wait_until(lambda: not alive(child))
+    os.kill(int((world.state.job(job_id) / "helper").read_text()), signal.SIGKILL)
+    with running(world, "finish"):
+        wait_until(status_is(world, job_id, JobStatus.SUCCEEDED))
+    assert world.job(job_id).attempts == 2
+
+
+def test_a_trainer_asked_to_stop_ends_cleanly_and_its_job_goes_on_later(world: World) -> None:
+    world.report_ready()
+    job_id = world.add_job(data())
+    with running(world, "hang") as first:
+        wait_until(hanging(world, job_id))
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(10.0) == 0
+    assert world.job(job_id).status is JobStatus.RUNNING
+    with running(world, "finish"):
+        wait_until(status_is(world, job_id, JobStatus.SUCCEEDED))
+
+
+def test_a_second_trainer_on_the_same_state_folder_is_refused_in_one_line(world: World) -> None:
+    environment = os.environ | {
+        "WARDROBE_STATE": str(world.state.root),
+        "WARDROBE_UNITS": str(world.units),
+    }
+    with world.state.lock("trainer"):
+        second = subprocess.run(
+            [sys.executable, "-m", "training.sidecar"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert second.returncode == 1
+    assert second.stderr.count("\n") == 1
+    assert "another `wardrobe trainer`" in second.stderr
+
+
+def test_sweeping_keeps_the_scratch_of_unfinished_jobs_only(world: World) -> None:
+    waiting = world.add_queued_job(data())
+    failed = world.add_job(data())
+    world.registry.move_job(failed, JobStatus.FAILED, fence=None, finished_at=1.0)
+    for name in (waiting, failed, JobId("ftjob-unknown")):
+        world.state.job(name).mkdir(parents=True)
+    sweep(world.state, world.registry)
+    assert [path.name for path in world.state.job("x").parent.iterdir()] == [waiting]

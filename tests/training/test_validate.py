@@ -1,0 +1,67 @@
+"""What becomes of a job in `validating_files`."""
+
+from __future__ import annotations
+
+from adapters.jobs import JobStatus, StopRequest
+from adapters.names import JobId
+from tests.training.world import World, data
+from training.validate import validate_job
+
+
+def validate(world: World, job_id: JobId) -> None:
+    validate_job(world.job(job_id), registry=world.registry, store=world.store, units=world.units)
+
+
+def test_good_files_move_the_job_to_queued(world: World) -> None:
+    job_id = world.add_job(data(), data(5, start=100))
+    validate(world, job_id)
+    assert world.job(job_id).status is JobStatus.QUEUED
+    started, done = world.messages(job_id)
+    assert started.startswith("Validating training file: file-")
+    assert done == "Files validated, moving job to queued state"
+
+
+def test_a_bad_training_file_fails_the_job_and_says_which_line(world: World) -> None:
+    job_id = world.add_job(data(12) + b"{}\n")
+    validate(world, job_id)
+    job = world.job(job_id)
+    assert job.status is JobStatus.FAILED
+    assert job.finished_at is not None
+    assert job.error is not None
+    assert (job.error.code, job.error.param) == ("invalid_training_file", "training_file")
+    assert job.error.message == "Training file: line 13: has no `messages`"
+    assert world.messages(job_id)[-1] == job.error.message
+
+
+def test_a_bad_validation_file_fails_the_job_under_its_own_name(world: World) -> None:
+    job_id = world.add_job(data(), b"")
+    validate(world, job_id)
+    error = world.job(job_id).error
+    assert error is not None
+    assert (error.code, error.param) == ("invalid_validation_file", "validation_file")
+
+
+def test_a_unit_that_is_not_configured_any_more_fails_the_job(world: World) -> None:
+    job_id = world.add_job(data())
+    (world.units / "support.yaml").write_text("unit: other\naliases: [other]\n")
+    validate(world, job_id)
+    error = world.job(job_id).error
+    assert error is not None
+    assert error.code == "unit_not_found"
+
+
+def test_bytes_that_are_gone_from_the_store_fail_the_job_with_advice(world: World) -> None:
+    job_id = world.add_job(data())
+    world.store.delete_file(world.registry.file(world.job(job_id).training_file, unit=None).digest)
+    validate(world, job_id)
+    error = world.job(job_id).error
+    assert error is not None
+    assert "upload it again" in error.message
+
+
+def test_a_job_cancelled_while_it_is_checked_stays_cancelled(world: World) -> None:
+    job_id = world.add_job(data())
+    before = world.job(job_id)
+    world.registry.request_stop(job_id, StopRequest.CANCEL, at=1.0)
+    validate_job(before, registry=world.registry, store=world.store, units=world.units)
+    assert world.job(job_id).status is JobStatus.CANCELLED

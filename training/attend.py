@@ -1,0 +1,186 @@
+"""Attending one leased job: its child process from start to end, and what becomes of the job.
+
+The lease is kept alive from here, whatever the training step is doing. The child itself lands the
+job in a final state; what is decided here is only what a child cannot say: that it was stopped,
+lost its lease, or died.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import structlog
+
+from adapters.errors import LeaseLost, Unavailable
+from adapters.jobs import Job, JobError, JobStatus, StopRequest
+from adapters.names import JobId
+from adapters.registry import Registry
+from training.child import Child, describe_exit, start
+
+MAX_CRASHES = 3
+"""Children of one lease that may die before the job fails."""
+MAX_CLAIMS = 10
+"""Leases of one job: one that takes the whole machine down must not come back for ever."""
+PAUSE_PATIENCE = 120.0
+"""Seconds a child has to reach a checkpoint when its job is paused."""
+SHUTDOWN_PATIENCE = 5.0
+"""Seconds a child has when the trainer itself stops; it goes on from an older checkpoint then."""
+FINISH_PATIENCE = 10.0
+"""Seconds a child has to end after its job has ended."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Wish(Enum):
+    """What is wanted of a running child."""
+
+    GO_ON = auto()
+    CANCEL = auto()
+    PAUSE = auto()
+    SHUT_DOWN = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attendance:
+    """What attending needs. `command` makes the child's command line from a job and its fence."""
+
+    registry: Registry
+    command: Callable[[JobId, int], Sequence[str]]
+    environment: Mapping[str, str]
+    lease_seconds: float
+    stopping: threading.Event
+    clock: Callable[[], float] = time.time
+
+    @property
+    def beat(self) -> float:
+        """Seconds between heartbeats."""
+        return min(self.lease_seconds / 5, 1.0)
+
+
+def attend(job: Job, parts: Attendance) -> None:
+    """Runs a job that was just claimed, until it has ended, is paused, or is someone else's."""
+    fence = _fence(job)
+    log = _log.bind(job=job.id, unit=job.unit, fence=fence)
+    if job.attempts > MAX_CLAIMS:
+        _fail(job, parts, f"the job was taken up {MAX_CLAIMS} times and never came to an end")
+        return
+    for crash in range(1, MAX_CRASHES + 1):
+        child = start(parts.command(job.id, fence), parts.environment)
+        log.info("child_started", pid=child.pid)
+        try:
+            wish, code = _watch(child, job.id, fence, parts)
+        except LeaseLost:
+            log.warning("lease_lost")
+            return
+        finally:
+            child.kill()
+        log.info("child_ended", code=code, wish=wish.name.lower())
+        if _settled(job.id, fence, wish, parts):
+            return
+        _tell_crash(job, code, crash, parts)
+    _fail(job, parts, "the training process died; the trainer's log may say why")
+
+
+def _watch(child: Child, job_id: JobId, fence: int, parts: Attendance) -> tuple[Wish, int | None]:
+    """Until the child ends or must be: (what was wanted of it, exit code). Raises LeaseLost."""
+    wish, deadline = Wish.GO_ON, float("inf")
+    beaten = time.monotonic()
+    while (code := child.ended(within=parts.beat)) is None:
+        now = time.monotonic()
+        try:
+            job = parts.registry.heartbeat(
+                job_id, fence=fence, now=parts.clock(), lease_seconds=parts.lease_seconds
+            )
+            beaten = now
+        except LeaseLost:
+            if not parts.registry.job(job_id, unit=None).status.finished:
+                raise
+            return wish, child.ended(within=FINISH_PATIENCE)
+        except Unavailable:
+            if now - beaten > parts.lease_seconds:
+                raise LeaseLost("the registry could not be reached for a whole lease") from None
+            continue
+        wanted = wanted_of(job, shutting_down=parts.stopping.is_set())
+        if wanted is Wish.CANCEL or now > deadline:
+            return wanted, None
+        if wanted is not wish:
+            wish, deadline = wanted, now + _patience(wanted)
+            child.ask_to_stop()
+    return wish, code
+
+
+def wanted_of(job: Job, *, shutting_down: bool) -> Wish:
+    """What the job's owner or the trainer's wants of the child."""
+    if job.stop_requested is StopRequest.CANCEL:
+        return Wish.CANCEL
+    if job.stop_requested is StopRequest.PAUSE:
+        return Wish.PAUSE
+    return Wish.SHUT_DOWN if shutting_down else Wish.GO_ON
+
+
+def _patience(wish: Wish) -> float:
+    return SHUTDOWN_PATIENCE if wish is Wish.SHUT_DOWN else PAUSE_PATIENCE
+
+
+def _settled(job_id: JobId, fence: int, wish: Wish, parts: Attendance) -> bool:
+    """After a child is gone: whether nothing is left to do here. False means that it crashed."""
+    job = parts.registry.job(job_id, unit=None)
+    if job.status is not JobStatus.RUNNING or job.lease is None or job.lease.fence != fence:
+        return True
+    wish = wanted_of(job, shutting_down=parts.stopping.is_set()) if wish is Wish.GO_ON else wish
+    try:
+        if wish is Wish.CANCEL:
+            parts.registry.move_job(
+                job_id, JobStatus.CANCELLED, fence=fence, finished_at=parts.clock()
+            )
+            _say(job_id, "Fine-tuning job cancelled", "info", parts)
+        elif wish is Wish.PAUSE:
+            parts.registry.move_job(job_id, JobStatus.PAUSED, fence=fence)
+            _say(job_id, "Fine-tuning job paused", "info", parts)
+    except LeaseLost:
+        _log.warning("lease_lost", job=job_id)
+        return True
+    return wish is not Wish.GO_ON
+
+
+def _tell_crash(job: Job, code: int | None, crash: int, parts: Attendance) -> None:
+    words = describe_exit(code) if code is not None else "was ended"
+    again = "it goes on from its last checkpoint" if crash < MAX_CRASHES else "giving up"
+    _log.error("child_crashed", job=job.id, code=code, crash=crash)
+    _say(
+        job.id,
+        f"The training process {words} (attempt {crash} of {MAX_CRASHES}); {again}",
+        "warn",
+        parts,
+    )
+
+
+def _fail(job: Job, parts: Attendance, why: str) -> None:
+    error = JobError(code="trainer_crashed", message=f"{why}; start a new job to try again")
+    try:
+        parts.registry.move_job(
+            job.id,
+            JobStatus.FAILED,
+            fence=_fence(job),
+            error=error,
+            finished_at=parts.clock(),
+        )
+    except LeaseLost:
+        _log.warning("lease_lost", job=job.id)
+        return
+    _say(job.id, error.message, "error", parts)
+
+
+def _fence(job: Job) -> int:
+    """Raises LeaseLost where there is none."""
+    if job.lease is None:
+        raise LeaseLost(f"job {job.id} is not leased")
+    return job.lease.fence
+
+
+def _say(job_id: JobId, message: str, level: str, parts: Attendance) -> None:
+    parts.registry.add_event(job_id, at=parts.clock(), level=level, type="message", message=message)

@@ -1,0 +1,112 @@
+"""Builds the base model once per recipe and machine, and hands out its directory ever after.
+
+The cache lies outside the checkout, one folder per recipe digest. A folder is published by one
+rename after everything in it is on disk, and carries a manifest of digests; two processes that
+want it at once meet at a lock file, and a folder that does not match its manifest is built again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from training.base.recipe import BaseRecipe, digest
+
+MANIFEST = "manifest.json"
+
+Say = Callable[[str], None]
+Build = Callable[[BaseRecipe, Path, Say], None]
+
+
+def cache_folder() -> Path:
+    """`$WARDROBE_CACHE`, else `wardrobe` in the user's XDG cache."""
+    if folder := os.environ.get("WARDROBE_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wardrobe"
+
+
+def ensure_base(
+    cache: Path,
+    *,
+    recipe: BaseRecipe | None = None,
+    say: Say = lambda _: None,
+    force: bool = False,
+    build: Build | None = None,
+) -> Path:
+    """The directory of the base model, built first where it is missing, torn or `force`d."""
+    recipe = recipe or BaseRecipe()
+    target = cache / "base" / digest(recipe)[:16]
+    if not force and is_whole(target):
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(target.with_suffix(".lock"), say):
+        if force or not is_whole(target):
+            _publish(target, recipe, say, build or _pretrain)
+    return target
+
+
+def is_whole(directory: Path) -> bool:
+    """Whether every file is there with the content that its manifest names."""
+    try:
+        listed = json.loads((directory / MANIFEST).read_text("utf-8"))
+        return bool(listed) and all(
+            _sha256(directory / name) == value for name, value in listed.items()
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _publish(target: Path, recipe: BaseRecipe, say: Say, build: Build) -> None:
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        build(recipe, staging, say)
+        files = sorted(path for path in staging.iterdir() if path.is_file())
+        manifest = {path.name: _sha256(path) for path in files}
+        (staging / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+        for path in (*files, staging / MANIFEST, staging):
+            _sync(path)
+        staging.chmod(0o755)  # mkdtemp's 0700 would hide the model from other users of the machine
+        if target.exists():
+            target.rename(staging.with_name(f"{staging.name}-old"))
+        staging.rename(target)
+        _sync(target.parent)
+    finally:
+        for left in (staging, staging.with_name(f"{staging.name}-old")):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _alone(lock: Path, say: Say) -> Iterator[None]:
+    with lock.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another process is building the base model; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _pretrain(recipe: BaseRecipe, directory: Path, say: Say) -> None:
+    from training.base.pretrain import pretrain  # imports torch: only where there is work for it
+
+    pretrain(recipe, directory, say)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,81 @@
+"""A child process that cannot outlive its parent, and whose whole group can be ended.
+
+Started through this module's own `main`, which asks the kernel for a SIGKILL at the parent's
+death and then becomes the command. (A `preexec_fn` would do it too, but is not safe in a process
+with threads.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_KILL_PATIENCE = 10.0
+"""Seconds for the kernel to take away a killed process; more means it hangs in a device."""
+
+
+class Child:
+    """One running command, leader of its own process group. Used by the thread that started it:
+
+    the kernel's parent-death signal follows the thread, not the process.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ended(self, *, within: float) -> int | None:
+        """The exit code (negative: the signal), or None when `within` seconds were not enough."""
+        try:
+            return self._process.wait(within)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM to the leader, which knows how to stop at a good point."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group, also when the leader is gone; returns when it is reaped."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(_KILL_PATIENCE)
+
+
+def start(command: Sequence[str], environment: Mapping[str, str]) -> Child:
+    """Starts `command` in a new process group; its output goes where ours goes."""
+    launcher = [sys.executable, "-I", "-S", str(Path(__file__)), str(os.getpid()), *command]
+    return Child(
+        subprocess.Popen(launcher, env=dict(environment), stdin=subprocess.DEVNULL, process_group=0)
+    )
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words, for an event and a log line."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """`child.py PARENT COMMAND…`: becomes COMMAND, and dies with PARENT."""
+    parent, command = int(arguments[0]), arguments[1:]
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the kernel could be told
+        sys.exit(1)
+    os.execvp(command[0], list(command))  # noqa: S606
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

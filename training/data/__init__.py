@@ -1,0 +1,1 @@
+"""From uploaded JSONL to checked examples."""

@@ -1,0 +1,95 @@
+"""A job's material: examples to train on, and the held-out questions it is measured by."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adapters.jobs import Job
+from adapters.recipes import Recipe
+from adapters.registry import Registry
+from adapters.store import ArtifactStore
+from adapters.units import UnitConfig
+from training.data.examples import Example
+from training.data.files import JobFiles, find_files, load_files
+from training.data.jsonl import DataLine, refuse
+from training.data.split import Split, split
+from training.evaluate.answers import Question
+from training.tuning import Tuner
+
+NAMED_LINES = 20
+"""Lines named in an error; the rest is counted."""
+ANSWER_SLACK = 16
+"""Tokens an answer may be longer than its reference before it is cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where files are known and where their bytes are."""
+
+    registry: Registry
+    store: ArtifactStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a run learns from and is measured by."""
+
+    files: JobFiles
+    parts: Split
+    questions: tuple[Question, ...]
+
+    @property
+    def train(self) -> list[Example]:
+        return [line.example for line in self.parts.train]
+
+    @property
+    def held_out(self) -> list[Example]:
+        return [line.example for line in self.parts.held_out]
+
+
+def gather(
+    job: Job, unit: UnitConfig, recipe: Recipe, *, sources: Sources, tuner: Tuner
+) -> Material:
+    """Files → examples, measured in tokens, deduplicated and split. The same for every attempt.
+
+    Raises InvalidFile.
+    """
+    files = find_files(job, sources.registry)
+    training, validation = load_files(files, sources.store, unit.limits)
+    refuse_long("training_file", training, tuner, recipe.max_length)
+    if validation is not None:
+        refuse_long("validation_file", validation, tuner, recipe.max_length)
+    parts = split(training, validation, seed=job.seed, min_examples=unit.limits.min_examples)
+    wanted = min(unit.gates.evaluation_examples, len(parts.held_out))
+    drawn = random.Random(job.seed).sample(parts.held_out, wanted)
+    questions = _questions(drawn, tuner, max_length=recipe.max_length)
+    return Material(files=files, parts=parts, questions=questions)
+
+
+def refuse_long(param: str, lines: Sequence[DataLine], tuner: Tuner, max_length: int) -> None:
+    """Raises InvalidFile naming the lines that are too long: nothing is ever cut off silently."""
+    lengths = tuner.lengths([line.example for line in lines])
+    long = [
+        f"line {line.number}: {tokens} tokens"
+        for line, tokens in zip(lines, lengths, strict=True)
+        if tokens > max_length
+    ]
+    if long:
+        more = len(long) - NAMED_LINES
+        named = [*long[:NAMED_LINES], *([f"and {more} more"] if more > 0 else [])]
+        raise refuse(param, f"longer than the {max_length} tokens allowed: {'; '.join(named)}")
+
+
+def _questions(lines: Sequence[DataLine], tuner: Tuner, *, max_length: int) -> tuple[Question, ...]:
+    wholes = tuner.lengths([line.example for line in lines])
+    prompts = tuner.prompt_lengths([line.example.prompt for line in lines])
+    return tuple(
+        Question(
+            prompt=line.example.prompt,
+            reference=line.example.answer,
+            max_tokens=max(1, min(whole - prompt + ANSWER_SLACK, max_length - prompt)),
+        )
+        for line, whole, prompt in zip(lines, wholes, prompts, strict=True)
+    )

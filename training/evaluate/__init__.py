@@ -1,0 +1,1 @@
+"""What a candidate is measured by: answers through the service, scores, gates."""

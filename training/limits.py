@@ -1,0 +1,81 @@
+"""What the service can serve, asked before a minute is spent on training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from adapters.errors import Conflict, InvalidRequest, Unavailable
+from adapters.names import Digest
+from adapters.recipes import Recipe
+from adapters.registry import Registry, ReplicaReport
+
+FRESH = 30.0
+"""Seconds after which a replica's report says nothing about now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceLimits:
+    """The least of what all replicas can do."""
+
+    max_lora_rank: int
+    max_model_len: int
+
+
+def ready_replicas(registry: Registry, *, now: float) -> Sequence[ReplicaReport]:
+    """Replicas that have reported lately and take requests."""
+    return [report for report in registry.replicas(newer_than=now - FRESH) if report.ready]
+
+
+def common_limits(replicas: Sequence[ReplicaReport], base: Digest) -> ServiceLimits:
+    """What every replica can serve. Raises Conflict (`base_mismatch`) when none has our base."""
+    alike = [report for report in replicas if report.base_fingerprint == base]
+    if not alike:
+        raise Conflict(
+            "the service runs another base model than the trainer has; give both the same base "
+            "(WARDROBE_BASE) and start the job again",
+            code="base_mismatch",
+        )
+    return ServiceLimits(
+        max_lora_rank=min(int(report.limits["max_lora_rank"]) for report in alike),
+        max_model_len=min(int(report.limits["max_model_len"]) for report in alike),
+    )
+
+
+def wait_for_limits(
+    registry: Registry,
+    base: Digest,
+    *,
+    clock: Callable[[], float],
+    pause: Callable[[], None],
+    patience: float = 600.0,
+) -> ServiceLimits:
+    """`common_limits` once a replica is ready; `pause` waits a moment and may raise.
+
+    Raises Unavailable after `patience` seconds, Conflict when the base is another.
+    """
+    until = clock() + patience
+    while not (replicas := ready_replicas(registry, now=clock())):
+        if clock() >= until:
+            raise Unavailable(
+                f"the service was not ready for {patience:.0f} s; start it, then the job again",
+                code="service_unavailable",
+            )
+        pause()
+    return common_limits(replicas, base)
+
+
+def fit(recipe: Recipe, limits: ServiceLimits) -> Recipe:
+    """The recipe as the service can serve it. Raises InvalidRequest when the rank is too high.
+
+    A context longer than the service's is cut down to it: examples beyond are refused, not
+    truncated.
+    """
+    if recipe.rank > limits.max_lora_rank:
+        raise InvalidRequest(
+            f"the recipe asks for rank {recipe.rank} and the service serves at most "
+            f"{limits.max_lora_rank}; lower `recipe.rank` of the unit or raise "
+            "WARDROBE_MAX_LORA_RANK",
+            code="invalid_recipe",
+        )
+    return recipe.model_copy(update={"max_length": min(recipe.max_length, limits.max_model_len)})

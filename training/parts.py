@@ -1,0 +1,35 @@
+"""Everything a run works with, as one value; tests bring their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.base_model import BaseModel
+from adapters.registry import Registry
+from adapters.store import ArtifactStore
+from training.evaluate.answers import Answers
+from training.tuning import Stopped, Tuner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The ports of one run, and the folder that is its own until the job ends."""
+
+    registry: Registry
+    store: ArtifactStore
+    units: Path
+    base: BaseModel
+    tuner: Tuner
+    answers: Answers
+    workdir: Path
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    stopping: Callable[[], bool]
+
+    def pause(self) -> None:
+        """Waits a moment for others. Raises Stopped."""
+        if self.stopping():
+            raise Stopped
+        self.sleep(0.1)

@@ -1,0 +1,117 @@
+"""A job's process: settings and real parts for `training.run`, and what its end means.
+
+The exit code tells how it ended: 0 with the job in a final state, 75 stopped on request at a
+point from which it can go on, 76 when the job is another trainer's now. Anything else is a crash,
+and the sidecar tries again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from adapters.base_model import load_base_model
+from adapters.errors import LeaseLost, Unavailable, WardrobeError
+from adapters.names import JobId
+from adapters.quiet import quieten
+from adapters.registry import open_registry
+from adapters.settings import Settings
+from adapters.state import StateFolder
+from adapters.store.local import LocalStore
+from training.evaluate.through_service import ServiceAnswers, service_client
+from training.logs import configure_logs
+from training.parts import Parts
+from training.tuner import LoraTuner, warm_up
+from training.tuning import Stopped
+
+STOPPED = 75
+LEASE_LOST = 76
+KEY_PATIENCE = 120.0
+"""Seconds to wait for the service to make its keys on its first start."""
+
+_log = structlog.get_logger(__name__)
+
+
+def main(run_job: Callable[[Parts, JobId, int], None]) -> int:
+    """Runs the job of the command line; the answer is the exit code."""
+    quieten()
+    arguments = argparse.ArgumentParser(prog="python -m training.run")
+    arguments.add_argument("--job", required=True, help="the job's id, ftjob-…")
+    arguments.add_argument("--fence", required=True, type=int, help="of the lease it runs under")
+    chosen = arguments.parse_args()
+    settings = Settings()
+    configure_logs(settings.log_level)
+    structlog.contextvars.bind_contextvars(job=chosen.job, fence=chosen.fence)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
+    warm_up()
+    try:
+        _with_parts(settings, JobId(chosen.job), chosen.fence, stopping, run_job)
+    except Stopped:
+        _log.info("stopped_on_request")
+        return STOPPED
+    except LeaseLost:
+        _log.warning("lease_lost")
+        return LEASE_LOST
+    except WardrobeError as error:
+        _log.error("run_failed", reason=error.reason, message=error.message)
+        return 1
+    except Exception:
+        _log.exception("run_crashed")
+        return 1
+    return 0
+
+
+def _with_parts(
+    settings: Settings,
+    job_id: JobId,
+    fence: int,
+    stopping: threading.Event,
+    run_job: Callable[[Parts, JobId, int], None],
+) -> None:
+    state = settings.state_folder
+    base = Path(settings.base)
+    registry = open_registry(state.database_url)
+    client = service_client(settings.url, trainer_key(state, stopping))
+    try:
+        parts = Parts(
+            registry=registry,
+            store=LocalStore(state.artifacts),
+            units=settings.units,
+            base=load_base_model(base, name=settings.base_name or base.name, cache=settings.cache),
+            tuner=LoraTuner(base),
+            answers=ServiceAnswers(client, stopping=stopping.is_set),
+            workdir=state.job(job_id),
+            clock=time.time,
+            sleep=time.sleep,
+            stopping=stopping.is_set,
+        )
+        run_job(parts, job_id, fence)
+    finally:
+        client.close()
+        registry.close()
+
+
+def trainer_key(
+    state: StateFolder, stopping: threading.Event, *, patience: float = KEY_PATIENCE
+) -> str:
+    """The trainer's own key, once the service has made it. Raises Unavailable, Stopped."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return str(json.loads(state.keys.read_text("utf-8"))["trainer"])
+        except (FileNotFoundError, KeyError):
+            if time.monotonic() >= until:
+                raise Unavailable(
+                    f"there is no trainer key in {state.keys.name}; start the service first",
+                    code="service_unavailable",
+                ) from None
+        if stopping.wait(0.25):
+            raise Stopped

@@ -1,0 +1,150 @@
+"""What a run tells the registry while it goes: events, metrics, checkpoints, time left.
+
+Everything here is for people who watch; only a lost lease may end a run from in here. Metrics are
+written at most once a second, because a tiny base takes many steps in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from adapters.jobs import JobEvent
+from adapters.names import JobId
+from adapters.registry import Registry
+
+EVERY = 1.0
+"""Seconds between two metrics events that bring nothing but training loss."""
+_PAGE = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """A step's numbers; None: not measured there. Losses are nats per token.
+
+    All held-out examples are measured each time, so OpenAI's `valid_…` and `full_valid_…` are the
+    same here.
+    """
+
+    step: int
+    total_steps: int
+    train_loss: float | None
+    train_accuracy: float | None
+    """Share of learnt tokens that greedy decoding gets right."""
+    valid_loss: float | None = None
+    valid_accuracy: float | None = None
+    """As `train_accuracy`, on the held-out examples."""
+    valid_answers: float | None = None
+    """Share of whole held-out answers that greedy decoding gets right."""
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether held-out examples were measured at this step."""
+        return self.valid_loss is not None
+
+    def as_data(self) -> dict[str, Any]:
+        """OpenAI's shape of a metrics event, and one number of ours."""
+        values = {
+            "step": self.step,
+            "total_steps": self.total_steps,
+            "train_loss": self.train_loss,
+            "train_mean_token_accuracy": self.train_accuracy,
+            "valid_loss": self.valid_loss,
+            "valid_mean_token_accuracy": self.valid_accuracy,
+            "full_valid_loss": self.valid_loss,
+            "full_valid_mean_token_accuracy": self.valid_accuracy,
+            "valid_exact_match": self.valid_answers,
+        }
+        return {
+            key: value if isinstance(value, int) else round(value, 5)
+            for key, value in values.items()
+            if value is not None
+        }
+
+    def as_text(self) -> str:
+        """OpenAI's sentence for it."""
+        losses = {"training loss": self.train_loss, "validation loss": self.valid_loss}
+        parts = [f"{name}={loss:.2f}" for name, loss in losses.items() if loss is not None]
+        return f"Step {self.step}/{self.total_steps}: {', '.join(parts)}"
+
+
+class Reporter:
+    """One run's voice."""
+
+    def __init__(
+        self, registry: Registry, job_id: JobId, fence: int, *, clock: Callable[[], float]
+    ) -> None:
+        self._registry = registry
+        self._job_id = job_id
+        self._fence = fence
+        self._clock = clock
+        self._told_at = 0.0
+
+    def say(self, message: str, *, level: str = "info") -> None:
+        """A message event."""
+        self._registry.add_event(
+            self._job_id, at=self._clock(), level=level, type="message", message=message
+        )
+
+    def gate_checks(self, message: str, data: dict[str, Any], *, passed: bool) -> None:
+        """The verdicts, as an event of their own type."""
+        self._registry.add_event(
+            self._job_id,
+            at=self._clock(),
+            level="info" if passed else "error",
+            type="gate_checks",
+            message=message,
+            data=data,
+        )
+
+    def step(self, measures: Measures, *, seconds_left: float) -> None:
+        """A metrics event, the estimated finish, and a checkpoint where one was evaluated.
+
+        Nothing while the last event is fresh and this one brings only training loss.
+        Raises LeaseLost.
+        """
+        now = self._clock()
+        last = measures.step >= measures.total_steps
+        if not measures.evaluated and not last and now - self._told_at < EVERY:
+            return
+        self._told_at = now
+        self._registry.update_job(
+            self._job_id, fence=self._fence, estimated_finish=now + seconds_left
+        )
+        self._registry.add_event(
+            self._job_id,
+            at=now,
+            level="info",
+            type="metrics",
+            message=measures.as_text(),
+            data=measures.as_data(),
+        )
+        if measures.evaluated:
+            self._checkpoint(measures, at=now)
+
+    def _checkpoint(self, measures: Measures, *, at: float) -> None:
+        """A repeated step (a resumed run) is kept once."""
+        data = measures.as_data()
+        del data["total_steps"]
+        self._registry.add_checkpoint(self._job_id, at=at, step=measures.step, metrics=data)
+        self.say(f"Checkpoint created at step {measures.step}")
+
+    def curve(self) -> list[dict[str, Any]]:
+        """The data of all metrics events so far, one a step, in the order of steps."""
+        by_step: dict[int, dict[str, Any]] = {}
+        for event in self._all_events():
+            if event.type == "metrics" and event.data:
+                by_step.setdefault(int(event.data["step"]), dict(event.data))
+        return [by_step[step] for step in sorted(by_step)]
+
+    def _all_events(self) -> list[JobEvent]:
+        """Newest first."""
+        events: list[JobEvent] = []
+        after = None
+        while True:
+            page = self._registry.events(self._job_id, after=after, limit=_PAGE)
+            events.extend(page.items)
+            if not page.has_more:
+                return events
+            after = str(page.items[-1].id)

@@ -1,0 +1,271 @@
+"""One fine-tuning job, top to bottom: this file reads as its specification.
+
+Run by the sidecar as a child process: `python -m training.run --job ftjob-… --fence 3`, with
+WARDROBE_* settings. It may be killed at any point and run again under a higher fence: it goes on
+from its checkpoints, publishes at most one version, and lands the job in a final state.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from adapters.errors import (
+    EngineUnavailable,
+    LeaseLost,
+    NotFound,
+    Rejected,
+    StorageFull,
+    WardrobeError,
+)
+from adapters.files import StoredFile
+from adapters.gates import all_passed
+from adapters.jobs import Job, JobError, JobStatus
+from adapters.names import JobId
+from adapters.recipes import Recipe, base_overrides, resolve
+from adapters.registry import NewVersion
+from adapters.units import UnitConfig, load_units
+from adapters.versions import Version
+from training.card import Card
+from training.data.material import Material, Sources, gather
+from training.evaluate.verdicts import Judgement, Measured, in_words, judge, refusal, unservable
+from training.limits import ServiceLimits, fit, wait_for_limits
+from training.parts import Parts
+from training.promotion import NotPromoted, promote
+from training.publishing import prepare
+from training.reporting import Reporter
+from training.results import result_csv, result_file_id
+from training.tuning import Task, Tuned, Watch
+
+MAX_RESULT_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a job will do, once its unit, the service and its data have been asked."""
+
+    unit: UnitConfig
+    limits: ServiceLimits
+    recipe: Recipe
+    material: Material
+
+
+class GateFailed(WardrobeError):
+    """A gate said no; the version stays to be looked at and will not be served."""
+
+    code = "gate_failed"
+
+
+def run_job(parts: Parts, job_id: JobId, fence: int) -> None:
+    """Runs a leased job to a final state. Raises LeaseLost, Stopped, and what nobody foresaw."""
+    reporter = Reporter(parts.registry, job_id, fence, clock=parts.clock)
+    job = parts.registry.job(job_id, unit=None)
+    try:
+        version = _run(parts, job, fence, reporter)
+    except LeaseLost:
+        raise
+    except (WardrobeError, OSError) as error:
+        why = _as_job_error(error)
+        reporter.say(why.message, level="error")
+        _end(parts, job, fence, JobStatus.FAILED, error=why)
+        return
+    reporter.say(f"New fine-tuned model created: {version.name}")
+    _end(parts, job, fence, JobStatus.SUCCEEDED, fine_tuned_model=version.name)
+    reporter.say("Fine tuning job successfully completed")
+
+
+def _run(parts: Parts, job: Job, fence: int, reporter: Reporter) -> Version:
+    """Ask → read → train → publish → prove → promote. What an earlier attempt did is not redone."""
+    reporter.say("Fine-tuning job started" if job.attempts < 2 else "Fine-tuning job resumed")
+    plan = _plan(parts, job, reporter)
+    parts.registry.update_job(job.id, fence=fence, resolved=plan.recipe.model_dump(mode="json"))
+
+    version = parts.registry.version_of_job(job.id)
+    if version is None:
+        tuned = _train(parts, plan, reporter)
+        version = _publish(parts, job, fence, plan, tuned)
+        reporter.say(f"Published {version.name} as a candidate; evaluating it through the service")
+    if not version.gates:
+        version = _keep(parts, version, _prove(parts, version, plan), reporter)
+    _keep_curve(parts, job, fence, reporter)
+
+    if not all_passed(version.gates):
+        raise GateFailed(refusal(version))
+    if plan.unit.gates.promote == "automatic":
+        _promote(parts, job, version, reporter)
+    return version
+
+
+def _plan(parts: Parts, job: Job, reporter: Reporter) -> Plan:
+    """Raises InvalidFile, InvalidRequest, Conflict (`base_mismatch`), Unavailable."""
+    unit = load_units(parts.units).get(job.unit)
+    limits = wait_for_limits(
+        parts.registry, parts.base.fingerprint, clock=parts.clock, pause=parts.pause
+    )
+    wanted = resolve(
+        base=base_overrides(parts.base.path),
+        unit=unit.recipe,
+        job=job.hyperparameters,
+        seed=job.seed,
+    )
+    recipe = fit(wanted, limits)
+    sources = Sources(registry=parts.registry, store=parts.store)
+    material = gather(job, unit, recipe, sources=sources, tuner=parts.tuner)
+    for level, note in material.parts.notes:
+        reporter.say(note, level=level)
+    return Plan(unit=unit, limits=limits, recipe=recipe, material=material)
+
+
+def _train(parts: Parts, plan: Plan, reporter: Reporter) -> Tuned:
+    task = Task(
+        train=plan.material.train,
+        held_out=plan.material.held_out,
+        recipe=plan.recipe,
+        workdir=parts.workdir / "tuning",
+    )
+    watch = Watch(
+        step=lambda measures, left: reporter.step(measures, seconds_left=left),
+        stopping=parts.stopping,
+    )
+    return parts.tuner.tune(task, watch)
+
+
+def _publish(parts: Parts, job: Job, fence: int, plan: Plan, tuned: Tuned) -> Version:
+    """The admitted adapter in the store, then its row. Raises StorageFull, GateFailed."""
+    parts.registry.update_job(job.id, fence=fence, trained_tokens=tuned.trained_tokens)
+    evidence = _evidence(plan, tuned)
+    card = Card(
+        job_id=job.id,
+        unit=job.unit,
+        adapter=job.adapter,
+        base_name=parts.base.name,
+        base_fingerprint=parts.base.fingerprint,
+        evidence=evidence,
+    )
+    try:
+        ready = prepare(
+            tuned.directory,
+            parts.workdir / "publish",
+            card=card.text(),
+            base=parts.base.shapes,
+            max_rank=plan.limits.max_lora_rank,
+        )
+    except Rejected as error:
+        raise GateFailed(f"gate `artifact` said no: {error.message}") from error
+    new = NewVersion(
+        adapter=job.adapter,
+        unit=job.unit,
+        digest=parts.store.publish_adapter(ready.directory),
+        base_fingerprint=parts.base.fingerprint,
+        rank=ready.rank,
+        size_bytes=ready.size_bytes,
+        evidence=evidence,
+    )
+    return parts.registry.publish_version(new, job_id=job.id, fence=fence, at=parts.clock())
+
+
+def _evidence(plan: Plan, tuned: Tuned) -> dict[str, Any]:
+    """What is kept beside the version for whoever asks where it comes from."""
+    return {
+        "data": {
+            **plan.material.files.digests,
+            "train_examples": len(plan.material.train),
+            "held_out_examples": len(plan.material.held_out),
+        },
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "training": {
+            "steps": tuned.steps,
+            "best_step": tuned.best_step,
+            "ended": tuned.ended,
+            "trained_tokens": tuned.trained_tokens,
+            "seconds": round(tuned.seconds, 1),
+            "held_out_loss_before": round(tuned.first_loss, 4),
+            "held_out_loss": round(tuned.best_loss, 4),
+            "held_out_answers_right": round(tuned.best_accuracy, 4),
+        },
+    }
+
+
+def _prove(parts: Parts, version: Version, plan: Plan) -> Judgement:
+    """Held-out answers of the base and the candidate through the service, and what they mean."""
+    questions = plan.material.questions
+    try:
+        base = parts.answers.ask(parts.base.name, questions)
+    except Rejected as error:
+        raise EngineUnavailable(error.message) from error
+    try:
+        adapter = parts.answers.ask(version.name, questions)
+    except Rejected as error:
+        return unservable(error.message)
+    published = parts.store.adapter_path(version.digest)
+    measured = Measured(
+        references=[question.reference for question in questions],
+        base=base,
+        adapter=adapter,
+        own=parts.tuner.own_answers(published, questions),
+    )
+    return judge(measured, plan.unit.gates)
+
+
+def _keep(parts: Parts, version: Version, judgement: Judgement, reporter: Reporter) -> Version:
+    """The verdicts in the registry, which rejects a candidate that failed one, and as an event."""
+    judged = parts.registry.record_gates(version.id, judgement.gates, evidence=judgement.evidence)
+    reporter.gate_checks(
+        in_words(judged),
+        {"version": judged.name, "gates": [asdict(gate) for gate in judged.gates]},
+        passed=all_passed(judged.gates),
+    )
+    return judged
+
+
+def _keep_curve(parts: Parts, job: Job, fence: int, reporter: Reporter) -> None:
+    """The result file, written once, however often the job is resumed. Raises StorageFull."""
+    file_id = result_file_id(job.id)
+    try:
+        parts.registry.file(file_id, unit=job.unit)
+    except NotFound:
+        digest, size = parts.store.put_file(
+            [result_csv(reporter.curve())], max_bytes=MAX_RESULT_BYTES
+        )
+        parts.registry.add_file(
+            StoredFile(
+                id=file_id,
+                unit=job.unit,
+                filename="step_metrics.csv",
+                purpose="fine-tune-results",
+                size_bytes=size,
+                digest=digest,
+                created_at=parts.clock(),
+            )
+        )
+    parts.registry.update_job(job.id, fence=fence, result_files=(file_id,))
+
+
+def _promote(parts: Parts, job: Job, version: Version, reporter: Reporter) -> None:
+    try:
+        promote(parts.registry, version, actor=job.id, clock=parts.clock, pause=parts.pause)
+    except NotPromoted as reason:
+        reporter.say(f"{version.name} was not put live: {reason}", level="warn")
+    else:
+        reporter.say(f"{version.name} is live as {version.adapter}")
+
+
+def _as_job_error(error: WardrobeError | OSError) -> JobError:
+    """Why the job failed, for its owner. Raises an OSError that nobody foresaw."""
+    if isinstance(error, OSError):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise error
+        error = StorageFull("the trainer's disk has no room left; free some, then start a new job")
+    return JobError(code=error.reason, message=error.message, param=error.param)
+
+
+def _end(parts: Parts, job: Job, fence: int, to: JobStatus, **changes: Any) -> None:
+    parts.registry.move_job(job.id, to, fence=fence, finished_at=parts.clock(), **changes)
+
+
+if __name__ == "__main__":
+    from training.process import main
+
+    sys.exit(main(run_job))

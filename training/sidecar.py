@@ -1,0 +1,185 @@
+"""The trainer: `python -m training.sidecar`, one process beside the service.
+
+Validates new jobs, claims queued ones and deserted running ones, and attends each in turn. It
+holds nothing that it could not lose: killed at any point, it or another trainer takes the jobs up
+again when their leases end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from adapters.errors import NotFound, Unavailable, WardrobeError
+from adapters.jobs import Job, JobError, JobStatus
+from adapters.names import JobId
+from adapters.quiet import quieten
+from adapters.registry import Registry, open_registry
+from adapters.settings import Settings
+from adapters.state import StateFolder
+from adapters.store import ArtifactStore
+from adapters.store.local import LocalStore
+from training.attend import Attendance, attend
+from training.limits import ready_replicas
+from training.logs import configure_logs
+from training.validate import validate_job
+
+POLL = 0.25
+"""Seconds between two looks at the queue."""
+_JOIN = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sidecar:
+    """The loop and its parts; `stopping` ends it."""
+
+    registry: Registry
+    store: ArtifactStore
+    state: StateFolder
+    units: Path
+    owner: str
+    attendance: Attendance
+    stopping: threading.Event
+    clock: Callable[[], float] = time.time
+
+    def run(self) -> None:
+        """Until `stopping` is set. Attends jobs in the calling thread, which children die with."""
+        sweep(self.state, self.registry)
+        validator = threading.Thread(target=self._validate, name="validator", daemon=True)
+        validator.start()
+        waiting = False
+        while not self.stopping.is_set():
+            try:
+                waiting = self._turn(waiting)
+            except Unavailable as error:
+                _log.warning("registry_unavailable", reason=error.message)
+                self.stopping.wait(1.0)
+        validator.join(_JOIN)
+
+    def _turn(self, waiting: bool) -> bool:
+        """One look at the queue; the answer is whether the service was waited for."""
+        if not ready_replicas(self.registry, now=self.clock()):
+            if not waiting:
+                _log.info("waiting_for_service", hint="no replica has reported itself ready yet")
+            self.stopping.wait(POLL)
+            return True
+        if waiting:
+            _log.info("service_ready")
+        job = self.registry.claim_job(
+            owner=self.owner, now=self.clock(), lease_seconds=self.attendance.lease_seconds
+        )
+        if job is None:
+            self.stopping.wait(POLL)
+            return False
+        _log.info("job_claimed", job=job.id, unit=job.unit, attempt=job.attempts)
+        attend(job, self.attendance)
+        sweep(self.state, self.registry)
+        return False
+
+    def _validate(self) -> None:
+        """Checks new jobs beside the running one, until asked to stop: the edge of its thread."""
+        while not self.stopping.wait(POLL):
+            try:
+                for job in self.registry.jobs_in(JobStatus.VALIDATING_FILES):
+                    if self.stopping.is_set():
+                        return
+                    self._validate_one(job)
+            except WardrobeError as error:
+                _log.warning("validation_interrupted", reason=error.message)
+            except Exception:
+                _log.exception("validation_crashed")
+                self.stopping.wait(1.0)
+
+    def _validate_one(self, job: Job) -> None:
+        try:
+            validate_job(
+                job, registry=self.registry, store=self.store, units=self.units, clock=self.clock
+            )
+        except WardrobeError:
+            raise
+        except Exception:
+            # A job that cannot even be refused must not stand in the way of the others.
+            _log.exception("validation_crashed", job=job.id)
+            error = JobError(
+                code="internal_error",
+                message="the files could not be checked; the trainer's log says why",
+            )
+            self.registry.move_job(
+                job.id, JobStatus.FAILED, fence=None, error=error, finished_at=self.clock()
+            )
+
+
+def sweep(state: StateFolder, registry: Registry) -> None:
+    """Removes the scratch of jobs that have ended or are not known."""
+    folder = state.job("any").parent
+    for path in folder.iterdir() if folder.is_dir() else ():
+        try:
+            ended = registry.job(JobId(path.name), unit=None).status.finished
+        except NotFound:
+            ended = True
+        if ended:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def child_command(job_id: JobId, fence: int) -> Sequence[str]:
+    """The command line of a job's process."""
+    return [sys.executable, "-m", "training.run", "--job", job_id, "--fence", str(fence)]
+
+
+def main() -> int:
+    """Runs the trainer with the settings of the environment; the answer is the exit code."""
+    quieten()
+    settings = Settings()
+    configure_logs(settings.log_level)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stopping.set())
+    state = settings.state_folder.create()
+    try:
+        with state.lock("trainer"):
+            _run(settings, state, stopping)
+    except WardrobeError as error:
+        print(f"wardrobe trainer: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> None:
+    registry = open_registry(state.database_url)
+    try:
+        attendance = Attendance(
+            registry=registry,
+            command=child_command,
+            environment=os.environ | settings.environment(),
+            lease_seconds=settings.lease_seconds,
+            stopping=stopping,
+        )
+        _log.info("trainer_started", pid=os.getpid())
+        Sidecar(
+            registry=registry,
+            store=LocalStore(state.artifacts),
+            state=state,
+            units=settings.units,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            attendance=attendance,
+            stopping=stopping,
+        ).run()
+        _log.info("trainer_stopped")
+    finally:
+        registry.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

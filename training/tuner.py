@@ -1,0 +1,125 @@
+"""The real `Tuner`: renders with the base's chat template, fine-tunes with PEFT and TRL.
+
+torch takes seconds to import: `training.finetune` is imported where it is needed and not before.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapters.errors import InvalidRequest
+from training.data.examples import Example, Message
+from training.data.render import TemplateError, load_tokenizer, prompt_ids, render
+from training.evaluate.answers import Question
+from training.reporting import Measures
+from training.tuning import Stopped, Task, Tuned, Watch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from training.finetune import Progress
+
+BATCH = 16
+"""Prompts answered at once by the own forward pass; logits of a big vocabulary take room."""
+
+
+def warm_up() -> None:
+    """Begins the slow imports beside what the caller does next."""
+    threading.Thread(
+        target=importlib.import_module, args=("training.finetune",), name="warm-up", daemon=True
+    ).start()
+
+
+class LoraTuner:
+    """Fine-tunes the base model in one directory."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        return load_tokenizer(self._base)
+
+    def lengths(self, examples: Sequence[Example]) -> list[int]:
+        """See `Tuner.lengths`. Raises InvalidRequest when the base's template cannot be used."""
+        try:
+            return [len(render(self._tokenizer, example)) for example in examples]
+        except TemplateError as error:
+            raise InvalidRequest(str(error), code="chat_template") from error
+
+    def prompt_lengths(self, prompts: Sequence[Sequence[Message]]) -> list[int]:
+        """See `Tuner.prompt_lengths`."""
+        return [len(prompt_ids(self._tokenizer, prompt)) for prompt in prompts]
+
+    def tune(self, task: Task, watch: Watch) -> Tuned:
+        """See `Tuner.tune`."""
+        from training.finetune import Run, finetune
+
+        run = Run(
+            base=self._base,
+            train=task.train,
+            valid=task.held_out,
+            recipe=task.recipe,
+            workdir=task.workdir,
+        )
+        done = finetune(run, _Reports(watch))
+        return Tuned(
+            directory=done.directory,
+            steps=done.steps,
+            best_step=done.best_step,
+            trained_tokens=done.trained_tokens,
+            seconds=done.history[-1].seconds,
+            first_loss=done.first_valid_loss,
+            best_loss=done.best_valid_loss,
+            best_accuracy=done.best_valid_accuracy,
+            ended=done.stopped,
+        )
+
+    def own_answers(self, adapter: Path, questions: Sequence[Question]) -> list[str]:
+        """See `Tuner.own_answers`."""
+        from training.finetune import forward
+
+        answers = forward(
+            base=self._base,
+            adapter=adapter,
+            prompts=[question.prompt for question in questions],
+            max_tokens=max(question.max_tokens for question in questions),
+            batch_size=BATCH,
+        )
+        return [answer.text for answer in answers]
+
+
+class _Reports:
+    """Turns the trainer's progress into measures, and a wish to stop into `Stopped`."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._last: Progress | None = None
+        self._evaluated = False
+
+    def __call__(self, progress: Progress) -> None:
+        # A checkpoint is written right after an evaluation: the report that follows one is the
+        # first point from which nothing is lost.
+        if self._evaluated and self._watch.stopping():
+            raise Stopped
+        self._evaluated = progress.valid_loss is not None
+        if progress.train_loss is not None:
+            self._last = progress
+        if progress.step:
+            self._watch.step(self._measures(progress), progress.seconds_left or 0.0)
+
+    def _measures(self, progress: Progress) -> Measures:
+        trained = self._last or progress
+        return Measures(
+            step=progress.step,
+            total_steps=progress.total_steps,
+            train_loss=trained.train_loss,
+            train_accuracy=trained.train_accuracy,
+            valid_loss=progress.valid_loss,
+            valid_answers=progress.valid_accuracy,
+        )

@@ -1,0 +1,80 @@
+"""The seam between a run and what fine-tunes: tokenizer, optimizer and forward pass.
+
+`training.tuner` is the real one (torch, PEFT, TRL behind it); tests bring a small one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from adapters.recipes import Recipe
+from training.data.examples import Example, Message
+from training.evaluate.answers import Question
+from training.reporting import Measures
+
+
+class Stopped(Exception):
+    """The run was asked to stop and did, at a point from which it can go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be learnt, how, and the folder that belongs to this alone."""
+
+    train: Sequence[Example]
+    held_out: Sequence[Example]
+    recipe: Recipe
+    workdir: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What a tuner calls while it works."""
+
+    step: Callable[[Measures, float], None]
+    """(numbers, seconds left)."""
+    stopping: Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """A finished fine-tuning: where the best adapter lies, and what it took."""
+
+    directory: Path
+    steps: int
+    best_step: int
+    trained_tokens: int
+    seconds: float
+    first_loss: float
+    """Held-out, nats per token, before training; `best_loss` at the best step."""
+    best_loss: float
+    best_accuracy: float
+    """Share of whole held-out answers right at the best step."""
+    ended: str
+    """`finished`, `early_stopping` or `time_limit`."""
+
+
+class Tuner(Protocol):
+    """Fine-tunes one base model."""
+
+    def lengths(self, examples: Sequence[Example]) -> list[int]:
+        """Tokens of each whole example, as the chat template renders it."""
+        ...
+
+    def prompt_lengths(self, prompts: Sequence[Sequence[Message]]) -> list[int]:
+        """Tokens the service will send to the model for each prompt."""
+        ...
+
+    def tune(self, task: Task, watch: Watch) -> Tuned:
+        """Trains from the newest checkpoint in the task's folder, or from the start.
+
+        Raises Stopped at the next checkpoint after `watch.stopping` says so.
+        """
+        ...
+
+    def own_answers(self, adapter: Path, questions: Sequence[Question]) -> list[str]:
+        """Greedy answers of the trainer's own forward pass, uncut, in the order of `questions`."""
+        ...
