@@ -1,0 +1,165 @@
+"""The test stand: a temporary state folder with one random adapter, and the service over it.
+
+The adapter's weights are drawn, not trained: speed does not depend on what they say, and random
+ones are certain to change the base's answers.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from adapters.admission import CONFIG_FILE, WEIGHTS_FILE, admit, canonicalise
+from adapters.base_model import base_shapes, fingerprint
+from adapters.names import Unit
+from adapters.registry import NewVersion, Registry
+from adapters.registry.open import open_registry
+from adapters.settings import Settings
+from adapters.store.local import LocalStore
+from adapters.versions import Version
+from service.client import Client
+from service.demo.house import choose_port
+from service.process import Process, ProcessSpec, tail
+from service.start import child_environment, is_ready, with_base
+
+ALIAS = "support"
+RANK = 16
+START_SECONDS = 180.0
+STOP_SECONDS = 60.0
+
+
+class StandFailed(Exception):
+    """The service to be measured did not start, or did not answer as it must."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stand:
+    """A running service with `support:1` live."""
+
+    settings: Settings
+    keys: Mapping[str, str]
+    """Unit → key."""
+    version: str
+
+
+@contextmanager
+def prepared_settings(**overrides: object) -> Iterator[Settings]:
+    """Settings over a temporary state folder with one unit, the base found, and a free port."""
+    with tempfile.TemporaryDirectory(prefix="wardrobe-bench-") as folder:
+        root = Path(folder)
+        write_unit(root / "units", ALIAS)
+        settings = Settings().model_copy(
+            update={"state": root / "state", "units": root / "units", **overrides}
+        )
+        settings = settings.model_copy(update={"port": choose_port(settings)})
+        settings.state_folder.create()
+        yield with_base(settings)
+
+
+def write_unit(folder: Path, unit: str) -> None:
+    """A units folder with one unit that has one alias, both of one name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = f"unit: {unit}\naliases: [{unit}]\n"
+    (folder / f"{unit}.yaml").write_text(text, "utf-8")
+
+
+def publish(settings: Settings, registry: Registry) -> Version:
+    """A version of `support` with random weights, through admission and store as any other."""
+    base, store = Path(settings.base), LocalStore(settings.state_folder.artifacts)
+    with tempfile.TemporaryDirectory(dir=settings.state) as folder:
+        made = Path(folder)
+        draw_adapter(base, made)
+        shapes = base_shapes(base)
+        admitted = admit(made, base=shapes, max_rank=settings.max_lora_rank)
+        canonicalise(made, admitted)
+        new = NewVersion(
+            adapter=ALIAS,
+            unit=Unit(ALIAS),
+            digest=store.publish_adapter(made),
+            base_fingerprint=fingerprint(base),
+            rank=admitted.rank,
+            size_bytes=admitted.size_bytes,
+            evidence={},
+        )
+    return registry.publish_version(new, job_id=None, fence=None, at=time.time())
+
+
+def draw_adapter(base: Path, folder: Path, *, seed: int = 7) -> None:
+    """A PEFT adapter directory on every linear layer of `base`, with random A and B."""
+    draw = np.random.default_rng(seed)
+    shapes = base_shapes(base)
+    tensors = {}
+    for module, (out, into) in sorted(shapes.items()):
+        for half, shape in (("A", (RANK, into)), ("B", (out, RANK))):
+            values = draw.normal(0.0, 0.02, shape).astype(np.float32)
+            tensors[f"base_model.model.{module}.lora_{half}.weight"] = values
+    save_file(tensors, folder / WEIGHTS_FILE)
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": RANK,
+        "lora_alpha": 2 * RANK,
+        "target_modules": sorted({module.rpartition(".")[2] for module in shapes}),
+    }
+    (folder / CONFIG_FILE).write_text(json.dumps(config), "utf-8")
+
+
+@contextmanager
+def serving(engine_args: str, environment: Mapping[str, str]) -> Iterator[Stand]:
+    """The real service process with `support:1` live; stopped and cleaned up afterwards.
+
+    Raises StandFailed.
+    """
+    with prepared_settings(engine_args=engine_args) as settings:
+        log = settings.state / "service.log"
+        process = Process.start(
+            ProcessSpec(
+                name="service",
+                command=[sys.executable, "-m", "service.engine"],
+                environment={**child_environment(settings), **environment},
+                log=log,
+            )
+        )
+        try:
+            _wait(process, settings.url, log)
+            yield _with_live_version(settings)
+        finally:
+            process.ask_to_stop()
+            process.wait(STOP_SECONDS)
+            process.kill()
+
+
+def _with_live_version(settings: Settings) -> Stand:
+    kept = json.loads(settings.state_folder.keys.read_text("utf-8"))
+    registry = open_registry(settings.state_folder.database_url)
+    try:
+        version = publish(settings, registry)
+    finally:
+        registry.close()
+    with Client(settings.url, kept["units"][ALIAS]) as client:
+        rollout = client.promote(ALIAS, version.name)
+    if rollout["state"] != "complete":
+        raise StandFailed(f"{version.name} did not become live: {rollout.get('error')}")
+    return Stand(settings=settings, keys=kept["units"], version=version.name)
+
+
+def _wait(process: Process, url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not is_ready(url):
+        if process.exit_code() is not None or time.monotonic() > deadline:
+            raise StandFailed("the service did not start:\n  " + "\n  ".join(last_words(log)))
+        time.sleep(0.25)
+
+
+def last_words(log: Path) -> Sequence[str]:
+    """The end of a log."""
+    return tail(log, 12)

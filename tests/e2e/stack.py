@@ -1,0 +1,178 @@
+"""The whole product as a user runs it: `wardrobe up`, with every part of it real."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import psutil
+
+from adapters.registry import NewVersion, Registry, open_registry
+from adapters.state import StateFolder
+from adapters.store import LocalStore
+from adapters.versions import Version
+from tests.service.world import free_port
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "data"
+GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 48}
+FAST_RECIPE = "recipe: {n_epochs: 4, evaluations: 2, rank: 16, alpha: 32}\n"
+
+
+def write_units(folder: Path) -> None:
+    """Two units that train for seconds instead of minutes."""
+    folder.mkdir()
+    for unit in ("support", "sales"):
+        (folder / f"{unit}.yaml").write_text(f"unit: {unit}\naliases: [{unit}]\n{FAST_RECIPE}")
+
+
+def wait_for(condition: Callable[[], Any], *, seconds: float, what: str) -> Any:
+    """The first true answer of `condition`; fails naming `what` when it takes too long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{what}: not within {seconds:.0f} s")
+
+
+@dataclass
+class Stack:
+    """A running `wardrobe up`, and what tests ask of it."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes]
+    opened: list[openai.OpenAI | httpx2.Client] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def state(self) -> StateFolder:
+        return StateFolder(self.folder / "state")
+
+    def key(self, owner: str) -> str:
+        """`admin`, `trainer` or a unit's."""
+        keys = json.loads(self.state.keys.read_text())
+        return str(keys.get(owner) or keys["units"][owner])
+
+    def client(self, owner: str = "support", **options: Any) -> Any:
+        """The real SDK."""
+        client = openai.OpenAI(
+            base_url=f"{self.url}/v1", api_key=self.key(owner), **{"max_retries": 0, **options}
+        )
+        self.opened.append(client)
+        return client
+
+    def http(self, owner: str | None = "admin") -> httpx2.Client:
+        """A plain client."""
+        headers = {"Authorization": f"Bearer {self.key(owner)}"} if owner else {}
+        client = httpx2.Client(base_url=self.url, headers=headers, timeout=120)
+        self.opened.append(client)
+        return client
+
+    def ready(self) -> bool:
+        """Whether /readyz is green."""
+        try:
+            return httpx2.get(f"{self.url}/readyz", timeout=2).status_code == 200
+        except httpx2.HTTPError:
+            return False
+
+    def running(self, module: str) -> psutil.Process | None:
+        """The process that runs `python -m <module>` below ours."""
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                if module in child.cmdline():
+                    return child
+            except psutil.Error:
+                continue
+        return None
+
+    @contextmanager
+    def registry(self) -> Iterator[Registry]:
+        """The service's own registry, as another process sees it."""
+        registry = open_registry(self.state.database_url)
+        try:
+            yield registry
+        finally:
+            registry.close()
+
+    def variant(self, of: Version, *, strength: float) -> Version:
+        """A new candidate: `of` with another lora_alpha, which changes what it answers."""
+        store = LocalStore(self.state.artifacts)
+        made = self.folder / f"variant-{time.monotonic_ns()}"
+        made.mkdir()
+        for path in store.adapter_path(of.digest).iterdir():
+            if path.name != "manifest.json":
+                (made / path.name).write_bytes(path.read_bytes())
+        config = json.loads((made / "adapter_config.json").read_text())
+        config["lora_alpha"] = config["lora_alpha"] * strength
+        (made / "adapter_config.json").write_text(json.dumps(config))
+        new = NewVersion(
+            adapter=of.adapter,
+            unit=of.unit,
+            digest=store.publish_adapter(made),
+            base_fingerprint=of.base_fingerprint,
+            rank=of.rank,
+            size_bytes=of.size_bytes,
+            evidence={},
+        )
+        with self.registry() as registry:
+            return registry.publish_version(new, job_id=None, fence=None, at=time.time())
+
+    def logs(self) -> str:
+        """Everything the supervised processes printed."""
+        return "".join(path.read_text(errors="replace") for path in self.state.logs.iterdir())
+
+
+def command(*words: str) -> list[str]:
+    """`wardrobe …` with this interpreter."""
+    return [sys.executable, "-m", "service.cli", *words]
+
+
+def environment(folder: Path, port: int) -> dict[str, str]:
+    """Settings for one stack."""
+    return {
+        **os.environ,
+        "WARDROBE_STATE": str(folder / "state"),
+        "WARDROBE_UNITS": str(folder / "units"),
+        "WARDROBE_PORT": str(port),
+        "WARDROBE_LEASE_SECONDS": "5",
+    }
+
+
+@contextmanager
+def up(folder: Path) -> Iterator[Stack]:
+    """A stack from `wardrobe up` to a clean Ctrl-C, with nothing left behind."""
+    write_units(folder / "units")
+    port = free_port()
+    with (folder / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            command("up"), cwd=ROOT, env=environment(folder, port), stdout=log, stderr=log
+        )
+    stack = Stack(folder, port, process)
+    try:
+        wait_for(stack.ready, seconds=420, what="`wardrobe up` is ready")
+        yield stack
+    finally:
+        for client in stack.opened:
+            client.close()
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(90)
+        left = [child for child in family if child.is_running() and child.status() != "zombie"]
+        assert code == 0, (folder / "up.log").read_text()
+        assert left == []

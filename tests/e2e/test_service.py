@@ -1,0 +1,349 @@
+"""The running product, from a job to its kills. The order of the file is the order of the story."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import shutil
+import subprocess
+import threading
+import time
+from typing import Any
+
+import openai
+import pytest
+
+from adapters.versions import Version
+from service.gateway import may_reach
+from tests.e2e.jobs import follow, lines, start_job
+from tests.e2e.stack import GREEDY, ROOT, Stack, command, environment, wait_for
+
+pytestmark = pytest.mark.timeout(480)
+
+
+def questions(count: int) -> list[list[dict[str, str]]]:
+    """Prompts of support's test split."""
+    rows = [json.loads(line) for line in lines("support", "test", count).splitlines()]
+    return [row["messages"][:-1] for row in rows]
+
+
+def answers_of(stack: Stack, model: str, prompts: list[Any]) -> list[str]:
+    """Greedy answers of one model."""
+    client = stack.client()
+    return [
+        client.chat.completions.create(model=model, messages=prompt, **GREEDY)
+        .choices[0]
+        .message.content
+        for prompt in prompts
+    ]
+
+
+def test_a_job_ends_with_a_proven_version_that_is_live(stack: Stack, first: Version) -> None:
+    client = stack.client()
+    assert first.state == "live"
+    assert {gate.gate for gate in first.gates} == {"artifact", "effect", "fidelity", "held_out"}
+    assert all(gate.passed for gate in first.gates)
+    answer = client.chat.completions.create(model="support", messages=questions(1)[0], **GREEDY)
+    assert answer.model == "support:1"
+    job = client.fine_tuning.jobs.list().data[0]
+    assert job.fine_tuned_model == "support:1"
+    assert job.trained_tokens > 0
+    assert job.hyperparameters.n_epochs == 4
+
+
+def test_a_jobs_events_checkpoints_and_result_file_are_openais(
+    stack: Stack, first: Version
+) -> None:
+    client = stack.client()
+    job = client.fine_tuning.jobs.list().data[0]
+    events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))
+    messages = [event.message for event in events][::-1]
+    assert messages[0] == "Created fine-tuning job"
+    assert "Fine tuning job successfully completed" in messages[-1]
+    assert any("New fine-tuned model created: support:1" in message for message in messages)
+    metrics = [event.data for event in events if event.type == "metrics"]
+    assert metrics
+    assert {"step", "total_steps", "train_loss"} <= set(metrics[0])
+    points = list(client.fine_tuning.jobs.checkpoints.list(job.id))
+    assert points
+    assert points[0].metrics.step == points[0].step_number
+    table = client.files.content(job.result_files[0]).text
+    assert table.splitlines()[0].startswith("step,train_loss")
+    assert len(table.splitlines()) > 2
+
+
+def test_the_adapter_knows_what_the_base_does_not(stack: Stack, first: Version) -> None:
+    rows = [json.loads(line) for line in lines("support", "test", 40).splitlines()]
+    prompts = [row["messages"][:-1] for row in rows]
+    wanted = [row["messages"][-1]["content"] for row in rows]
+    base = answers_of(stack, "wardrobe-base", prompts)
+    tuned = answers_of(stack, "support", prompts)
+    right = sum(a == b for a, b in zip(tuned, wanted, strict=True))
+    assert right >= 10 + sum(a == b for a, b in zip(base, wanted, strict=True))
+
+
+def test_streams_and_whole_answers_say_the_same(stack: Stack, first: Version) -> None:
+    client = stack.client()
+    for prompt in questions(5):
+        whole = client.chat.completions.create(model="support", messages=prompt, **GREEDY)
+        chunks = list(
+            client.chat.completions.create(
+                model="support", messages=prompt, stream=True,
+                stream_options={"include_usage": True}, **GREEDY,
+            )
+        )  # fmt: skip
+        text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        assert text == whole.choices[0].message.content
+        assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+def test_twenty_promotions_and_rollbacks_under_eight_clients_mix_nothing(
+    stack: Stack, second: Version
+) -> None:
+    prompts = questions(6)
+    reference = {name: answers_of(stack, name, prompts) for name in ("support:1", second.name)}
+    assert reference["support:1"] != reference[second.name]
+    stop = threading.Event()
+    served: list[str] = []
+    wrong: list[tuple[Any, ...]] = []
+
+    def call(streaming: bool, start: int) -> None:
+        client = stack.client()
+        turn = start
+        while not stop.is_set():
+            which = turn % len(prompts)
+            turn += 1
+            if streaming:
+                chunks = list(
+                    client.chat.completions.create(
+                        model="support", messages=prompts[which], stream=True, **GREEDY
+                    )
+                )
+                names = {chunk.model for chunk in chunks}
+                text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+                ended = any(c.choices and c.choices[0].finish_reason for c in chunks)
+            else:
+                answer = client.chat.completions.create(
+                    model="support", messages=prompts[which], **GREEDY
+                )
+                names, text = {answer.model}, answer.choices[0].message.content
+                ended = answer.choices[0].finish_reason is not None
+            name = next(iter(names))
+            served.append(name)
+            if len(names) != 1 or not ended or text != reference[name][which]:
+                wrong.append((names, ended, which))
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        callers = [pool.submit(call, bool(i % 2), i) for i in range(8)]
+        try:
+            http = stack.http("support")
+            for swap in range(20):
+                verb, body = (
+                    ("promote", {"version": second.number}) if swap % 2 == 0 else ("rollback", {})
+                )
+                answer = http.post(f"/v1/adapters/support/{verb}", json=body)
+                assert answer.status_code == 200, answer.text
+                assert answer.json()["state"] == "complete"
+                expected = second.name if swap % 2 == 0 else "support:1"
+                now = stack.client().chat.completions.create(
+                    model="support", messages=prompts[0], **GREEDY
+                )
+                assert now.model == expected
+        finally:
+            stop.set()
+        for caller in callers:
+            caller.result()
+    assert wrong == []
+    assert {"support:1", second.name} <= set(served)
+
+
+def test_no_route_of_the_engine_is_open_but_the_listed(stack: Stack) -> None:
+    routes = {
+        line.split("Route: ")[1].split(",")[0]
+        for line in stack.logs().splitlines()
+        if "Route: " in line
+    }
+    assert len(routes) > 30
+    http, closed = stack.http("admin"), {route for route in routes if not may_reach(route)}
+    assert {"/tokenize", "/invocations", "/version", "/inference/v1/generate"} & closed
+    for route in closed:
+        for method in ("GET", "POST"):
+            assert http.request(method, route).status_code == 404, route
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("prompt_logprobs", 1), ("cache_salt", "x"), ("chat_template", "{{ 1 }}"), ("priority", 1)],
+)
+def test_dangerous_fields_never_reach_the_engine(stack: Stack, field: str, value: Any) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        stack.client().chat.completions.create(
+            model="wardrobe-base", messages=questions(1)[0], extra_body={field: value}
+        )
+    assert refused.value.param == field
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"max_tokens": -1}, {"temperature": -3}, {"messages": []}, {"messages": "x"},
+        {"max_tokens": 10**9}, {"stop": [""] * 5}, {"top_p": 7}, {"n": 0},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": 7}}},
+        {"messages": [{"role": "nobody", "content": "x"}]},
+    ],
+)  # fmt: skip
+def test_what_the_engine_refuses_is_a_400_in_the_envelope_and_the_engine_lives(
+    stack: Stack, extra: dict[str, Any]
+) -> None:
+    body = {"model": "wardrobe-base", "messages": questions(1)[0], "max_tokens": 4} | extra
+    answer = stack.http("support").post("/v1/chat/completions", json=body)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert isinstance(error["code"], str)
+    assert answers_of(stack, "wardrobe-base", questions(1))
+
+
+def test_units_do_not_share_the_prefix_cache(stack: Stack) -> None:
+    prompt = [{"role": "user", "content": "the same long words again and again " * 20}]
+    for owner in ("support", "sales", "support"):
+        answer = stack.client(owner).chat.completions.create(
+            model="wardrobe-base", messages=prompt, max_tokens=1
+        )
+        assert answer.usage.prompt_tokens > 64
+    text = stack.http().get("/metrics").text
+    hits = [line for line in text.splitlines() if line.startswith("vllm:prefix_cache_hits_total")]
+    queries = [
+        line for line in text.splitlines() if line.startswith("vllm:prefix_cache_queries_total")
+    ]
+    assert float(hits[0].split()[-1]) < float(queries[0].split()[-1])
+
+
+def test_prometheus_accepts_the_metrics_and_finds_the_requests(
+    stack: Stack, first: Version
+) -> None:
+    text = stack.http().get("/metrics").text
+    assert (
+        'wardrobe_requests_total{alias="support",outcome="ok",unit="support",version="support:1"}'
+        in text
+    )
+    assert 'kind="completion"' in text
+    assert "vllm:num_requests_running" in text
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    ours = "\n".join(line for line in text.splitlines() if "wardrobe_" in line) + "\n"
+    run = subprocess.run([promtool, "check", "metrics"], input=ours, text=True, capture_output=True)
+    assert run.returncode == 0, run.stderr + run.stdout
+
+
+def test_nothing_of_a_request_is_in_the_logs(stack: Stack) -> None:
+    canary = "canary5417"
+    client = stack.client()
+    client.chat.completions.create(
+        model="support", messages=[{"role": "user", "content": canary}], max_tokens=4
+    )
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(
+            model="support", messages=[{"role": "user", "content": canary}], temperature=-9
+        )
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model=canary, messages=[{"role": "user", "content": "x"}])
+    logs = stack.logs()
+    assert canary not in logs
+    for owner in ("admin", "support", "trainer"):
+        assert stack.key(owner) not in logs
+
+
+def test_bad_training_files_fail_their_job_with_the_line(stack: Stack) -> None:
+    client = stack.client("sales")
+    bad = (
+        lines("sales", "train", 20) + b'{"messages": [{"role": "user", "content": "no answer"}]}\n'
+    )
+    file = client.files.create(file=("bad.jsonl", bad), purpose="fine-tune")
+    job = follow(
+        stack,
+        client.fine_tuning.jobs.create(model="wardrobe-base", training_file=file.id),
+        seconds=60,
+    )
+    assert job.status == "failed"
+    assert job.error.code == "invalid_training_file"
+    assert "21" in job.error.message
+
+
+def test_a_second_up_on_the_same_state_folder_says_who_has_it(stack: Stack) -> None:
+    run = subprocess.run(
+        command("up"), cwd=ROOT, env=environment(stack.folder, stack.port),
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert "state" in run.stderr
+    assert str(stack.process.pid) in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
+
+
+def test_a_port_in_use_is_one_line(stack: Stack, tmp_path: Any) -> None:
+    shutil.copytree(stack.folder / "units", tmp_path / "units")
+    run = subprocess.run(
+        command("up"), cwd=ROOT, env=environment(tmp_path, stack.port),
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert str(stack.port) in run.stderr
+    assert "in use" in run.stderr
+
+
+def test_a_trainer_killed_in_the_middle_of_a_job_leaves_one_version(stack: Stack) -> None:
+    job = start_job(stack, "sales", examples=600)
+    client = stack.client("sales")
+
+    def trained_a_bit() -> bool:
+        events = client.fine_tuning.jobs.list_events(job.id, limit=50).data
+        return any(event.type == "metrics" for event in events)
+
+    wait_for(trained_a_bit, seconds=120, what="the job trains")
+    sidecar, child = stack.running("training.sidecar"), stack.running("training.run")
+    assert sidecar is not None
+    assert child is not None
+    sidecar.kill()
+    wait_for(lambda: not child.is_running() or child.status() == "zombie", seconds=20,
+             what="the job's process dies with its trainer")  # fmt: skip
+    ended = follow(stack, job)
+    assert ended.status == "succeeded", ended.error
+    assert ended.x_attempts >= 2
+    versions = stack.http("sales").get("/v1/adapters/sales/versions").json()["data"]
+    assert [version["id"] for version in versions] == ["sales:1"]
+
+
+def test_a_killed_service_comes_back_with_every_live_version_before_it_is_ready(
+    stack: Stack, first: Version
+) -> None:
+    prompts = questions(3)
+    http = stack.http("support")
+    live = http.get("/v1/adapters/support").json()["route"]["stable"]
+    before = answers_of(stack, "support", prompts)
+    engine = stack.running("service.engine")
+    assert engine is not None
+    engine.kill()
+    wait_for(lambda: not stack.ready(), seconds=30, what="the service is gone")
+    wait_for(stack.ready, seconds=240, what="the service is back")
+    status = stack.http().get("/v1/status").json()
+    assert status["missing"] == []
+    assert {live, "sales:1"} <= set(status["resident"])
+    assert answers_of(stack, "support", prompts) == before
+    assert http.get("/v1/adapters/support").json()["route"]["stable"] == live
+
+
+def test_a_cancelled_job_stops_and_leaves_no_version(stack: Stack) -> None:
+    job = start_job(stack, "sales", examples=600)
+    client = stack.client("sales")
+    wait_for(
+        lambda: client.fine_tuning.jobs.retrieve(job.id).status == "running",
+        seconds=60, what="the job runs",
+    )  # fmt: skip
+    time.sleep(2)
+    client.fine_tuning.jobs.cancel(job.id)
+    assert follow(stack, job, seconds=60).status == "cancelled"
+    wait_for(lambda: stack.running("training.run") is None, seconds=30, what="its process ends")
+    versions = stack.http("sales").get("/v1/adapters/sales/versions").json()["data"]
+    assert [version["id"] for version in versions] == ["sales:1"]
