@@ -76,6 +76,7 @@ def _fetch(settings: Settings) -> Path:
                 settings.base,
                 cache_dir=settings.cache / "hub",
                 allow_patterns=list(HUB_FILES),
+                token=os.environ.get("HF_TOKEN"),
             )
         )
     except HFValidationError:

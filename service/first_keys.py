@@ -10,6 +10,7 @@ import json
 import time
 from typing import Any
 
+from adapters.errors import Conflict
 from adapters.keys import Key, Role, hash_key, make_key
 from adapters.names import Unit
 from adapters.registry import Registry
@@ -19,14 +20,17 @@ from adapters.units import Units
 
 
 def ensure_keys(settings: Settings, registry: Registry, units: Units) -> list[str]:
-    """Makes missing keys; the answer names whose are new (never the keys themselves)."""
+    """Makes missing keys; the answer names whose are new (never the keys themselves).
+
+    Raises Conflict (`key_revoked`) when a key that was revoked is brought again.
+    """
     folder = settings.state_folder
     pepper = folder.pepper()
     kept: dict[str, Any] = json.loads(folder.keys.read_text()) if folder.keys.exists() else {}
     secrets: dict[str, str] = _flat(kept)
     if settings.admin_key is not None:
         secrets["admin"] = settings.admin_key.get_secret_value()
-    known = {key.hash for key in registry.keys()}  # noqa: SIM118 - no dict
+    known = {key.hash for key in registry.keys()}
     fresh: list[Key] = []
     made: list[str] = []
     for owner, role, unit in _owners(units):
@@ -42,9 +46,24 @@ def ensure_keys(settings: Settings, registry: Registry, units: Units) -> list[st
     content = json.dumps(_nested(secrets), indent=2) + "\n"
     if not folder.keys.exists() or folder.keys.read_text() != content:
         write_private(folder.keys, content.encode())
-    if fresh:
+    try:
         registry.add_keys(fresh)
+    except Conflict:
+        raise Conflict(
+            "a key that was revoked cannot come back: bring another admin key, or remove its "
+            "entry from keys.json so that a new one is made",
+            code="key_revoked",
+        ) from None
+    if settings.admin_key is not None:
+        _revoke_older_admins(registry, hash_key(secrets["admin"], pepper=pepper))
     return made
+
+
+def _revoke_older_admins(registry: Registry, current: str) -> None:
+    """Ops rotates the key it brings by bringing another: the one before must stop working."""
+    for key in registry.keys():
+        if key.role is Role.ADMIN and key.hash != current:
+            registry.revoke_key(key.id, at=time.time())
 
 
 def _owners(units: Units) -> list[tuple[str, Role, Unit | None]]:

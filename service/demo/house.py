@@ -38,7 +38,7 @@ def fresh_folder(folder: Path) -> StateFolder:
             raise Conflict(f"{folder} is not a demo's folder; name another with --state")
         with StateFolder(folder).lock("up"):
             shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / MARKER).touch()
     return StateFolder(folder.absolute())
 

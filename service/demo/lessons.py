@@ -35,12 +35,15 @@ class Lesson:
     train_loss: float | None = None
     held_out_loss: float | None = None
     finish_at: float | None = None
+    message: str = "waiting"
     told_at: float = 0.0
     ended: FineTuningJob | None = None
 
     def hear(self, event: FineTuningJobEvent) -> None:
         """Keeps the numbers of a metrics event; a held-out loss stays until the next."""
         self.last_event = event.id
+        if event.type == "message":
+            self.message = event.message
         data = event.data if event.type == "metrics" and isinstance(event.data, dict) else {}
         self.step = int(data.get("step", self.step))
         self.total = int(data.get("total_steps", self.total))
@@ -49,13 +52,15 @@ class Lesson:
         self.held_out_loss = self.held_out_loss if held_out is None else held_out
 
     def said(self) -> str:
-        """`step 40/226  loss 0.71  held-out 0.80  1:12 left`."""
-        words = [f"step {self.step}/{self.total}" if self.total else "waiting"]
+        """`step 40/226  loss 0.71  held-out 0.80  1:12 left`; around the training, the news."""
+        if not self.total or self.step >= self.total:
+            return self.message
+        words = [f"step {self.step}/{self.total}"]
         if self.train_loss is not None:
             words.append(f"loss {self.train_loss:.2f}")
         if self.held_out_loss is not None:
             words.append(f"held-out {self.held_out_loss:.2f}")
-        if self.finish_at and self.step < self.total:
+        if self.finish_at:
             minutes, seconds = divmod(max(0, int(self.finish_at - time.time())), 60)
             words.append(f"{minutes}:{seconds:02} left")
         return "  ".join(words)
@@ -109,13 +114,13 @@ def _look(lesson: Lesson, progress: Progress) -> None:
     lesson.finish_at = job.estimated_finish
     for event in lesson.client.events_after(lesson.job_id, lesson.last_event):
         lesson.hear(event)
-        if event.type != "metrics":
+        if event.type == "gate_checks" or event.level != "info":
             progress.console.print(
                 f"  [dim]{lesson.unit:<8}[/dim] {event.message}", highlight=False, soft_wrap=True
             )
-    said = job.status if job.status in FINISHED else lesson.said()
+    said = lesson.said()
     progress.update(lesson.bar, total=lesson.total or None, completed=lesson.step, said=said)
-    if not progress.console.is_terminal and lesson.step and time.monotonic() > lesson.told_at:
+    if not progress.console.is_terminal and time.monotonic() > lesson.told_at:
         lesson.told_at = time.monotonic() + LINE_EVERY
         progress.console.print(f"  {lesson.unit:<8} {said}")
     if job.status in FINISHED:

@@ -160,6 +160,8 @@ def test_a_bar_tells_step_losses_and_keeps_the_last_held_out_loss() -> None:
     lesson.hear(event(3))
     assert lesson.said() == "step 6/80  loss 1.25  held-out 1.75"
     assert lesson.last_event == "ftevent-3"
+    lesson.hear(event(4, step=80, total_steps=80, train_loss=1.0))
+    assert lesson.said() == "a message"
 
 
 def event(number: int, **data: float) -> FineTuningJobEvent:
@@ -168,7 +170,7 @@ def event(number: int, **data: float) -> FineTuningJobEvent:
         object="fine_tuning.job.event",
         created_at=0,
         level="info",
-        message="",
+        message="a message",
         type="metrics" if data else "message",
         data=data or None,
     )

@@ -17,6 +17,7 @@ from adapters.store.local import LocalStore
 from tests.training.world import child_command
 from training.attend import Attendance
 from training.sidecar import Sidecar
+from training.starter import Starter
 
 
 def main(state: StateFolder, units: Path, lease_seconds: float, mode: str) -> None:
@@ -25,8 +26,7 @@ def main(state: StateFolder, units: Path, lease_seconds: float, mode: str) -> No
     registry = open_registry(state.database_url)
     attendance = Attendance(
         registry=registry,
-        command=child_command(state, mode),
-        environment=os.environ,
+        starter=Starter(child_command(state, mode), os.environ),
         lease_seconds=lease_seconds,
         stopping=stopping,
     )

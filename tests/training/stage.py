@@ -149,7 +149,8 @@ def stage(world: World, job_id: JobId) -> Stage:
     """Claims the job and lays everything out."""
     world.report_ready()
     job = world.claim()
-    assert job.id == job_id and job.lease is not None
+    assert job.id == job_id
+    assert job.lease is not None
     tuner, service = ToyTuner(), ToyService(world.registry)
     parts = Parts(
         registry=world.registry,

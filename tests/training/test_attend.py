@@ -15,6 +15,7 @@ from adapters.jobs import Job, JobStatus, StopRequest
 from adapters.names import JobId
 from tests.training.world import World, alive, child_command, data, wait_until
 from training.attend import MAX_CLAIMS, Attendance, Wish, attend, wanted_of
+from training.starter import Starter
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -22,8 +23,7 @@ pytestmark = pytest.mark.timeout(60)
 def attending(world: World, mode: str, *, lease_seconds: float = 5.0) -> Attendance:
     return Attendance(
         registry=world.registry,
-        command=child_command(world.state, mode),
-        environment=os.environ,
+        starter=Starter(child_command(world.state, mode), os.environ),
         lease_seconds=lease_seconds,
         stopping=threading.Event(),
     )

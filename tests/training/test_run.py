@@ -17,6 +17,7 @@ from adapters.routes import Route
 from adapters.versions import Version, VersionState
 from tests.training.stage import STEPS, Stage, stage
 from tests.training.world import World, data, jsonl, make_world
+from training.evaluate.answers import Question
 from training.run import run_job
 from training.tuning import Stopped
 
@@ -266,19 +267,17 @@ def test_other_trouble_with_files_is_a_crash_and_not_a_verdict(ready: Stage) -> 
 
 
 def test_a_service_that_does_not_come_back_fails_the_job_with_advice(ready: Stage) -> None:
-    def gone(*_: object) -> Any:
+    def gone(_question: Question) -> str:
         raise Unavailable("the service did not answer", code="service_unavailable")
 
-    ready.service.ask = gone  # type: ignore[method-assign]
+    ready.service.base = gone
     assert error_of(ready)[0] == "service_unavailable"
 
 
 def test_a_run_that_lost_its_lease_says_and_publishes_nothing_more(ready: Stage) -> None:
     def lose(step: int) -> None:
         if step == 7:
-            taken = ready.world.registry.claim_job(
-                owner="other", now=2e10, lease_seconds=1e10
-            )
+            taken = ready.world.registry.claim_job(owner="other", now=2e10, lease_seconds=1e10)
             assert taken is not None
 
     ready.tuner.at_step = lose

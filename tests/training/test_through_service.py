@@ -30,9 +30,7 @@ def questions(count: int = 1) -> list[Question]:
     ]
 
 
-def service(
-    answer: Callable[[httpx2.Request], httpx2.Response], **options: Any
-) -> ServiceAnswers:
+def service(answer: Callable[[httpx2.Request], httpx2.Response], **options: Any) -> ServiceAnswers:
     client = httpx2.Client(
         transport=httpx2.MockTransport(answer), base_url="http://service", trust_env=False
     )

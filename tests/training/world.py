@@ -16,6 +16,7 @@ from adapters.names import Digest, FileId, JobId, Unit, new_file_id, new_job_id
 from adapters.registry import Registry, ReplicaReport, open_registry
 from adapters.state import StateFolder
 from adapters.store.local import LocalStore
+from training.starter import Order
 
 FINGERPRINT = Digest("b" * 64)
 
@@ -124,12 +125,12 @@ def data(count: int = 40, start: int = 0) -> bytes:
     return jsonl((f"question {at}", f"answer {at}") for at in range(start, start + count))
 
 
-def child_command(state: StateFolder, mode: str) -> Callable[[JobId, int], Sequence[str]]:
+def child_command(state: StateFolder, mode: str) -> Callable[[Order], Sequence[str]]:
     """The command line of a fake child of that mode."""
 
-    def command(job_id: JobId, fence: int) -> Sequence[str]:
+    def command(order: Order) -> Sequence[str]:
         module = "tests.training.fake_child"
-        return [sys.executable, "-m", module, str(state.root), job_id, str(fence), mode]
+        return [sys.executable, "-m", module, str(state.root), order.job_id, str(order.fence), mode]
 
     return command
 
