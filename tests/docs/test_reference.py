@@ -1,0 +1,78 @@
+"""The reference page names what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+
+from adapters import errors
+from adapters.gates import GatePolicy
+from adapters.recipes import Recipe, RecipeOverrides
+from adapters.settings import Settings
+from adapters.units import UnitLimits
+from service.api import attach
+from service.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "reference.md").read_text()
+SOURCES = [
+    path
+    for package in ("adapters", "service", "training")
+    for path in (ROOT / package).rglob("*.py")
+]
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_there(name: str) -> None:
+    assert f"`WARDROBE_{name.upper()}`" in PAGE
+
+
+@pytest.mark.parametrize("model", [Recipe, GatePolicy, UnitLimits])
+def test_every_field_of_a_units_file_is_there(model: type[BaseModel]) -> None:
+    for name, field in model.model_fields.items():
+        default: Any = (
+            ", ".join(field.default) if isinstance(field.default, tuple) else field.default
+        )
+        assert f"| `{name}` | `{default}` |" in PAGE
+
+
+def test_a_unit_may_override_every_field_of_a_recipe() -> None:
+    assert set(RecipeOverrides.model_fields) == set(Recipe.model_fields)
+
+
+def test_every_metric_is_there_and_none_that_is_not() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    real = {
+        metric.name + ("_total" if metric.type == "counter" else "")
+        for metric in registry.collect()
+    }
+    assert set(re.findall(r"`(wardrobe_[a-z_]+)`", PAGE)) == real
+
+
+def test_every_route_of_ours_is_there() -> None:
+    app = FastAPI(openapi_url=None)
+    attach(app)
+    for route in app.routes:
+        path = str(getattr(route, "path", ""))
+        family = re.sub(r"^(/v1/(?:files|fine_tuning/jobs)).*", r"\1", path)
+        assert f"{family}`" in PAGE, path
+
+
+def test_every_error_code_is_there() -> None:
+    said = set(re.findall(r"code\s*=\s*\"([a-z_]+)\"", "\n".join(p.read_text() for p in SOURCES)))
+    assert "version_conflict" in said
+    assert {code for code in said if f"`{code}`" not in PAGE} == set()
+
+
+def test_every_class_of_error_is_drawn_in_the_tree() -> None:
+    drawn = errors.__doc__ or ""
+    for name, value in vars(errors).items():
+        if isinstance(value, type) and issubclass(value, errors.WardrobeError):
+            assert name in drawn
