@@ -18,7 +18,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from adapters.names import VersionId
+from adapters.names import Alias, VersionId
 from adapters.versions import Version
 from benchmarks.stand import ALIAS, prepared_settings, publish
 from service.gateway import App, Gateway, Message, Receive, Scope, Send
@@ -191,7 +191,7 @@ async def _measure(repetitions: int, requests: int) -> list[Added]:
 async def _put_live(runtime: Runtime) -> None:
     version = publish(runtime.settings, runtime.registry)
     runtime.registry.begin_rollout(
-        version.adapter,
+        Alias(version.adapter),
         version.id,
         unit=version.unit,
         action="promote",

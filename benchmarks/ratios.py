@@ -1,4 +1,4 @@
-"""Medians, ratios and their bootstrap intervals: the arithmetic of a comparison, and nothing else."""
+"""Medians, ratios and their bootstrap intervals: the arithmetic of a comparison."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def mean(values: Floats) -> float:
 
 
 def compare(
-    bare: Sequence[Floats], wardrobe: Sequence[Floats], of: Statistic, *, seed: int = 0
+    of: Statistic, bare: Sequence[Floats], wardrobe: Sequence[Floats], *, seed: int = 0
 ) -> Ratio:
     """`of` over all samples of one side against the other.
 
@@ -53,12 +53,17 @@ def compare(
     draw = np.random.default_rng(seed)
     picks = draw.integers(0, len(bare), size=(RESAMPLES, len(bare)))
     resampled = [
-        of(np.concatenate([wardrobe[i] for i in pick])) / of(np.concatenate([bare[i] for i in pick]))
+        of(np.concatenate([wardrobe[i] for i in pick]))
+        / of(np.concatenate([bare[i] for i in pick]))
         for pick in picks
     ]
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(resampled, [tail, 1.0 - tail])
     without, with_ours = of(np.concatenate(bare)), of(np.concatenate(wardrobe))
     return Ratio(
-        value=with_ours / without, low=float(low), high=float(high), bare=without, wardrobe=with_ours
+        value=with_ours / without,
+        low=float(low),
+        high=float(high),
+        bare=without,
+        wardrobe=with_ours,
     )

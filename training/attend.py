@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -19,7 +19,8 @@ from adapters.errors import LeaseLost, Unavailable
 from adapters.jobs import Job, JobError, JobStatus, StopRequest
 from adapters.names import JobId
 from adapters.registry import Registry
-from training.child import Child, describe_exit, start
+from training.child import Child, describe_exit
+from training.starter import Order, Starter
 
 MAX_CRASHES = 3
 """Children of one lease that may die before the job fails."""
@@ -46,11 +47,10 @@ class Wish(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Attendance:
-    """What attending needs. `command` makes the child's command line from a job and its fence."""
+    """What attending needs."""
 
     registry: Registry
-    command: Callable[[JobId, int], Sequence[str]]
-    environment: Mapping[str, str]
+    starter: Starter
     lease_seconds: float
     stopping: threading.Event
     clock: Callable[[], float] = time.time
@@ -69,7 +69,7 @@ def attend(job: Job, parts: Attendance) -> None:
         _fail(job, parts, f"the job was taken up {MAX_CLAIMS} times and never came to an end")
         return
     for crash in range(1, MAX_CRASHES + 1):
-        child = start(parts.command(job.id, fence), parts.environment)
+        child = parts.starter.begin(Order(job_id=job.id, fence=fence))
         log.info("child_started", pid=child.pid)
         try:
             wish, code = _watch(child, job.id, fence, parts)
@@ -104,6 +104,8 @@ def _watch(child: Child, job_id: JobId, fence: int, parts: Attendance) -> tuple[
             if now - beaten > parts.lease_seconds:
                 raise LeaseLost("the registry could not be reached for a whole lease") from None
             continue
+        if job.trained_tokens is not None:  # training is over: a core is free for the next one
+            parts.starter.prepare()
         wanted = wanted_of(job, shutting_down=parts.stopping.is_set())
         if wanted is Wish.CANCEL or now > deadline:
             return wanted, None

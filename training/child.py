@@ -41,6 +41,16 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
+    def order(self, line: bytes) -> bool:
+        """Hands a waiting command its one line of input; whether it was there to take it."""
+        pipe = self._process.stdin
+        if pipe is None or self._process.poll() is not None:
+            return False
+        with suppress(BrokenPipeError), pipe:
+            pipe.write(line)
+            return True
+        return False
+
     def ask_to_stop(self) -> None:
         """SIGTERM to the leader, which knows how to stop at a good point."""
         self._process.send_signal(signal.SIGTERM)
@@ -50,13 +60,26 @@ class Child:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(_KILL_PATIENCE)
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
 
 
-def start(command: Sequence[str], environment: Mapping[str, str]) -> Child:
-    """Starts `command` in a new process group; its output goes where ours goes."""
+def start(
+    command: Sequence[str], environment: Mapping[str, str], *, ordered: bool = False
+) -> Child:
+    """Starts `command` in a new process group; its output goes where ours goes.
+
+    One that is `ordered` later reads standard input; any other finds it empty.
+    """
     launcher = [sys.executable, "-I", "-S", str(Path(__file__)), str(os.getpid()), *command]
     return Child(
-        subprocess.Popen(launcher, env=dict(environment), stdin=subprocess.DEVNULL, process_group=0)
+        subprocess.Popen(
+            launcher,
+            env=dict(environment),
+            stdin=subprocess.PIPE if ordered else subprocess.DEVNULL,
+            process_group=0,
+        )
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from adapters.store.local import LocalStore
 from training.evaluate.through_service import ServiceAnswers, service_client
 from training.logs import configure_logs
 from training.parts import Parts
+from training.starter import Order
 from training.tuner import LoraTuner, warm_up
 from training.tuning import Stopped
 
@@ -42,18 +44,21 @@ _log = structlog.get_logger(__name__)
 def main(run_job: Callable[[Parts, JobId, int], None]) -> int:
     """Runs the job of the command line; the answer is the exit code."""
     quieten()
-    arguments = argparse.ArgumentParser(prog="python -m training.run")
-    arguments.add_argument("--job", required=True, help="the job's id, ftjob-…")
-    arguments.add_argument("--fence", required=True, type=int, help="of the lease it runs under")
-    chosen = arguments.parse_args()
+    chosen = _arguments().parse_args()
     settings = Settings()
     configure_logs(settings.log_level)
-    structlog.contextvars.bind_contextvars(job=chosen.job, fence=chosen.fence)
+    warm_up()
+    if chosen.wait:
+        order = Order.from_line(sys.stdin.readline())
+    else:
+        order = Order(job_id=JobId(chosen.job), fence=chosen.fence)
+    if order is None:
+        return 0
+    structlog.contextvars.bind_contextvars(job=order.job_id, fence=order.fence)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
-    warm_up()
     try:
-        _with_parts(settings, JobId(chosen.job), chosen.fence, stopping, run_job)
+        _with_parts(settings, order, stopping, run_job)
     except Stopped:
         _log.info("stopped_on_request")
         return STOPPED
@@ -69,10 +74,19 @@ def main(run_job: Callable[[Parts, JobId, int], None]) -> int:
     return 0
 
 
+def _arguments() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(prog="python -m training.run")
+    arguments.add_argument("--job", help="the job's id, ftjob-…")
+    arguments.add_argument("--fence", type=int, help="of the lease it runs under")
+    arguments.add_argument(
+        "--wait", action="store_true", help="import in advance and read the order from stdin"
+    )
+    return arguments
+
+
 def _with_parts(
     settings: Settings,
-    job_id: JobId,
-    fence: int,
+    order: Order,
     stopping: threading.Event,
     run_job: Callable[[Parts, JobId, int], None],
 ) -> None:
@@ -88,12 +102,12 @@ def _with_parts(
             base=load_base_model(base, name=settings.base_name or base.name, cache=settings.cache),
             tuner=LoraTuner(base),
             answers=ServiceAnswers(client, stopping=stopping.is_set),
-            workdir=state.job(job_id),
+            workdir=state.job(order.job_id),
             clock=time.time,
             sleep=time.sleep,
             stopping=stopping.is_set,
         )
-        run_job(parts, job_id, fence)
+        run_job(parts, order.job_id, order.fence)
     finally:
         client.close()
         registry.close()

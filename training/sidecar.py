@@ -32,11 +32,13 @@ from adapters.store.local import LocalStore
 from training.attend import Attendance, attend
 from training.limits import ready_replicas
 from training.logs import configure_logs
+from training.starter import Order, Starter
 from training.validate import validate_job
 
 POLL = 0.25
 """Seconds between two looks at the queue."""
 _JOIN = 2.0
+_RUN = (sys.executable, "-m", "training.run")
 
 _log = structlog.get_logger(__name__)
 
@@ -60,12 +62,14 @@ class Sidecar:
         validator = threading.Thread(target=self._validate, name="validator", daemon=True)
         validator.start()
         waiting = False
+        self.attendance.starter.prepare()
         while not self.stopping.is_set():
             try:
                 waiting = self._turn(waiting)
             except Unavailable as error:
                 _log.warning("registry_unavailable", reason=error.message)
                 self.stopping.wait(1.0)
+        self.attendance.starter.close()
         validator.join(_JOIN)
 
     def _turn(self, waiting: bool) -> bool:
@@ -85,6 +89,7 @@ class Sidecar:
             return False
         _log.info("job_claimed", job=job.id, unit=job.unit, attempt=job.attempts)
         attend(job, self.attendance)
+        self.attendance.starter.prepare()
         sweep(self.state, self.registry)
         return False
 
@@ -133,9 +138,9 @@ def sweep(state: StateFolder, registry: Registry) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def child_command(job_id: JobId, fence: int) -> Sequence[str]:
+def child_command(order: Order) -> Sequence[str]:
     """The command line of a job's process."""
-    return [sys.executable, "-m", "training.run", "--job", job_id, "--fence", str(fence)]
+    return [*_RUN, "--job", order.job_id, "--fence", str(order.fence)]
 
 
 def main() -> int:
@@ -158,11 +163,11 @@ def main() -> int:
 
 def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> None:
     registry = open_registry(state.database_url)
+    starter = Starter(child_command, os.environ | settings.environment(), waiting=[*_RUN, "--wait"])
     try:
         attendance = Attendance(
             registry=registry,
-            command=child_command,
-            environment=os.environ | settings.environment(),
+            starter=starter,
             lease_seconds=settings.lease_seconds,
             stopping=stopping,
         )

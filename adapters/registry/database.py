@@ -20,7 +20,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from adapters.errors import Conflict, InvalidRequest, StorageFull, Unavailable, WardrobeError
 
@@ -82,7 +82,10 @@ class Database:
 
 
 def _sqlite_engine(url: str) -> Engine:
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise InvalidRequest("a registry's address looks like sqlite:///<path>") from error
     if parsed.get_backend_name() != "sqlite":
         raise InvalidRequest(
             f"the registry cannot use {parsed.get_backend_name()} yet; give sqlite:///<path>"

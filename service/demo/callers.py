@@ -20,7 +20,10 @@ ANSWER_SECONDS = 60.0
 
 
 class Callers:
-    """`count` threads in a closed loop over `questions`, each pausing `pace` seconds a round."""
+    """`count` threads in a closed loop over `questions`, each pausing `pace` seconds a round.
+
+    `pace` may be changed while they call.
+    """
 
     def __init__(
         self, client: Client, model: str, questions: Sequence[Example], *, count: int, pace: float
@@ -30,7 +33,7 @@ class Callers:
         self._model = model
         self._questions = questions
         self._count = count
-        self._pace = pace
+        self.pace = pace
         self._stop = threading.Event()
         self.calls: list[Call] = []
 
@@ -52,7 +55,7 @@ class Callers:
 
     def _run(self, number: int) -> None:
         for turn in itertools.count(number):
-            if self._stop.wait(self._pace):
+            if self._stop.wait(self.pace):
                 return
             question = turn % len(self._questions)
             # half of the callers begin with a stream, and each alternates

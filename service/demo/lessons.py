@@ -15,7 +15,7 @@ from service.demo.data import file_of, second_edition
 from service.demo.house import DemoFailed
 
 POLL_SECONDS = 1.0
-EPOCHS = 4
+EPOCHS = 8
 """Fewer than the units' recipes take: enough to see it work, short enough to watch."""
 LINE_EVERY = 15.0
 """Seconds between two lines about one job where no bars can be drawn."""
@@ -114,7 +114,8 @@ def _look(lesson: Lesson, progress: Progress) -> None:
     lesson.finish_at = job.estimated_finish
     for event in lesson.client.events_after(lesson.job_id, lesson.last_event):
         lesson.hear(event)
-        if event.type == "gate_checks" or event.level != "info":
+        # a type of ours, which the SDK's own types do not know
+        if str(event.type) == "gate_checks" or event.level != "info":
             progress.console.print(
                 f"  [dim]{lesson.unit:<8}[/dim] {event.message}", highlight=False, soft_wrap=True
             )

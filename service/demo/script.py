@@ -23,8 +23,9 @@ from service.demo.lessons import start_job, watch
 from service.demo.verdict import Flip, Verdict, judge
 
 CALLERS = 8
-PACE = 0.25
+PACE_IN_TRAINING = 2.0
 """Seconds a caller thinks between two questions: the trainer needs the same two cores."""
+PACE_IN_SWAPS = 0.05
 QUESTIONS = 24
 BETWEEN_FLIPS = 3.0
 SHOWN = 2
@@ -136,11 +137,12 @@ def _swap_under_load(stage: Stage, first: str) -> Verdict:
     stage.console.print(
         "  its new data writes the topic in capitals, so every answer tells them apart"
     )
-    callers = Callers(client, alias, questions, count=CALLERS, pace=PACE)
+    callers = Callers(client, alias, questions, count=CALLERS, pace=PACE_IN_TRAINING)
     with callers.calling():
         second = watch(stage.console, {SWAPPED: (client, start_job(client, SWAPPED, edition=2))})[
             SWAPPED
         ]
+        callers.pace = PACE_IN_SWAPS
         flips = [_automatic(client, alias, second)]
         flips += [
             _flip(stage, lambda: client.rollback(alias), first),

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -142,6 +141,7 @@ def test_a_publish_killed_at_any_moment_is_whole_or_invisible(
 ) -> None:
     root, chance = tmp_path / "artifacts", random.Random(5)
     acknowledged: list[str] = []
+    store = LocalStore(root)
     for _ in range(12):
         command = [sys.executable, "-c", PUBLISHES_FOR_EVER, str(root), str(adapter)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -163,46 +163,64 @@ def test_a_publish_killed_at_any_moment_is_whole_or_invisible(
     assert staged(root) == []
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize("call", ["fsync", "rename", "mkdir", "fchmod"])
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_failing_system_call_leaves_nothing_half_visible(
-    tmp_path: Path, adapter: Path, call: str, number: int
-) -> None:
-    root = tmp_path / "artifacts"
-    LocalStore(root)
-    script = (
-        "import sys; from pathlib import Path; from adapters.store.local import LocalStore\n"
-        "store = LocalStore(Path(sys.argv[1]))\n"
-        "try: store.publish_adapter(Path(sys.argv[2]))\n"
-        "except OSError as error: sys.exit(f'refused {error.errno}')\n"
-    )
-    fault = f"inject={call}:error=EIO:when={number}+"
-    done = subprocess.run(
-        ["strace", "-f", "-qq", "-o", os.devnull, "-e", fault,
-         sys.executable, "-c", script, str(root), str(adapter)],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+PUBLISHES_ONCE = """
+import sys
+from pathlib import Path
+from adapters.errors import StorageFull
+from adapters.store.local import LocalStore
+
+try:
+    LocalStore(Path(sys.argv[1])).publish_adapter(Path(sys.argv[2]))
+except StorageFull:
+    sys.exit(3)
+except OSError:
+    sys.exit(4)
+"""
+NO_ROOM, REFUSED, KILLED = 3, 4, -signal.SIGKILL
+
+
+def publish_under(fault: str, root: Path, adapter: Path) -> int:
+    """How a process ends that publishes while strace harms its system calls."""
+    script = [sys.executable, "-B", "-c", PUBLISHES_ONCE, str(root), str(adapter)]
+    command = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"inject={fault}", *script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if "ptrace" in done.stderr:
         pytest.skip("this machine forbids ptrace")
-    store = LocalStore(root)
-    for digest in store.adapters():
-        store.adapter_path(digest)
-    if "refused" in done.stderr:
-        assert staged(root) == []
-    assert store.adapter_path(store.publish_adapter(adapter)).is_dir()
+    return done.returncode
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
-    if os.getuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small tmpfs needs root and leave to mount")
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize(
+    ("call", "harm", "first", "end"),
+    [
+        ("fsync", "error=EIO", 1, REFUSED),
+        ("rename", "error=EIO", 1, REFUSED),
+        # opening the store asks three times for folders that are there
+        ("mkdir", "error=ENOSPC", 4, NO_ROOM),
+        ("write", "error=ENOSPC", 1, NO_ROOM),
+        ("write", "signal=KILL", 1, KILLED),
+        ("rename", "signal=KILL", 1, KILLED),
+        ("fsync", "signal=KILL", 1, KILLED),
+        ("fchmod", "signal=KILL", 1, KILLED),
+    ],
+)
+def test_harm_to_every_system_call_in_turn_shows_nothing_half_done(
+    tmp_path: Path, adapter: Path, call: str, harm: str, first: int, end: int
+) -> None:
+    root = tmp_path / "artifacts"
+    store, ends = LocalStore(root), []
+    for number in range(first, first + 25):
+        ends.append(publish_under(f"{call}:{harm}:when={number}", root, adapter))
+        store = LocalStore(root)
+        for digest in store.adapters():
+            store.adapter_path(digest)
+        if end != KILLED:
+            assert staged(root) == []
+        if ends[-1] == 0:
+            break
+    assert len(ends) > 1, "the harm was never felt"
+    assert ends == [end] * (len(ends) - 1) + [0]
+    assert len(list(store.adapters())) == 1
 
 
 def test_a_full_disk_shows_nothing_and_works_again_when_there_is_room(

@@ -1,0 +1,73 @@
+"""Starting a job's process: a fresh one, or one that has done its slow imports in advance.
+
+Importing torch and its family takes ten seconds of a core. A spare process does that while
+nothing else is going on, waits for its order on standard input, and dies with the trainer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from adapters.names import JobId
+from training.child import Child, start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a process is to run."""
+
+    job_id: JobId
+    fence: int
+
+    def line(self) -> bytes:
+        """As a waiting process reads it."""
+        return json.dumps({"job": self.job_id, "fence": self.fence}).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> Order | None:
+        """None at the end of input: nobody will order any more."""
+        if not line.strip():
+            return None
+        values = json.loads(line)
+        return cls(job_id=JobId(values["job"]), fence=int(values["fence"]))
+
+
+class Starter:
+    """Starts processes for orders. Used by one thread, with which its processes die."""
+
+    def __init__(
+        self,
+        command: Callable[[Order], Sequence[str]],
+        environment: Mapping[str, str],
+        *,
+        waiting: Sequence[str] | None = None,
+    ) -> None:
+        """`waiting` is the command of a process that reads its order; without it, no spares."""
+        self._command = command
+        self._environment = environment
+        self._waiting = waiting
+        self._spare: Child | None = None
+
+    def prepare(self) -> None:
+        """Sees to it that a spare is there or on its way."""
+        if self._waiting is None or (self._spare and self._spare.ended(within=0.0) is None):
+            return
+        self.close()
+        self._spare = start(self._waiting, self._environment, ordered=True)
+
+    def begin(self, order: Order) -> Child:
+        """The process that carries `order` out: the spare, where there is one that takes it."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            if spare.order(order.line()):
+                return spare
+            spare.kill()
+        return start(self._command(order), self._environment)
+
+    def close(self) -> None:
+        """Ends the spare."""
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare = None
