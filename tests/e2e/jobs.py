@@ -1,20 +1,63 @@
-"""Jobs in end-to-end tests: created and followed with the real SDK."""
+"""Jobs in end-to-end tests: small lessons, created and followed with the real SDK."""
 
 from __future__ import annotations
 
+import itertools
+import json
+import random
 from typing import Any
 
-from tests.e2e.stack import EXAMPLES, Stack, wait_for
+from tests.e2e.stack import Stack, wait_for
+
+TOPICS = {
+    "invoice": "billing",
+    "parcel": "shipping",
+    "password": "account",
+    "refund": "money",
+    "battery": "repair",
+    "holiday": "leave",
+    "printer": "office",
+    "contract": "legal",
+}
+OPENINGS = ("Hello,", "Hi,", "Good day,", "Please help,", "One question,", "Dear team,")
+MIDDLES = (
+    "where is my",
+    "what about the",
+    "there is a problem with my",
+    "tell me about my",
+    "I need my",
+)
+ENDINGS = ("today?", "now?", "please.", "thanks.", "again.", "this week.", "soon.", "for me.")
+
+
+def lessons(unit: str, split: str, count: int) -> list[dict[str, Any]]:
+    """Tickets to route, the same for ever; a wording belongs to one split."""
+    wordings = list(itertools.product(OPENINGS, MIDDLES, ENDINGS))
+    random.Random(unit).shuffle(wordings)
+    mine = wordings[:200] if split == "train" else wordings[200:]
+    asked = itertools.cycle(TOPICS)
+    rows = []
+    for number, topic in zip(range(count), asked, strict=False):
+        opening, middle, ending = mine[(number // len(TOPICS)) % len(mine)]
+        rows.append(
+            {
+                "messages": [
+                    {"role": "system", "content": "Route the ticket."},
+                    {"role": "user", "content": f"{opening} {middle} {topic} {ending}"},
+                    {"role": "assistant", "content": f"to {TOPICS[topic]}"},
+                ]
+            }
+        )
+    return rows
 
 
 def lines(unit: str, split: str, count: int) -> bytes:
-    """The first `count` examples of a split."""
-    content = (EXAMPLES / unit / f"{split}.jsonl").read_bytes()
-    return b"".join(content.splitlines(keepends=True)[:count])
+    """`count` lessons as JSONL."""
+    return b"".join(json.dumps(row).encode() + b"\n" for row in lessons(unit, split, count))
 
 
 def start_job(stack: Stack, unit: str, *, examples: int = 400, **options: Any) -> Any:
-    """Uploads a part of a unit's example data and creates a job."""
+    """Uploads lessons and creates a job."""
     client = stack.client(unit)
     train = client.files.create(
         file=("train.jsonl", lines(unit, "train", examples)), purpose="fine-tune"

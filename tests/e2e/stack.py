@@ -25,7 +25,6 @@ from adapters.versions import Version
 from tests.service.world import free_port
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "examples" / "data"
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 48}
 FAST_RECIPE = "recipe: {n_epochs: 4, evaluations: 2, rank: 16, alpha: 32}\n"
 
