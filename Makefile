@@ -34,7 +34,8 @@ demo: setup ## Serve, train, prove and swap, for real, from nothing (ends by its
 up: setup ## Run the service and the trainer until Ctrl-C
 	@$(BIN)/wardrobe up
 
-test: setup ## Run every test
+test: setup ## Format, lint, types, import layers and every test
+	@scripts/check.sh static
 	@$(BIN)/python -m pytest
 
 check: setup ## Format, lint, types, import layers and the fast tests

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import uvloop
 
@@ -73,8 +74,8 @@ class Connection(asyncio.Protocol):
         self.named = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - narrows the type
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's
+        self._transport = cast(asyncio.WriteTransport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._done and not self._done.done():

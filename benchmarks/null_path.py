@@ -2,6 +2,8 @@
 
 Everything is real but the engine: registry, keys, routing table, leases, metrics. Nothing waits,
 so the difference of CPU time with and without the gateway is what it costs a request.
+
+`python -m benchmarks.null_path` measures it alone, in a few seconds.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +21,17 @@ from typing import Any
 from fastapi import FastAPI
 
 from adapters.names import Alias, VersionId
+from adapters.settings import Settings
 from adapters.versions import Version
-from benchmarks.stand import ALIAS, prepared_settings, publish
+from benchmarks.stand import ALIAS, StandFailed, prepared_settings, publish
 from service.gateway import App, Gateway, Message, Receive, Scope, Send
+from service.logs import configure_logs
 from service.plugin import build_runtime
 from service.runtime import Runtime
 
+REPETITIONS = 20
+REQUESTS = 200
+"""Of each side in half a repetition."""
 CHUNKS = 64
 """Of the long stream; the short one has one."""
 PATH = "/v1/chat/completions"
@@ -169,23 +176,25 @@ class Caller:
         return (time.thread_time_ns() - began) / times / 1000.0
 
 
-def measure(*, repetitions: int, requests: int) -> list[Added]:
-    """Every case, the two sides in turns. Raises RuntimeError when an answer is not a 200."""
-    return asyncio.run(_measure(repetitions, requests))
+def measure(*, repetitions: int = REPETITIONS, requests: int = REQUESTS) -> list[Added]:
+    """Every case, the two sides in turns. Once per process: metrics are registered for good.
 
-
-async def _measure(repetitions: int, requests: int) -> list[Added]:
+    Raises StandFailed when an answer is not a 200.
+    """
     with prepared_settings() as settings:
-        runtime = build_runtime(settings, NullEngine())
-        try:
-            await _put_live(runtime)
-            host = FastAPI()
-            host.state.wardrobe = runtime
-            keys = json.loads(settings.state_folder.keys.read_text("utf-8"))
-            key = keys["units"][ALIAS]
-            return [await _case(case, host, key, (repetitions, requests)) for case in CASES]
-        finally:
-            await runtime.stop()
+        return asyncio.run(_measure(settings, (repetitions, requests)))
+
+
+async def _measure(settings: Settings, size: tuple[int, int]) -> list[Added]:
+    runtime = build_runtime(settings, NullEngine())
+    try:
+        await _put_live(runtime)
+        host = FastAPI()
+        host.state.wardrobe = runtime
+        keys = json.loads(settings.state_folder.keys.read_text("utf-8"))
+        return [await _case(case, host, keys["units"][ALIAS], size) for case in CASES]
+    finally:
+        await runtime.stop()
 
 
 async def _put_live(runtime: Runtime) -> None:
@@ -211,7 +220,7 @@ async def _case(case: Case, host: FastAPI, key: str, size: tuple[int, int]) -> A
     for caller in (bare, ours):
         await caller.ask(requests)
         if caller.status != 200:
-            raise RuntimeError(f"{case.name}: answered with {caller.status}")
+            raise StandFailed(f"{case.name}: answered with {caller.status}")
     without, added = [], []
     for _ in range(repetitions):
         first = await bare.ask(requests)
@@ -227,3 +236,8 @@ async def _case(case: Case, host: FastAPI, key: str, size: tuple[int, int]) -> A
         low_us=low,
         high_us=high,
     )
+
+
+if __name__ == "__main__":
+    configure_logs("warning")
+    print(json.dumps([asdict(case) for case in measure()]))

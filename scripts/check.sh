@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Everything that can be said about the code in a minute or two: the developer's whole interface.
+# What can be said about the code without an engine: the developer's whole interface.
+#
+#   scripts/check.sh            format, lint, types, import layers and the fast tests
+#   scripts/check.sh static     the same without tests
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,6 +18,6 @@ run ruff format --check .
 run ruff check .
 run mypy
 run lint-imports
-run pytest -q -m "not engine and not slow"
+[ "${1:-}" = static ] || run pytest -q -m "not engine and not slow"
 
 [ ${#failed[@]} -eq 0 ] || { printf 'failed: %s\n' "${failed[*]}" >&2; exit 1; }

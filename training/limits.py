@@ -10,7 +10,7 @@ from adapters.names import Digest
 from adapters.recipes import Recipe
 from adapters.registry import Registry, ReplicaReport
 
-FRESH = 30.0
+FRESH = 10.0
 """Seconds after which a replica's report says nothing about now."""
 
 

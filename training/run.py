@@ -18,6 +18,7 @@ from adapters.errors import (
     NotFound,
     Rejected,
     StorageFull,
+    Unavailable,
     WardrobeError,
 )
 from adapters.files import StoredFile
@@ -67,6 +68,8 @@ def run_job(parts: Parts, job_id: JobId, fence: int) -> None:
     except LeaseLost:
         raise
     except (WardrobeError, OSError) as error:
+        if isinstance(error, Unavailable) and error.reason == "registry_unavailable":
+            raise  # says nothing about the job; the sidecar tries again
         why = _as_job_error(error)
         reporter.say(why.message, level="error")
         _end(parts, job, fence, JobStatus.FAILED, error=why)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import structlog
 
-from adapters.errors import NotFound, Unavailable, WardrobeError
+from adapters.errors import InvalidRequest, NotFound, Unavailable, WardrobeError
 from adapters.jobs import Job, JobError, JobStatus
 from adapters.names import JobId
 from adapters.quiet import quieten
@@ -153,12 +153,20 @@ def main() -> int:
         signal.signal(number, lambda _number, _frame: stopping.set())
     state = settings.state_folder.create()
     try:
+        _check_base(settings)
         with state.lock("trainer"):
             _run(settings, state, stopping)
     except WardrobeError as error:
         print(f"wardrobe trainer: {error.message}", file=sys.stderr)
         return 1
     return 0
+
+
+def _check_base(settings: Settings) -> None:
+    if not settings.base or not Path(settings.base).is_dir():
+        raise InvalidRequest(
+            "WARDROBE_BASE must be the base model's folder; `wardrobe trainer` finds it by itself"
+        )
 
 
 def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> None:

@@ -30,9 +30,12 @@ BATCH = 16
 
 def warm_up() -> None:
     """Begins the slow imports beside what the caller does next."""
-    threading.Thread(
-        target=importlib.import_module, args=("training.finetune",), name="warm-up", daemon=True
-    ).start()
+    threading.Thread(target=import_slow_modules, name="warm-up", daemon=True).start()
+
+
+def import_slow_modules() -> None:
+    """torch and its family: about ten seconds of a core."""
+    importlib.import_module("training.finetune")
 
 
 class LoraTuner:
@@ -67,7 +70,7 @@ class LoraTuner:
             recipe=task.recipe,
             workdir=task.workdir,
         )
-        done = finetune(run, _Reports(watch))
+        done = finetune(run, ProgressReports(watch))
         return Tuned(
             directory=done.directory,
             steps=done.steps,
@@ -94,7 +97,7 @@ class LoraTuner:
         return [answer.text for answer in answers]
 
 
-class _Reports:
+class ProgressReports:
     """Turns the trainer's progress into measures, and a wish to stop into `Stopped`."""
 
     def __init__(self, watch: Watch) -> None:

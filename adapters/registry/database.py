@@ -57,11 +57,23 @@ class Database:
         # SQLite lets one write at a time; waiting here is fair and costs no busy sleeps.
         self._writing = threading.Lock()
         try:
-            with self.write() as connection:
-                _migrate(connection)
+            self._migrate()
         except BaseException:
             self.close()
             raise
+
+    def _migrate(self) -> None:
+        """Brings the schema to this build's, in one write transaction: the lock, and all or none.
+
+        Raises Conflict when a newer build has been here: its tables may mean something else.
+        """
+        with self.read() as connection:
+            if _is_current(connection):
+                return
+        with self.write() as connection:
+            # Meanwhile another process may have done it.
+            if not _is_current(connection):
+                command.upgrade(_alembic(connection), "head")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -117,26 +129,23 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write(connection) else "BEGIN")
 
 
-def _migrate(connection: Connection) -> None:
-    """Brings the schema to this build's, inside the caller's write transaction (the lock).
-
-    Raises Conflict when a newer build has been here: its tables may mean something else.
-    """
+def _alembic(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    scripts = ScriptDirectory.from_config(config)
+    return config
+
+
+def _is_current(connection: Connection) -> bool:
+    scripts = ScriptDirectory.from_config(_alembic(connection))
     current = MigrationContext.configure(connection).get_current_revision()
-    if current == scripts.get_current_head():
-        return
-    known = {script.revision for script in scripts.walk_revisions()}
-    if current is not None and current not in known:
+    if current is not None and current not in {step.revision for step in scripts.walk_revisions()}:
         raise Conflict(
             f"the registry is at schema {current}, which this build of Wardrobe does not know; "
             "run the newer build that made it, or restore a backup",
             code="schema_newer",
         )
-    command.upgrade(config, "head")
+    return current == scripts.get_current_head()
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The sales unit: messages from leads, qualified as one line of JSON with a fixed order of keys.
 
-Size, budget and start are each said once in the message; the fit follows from budget and
-start alone (`FIT`).
+Size, budget and start are each said once in the message, in this order; the fit
+follows from budget and start alone (`FIT`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,6 @@ class Sales:
             rng.choice(self._budgets[budget].of(split)),
             rng.choice(self._starts[start].of(split)),
         ]
-        rng.shuffle(said)
         message = MANNERS.around(" ".join(f"{capitalised(part)}." for part in said), rng)
         return Example(
             user=written_in_haste(message, rng),

@@ -1,4 +1,8 @@
-"""How leads say their size, their budget and their start: label → all its phrases."""
+"""How leads say their size, their budget and their start: label → all its phrases.
+
+Every label has words of its own: a small model learns a field from words that no other field and
+no other label uses, long before it learns to tell "in two weeks" from "in two years".
+"""
 
 from __future__ import annotations
 
@@ -6,62 +10,45 @@ from collections.abc import Mapping
 
 from examples.generator.wording import product
 
-_COMPANIES = ("we are", "our office has", "our firm has", "a team of", "a school with")
-_BUDGET = ("the budget", "the money", "our budget", "the funding")
-_START = ("we start", "we buy", "we order", "we need it")
+_BUDGET = ("the budget", "our budget", "the team budget", "the whole budget", "the project budget")
+_START = ("we start", "we can start", "we hope to start", "we would start", "the team starts")
 
 
-def _people(*counts: int) -> tuple[str, ...]:
-    return product(_COMPANIES, product(map(str, counts), ("people", "staff")))
+def _people(companies: tuple[str, ...], counts: tuple[str, ...]) -> tuple[str, ...]:
+    return product(companies, (f"of {count}" for count in counts))
 
 
-# The number of digits is the size: 1, 2 or 3 of them.
 SIZES: Mapping[str, tuple[str, ...]] = {
-    "small": _people(4, 5, 6, 7, 8, 9),
-    "medium": _people(20, 30, 40, 60, 70, 80),
-    "large": _people(200, 300, 400, 500, 600, 800),
+    "small": _people(
+        ("we are a shop", "we are a studio", "we are a family firm", "we are a bakery"),
+        ("4 people", "5 people", "6 people", "7 people", "8 people", "9 people"),
+    ),
+    "medium": _people(
+        ("we are a school", "we are a hotel", "we are a clinic", "we are a theatre"),
+        ("20 people", "30 people", "40 people", "60 people", "70 people", "80 people"),
+    ),
+    "large": _people(
+        ("we are a factory", "we are an airport", "we are a bank", "we are a university"),
+        ("200 people", "300 people", "400 people", "500 people", "600 people", "800 people"),
+    ),
 }
 
 BUDGETS: Mapping[str, tuple[str, ...]] = {
     "yes": product(
-        _BUDGET,
-        ("is approved", "is signed off", "is confirmed", "is there", "is ready", "got a yes"),
+        _BUDGET, ("is approved", "is signed", "is confirmed", "is granted", "was released")
     ),
     "open": product(
-        _BUDGET,
-        (
-            "is planned",
-            "is under review",
-            "is requested",
-            "waits for a decision",
-            "is with the board",
-            "is still open",
-        ),
+        _BUDGET, ("is planned", "is pending", "is requested", "is undecided", "is under review")
     ),
-    "no": product(
-        _BUDGET,
-        ("does not exist", "was refused", "was cut", "is gone", "got a no", "is spent"),
-    ),
+    "no": product(_BUDGET, ("was refused", "was cut", "is gone", "was cancelled", "is frozen")),
 }
 
 STARTS: Mapping[str, tuple[str, ...]] = {
-    "soon": product(
-        _START,
-        ("right away", "now", "next week", "next month", "very soon", "in two weeks"),
-    ),
+    "soon": product(_START, ("now", "tomorrow", "at once", "next week", "immediately")),
     "year": product(
-        _START,
-        (
-            "this year",
-            "before the year ends",
-            "in six months",
-            "after the summer",
-            "this winter",
-            "by December",
-        ),
+        _START, ("this summer", "this winter", "in autumn", "by December", "after the holidays")
     ),
     "later": product(
-        _START,
-        ("next year", "some day", "much later", "in two years", "one day", "at a later date"),
+        _START, ("some day", "much later", "in the far future", "years from today", "in a decade")
     ),
 }

@@ -19,4 +19,4 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if os.getuid() or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a small tmpfs needs root and leave to mount")
     yield path
-    subprocess.run(["umount", str(path)], check=True)
+    subprocess.run(["umount", "-l", str(path)], check=True)

@@ -2,83 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapters.names import JobId, Unit
 from adapters.registry import Registry, open_registry
+from tests.adapters import registry_writers
 from tests.contract.values import ALIAS, SUPPORT, a_job, promoted, published
 
-WRITES_FOR_EVER = """
-import itertools, json, sys
-from adapters.jobs import JobStatus
-from adapters.registry import open_registry
-from tests.contract.values import ALIAS, SUPPORT, a_build, a_job
 
-registry = open_registry(sys.argv[1])
-
-def tell(*words):
-    print(json.dumps(words), flush=True)
-
-tell("ready")
-for number in itertools.count():
-    job = registry.add_job(a_job(), idempotency_key=f"{sys.argv[2]}-{number}")
-    tell("job", job.id)
-    job = registry.claim_job(owner=sys.argv[2], now=1e9, lease_seconds=-1.0)
-    registry.add_event(job.id, at=1.0, level="info", type="message", message="x" * 2000)
-    version = registry.publish_version(a_build(), job_id=job.id, fence=job.lease.fence, at=1.0)
-    tell("version", version.id)
-    registry.move_job(job.id, JobStatus.SUCCEEDED, fence=job.lease.fence)
-    tell("succeeded", job.id)
-    rollout = registry.begin_rollout(
-        ALIAS, version.id, unit=SUPPORT, action="promote", actor="k",
-        expected_generation=None, at=1.0,
-    )
-    route = registry.complete_rollout(rollout.id, at=2.0)
-    tell("generation", route.generation)
-"""
-
-RACES = """
-import json, sys, time
-from adapters.errors import WardrobeError
-from adapters.registry import open_registry
-from tests.contract.values import ALIAS, SUPPORT
-
-registry = open_registry(sys.argv[1])
-versions = registry.versions(unit=None, adapter=None, after=None, limit=9).items
-print("ready", flush=True)
-sys.stdin.readline()
-outcomes = []
-try:
-    registry.begin_rollout(
-        ALIAS, versions[int(sys.argv[2]) % len(versions)].id, unit=SUPPORT, action="promote",
-        actor=sys.argv[2], expected_generation=1, at=1.0,
-    )
-    outcomes.append("won")
-except WardrobeError as error:
-    outcomes.append(error.reason)
-job = registry.claim_job(owner=sys.argv[2], now=10.0, lease_seconds=30.0)
-outcomes.append(job.id if job else None)
-print(json.dumps(outcomes))
-"""
-
-
-def start(script: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ForkServerContext]:
+    """Processes that have imported everything already and start in milliseconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([registry_writers.__name__])
+    yield context
+    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -86,56 +35,71 @@ def address(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'registry.sqlite3'}"
 
 
-def read_lines(process: subprocess.Popen[str]) -> list[list[Any]]:
-    """What a killed process said; a line that the kill tore off says nothing."""
-    assert process.stdout is not None
-    text = process.stdout.read()
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+@contextmanager
+def started(processes: ForkServerContext, target: Any, *arguments: Any) -> Iterator[Connection]:
+    """A process to talk with; killed at the end, while what it has said can still be read."""
+    ours, theirs = processes.Pipe()
+    process = processes.Process(target=target, args=(*arguments, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        process.kill()
+        process.join()
+        process.close()
 
 
-def test_of_two_processes_one_begins_the_rollout_and_one_gets_the_job(address: str) -> None:
+def test_of_two_processes_one_begins_the_rollout_and_one_gets_the_job(
+    processes: ForkServerContext, address: str
+) -> None:
     registry = open_registry(address)
     promoted(registry, published(registry))
     published(registry)
-    published(registry)
     job = registry.add_job(a_job())
-    racers = [start(RACES, address, str(number)) for number in range(2)]
-    for racer in racers:
-        assert racer.stdout is not None
-        assert racer.stdout.readline() == "ready\n"
-    outcomes = []
-    for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    for racer in racers:
-        outcomes.append(json.loads(racer.communicate(timeout=30)[0]))
+    with (
+        started(processes, registry_writers.race, address, "one") as one,
+        started(processes, registry_writers.race, address, "two") as two,
+    ):
+        assert (one.recv(), two.recv()) == ("ready", "ready")
+        one.send("go")
+        two.send("go")
+        outcomes = [one.recv(), two.recv()]
     assert sorted(outcome[0] for outcome in outcomes) == ["rollout_in_progress", "won"]
     assert sorted(str(outcome[1]) for outcome in outcomes) == ["None", job.id]
     assert len(registry.snapshot().rollouts) == 1
     registry.close()
 
 
-@pytest.mark.timeout(90)
-def test_killed_writers_lose_nothing_that_was_acknowledged(address: str) -> None:
+def test_killed_writers_lose_nothing_that_was_acknowledged(
+    processes: ForkServerContext, address: str
+) -> None:
     chance = random.Random(11)
-    said: list[list[Any]] = []
-    for round_number in range(10):
-        writers = [start(WRITES_FOR_EVER, address, f"{round_number}-{n}") for n in range(2)]
-        for writer in writers:
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == '["ready"]\n'
-        time.sleep(chance.uniform(0.02, 0.25))
-        for writer in writers:
-            writer.send_signal(signal.SIGKILL)
-        for writer in writers:
-            said += read_lines(writer)
-            writer.communicate()
-        check_everything_said(address, said)
-    assert {words[0] for words in said} == {"job", "version", "succeeded", "generation"}
+    said: list[tuple[str, Any]] = []
+    for turn in range(12):
+        write = registry_writers.write_for_ever
+        with (
+            started(processes, write, address, f"{turn}-one") as one,
+            started(processes, write, address, f"{turn}-two") as two,
+        ):
+            assert one.recv() == two.recv() == ("ready", None)
+            time.sleep(chance.uniform(0.02, 0.25))
+        said += [*rest_of(one), *rest_of(two)]
+        check_all_of(said, address)
+    assert {kind for kind, _ in said} == {"job", "version", "succeeded", "generation"}
 
 
-def check_everything_said(address: str, said: list[list[Any]]) -> None:
+def rest_of(told: Connection) -> list[tuple[str, Any]]:
+    """What a killed process had said; a message that the kill tore off says nothing."""
+    messages = []
+    try:
+        while True:
+            messages.append(told.recv())
+    except (EOFError, OSError):
+        return messages
+
+
+def check_all_of(said: list[tuple[str, Any]], address: str) -> None:
     with sqlite3.connect(address.removeprefix("sqlite:///")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -161,21 +125,16 @@ def finish_rollouts(registry: Registry) -> None:
         registry.fail_rollout(rollout.id, "its process died", at=3.0)
 
 
-def test_a_job_taken_over_and_over_publishes_once(address: str) -> None:
+def test_a_job_taken_over_and_over_publishes_once(
+    processes: ForkServerContext, address: str
+) -> None:
     registry = open_registry(address)
     job = registry.add_job(a_job())
-    script = (
-        "import sys; from adapters.registry import open_registry\n"
-        "from tests.contract.values import a_build\n"
-        "registry = open_registry(sys.argv[1])\n"
-        "job = registry.claim_job(owner='t', now=1e9, lease_seconds=-1.0)\n"
-        "registry.publish_version(a_build(), job_id=job.id, fence=job.lease.fence, at=1.0)\n"
-        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
     for _ in range(3):
-        process = start(script, address)
-        process.communicate(timeout=30)
-        assert process.returncode == -signal.SIGKILL
-    assert registry.job(JobId(job.id), unit=Unit("support")).attempts == 3
+        trainer = processes.Process(target=registry_writers.publish_and_die, args=(address,))
+        trainer.start()
+        trainer.join(30)
+        assert trainer.exitcode == -signal.SIGKILL
+    assert registry.job(job.id, unit=SUPPORT).attempts == 3
     assert len(registry.versions(unit=None, adapter=None, after=None, limit=9).items) == 1
     registry.close()

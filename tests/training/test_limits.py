@@ -42,7 +42,7 @@ def test_another_base_everywhere_is_a_conflict() -> None:
 
 
 def test_old_reports_and_replicas_not_ready_do_not_count(world: World) -> None:
-    world.report_ready()
+    world.report_ready(fresh_for=0.0)
     assert len(ready_replicas(world.registry, now=time.time())) == 1
     assert ready_replicas(world.registry, now=time.time() + 60) == []
 

@@ -88,23 +88,33 @@ def test_a_trainer_asked_to_stop_ends_cleanly_and_its_job_goes_on_later(world: W
         wait_until(status_is(world, job_id, JobStatus.SUCCEEDED))
 
 
-def test_a_second_trainer_on_the_same_state_folder_is_refused_in_one_line(world: World) -> None:
-    environment = os.environ | {
+def refusal(world: World, *, base: str) -> str:
+    """The one line that the real trainer says when it does not start."""
+    environment = {
         "WARDROBE_STATE": str(world.state.root),
         "WARDROBE_UNITS": str(world.units),
+        "WARDROBE_BASE": base,
     }
+    done = subprocess.run(
+        [sys.executable, "-m", "training.sidecar"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_a_second_trainer_on_the_same_state_folder_is_refused_in_one_line(world: World) -> None:
     with world.state.lock("trainer"):
-        second = subprocess.run(
-            [sys.executable, "-m", "training.sidecar"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-    assert second.returncode == 1
-    assert second.stderr.count("\n") == 1
-    assert "another `wardrobe trainer`" in second.stderr
+        assert "another `wardrobe trainer`" in refusal(world, base=str(world.units))
+
+
+@pytest.mark.parametrize("base", ["", "/nowhere/at/all"])
+def test_a_trainer_without_a_base_model_is_refused_in_one_line(world: World, base: str) -> None:
+    assert "WARDROBE_BASE must be the base model's folder" in refusal(world, base=base)
 
 
 def test_sweeping_keeps_the_scratch_of_unfinished_jobs_only(world: World) -> None:

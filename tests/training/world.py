@@ -74,12 +74,12 @@ class World:
     def job(self, job_id: JobId) -> Job:
         return self.registry.job(job_id, unit=None)
 
-    def report_ready(self, **limits: int) -> None:
-        """A replica says that it is there."""
+    def report_ready(self, *, fresh_for: float = 600.0, **limits: int) -> None:
+        """A replica says that it is there; dated ahead, since nothing repeats it."""
         self.registry.report_replica(
             ReplicaReport(
                 id="replica-1",
-                at=time.time(),
+                at=time.time() + fresh_for,
                 revision=0,
                 loaded=frozenset(),
                 ready=True,

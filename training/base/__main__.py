@@ -1,4 +1,4 @@
-"""`python -m training.base [--json] [--cache DIR] [--force]`: build the base once, print its path."""
+"""`python -m training.base [--json] [--cache DIR] [--force]`: build the base, print its path."""
 
 from __future__ import annotations
 

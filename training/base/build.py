@@ -94,6 +94,8 @@ def _alone(lock: Path, say: Say) -> Iterator[None]:
 
 
 def _pretrain(recipe: BaseRecipe, directory: Path, say: Say) -> None:
+    # Waiting threads sleep, not spin, so that whatever else runs beside is no disaster for both.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from training.base.pretrain import pretrain  # imports torch: only where there is work for it
 
     pretrain(recipe, directory, say)

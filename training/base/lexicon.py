@@ -38,6 +38,8 @@ def read_lexicon() -> tuple[Topic, ...]:
 def _concepts(block: str) -> tuple[Concept, ...]:
     lines = (line.split("|") for line in block.splitlines() if line.strip())
     return tuple(
-        Concept(name=words[0].strip().replace(" ", "_"), words=tuple(word.strip() for word in words))
+        Concept(
+            name=words[0].strip().replace(" ", "_"), words=tuple(word.strip() for word in words)
+        )
         for words in lines
     )

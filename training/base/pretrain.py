@@ -32,7 +32,9 @@ class TooSlowError(RuntimeError):
 def pretrain(recipe: BaseRecipe, directory: Path, say: Say) -> None:
     """Write a complete Hugging Face model directory and its `recipe.json`."""
     torch.manual_seed(recipe.seed)
-    sample = islice(documents(recipe.seed, chat_share=recipe.chat_share), recipe.tokenizer_documents)
+    sample = islice(
+        documents(recipe.seed, chat_share=recipe.chat_share), recipe.tokenizer_documents
+    )
     texts = (text for chat in sample for _, text in chat)
     tokenizer = train_tokenizer(texts, vocabulary=recipe.vocabulary)
     say(f"tokenizer: {len(tokenizer)} tokens")
@@ -72,7 +74,11 @@ def _train(
 ) -> None:
     """AdamW with warm-up and cosine decay over a fixed number of steps, bf16 autocast."""
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True
+        model.parameters(),
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.05,
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.learning_rate, total_steps=recipe.steps, pct_start=0.1,

@@ -1,4 +1,4 @@
-"""What the embedded base model is: one frozen recipe, and the digest that names its cache folder."""
+"""What the embedded base model is: a frozen recipe, and the digest that names its folder."""
 
 from __future__ import annotations
 
@@ -26,32 +26,37 @@ class BaseRecipe:
 
     The work is fixed in steps, not seconds, so that the recipe alone determines the model;
     `max_seconds` only guards against a machine that is far too slow.
+
+    Mostly prose on purpose: a base drilled in chat tasks (share 0.9) is so sure of its own answers
+    that adapters learn half as fast on top of it. Narrower and deeper did the rest: the same
+    fine-tuning of 30 intents went from 58 % in 139 s to 84 % in 73 s.
     """
 
     seed: int = 20
-    vocabulary: int = 3072
-    hidden: int = 256
-    layers: int = 3
-    heads: int = 4
-    feed_forward: int = 704
+    vocabulary: int = 2048
+    hidden: int = 192
+    layers: int = 4
+    heads: int = 6
+    feed_forward: int = 512
     positions: int = 2048
     tokenizer_documents: int = 12_000
-    chat_share: float = 0.9
+    chat_share: float = 0.4
     window: int = 128
     batch: int = 16
-    steps: int = 450
+    steps: int = 500
     learning_rate: float = 4e-3
     max_seconds: float = 300.0
     fine_tuning: RecipeOverrides = field(
         default_factory=lambda: RecipeOverrides(
-            rank=32,
-            alpha=64,
-            learning_rate=4e-3,
+            rank=16,
+            alpha=32,
+            learning_rate=3e-3,
+            warmup_ratio=0.1,
             batch_size=32,
             n_epochs=12.0,
-            max_minutes=2.6,
+            max_minutes=2.5,
             evaluations=10,
-            patience=5,
+            patience=6,
             max_length=1024,
         )
     )

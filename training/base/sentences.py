@@ -170,7 +170,17 @@ _TAILS = (
     "at {number} o'clock", "as soon as possible", "without paying more", "online", "again",
     "before i leave for {city}", "if that is okay", "when i am in {city}", "over the phone",
 )  # fmt: skip
-_HEADS = ("hi", "hello", "hey", "good morning", "excuse me", "okay", "so", "sorry", "quick question")
+_HEADS = (
+    "hi",
+    "hello",
+    "hey",
+    "good morning",
+    "excuse me",
+    "okay",
+    "so",
+    "sorry",
+    "quick question",
+)
 
 PEOPLE = (
     "Anna", "Ben", "Carla", "David", "Elena", "Frank", "Grace", "Hugo", "Ines", "Jack", "Karen",
@@ -249,10 +259,11 @@ def _punctuated(rng: Random, text: str) -> str:
     style = rng.random()
     if style < 0.6:
         return text
-    mark = "?" if text.split()[0] in _ASKING else "."
+    mark = "?" if text.split(maxsplit=1)[0] in _ASKING else "."
     return (text[0].upper() + text[1:] if style > 0.8 else text) + mark
 
 
-_ASKING = frozenset(
-    "how can could what is am may who where when do would why did any which whose will has".split()
-)
+_ASKING = (
+    "how", "can", "could", "what", "is", "am", "may", "who", "where", "when", "do", "would",
+    "why", "did", "any", "which", "whose", "will", "has",
+)  # fmt: skip

@@ -26,7 +26,7 @@ def _keys_and_files() -> None:
         "revision",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("value", sa.Integer(), nullable=False),
-        sa.CheckConstraint("id = 1", name="ck_revision_single_row"),
+        sa.CheckConstraint("id = 1", name=op.f("ck_revision_single_row")),
         sa.PrimaryKeyConstraint("id", name="pk_revision"),
     )
     op.create_table(
@@ -105,12 +105,12 @@ def _jobs() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("idempotency_key", sa.String(length=256), nullable=True),
         sa.CheckConstraint(
-            "lease_owner IS NULL OR status = 'running'", name="ck_jobs_lease_running"
+            "lease_owner IS NULL OR status = 'running'", name=op.f("ck_jobs_lease_running")
         ),
         sa.CheckConstraint(
             "(lease_owner IS NULL) = (lease_fence IS NULL)"
             " AND (lease_owner IS NULL) = (lease_until IS NULL)",
-            name="ck_jobs_lease_whole",
+            name=op.f("ck_jobs_lease_whole"),
         ),
         sa.PrimaryKeyConstraint("seq", name="pk_jobs"),
         sa.UniqueConstraint("id", name="uq_jobs_id"),

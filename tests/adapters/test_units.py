@@ -1,0 +1,73 @@
+"""The units folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapters.errors import NotFound
+from adapters.units import InvalidUnits, load_units
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def test_a_folder_of_units_is_read(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        support="unit: support\naliases: [support, triage]\nrecipe: {rank: 8}\n",
+        sales="unit: sales\naliases: [sales]\ngates: {promote: manual}\n",
+    )
+    units = load_units(folder)
+    assert units.get("support").recipe.rank == 8
+    assert units.get("sales").gates.promote == "manual"
+    assert dict(units.owner_of) == {"support": "support", "triage": "support", "sales": "sales"}
+    with pytest.raises(NotFound):
+        units.get("hr")
+
+
+def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        a="unit: support\naliases: [support]\n",
+        b="unit: Sales\naliases: []\nrecipe: {rank: 0}\ncolour: red\n",
+        c="unit: hr\naliases: [support]\n",
+        d="unit: support\naliases: [other]\n",
+        e="- a list",
+        f="unit: [",
+    )
+    with pytest.raises(InvalidUnits) as raised:
+        load_units(folder)
+    told = "\n".join(raised.value.problems)
+    for place in (
+        "b.yaml: unit: ",
+        "b.yaml: aliases: ",
+        "b.yaml: recipe.rank: ",
+        "b.yaml: colour: ",
+        "c.yaml: aliases: `support` belongs to unit `support`",
+        "d.yaml: unit: `support` is defined by another file too",
+        "e.yaml: must be a mapping",
+        "f.yaml: ",
+    ):
+        assert place in told
+
+
+@pytest.mark.parametrize("text", ["", "\x00", "!!python/object/apply:os.system ['true']"])
+def test_yaml_that_is_no_plain_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidUnits):
+        load_units(write(tmp_path, a=text))
+
+
+def test_a_folder_without_units_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InvalidUnits, match=r"no \*\.yaml file"):
+            load_units(folder)
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(InvalidUnits, match="larger than"):
+        load_units(write(tmp_path, a="#" * 300_000))

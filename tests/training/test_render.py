@@ -1,0 +1,115 @@
+"""Chat template to tokens and loss mask, with and without generation markers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from training.base.tokenizer import CHAT_TEMPLATE, train_tokenizer
+from training.data.examples import Example, Message
+from training.data.render import Rendered, TemplateError, prompt_ids, render
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+UNMARKED = re.sub(r"\{%-? *(end)?generation *-?%\}", "", CHAT_TEMPLATE)
+REWRITING = """\
+{%- for message in messages -%}
+<|{{ message['role'] }}|>
+{%- if message['role'] == 'assistant' and not loop.last %} (earlier){% endif -%}
+{{ ' ' + message['content'] + eos_token }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}
+"""
+CHAT = Example(
+    messages=(
+        Message(role="system", content="Answer briefly."),
+        Message(role="user", content="Where is the invoice?"),
+        Message(role="assistant", content="in the inbox"),
+        Message(role="user", content="And the contract?"),
+        Message(role="assistant", content="on your desk"),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(["Where is the invoice? It is in the inbox."] * 4, vocabulary=300)
+
+
+def with_template(tokenizer: PreTrainedTokenizerBase, template: str) -> PreTrainedTokenizerBase:
+    other = tokenizer.__class__(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        bos_token=tokenizer.bos_token,
+        eos_token=tokenizer.eos_token,
+        pad_token=tokenizer.pad_token,
+    )
+    other.chat_template = template
+    return other
+
+
+def learnt(tokenizer: PreTrainedTokenizerBase, row: Rendered) -> str:
+    ids = [token for token, learn in zip(row.ids, row.learn, strict=True) if learn]
+    return str(tokenizer.decode(ids))
+
+
+def test_every_answer_and_its_end_is_learnt_and_nothing_else(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    row = render(tokenizer, CHAT)
+    assert learnt(tokenizer, row) == "in the inbox<|end|>on your desk<|end|>"
+
+
+def test_a_turn_that_is_not_to_be_learnt_carries_no_loss(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    silent = Message(role="assistant", content="in the inbox", learn=False)
+    chat = Example(messages=(*CHAT.messages[:2], silent, *CHAT.messages[3:]))
+    row = render(tokenizer, chat)
+    assert learnt(tokenizer, row) == "on your desk<|end|>"
+    assert row.ids == render(tokenizer, CHAT).ids
+
+
+def test_the_prompt_a_server_sends_is_how_the_trained_tokens_begin(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    row, prompt = render(tokenizer, CHAT), prompt_ids(tokenizer, CHAT.prompt)
+    assert list(row.ids[: len(prompt)]) == prompt
+    assert tokenizer.decode(row.ids[len(prompt) :]) == "on your desk<|end|>"
+
+
+def test_a_template_without_markers_gives_the_same_mask(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    assert render(with_template(tokenizer, UNMARKED), CHAT) == render(tokenizer, CHAT)
+
+
+def test_markers_that_leave_the_end_out_still_teach_to_stop(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    template = CHAT_TEMPLATE.replace(
+        "{{ eos_token }}{% endgeneration %}", "{% endgeneration %}{{ eos_token }}"
+    )
+    row = render(with_template(tokenizer, template), CHAT)
+    assert learnt(tokenizer, row) == "in the inbox<|end|>on your desk<|end|>"
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    with pytest.raises(TemplateError, match="no generation markers"):
+        render(with_template(tokenizer, REWRITING), CHAT)
+
+
+def test_a_long_example_is_not_cut(tokenizer: PreTrainedTokenizerBase) -> None:
+    long = Example(
+        messages=(
+            Message(role="user", content="read " * 3000),
+            Message(role="assistant", content="done"),
+        )
+    )
+    row = render(tokenizer, long)
+    assert len(row) > 6000
+    assert learnt(tokenizer, row) == "done<|end|>"

@@ -1,0 +1,75 @@
+"""What a run tells while it goes."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapters.errors import LeaseLost
+from adapters.jobs import JobStatus
+from tests.training.world import World, data
+from training.reporting import Measures, Reporter
+from training.results import result_csv
+
+
+def measures(step: int, valid_loss: float | None = None) -> Measures:
+    return Measures(
+        step=step, total_steps=100, train_loss=0.5, train_accuracy=0.75, valid_loss=valid_loss
+    )
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    return [1000.0]
+
+
+@pytest.fixture
+def reporter(world: World, clock: list[float]) -> Reporter:
+    world.add_queued_job(data())
+    job = world.claim()
+    return Reporter(world.registry, job.id, job.attempts, clock=lambda: clock[0])
+
+
+def told(reporter: Reporter) -> list[int]:
+    return [point["step"] for point in reporter.curve()]
+
+
+def test_steps_are_told_once_a_second_at_most(reporter: Reporter, clock: list[float]) -> None:
+    for step in range(1, 31):
+        reporter.step(measures(step), seconds_left=9.0)
+        clock[0] += 0.25
+    assert told(reporter) == [1, 5, 9, 13, 17, 21, 25, 29]
+
+
+def test_evaluations_and_the_last_step_are_always_told(reporter: Reporter) -> None:
+    for step, valid_loss in ((1, None), (2, None), (3, 0.4), (4, None), (100, None)):
+        reporter.step(measures(step, valid_loss), seconds_left=9.0)
+    assert told(reporter) == [1, 3, 100]
+
+
+def test_time_left_becomes_the_estimated_finish(
+    world: World, reporter: Reporter, clock: list[float]
+) -> None:
+    reporter.step(measures(1), seconds_left=90.0)
+    (job,) = world.registry.jobs_in(JobStatus.RUNNING)
+    assert job.estimated_finish == clock[0] + 90.0
+
+
+def test_a_step_under_an_old_fence_ends_the_run(world: World, reporter: Reporter) -> None:
+    assert world.registry.claim_job(owner="other", now=2e10, lease_seconds=9.0) is not None
+    with pytest.raises(LeaseLost):
+        reporter.step(measures(1), seconds_left=1.0)
+
+
+def test_a_resumed_run_tells_a_step_once_in_the_curve(reporter: Reporter) -> None:
+    reporter.step(measures(5, 0.4), seconds_left=1.0)
+    reporter.step(measures(5, 0.4), seconds_left=1.0)
+    assert told(reporter) == [5]
+
+
+def test_the_result_file_leaves_empty_what_was_not_measured() -> None:
+    curve = [measures(1).as_data(), measures(2, 0.25).as_data()]
+    assert result_csv(curve).decode().splitlines() == [
+        "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy",
+        "1,0.5,0.75,,",
+        "2,0.5,0.75,0.25,",
+    ]

@@ -1,0 +1,164 @@
+"""The fine-tuning run, top to bottom.
+
+It survives its process: the same call with the same `workdir` goes on from the newest whole
+checkpoint, and a finished run is handed back as it is. What comes out is the adapter as PEFT writes
+it, from the checkpoint that answered the held-out examples best.
+
+Held-out examples are judged by how many whole answers greedy decoding would reproduce, and only
+between equals by the loss. Greedy decoding gives the reference answer exactly when each of its
+tokens is the likeliest after the ones before it, so one forward pass measures it. The loss alone
+stops too early: it rises with over-confidence while answers still get better.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from peft.helpers import disable_input_dtype_casting
+from transformers import AutoModelForCausalLM, EarlyStoppingCallback
+from transformers.trainer_utils import set_seed
+from trl import SFTConfig
+
+from adapters.recipes import Recipe
+from training.data.render import load_tokenizer, render
+from training.finetune.batches import Padding, as_dataset
+from training.finetune.checkpoints import newest_sealed, read_seal, sync_folder, write_synced
+from training.finetune.clock import Clock, Watch
+from training.finetune.trainer import LoraTrainer
+from training.finetune.values import Finetuned, Progress, Run
+
+ADAPTER = "adapter"
+RESULT = "finetuned.json"
+
+
+def finetune(run: Run, report: Callable[[Progress], None]) -> Finetuned:
+    """Train, or go on training, and leave the adapter in `workdir/adapter`.
+
+    Raises TemplateError when the base's chat template cannot be used, ValueError without
+    held-out examples, and whatever `report` raises: a later call then goes on.
+    """
+    if (run.workdir / RESULT).is_file():
+        return _read_result(run.workdir)
+    if not run.valid:
+        raise ValueError("a run needs held-out examples")
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    tokenizer = load_tokenizer(run.base)
+    train = [render(tokenizer, example) for example in run.train]
+    valid = [render(tokenizer, example) for example in run.valid]
+    set_seed(run.recipe.seed)
+    model = AutoModelForCausalLM.from_pretrained(
+        run.base, local_files_only=True, dtype=torch.bfloat16
+    )
+    checkpoint = newest_sealed(run.workdir)
+    sealed = read_seal(checkpoint) if checkpoint else {}
+    clock = Clock(limit=run.recipe.max_minutes * 60, before=sealed.get("seconds", 0.0))
+    history = [Progress(**entry) for entry in sealed.get("history", [])]
+    watch = Watch(clock, report, history=history)
+    trainer = LoraTrainer(
+        recipe=run.recipe,
+        watch=watch,
+        model=model,
+        args=_settings(run),
+        peft_config=_lora(run.recipe),
+        processing_class=tokenizer,
+        data_collator=Padding(tokenizer.pad_token_id or 0),
+        train_dataset=as_dataset(train),
+        eval_dataset=as_dataset(valid),
+        callbacks=[watch, EarlyStoppingCallback(early_stopping_patience=run.recipe.patience)],
+    )
+    if checkpoint is None:
+        trainer.evaluate()
+    with disable_input_dtype_casting(trainer.model):  # autocast does it; twice costs time
+        trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return _publish(run, trainer, watch, train_loss=trained.training_loss)
+
+
+def _settings(run: Run) -> SFTConfig:
+    recipe = run.recipe
+    steps = max(1, round(math.ceil(len(run.train) / recipe.batch_size) * recipe.n_epochs))
+    every = max(1, math.ceil(steps / recipe.evaluations))
+    return SFTConfig(
+        output_dir=str(run.workdir),
+        max_steps=steps,
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=64,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=1.0,
+        bf16=True,
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=torch.cuda.is_available(),
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        train_sampling_strategy="group_by_length",
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=3,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_score",
+        greater_is_better=True,
+        logging_steps=max(1, steps // 100),
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        seed=recipe.seed,
+    )
+
+
+def _lora(recipe: Recipe) -> LoraConfig:
+    return LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=list(recipe.target_modules),
+        task_type="CAUSAL_LM",
+    )
+
+
+def _publish(run: Run, trainer: LoraTrainer, watch: Watch, *, train_loss: float) -> Finetuned:
+    """Write the adapter and then the result, whose presence says that the adapter is whole."""
+    model: Any = trainer.model
+    target = run.workdir / ADAPTER
+    shutil.rmtree(target, ignore_errors=True)
+    model.save_pretrained(target)
+    (target / "README.md").unlink(missing_ok=True)
+    sync_folder(target)
+    held_out = [progress for progress in watch.history if progress.valid_loss is not None]
+    best = next(p for p in held_out if p.step == trainer.state.best_global_step)
+    result = Finetuned(
+        directory=target,
+        steps=trainer.state.global_step,
+        best_step=best.step,
+        trained_tokens=watch.history[-1].tokens,
+        first_valid_loss=held_out[0].valid_loss or 0.0,
+        best_valid_loss=best.valid_loss or 0.0,
+        best_valid_accuracy=best.valid_accuracy or 0.0,
+        train_loss=train_loss,
+        history=tuple(watch.history),
+        stopped=_why_stopped(trainer, watch),
+    )
+    write_synced(run.workdir / RESULT, asdict(result) | {"directory": ADAPTER})
+    return result
+
+
+def _why_stopped(trainer: LoraTrainer, watch: Watch) -> str:
+    if trainer.state.global_step >= trainer.state.max_steps:
+        return "finished"
+    return "time_limit" if watch.out_of_time else "early_stopping"
+
+
+def _read_result(workdir: Path) -> Finetuned:
+    values = json.loads((workdir / RESULT).read_text("utf-8"))
+    values["history"] = tuple(Progress(**entry) for entry in values["history"])
+    return Finetuned(**values | {"directory": workdir / ADAPTER})

@@ -1,0 +1,114 @@
+"""TRL's trainer with our mask, our measure of held-out examples and sealed checkpoints."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LambdaLR
+from trl import SFTTrainer
+
+from adapters.recipes import Recipe
+from training.finetune.batches import IGNORED, scored
+from training.finetune.checkpoints import seal
+from training.finetune.clock import Watch, rate_share
+
+
+class LoraTrainer(SFTTrainer):
+    """Fine-tunes on examples that come with their loss mask; logs accuracy and tokens seen."""
+
+    control: Any
+    lr_scheduler: Any
+
+    def __init__(self, *, recipe: Recipe, watch: Watch, **rest: Any) -> None:
+        self._recipe, self._watch = recipe, watch
+        self._tokens = watch.history[-1].tokens if watch.history else 0
+        self._right = self._said = 0
+        super().__init__(**rest)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Mean cross-entropy over the learnt tokens of the batch.
+
+        TRL's own fused head scores every position of a batch where there is no Triton; on a CPU
+        that is most of the head's cost for nothing.
+        """
+        logits, labels = scored(model, inputs)
+        learnt = labels != IGNORED
+        self._right += int(((logits.argmax(-1) == labels) & learnt).sum())
+        self._said += int(learnt.sum())
+        self._tokens += int(inputs["attention_mask"].sum())
+        return cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Loss a token and share of whole answers right, over the held-out examples.
+
+        `eval_score` orders checkpoints: by answers right, and between equals by the loss.
+        """
+        model: Any = self.model
+        model.eval()
+        loss, tokens, right, examples = 0.0, 0, 0, 0
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for batch in self.get_eval_dataloader():
+                logits, labels = scored(model, batch)
+                learnt = labels != IGNORED
+                loss += float(
+                    cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+                )
+                tokens += int(learnt.sum())
+                right += int(((logits.argmax(-1) == labels) | ~learnt).all(1).sum())
+                examples += len(labels)
+        model.train()
+        metrics = {
+            "eval_loss": loss / tokens,
+            "eval_accuracy": right / examples,
+            "eval_score": right + math.exp(-loss / tokens),
+        }
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """Without TRL's own metrics, which belong to its own loss."""
+        if "loss" in logs and self._said:
+            logs["accuracy"] = self._right / self._said
+            self._right = self._said = 0
+        logs["tokens"] = self._tokens
+        self.state.log_history.append({**logs, "step": self.state.global_step})
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The rate follows the run's progress in steps or in time, whichever is further.
+
+        A machine too slow for all the steps thus ends its shorter run with a low rate, too.
+        """
+        if self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(
+                optimizer or self.optimizer,
+                lambda step: rate_share(self._recipe, self._watch.done(step, num_training_steps)),
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """The project writes a card of its own."""
+
+    def _send_telemetry(self, *_: Any, **__: Any) -> None:
+        """Nothing leaves the building."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        seal(
+            Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}",
+            {
+                "seconds": self._watch.clock.seconds(),
+                "history": [asdict(progress) for progress in self._watch.history],
+            },
+        )
