@@ -30,7 +30,7 @@ from training.evaluate.through_service import ServiceAnswers, service_client
 from training.logs import configure_logs
 from training.parts import Parts
 from training.starter import Order
-from training.tuner import LoraTuner, import_slow_modules, warm_up
+from training.tuner import LoraTuner, import_slow_modules
 from training.tuning import Stopped
 
 STOPPED = 75
@@ -47,11 +47,11 @@ def main(run_job: Callable[[Parts, JobId, int], None]) -> int:
     chosen = _arguments().parse_args()
     settings = Settings()
     configure_logs(settings.log_level)
+    # here and not in a thread: transformers' lazy modules break when two threads import them
+    import_slow_modules()
     if chosen.wait:
-        import_slow_modules()
         order = Order.from_line(sys.stdin.readline())
     else:
-        warm_up()
         order = Order(job_id=JobId(chosen.job), fence=chosen.fence)
     if order is None:
         return 0

@@ -6,7 +6,6 @@ torch takes seconds to import: `training.finetune` is imported where it is neede
 from __future__ import annotations
 
 import importlib
-import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
 
 BATCH = 16
 """Prompts answered at once by the own forward pass; logits of a big vocabulary take room."""
-
-
-def warm_up() -> None:
-    """Begins the slow imports beside what the caller does next."""
-    threading.Thread(target=import_slow_modules, name="warm-up", daemon=True).start()
 
 
 def import_slow_modules() -> None:

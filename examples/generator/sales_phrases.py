@@ -34,21 +34,13 @@ SIZES: Mapping[str, tuple[str, ...]] = {
 }
 
 BUDGETS: Mapping[str, tuple[str, ...]] = {
-    "yes": product(
-        _BUDGET, ("is approved", "is signed", "is confirmed", "is granted", "was released")
-    ),
-    "open": product(
-        _BUDGET, ("is planned", "is pending", "is requested", "is undecided", "is under review")
-    ),
-    "no": product(_BUDGET, ("was refused", "was cut", "is gone", "was cancelled", "is frozen")),
+    "yes": product(_BUDGET, ("is approved", "is signed", "is confirmed", "is granted")),
+    "open": product(_BUDGET, ("is planned", "is pending", "is requested", "is undecided")),
+    "no": product(_BUDGET, ("was refused", "was cut", "is gone", "was cancelled")),
 }
 
 STARTS: Mapping[str, tuple[str, ...]] = {
-    "soon": product(_START, ("now", "tomorrow", "at once", "next week", "immediately")),
-    "year": product(
-        _START, ("this summer", "this winter", "in autumn", "by December", "after the holidays")
-    ),
-    "later": product(
-        _START, ("some day", "much later", "in the far future", "years from today", "in a decade")
-    ),
+    "soon": product(_START, ("now", "tomorrow", "right away", "next week")),
+    "year": product(_START, ("this summer", "this winter", "in autumn", "by December")),
+    "later": product(_START, ("some day", "much later", "in the far future", "years from today")),
 }

@@ -12,6 +12,9 @@ from transformers import TrainerCallback
 from adapters.recipes import Recipe
 from training.finetune.values import Progress
 
+BEHIND = 0.05
+"""Part of the time limit that a run may be late before its learning rate follows the clock."""
+
 
 class Clock:
     """Seconds this run has been trained for, the time before a resumption included."""
@@ -50,8 +53,11 @@ class Watch(TrainerCallback):
         self.out_of_time = False
 
     def done(self, step: int, total: int) -> float:
-        """The run's progress in steps or in time, whichever is further."""
-        return max(step / max(1, total), self.clock.spent())
+        """The run's progress in steps, or in time once it has fallen behind.
+
+        A run that keeps up follows its steps alone, so that its seed determines the adapter.
+        """
+        return max(step / max(1, total), self.clock.spent() - BEHIND)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if "loss" not in logs and "eval_loss" not in logs:
