@@ -86,7 +86,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         help="requests at once, one pair of cells each (default: 1 8 32)",
     )  # fmt: skip
     parser.add_argument(
-        "--tokens", type=_positive, default=16, help="length of every answer (default: 16)"
+        "--tokens", type=_positive, default=8, help="length of every answer (default: 8)"
     )
     parser.add_argument(
         "--seconds", type=_positive, default=40, help="per cell, both sides together (default: 40)"

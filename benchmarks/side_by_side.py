@@ -28,7 +28,7 @@ TURNS = (BARE, WARDROBE, WARDROBE, BARE)
 PATH = "/v1/chat/completions"
 LOAD_SECONDS = 600.0
 PROMPTS = 16
-BLOCK_SECONDS = 0.8
+BLOCK_SECONDS = 0.4
 """Short enough that both sides of a pair meet the same noise, long beside one request."""
 MIN_PAIRS = 4
 
@@ -124,13 +124,13 @@ def measure(
         quads = max(MIN_PAIRS // 2, round(seconds / BLOCK_SECONDS / len(TURNS)))
         blocks = [Block(side=side, rounds=rounds) for side in TURNS * quads]
         cells.append(summarise(shape, generate(bench.plan(shape, blocks))))
-        tell(f"{shape.name}: throughput {cells[-1].throughput.value:.3f}")
+        tell(f"{shape.name}: {_said(cells[-1])}")
     return cells
 
 
 def _rounds(bench: Bench, shape: Shape) -> int:
     """Requests per worker that fill a block; finding out warms both sides up."""
-    trial = [Block(side=side, rounds=max(2, 2 * PROMPTS // shape.concurrency)) for side in TURNS]
+    trial = [Block(side=side, rounds=max(2, PROMPTS // shape.concurrency)) for side in TURNS]
     measured = generate(bench.plan(shape, trial))
     took = min(block.seconds for block in measured) / trial[0].rounds
     return max(2, round(BLOCK_SECONDS / took))
@@ -177,6 +177,17 @@ def summarise(shape: Shape, measured: Sequence[Measured]) -> Cell:
         latency_p50=ratios.compare(ratios.median, *whole),
         latency_p99=ratios.compare(ratios.p99, *whole),
         ttft_p50=ratios.compare(ratios.median, *first) if shape.stream else None,
+    )
+
+
+def _said(cell: Cell) -> str:
+    """One line for whoever waits."""
+    found = {"throughput": cell.throughput, "p50": cell.latency_p50, "p99": cell.latency_p99}
+    if cell.ttft_p50:
+        found["TTFT"] = cell.ttft_p50
+    return ", ".join(
+        f"{name} {ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+        for name, ratio in found.items()
     )
 
 
