@@ -27,6 +27,8 @@ BARE, WARDROBE = "bare", "wardrobe"
 TURNS = (BARE, WARDROBE, WARDROBE, BARE)
 PATH = "/v1/chat/completions"
 LOAD_SECONDS = 600.0
+KEEP_ALIVE_SECONDS = "600"
+"""A worker that has done its rounds waits for the others with its connection open."""
 PROMPTS = 16
 BLOCK_SECONDS = 0.4
 """Short enough that both sides of a pair meet the same noise, long beside one request."""
@@ -110,7 +112,8 @@ class Bench:
 def bench() -> Iterator[Bench]:
     """A service with the switch in front. Raises StandFailed."""
     secret = secrets.token_urlsafe(32)
-    with serving("--middleware benchmarks.switch.Switch", {SECRET: secret}) as stand:
+    environment = {SECRET: secret, "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_SECONDS}
+    with serving("--middleware benchmarks.switch.Switch", environment) as stand:
         yield Bench(stand, secret)
 
 

@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,8 +130,11 @@ def serving(engine_args: str, environment: Mapping[str, str]) -> Iterator[Stand]
             )
         )
         try:
-            _wait(process, settings.url, log)
+            _wait(process, settings.url)
             yield _with_live_version(settings)
+        except StandFailed as failed:
+            words = "\n  ".join(tail(log, 12))
+            raise StandFailed(f"{failed}; the service's last words:\n  {words}") from failed
         finally:
             process.ask_to_stop()
             process.wait(STOP_SECONDS)
@@ -152,14 +155,9 @@ def _with_live_version(settings: Settings) -> Stand:
     return Stand(settings=settings, keys=kept["units"], version=version.name)
 
 
-def _wait(process: Process, url: str, log: Path) -> None:
+def _wait(process: Process, url: str) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not is_ready(url):
         if process.exit_code() is not None or time.monotonic() > deadline:
-            raise StandFailed("the service did not start:\n  " + "\n  ".join(last_words(log)))
+            raise StandFailed("the service did not start")
         time.sleep(0.25)
-
-
-def last_words(log: Path) -> Sequence[str]:
-    """The end of a log."""
-    return tail(log, 12)

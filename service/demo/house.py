@@ -80,7 +80,8 @@ class House:
     def wait_until_ready(self, tick: Callable[[], None]) -> None:
         """Calls `tick` while waiting. Raises DemoFailed with the end of the log."""
         deadline = time.monotonic() + START_SECONDS
-        while not is_ready(self.url):
+        # keys first: where another service took the port meanwhile, its readiness is not ours
+        while not (self.folder.keys.is_file() and is_ready(self.url)):
             tick()
             if self.process.exit_code() is not None or time.monotonic() > deadline:
                 raise DemoFailed("the service did not start:\n  " + "\n  ".join(self.last_words()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from openai.types.fine_tuning import FineTuningJobEvent
 
 from adapters.errors import Conflict
 from adapters.settings import Settings
+from adapters.state import StateFolder
 from service.client import Client
 from service.demo.callers import Callers, references
 from service.demo.data import Example, held_out, second_edition
-from service.demo.house import MARKER, choose_port, fresh_folder
+from service.demo.house import MARKER, House, choose_port, fresh_folder
 from service.demo.lessons import Lesson
 from service.demo.verdict import Call, Flip, Reference, judge
+from service.process import Process, ProcessSpec
 from tests.service.world import World, free_port
 
 SURE = 5.0
@@ -139,6 +142,26 @@ def test_a_taken_port_is_replaced_by_a_free_one(world: World) -> None:
     assert choose_port(Settings(port=taken)) != taken
     free = free_port()
     assert choose_port(Settings(port=free)) == free
+
+
+def test_another_services_readiness_on_our_port_is_not_ours(world: World, tmp_path: Path) -> None:
+    waiting = ProcessSpec(
+        name="up", command=["sleep", "30"], environment=dict(os.environ), log=tmp_path / "up.log"
+    )
+    house = House(folder=StateFolder(tmp_path), url=world.url, process=Process.start(waiting))
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks == 3:  # what our own service does once it runs
+            house.folder.keys.write_text("{}")
+
+    try:
+        house.wait_until_ready(tick)
+    finally:
+        house.process.kill()
+    assert ticks == 3
 
 
 def test_the_second_edition_changes_every_answer_and_no_question() -> None:
