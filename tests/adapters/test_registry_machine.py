@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 from adapters.errors import WardrobeError
 from adapters.names import Alias, Unit, VersionId
@@ -70,13 +78,18 @@ class Routes(RuleBasedStateMachine):
         except WardrobeError as error:
             return (type(error), error.reason, error.message)
 
-    @rule(target=versions, unit=st.sampled_from([SUPPORT, SALES]))
+    @initialize(target=versions)
+    def publish_three(self) -> Any:
+        return multiple(*(self.publish(SUPPORT) for _ in range(3)))
+
+    # Commands that are refused change nothing: most draws here are of the kind that works.
+    @rule(target=versions, unit=st.sampled_from([SUPPORT, SUPPORT, SUPPORT, SALES]))
     def publish(self, unit: Unit) -> VersionId:
         build, at = a_build(unit), self._clock
         version = self.both(lambda r: r.publish_version(build, job_id=None, fence=None, at=at))
         return VersionId(version.id)
 
-    @rule(version=versions, passed=st.booleans())
+    @rule(version=versions, passed=st.sampled_from([True, True, True, False]))
     def judge(self, version: VersionId, passed: bool) -> None:
         gates = [a_gate(passed=passed)]
         self.both(lambda r: r.record_gates(version, gates, evidence={"judged": passed}))
@@ -85,9 +98,9 @@ class Routes(RuleBasedStateMachine):
         target=rollouts,
         alias=st.sampled_from(ALIASES),
         version=versions,
-        expected=st.none() | st.integers(0, 3),
+        expected=st.sampled_from([None, None, None, 0, 1, 2]),
     )
-    def begin(self, alias: Alias, version: VersionId, expected: int | None) -> int:
+    def begin(self, alias: Alias, version: VersionId, expected: int | None) -> Any:
         at = self._clock
         rollout = self.both(
             lambda r: r.begin_rollout(
@@ -100,10 +113,11 @@ class Routes(RuleBasedStateMachine):
                 at=at,
             )
         )
-        return rollout.id if rollout else 0
+        return rollout.id if rollout and rollout.id else multiple()
 
+    @precondition(lambda self: any(self._served.values()))
     @rule(target=rollouts, alias=st.sampled_from(ALIASES))
-    def roll_back(self, alias: Alias) -> int:
+    def roll_back(self, alias: Alias) -> Any:
         at = self._clock
 
         def ask(registry: Registry) -> Any:
@@ -119,7 +133,7 @@ class Routes(RuleBasedStateMachine):
             )
 
         rollout = self.both(ask)
-        return rollout.id if rollout else 0
+        return rollout.id if rollout and rollout.id else multiple()
 
     @rule(rollout=rollouts)
     def complete(self, rollout: int) -> None:
@@ -127,6 +141,18 @@ class Routes(RuleBasedStateMachine):
         route = self.both(lambda r: r.complete_rollout(rollout, at=at))
         if route and route.generation > len(self._served[route.alias]):
             self._served[route.alias].append(route.stable)
+
+    @rule(alias=st.sampled_from(ALIASES), version=versions)
+    def promote(self, alias: Alias, version: VersionId) -> None:
+        rollout = self.begin(alias, version, None)
+        if isinstance(rollout, int):
+            self.complete(rollout)
+
+    @rule(alias=st.sampled_from(ALIASES))
+    def roll_back_at_once(self, alias: Alias) -> None:
+        rollout = self.roll_back(alias)
+        if isinstance(rollout, int):
+            self.complete(rollout)
 
     @rule(rollout=rollouts)
     def fail(self, rollout: int) -> None:
@@ -163,8 +189,8 @@ def check_live(snapshot: Snapshot) -> None:
 @pytest.mark.timeout(100)
 class TestRoutes(Routes.TestCase):  # type: ignore[misc, valid-type]
     settings = settings(
-        max_examples=30,
-        stateful_step_count=20,
+        max_examples=40,
+        stateful_step_count=35,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
