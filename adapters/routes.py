@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from adapters.errors import Conflict, VersionConflict
+from adapters.gates import all_passed
 from adapters.names import Alias, Unit, VersionId
 from adapters.versions import Version, VersionState
 
@@ -75,6 +76,11 @@ def check_promotable(route: Route, version: Version, *, base_fingerprint: str | 
     if version.state is VersionState.REJECTED:
         failed = ", ".join(gate.gate for gate in version.gates if not gate.passed) or "a gate"
         raise Conflict(f"{version.name} was rejected by {failed}", code="version_rejected")
+    if version.job_id is not None and not all_passed(version.gates):
+        raise Conflict(
+            f"{version.name} has not passed its gates: wait for {version.job_id} to end",
+            code="version_unproven",
+        )
     if base_fingerprint is not None and version.base_fingerprint != base_fingerprint:
         raise Conflict(f"{version.name} was trained on another base model", code="base_mismatch")
 

@@ -13,9 +13,10 @@ import openai
 import pytest
 
 from adapters.gates import at_least
+from adapters.jobs import JobStatus
 from adapters.names import Digest
-from adapters.registry import ReplicaReport
-from tests.service.simulated import SimulatedEngine
+from adapters.registry import NewVersion, ReplicaReport
+from tests.service.simulated import BASE, SimulatedEngine
 from tests.service.world import FINGERPRINT, World, running
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -95,6 +96,35 @@ def test_a_rejected_version_is_never_promoted_nor_served(world: World) -> None:
     shown = world.http("support").get("/v1/adapters/support/versions/1").json()
     assert shown["state"] == "rejected"
     assert shown["gates"][0]["passed"] is False
+
+
+def test_a_version_whose_gates_are_not_decided_cannot_be_promoted(world: World) -> None:
+    client = world.client()
+    line = b'{"messages": []}\n'
+    file = client.files.create(file=("x.jsonl", line), purpose="fine-tune")
+    made = client.fine_tuning.jobs.create(model=BASE, training_file=file.id)
+    registry = world.runtime.registry
+    registry.move_job(made.id, JobStatus.QUEUED, fence=None)
+    job = registry.claim_job(owner="trainer", now=time.time(), lease_seconds=60)
+    assert job is not None
+    assert job.lease is not None
+    plain = world.publish("support")
+    new = NewVersion(
+        adapter="support",
+        unit=plain.unit,
+        digest=plain.digest,
+        base_fingerprint=plain.base_fingerprint,
+        rank=8,
+        size_bytes=1,
+        evidence={},
+    )
+    version = registry.publish_version(new, job_id=job.id, fence=job.lease.fence, at=time.time())
+    unproven = promote(world, version.number)
+    assert unproven.status_code == 409
+    assert unproven.json()["error"]["code"] == "version_unproven"
+    yes = at_least("held_out", 0.9, 0.1, "better than the base")
+    registry.record_gates(version.id, [yes], evidence={})
+    assert promote(world, version.number).status_code == 200
 
 
 def test_a_version_of_another_base_never_reaches_the_engine(world: World) -> None:
