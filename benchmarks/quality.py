@@ -30,7 +30,7 @@ from adapters.state import StateFolder
 from adapters.units import load_units
 from benchmarks.exam import BadExam, Question, read_exam, score
 from benchmarks.machine import machine, versions
-from benchmarks.stand import write_unit
+from benchmarks.stand import free_port, write_unit
 from service.client import Client
 from service.demo.house import House
 
@@ -82,7 +82,7 @@ def house(unit: str) -> Iterator[tuple[House, str]]:
             units = root / "units"
             write_unit(units, unit)
         alias = load_units(units).by_name[Unit(unit)].aliases[0]
-        settings = Settings().model_copy(update={"units": units})
+        settings = Settings().model_copy(update={"units": units, "port": free_port()})
         (root / "state").mkdir(mode=0o700)
         _tell("starting a service and a trainer")
         running = House.open(StateFolder(root / "state"), settings)

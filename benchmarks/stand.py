@@ -7,6 +7,7 @@ ones are certain to change the base's answers.
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import tempfile
 import time
@@ -27,7 +28,6 @@ from adapters.settings import Settings
 from adapters.store.local import LocalStore
 from adapters.versions import Version
 from service.client import Client
-from service.demo.house import choose_port
 from service.process import Process, ProcessSpec, tail
 from service.start import child_environment, is_ready, with_base
 
@@ -58,11 +58,22 @@ def prepared_settings(**overrides: object) -> Iterator[Settings]:
         root = Path(folder)
         write_unit(root / "units", ALIAS)
         settings = Settings().model_copy(
-            update={"state": root / "state", "units": root / "units", **overrides}
+            update={
+                "state": root / "state",
+                "units": root / "units",
+                "port": free_port(),
+                **overrides,
+            }
         )
-        settings = settings.model_copy(update={"port": choose_port(settings)})
         settings.state_folder.create()
         yield with_base(settings)
+
+
+def free_port() -> int:
+    """One of the system's choice: the configured one may be another service's any moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def write_unit(folder: Path, unit: str) -> None:
@@ -130,7 +141,7 @@ def serving(engine_args: str, environment: Mapping[str, str]) -> Iterator[Stand]
             )
         )
         try:
-            _wait(process, settings.url)
+            _wait(process, settings)
             yield _with_live_version(settings)
         except StandFailed as failed:
             words = "\n  ".join(tail(log, 12))
@@ -155,9 +166,10 @@ def _with_live_version(settings: Settings) -> Stand:
     return Stand(settings=settings, keys=kept["units"], version=version.name)
 
 
-def _wait(process: Process, url: str) -> None:
+def _wait(process: Process, settings: Settings) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not is_ready(url):
+    # keys first: the readiness of whoever else listens there is not ours
+    while not (settings.state_folder.keys.is_file() and is_ready(settings.url)):
         if process.exit_code() is not None or time.monotonic() > deadline:
             raise StandFailed("the service did not start")
         time.sleep(0.25)
