@@ -123,20 +123,28 @@ def measure(
     """About `seconds` for each shape. Raises StandFailed."""
     cells = []
     for shape in shapes:
-        rounds = _rounds(bench, shape)
-        quads = max(MIN_PAIRS // 2, round(seconds / BLOCK_SECONDS / len(TURNS)))
+        rounds, quads = shared_out(seconds, round_seconds=_round_seconds(bench, shape))
         blocks = [Block(side=side, rounds=rounds) for side in TURNS * quads]
         cells.append(summarise(shape, generate(bench.plan(shape, blocks))))
         tell(f"{shape.name}: {_said(cells[-1])}")
     return cells
 
 
-def _rounds(bench: Bench, shape: Shape) -> int:
-    """Requests per worker that fill a block; finding out warms both sides up."""
+def _round_seconds(bench: Bench, shape: Shape) -> float:
+    """How long one request of every worker takes; finding out warms both sides up."""
     trial = [Block(side=side, rounds=max(2, PROMPTS // shape.concurrency)) for side in TURNS]
     measured = generate(bench.plan(shape, trial))
-    took = min(block.seconds for block in measured) / trial[0].rounds
-    return max(2, round(BLOCK_SECONDS / took))
+    return min(block.seconds for block in measured) / trial[0].rounds
+
+
+def shared_out(seconds: float, *, round_seconds: float) -> tuple[int, int]:
+    """Rounds of a block, and how often the sides take their turns, so that all takes `seconds`.
+
+    More where one round is so slow that the fewest pairs take longer.
+    """
+    rounds = max(2, round(BLOCK_SECONDS / round_seconds))
+    turns = seconds / (rounds * round_seconds * len(TURNS))
+    return rounds, max(MIN_PAIRS // 2, round(turns))
 
 
 def generate(plan: Plan) -> list[Measured]:

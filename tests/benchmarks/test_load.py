@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from benchmarks.load import Block, LoadFailed, Measured, Plan, run
-from benchmarks.side_by_side import BARE, WARDROBE, Shape, summarise
+from benchmarks.side_by_side import BARE, TURNS, WARDROBE, Shape, shared_out, summarise
 from benchmarks.stand import StandFailed
 
 WHOLE = b'{"finish_reason":"length"}'
@@ -142,3 +142,13 @@ def test_blocks_that_took_the_wrong_way_are_no_result(bare: int, ours: int) -> N
     measured = [block(BARE, seconds=1.0, named=bare), block(WARDROBE, seconds=1.0, named=ours)]
     with pytest.raises(StandFailed, match="named a version"):
         summarise(Shape(concurrency=1, stream=False, tokens=16), measured)
+
+
+@pytest.mark.parametrize("round_seconds", [0.003, 0.05, 0.4, 2.5])
+def test_a_cell_takes_the_time_it_was_given_however_slow_one_round_is(round_seconds: float) -> None:
+    rounds, quads = shared_out(40.0, round_seconds=round_seconds)
+    assert rounds * round_seconds * len(TURNS) * quads == pytest.approx(40.0, rel=0.3)
+
+
+def test_a_cell_has_its_pairs_even_where_they_take_longer() -> None:
+    assert shared_out(1.0, round_seconds=5.0) == (2, 2)
