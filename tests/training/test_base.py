@@ -16,7 +16,7 @@ from adapters.recipes import base_overrides
 from training.base.build import MANIFEST, ensure_base, is_whole
 from training.base.corpus import documents
 from training.base.lexicon import read_lexicon
-from training.base.recipe import BaseRecipe, digest
+from training.base.recipe import BaseRecipe, TooSlowError, digest
 
 SMALL = BaseRecipe(
     vocabulary=400,
@@ -45,15 +45,22 @@ def fail(recipe: BaseRecipe, directory: Path, say: Callable[[str], None]) -> Non
     raise OSError("no space left on device")
 
 
-def slowly_noted(recipe: BaseRecipe, directory: Path, say: Callable[[str], None]) -> None:
+def once_another_waits(recipe: BaseRecipe, directory: Path, say: Callable[[str], None]) -> None:
     with (directory.parent / "builds").open("a") as notes:
         notes.write("x")
-    time.sleep(0.5)
+    deadline = time.monotonic() + 50
+    while not (directory.parent / "waiting").exists():
+        assert time.monotonic() < deadline, "nobody waits"
+        time.sleep(0.01)
     write_a_model(recipe, directory, say)
 
 
-def build_slowly(cache: Path) -> None:
-    ensure_base(cache, recipe=SMALL, build=slowly_noted)
+def build_while_another_waits(cache: Path) -> None:
+    def say(line: str) -> None:
+        if "another process" in line:
+            (cache / "base" / "waiting").touch()
+
+    ensure_base(cache, recipe=SMALL, build=once_another_waits, say=say)
 
 
 def test_the_corpus_is_the_same_for_the_same_seed() -> None:
@@ -114,13 +121,27 @@ def test_a_build_that_fails_leaves_nothing_to_be_mistaken_for_a_base(tmp_path: P
 
 def test_two_processes_that_want_it_at_once_build_it_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    both = [context.Process(target=build_slowly, args=(tmp_path,)) for _ in range(2)]
+    both = [context.Process(target=build_while_another_waits, args=(tmp_path,)) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:
         process.join(60)
     assert [process.exitcode for process in both] == [0, 0]
     assert (tmp_path / "base" / "builds").read_text() == "x"
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    left = tmp_path / "base" / f".{digest(SMALL)[:16]}-killed"
+    left.mkdir(parents=True)
+    ensure_base(tmp_path, recipe=SMALL, build=write_a_model)
+    assert not left.exists()
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_far_too_slow_is_told_so_and_keeps_no_half_base(tmp_path: Path) -> None:
+    with pytest.raises(TooSlowError, match="BASE="):
+        ensure_base(tmp_path, recipe=replace(SMALL, max_seconds=0.0))
+    assert [path for path in (tmp_path / "base").iterdir() if path.is_dir()] == []
 
 
 @pytest.mark.slow

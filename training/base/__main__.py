@@ -8,17 +8,24 @@ import sys
 from pathlib import Path
 
 from training.base.build import cache_folder, ensure_base
-from training.base.recipe import BaseRecipe, digest
+from training.base.recipe import BaseRecipe, TooSlowError, digest
 
 
 def main() -> int:
-    """Progress goes to stderr; stdout gets the path, or one JSON object with `--json`."""
+    """Progress goes to stderr; stdout gets the path, or one JSON object with `--json`.
+
+    Exit code 1 and one line where the base cannot be built.
+    """
     parser = argparse.ArgumentParser(prog="python -m training.base", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="where to keep it")
     parser.add_argument("--force", action="store_true", help="build it again")
     args = parser.parse_args()
-    path = ensure_base(args.cache, say=_say, force=args.force)
+    try:
+        path = ensure_base(args.cache, say=_say, force=args.force)
+    except (TooSlowError, OSError) as error:
+        _say(f"error: {error}")
+        return 1
     print(json.dumps({"path": str(path), "recipe": digest(BaseRecipe())}) if args.json else path)
     return 0
 

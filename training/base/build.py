@@ -40,7 +40,10 @@ def ensure_base(
     force: bool = False,
     build: Build | None = None,
 ) -> Path:
-    """The directory of the base model, built first where it is missing, torn or `force`d."""
+    """The directory of the base model, built first where it is missing, torn or `force`d.
+
+    Raises TooSlowError, OSError; nothing that could be taken for a base is left behind then.
+    """
     recipe = recipe or BaseRecipe()
     target = cache / "base" / digest(recipe)[:16]
     if not force and is_whole(target):
@@ -64,6 +67,8 @@ def is_whole(directory: Path) -> bool:
 
 
 def _publish(target: Path, recipe: BaseRecipe, say: Say, build: Build) -> None:
+    for left in target.parent.glob(f".{target.name}-*"):  # of builds that were killed
+        shutil.rmtree(left, ignore_errors=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         build(recipe, staging, say)

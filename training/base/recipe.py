@@ -20,6 +20,10 @@ _SOURCES = (
 )
 
 
+class TooSlowError(RuntimeError):
+    """The base model could not be trained within its time limit on this machine."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BaseRecipe:
     """Sizes, data and training of the base model, and how adapters are best trained on it.
