@@ -21,8 +21,6 @@ from adapters.errors import Rejected
 from adapters.manifest import MANIFEST_FILE
 from adapters.tensor_file import MAX_HEADER_BYTES, Tensor, largest_magnitude, read_header
 
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "Admitted", "Limits", "admit", "canonical_config"]
-
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<half>[AB])\.weight")
@@ -49,7 +47,6 @@ class Admitted:
     config: AdapterConfig
     rank: int
     """The highest of any module."""
-    modules: int
     size_bytes: int
 
 
@@ -69,7 +66,7 @@ def admit(
         _check_shapes(module, pair, config, base)
     _check_patterns(config, pairs)
     _check_values(weights, pairs, limits)
-    return Admitted(config=config, rank=rank, modules=len(pairs), size_bytes=size)
+    return Admitted(config=config, rank=rank, size_bytes=size)
 
 
 def canonicalise(directory: Path, admitted: Admitted) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ _WEIGHTS_INDEX = "model.safetensors.index.json"
 _DECIDES_ANSWERS = re.compile(
     r"config\.json|generation_config\.json|chat_template\.(jinja|json)|tokenizer.*|vocab.*"
     r"|merges\.txt|special_tokens_map\.json|added_tokens\.json|.*\.safetensors(\.index\.json)?"
+    r"|spiece\.model|sentencepiece.*\.model|tekken\.json"
 )
 _LAYER = re.compile(r"(?:.*\.)?\d+\..*")
 _MAX_BASE_HEADER_BYTES = 100_000_000
@@ -58,7 +60,8 @@ def fingerprint(base: Path, *, cache: Path | None = None) -> Digest:
     """SHA-256 over the names and SHA-256s of all files that decide an answer.
 
     Those of large files are remembered in `cache` (`$WARDROBE_CACHE` where not given) by path,
-    size and time of change. Raises InvalidRequest where there is no model.
+    size, inode and times of change, as far as that can be written. Raises InvalidRequest where
+    there is no model.
     """
     cache = cache or Path(os.environ.get("WARDROBE_CACHE") or default_cache())
     files = sorted(file for file in _listed(base) if _DECIDES_ANSWERS.fullmatch(file.name))
@@ -115,11 +118,23 @@ def _digest_of(file: Path, remembered: Path) -> Digest:
     seen = file.stat()
     if seen.st_size < _REMEMBERED_FROM_BYTES:
         return sha256_file(file)
-    who = f"{file.resolve()}\0{seen.st_size}\0{seen.st_mtime_ns}"
+    # The time of the inode's change too: that of the content can be set back.
+    touched = (seen.st_size, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns)
+    who = "\0".join([str(file.resolve()), *map(str, touched)])
     note = remembered / hashlib.sha256(who.encode("utf-8", "surrogateescape")).hexdigest()
-    if note.is_file() and re.fullmatch(r"[0-9a-f]{64}", text := note.read_text("ascii")):
-        return Digest(text)
+    known = _recalled(note)
+    if known is not None:
+        return known
     digest = sha256_file(file)
-    remembered.mkdir(parents=True, exist_ok=True)
-    write_private(note, digest.encode("ascii"))
+    with suppress(OSError):
+        remembered.mkdir(parents=True, exist_ok=True)
+        write_private(note, digest.encode("ascii"))
     return digest
+
+
+def _recalled(note: Path) -> Digest | None:
+    try:
+        text = note.read_text("ascii")
+    except (OSError, ValueError):
+        return None
+    return Digest(text) if re.fullmatch(r"[0-9a-f]{64}", text) else None

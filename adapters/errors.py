@@ -12,7 +12,7 @@
     │   └── RolloutFailed         409  a replica could not load the version
     ├── TooLarge                  413
     ├── Rejected                       an adapter directory that must not reach the engine
-    ├── LeaseLost                      another trainer holds the job now
+    ├── LeaseLost                      the trainer's hold on the job no longer counts
     ├── StorageFull               507
     ├── RateLimited               429
     └── Unavailable               503  try again later
@@ -107,7 +107,7 @@ class Rejected(WardrobeError):
 
 
 class LeaseLost(WardrobeError):
-    """Another trainer holds this job now; what this one does no longer counts."""
+    """The job is another trainer's now, or is being cancelled; this one's work no longer counts."""
 
     code = "lease_lost"
 

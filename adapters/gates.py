@@ -13,6 +13,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MIN_EXAMPLES = 8
+"""Fewest held-out examples that can prove a gain: the bootstrap draws from what was measured, and
+where that is a handful, a few lucky answers look like certainty."""
+
 
 class GatePolicy(BaseModel):
     """A unit's thresholds, and what happens when all gates are passed."""
@@ -38,7 +42,7 @@ class GatePolicy(BaseModel):
         description="Held-out score (token F1) by which the adapter must beat the base.",
     )
     evaluation_examples: int = Field(
-        default=64, ge=8, le=2000, description="Held-out examples asked of the service."
+        default=64, ge=MIN_EXAMPLES, le=2000, description="Held-out examples asked of the service."
     )
 
 
@@ -75,21 +79,33 @@ def held_out_gain(
     """Does the adapter beat the base on the same held-out examples, and not by luck?
 
     `base` and `adapter` are scores in [0, 1] of the same examples in the same order. Passes when
-    the mean gain reaches `min_gain` and the lower end of its 95 % paired bootstrap interval
-    (Efron & Tibshirani 1993, ch. 13) is above zero. Raises ValueError when the lengths differ.
+    there are `MIN_EXAMPLES`, the mean gain reaches `min_gain` and the lower end of its 95 % paired
+    bootstrap interval (Efron & Tibshirani 1993, ch. 13) is above zero. Raises ValueError when the
+    lengths differ.
     """
     gains = [after - before for before, after in zip(base, adapter, strict=True)]
     mean = sum(gains) / len(gains) if gains else 0.0
-    draw = random.Random(17)
-    means = sorted(
-        sum(draw.choices(gains, k=len(gains))) / len(gains)
-        for _ in range(resamples if gains else 0)
-    )
-    low = means[int(0.025 * len(means))] if means else 0.0
+    detail = f"gain over the base on {len(gains)} held-out examples"
+    if len(gains) < MIN_EXAMPLES:
+        sure = False
+        detail += f"; fewer than {MIN_EXAMPLES} prove nothing"
+    else:
+        low = _lower_end(gains, resamples)
+        sure = low > 0.0
+        detail += f", 95 % sure of {low:.3f}"
+        if mean >= min_gain and not sure:
+            detail += ", which is not above zero: it may be luck"
     return GateResult(
         gate="held_out",
-        passed=mean >= min_gain and low > 0.0,
+        passed=sure and mean >= min_gain,
         measured=round(mean, 4),
         threshold=min_gain,
-        detail=f"gain over the base on {len(gains)} held-out examples, 95 % sure of {low:.3f}",
+        detail=detail,
     )
+
+
+def _lower_end(gains: Sequence[float], resamples: int) -> float:
+    """Of the 95 % bootstrap interval of the mean; the draws are the same every time."""
+    draw = random.Random(17)
+    means = sorted(sum(draw.choices(gains, k=len(gains))) / len(gains) for _ in range(resamples))
+    return means[int(0.025 * len(means))]

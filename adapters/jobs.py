@@ -5,7 +5,8 @@
     any of the unfinished ─▶ cancelled
 
 A trainer holds a job by a lease: owner, fence, deadline. Whoever takes the job over gets a higher
-fence, and what an older fence still says is refused (`LeaseLost`).
+fence, and what decides anything is refused under an older one (`LeaseLost`): the job's status and
+fields, its version, its verdicts. Events and checkpoints are for people and are not fenced.
 """
 
 from __future__ import annotations

@@ -49,11 +49,6 @@ class Manifest:
         """What the adapter is addressed by."""
         return Digest(hashlib.sha256(self.to_bytes()).hexdigest())
 
-    @property
-    def size_bytes(self) -> int:
-        """Of all files together."""
-        return sum(entry.size for entry in self.files)
-
 
 def make_manifest(directory: Path) -> Manifest:
     """Reads every file of a flat directory. Raises Rejected for anything but regular files."""

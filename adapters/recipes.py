@@ -11,7 +11,9 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from adapters.errors import InvalidRequest
 
 RECIPE_FILE = "recipe.json"
 
@@ -30,6 +32,7 @@ class Recipe(BaseModel):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="LoRA dropout in training.")
     target_modules: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
         description="Names of the linear layers that get an adapter.",
     )
     learning_rate: float = Field(default=2e-4, gt=0.0, le=1.0)
@@ -59,7 +62,7 @@ class RecipeOverrides(BaseModel):
     rank: int | None = Field(default=None, ge=1, le=512)
     alpha: int | None = Field(default=None, ge=1, le=2048)
     dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
-    target_modules: tuple[str, ...] | None = None
+    target_modules: tuple[str, ...] | None = Field(default=None, min_length=1)
     learning_rate: float | None = Field(default=None, gt=0.0, le=1.0)
     warmup_ratio: float | None = Field(default=None, ge=0.0, le=0.5)
     scheduler: Literal["cosine", "linear", "constant"] | None = None
@@ -84,11 +87,22 @@ class Hyperparameters(BaseModel):
 
 
 def base_overrides(base: Path) -> RecipeOverrides:
-    """What the base model directory recommends; nothing where it has no `recipe.json`."""
+    """What the base model directory recommends; nothing where it has no `recipe.json`.
+
+    Raises InvalidRequest (`invalid_recipe`) naming the field at fault.
+    """
     path = base / RECIPE_FILE
     if not path.is_file():
         return RecipeOverrides()
-    return RecipeOverrides.model_validate(json.loads(path.read_text("utf-8")))
+    advice = f"mend or remove the base model's {RECIPE_FILE}"
+    try:
+        return RecipeOverrides.model_validate(json.loads(path.read_text("utf-8")))
+    except ValidationError as error:
+        raise _invalid(error, advice) from error
+    except ValueError as error:
+        raise InvalidRequest(
+            f"{RECIPE_FILE} is not proper JSON; {advice}", code="invalid_recipe"
+        ) from error
 
 
 def resolve(
@@ -98,7 +112,10 @@ def resolve(
     job: Hyperparameters,
     seed: int | None = None,
 ) -> Recipe:
-    """The recipe a job runs with: defaults, then base, then unit, then the job's own words."""
+    """The recipe a job runs with: defaults, then base, then unit, then the job's own words.
+
+    Raises InvalidRequest (`invalid_recipe`) where what they ask for together is out of bounds.
+    """
     settings = Recipe().model_dump()
     for layer in (base, unit):
         settings |= layer.model_dump(exclude_none=True)
@@ -110,4 +127,16 @@ def resolve(
         settings["learning_rate"] *= job.learning_rate_multiplier
     if seed is not None:
         settings["seed"] = seed
-    return Recipe.model_validate(settings)
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        advice = "change the job's hyperparameters, or its unit's or base model's recipe"
+        raise _invalid(error, advice) from error
+
+
+def _invalid(error: ValidationError, advice: str) -> InvalidRequest:
+    mistake = error.errors(include_input=False, include_url=False)[0]
+    field = ".".join(str(part) for part in mistake["loc"]) or RECIPE_FILE
+    return InvalidRequest(
+        f"{field}: {mistake['msg']}; {advice}", param=field, code="invalid_recipe"
+    )

@@ -69,7 +69,7 @@ class Rollout:
     error: str | None = None
 
 
-def check_promotable(route: Route, version: Version, *, base_fingerprint: str | None) -> None:
+def check_promotable(route: Route, version: Version) -> None:
     """May `version` answer to `route.alias`? Raises Conflict with the reason."""
     if version.unit != route.unit:
         raise Conflict("a route serves versions of its own unit only", code="foreign_version")
@@ -78,11 +78,10 @@ def check_promotable(route: Route, version: Version, *, base_fingerprint: str | 
         raise Conflict(f"{version.name} was rejected by {failed}", code="version_rejected")
     if version.job_id is not None and not all_passed(version.gates):
         raise Conflict(
-            f"{version.name} has not passed its gates: wait for {version.job_id} to end",
+            f"{version.name} has not passed its gates; only its job {version.job_id} can prove it, "
+            "and if that has ended, a new job must",
             code="version_unproven",
         )
-    if base_fingerprint is not None and version.base_fingerprint != base_fingerprint:
-        raise Conflict(f"{version.name} was trained on another base model", code="base_mismatch")
 
 
 def check_generation(route: Route, expected: int | None) -> None:

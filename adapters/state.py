@@ -13,13 +13,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.errors import Conflict
+
+_QUOTED = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
+"""What means something else in an address than in a path."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class StateFolder:
 
     @property
     def database_url(self) -> str:
-        return f"sqlite:///{self.root / 'registry.sqlite3'}"
+        return f"sqlite:///{str(self.root / 'registry.sqlite3').translate(_QUOTED)}"
 
     @property
     def artifacts(self) -> Path:
@@ -49,8 +54,12 @@ class StateFolder:
         return self.root / "jobs" / job_id
 
     def create(self) -> StateFolder:
-        """Makes the folder, readable by its owner only. Raises OSError."""
+        """Makes the folder, or closes one that is there to all but its owner. Raises OSError."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mode = stat.S_IMODE(self.root.stat().st_mode)
+        if mode & 0o077:
+            with suppress(PermissionError):  # another's, as a mounted volume is: theirs to decide
+                self.root.chmod(mode & 0o700)
         for folder in (self.artifacts, self.logs, self.root / "jobs"):
             folder.mkdir(exist_ok=True, mode=0o700)
         return self
@@ -87,20 +96,52 @@ class StateFolder:
 
 
 def write_private(path: Path, content: bytes, *, overwrite: bool = True) -> None:
-    """Writes a 0600 file whole or not at all; `overwrite=False` leaves an existing one alone."""
+    """Writes a 0600 file durably, whole or not at all; `overwrite=False` leaves an existing one.
+
+    Raises OSError.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     staged = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            staged.replace(path)
-        else:
-            try:
-                os.link(staged, path)
-            except FileExistsError:
-                return
+        if _locked(folder):
+            _remove_leftovers(path)
+        try:
+            _write_new(staged, content)
+            if overwrite:
+                staged.replace(path)
+            else:
+                with suppress(FileExistsError):
+                    os.link(staged, path)
+        finally:
+            staged.unlink(missing_ok=True)
+        os.fsync(folder)
     finally:
-        staged.unlink(missing_ok=True)
+        os.close(folder)
+
+
+def _locked(folder: int) -> bool:
+    """Whether, until `folder` is closed, no other `write_private` is at work in it.
+
+    Some network file systems lock no folders: writing goes on there, tidying does not.
+    """
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_leftovers(path: Path) -> None:
+    """What killed writers of `path` left: nobody else writes now, and it may hold secrets."""
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}")
+    for found in path.parent.iterdir():
+        if leftover.fullmatch(found.name):
+            found.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

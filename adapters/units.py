@@ -6,17 +6,19 @@ folder with a mistake in it is refused whole, so that nothing half-read ever tak
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.errors import InvalidRequest, NotFound
+from adapters.errors import NotFound, WardrobeError
 from adapters.gates import GatePolicy
+from adapters.keys import Role
 from adapters.names import Alias, Unit, is_name
 from adapters.recipes import RecipeOverrides
 
@@ -30,7 +32,15 @@ def _check_name(text: str) -> str:
     return text
 
 
+def _check_not_a_role(text: str) -> str:
+    # A unit's key would read like the role's, in the key itself and in keys.json.
+    if text in (Role.ADMIN, Role.TRAINER):
+        raise ValueError(f"`{text}` is the name of a role; call the unit something else")
+    return text
+
+
 Name = Annotated[str, AfterValidator(_check_name)]
+UnitName = Annotated[Name, AfterValidator(_check_not_a_role)]
 
 
 class UnitLimits(BaseModel):
@@ -53,7 +63,7 @@ class UnitConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    unit: Name
+    unit: UnitName
     display_name: str = Field(default="", max_length=120)
     aliases: tuple[Name, ...] = Field(min_length=1, max_length=64)
     recipe: RecipeOverrides = RecipeOverrides()
@@ -61,7 +71,7 @@ class UnitConfig(BaseModel):
     limits: UnitLimits = UnitLimits()
 
 
-class InvalidUnits(InvalidRequest):
+class InvalidUnits(WardrobeError):
     """The units folder has mistakes; `problems` lists every one as `file: field: what`."""
 
     code = "invalid_units"
@@ -111,13 +121,40 @@ def load_units(folder: Path) -> Units:
     return Units(MappingProxyType(units), MappingProxyType(owner_of))
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain YAML that notes the keys a mapping has twice; YAML's own answer is the last value."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeated: list[str] = []
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Here, and not where the dict is made: there, what `<<` merges in is a key like any other.
+        node = super().compose_mapping_node(anchor)
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        found = Counter((key.tag, key.value) for key in keys)
+        self.repeated += [name for (_, name), times in found.items() if times > 1]
+        return node
+
+
+def _read(path: Path, problems: list[str]) -> dict[Any, Any]:
+    """The file's mapping. Raises OSError, ValueError, YAMLError."""
+    if path.stat().st_size > MAX_FILE:
+        raise ValueError(f"larger than {MAX_FILE} bytes")
+    loader = _Loader(path.read_text("utf-8"))
+    try:
+        document = loader.get_single_data()
+    finally:
+        loader.dispose()
+    problems += [f"{path.name}: {key}: is there more than once" for key in loader.repeated]
+    if not isinstance(document, dict):
+        raise ValueError("must be a mapping")
+    return document
+
+
 def _load_one(path: Path, problems: list[str]) -> UnitConfig | None:
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise ValueError(f"larger than {MAX_FILE} bytes")
-        document = yaml.safe_load(path.read_text("utf-8"))
-        if not isinstance(document, dict):
-            raise ValueError("must be a mapping")
+        document = _read(path, problems)
     except (OSError, ValueError, yaml.YAMLError) as error:
         problems.append(f"{path.name}: {' '.join(str(error).split())}")
         return None

@@ -20,7 +20,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, TimeoutError
 
 from adapters.errors import Conflict, InvalidRequest, StorageFull, Unavailable, WardrobeError
 
@@ -28,6 +28,8 @@ BUSY_TIMEOUT_S = 30.0
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _WAL_FIXED = (3, 51, 3)
 _WAL_BACKPORTS = {(3, 44): 6, (3, 50): 7}
+_ALREADY_THERE = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _NOW_IMPOSSIBLE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -51,9 +53,12 @@ def is_write(connection: Connection) -> bool:
 class Database:
     """Transactions on one database. Safe to use from several threads."""
 
-    def __init__(self, url: str) -> None:
-        """Opens and migrates. Raises InvalidRequest, Conflict (`schema_newer`), Unavailable."""
-        self._engine = _sqlite_engine(url)
+    def __init__(self, url: str, *, patience_s: float = BUSY_TIMEOUT_S) -> None:
+        """Opens and migrates; waits `patience_s` for a connection, or another process's lock.
+
+        Raises InvalidRequest, Conflict (`schema_newer`, `journal_mode`), Unavailable.
+        """
+        self._engine = _sqlite_engine(url, patience_s)
         # SQLite lets one write at a time; waiting here is fair and costs no busy sleeps.
         self._writing = threading.Lock()
         try:
@@ -93,7 +98,7 @@ class Database:
         self._engine.dispose()
 
 
-def _sqlite_engine(url: str) -> Engine:
+def _sqlite_engine(url: str, patience_s: float) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
@@ -105,7 +110,10 @@ def _sqlite_engine(url: str) -> Engine:
     if not parsed.database or parsed.database == ":memory:":
         raise InvalidRequest("the registry wants a file: sqlite:///<path>, or memory: for tests")
     engine = create_engine(
-        parsed, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}, pool_size=8
+        parsed,
+        connect_args={"timeout": patience_s, "check_same_thread": False},
+        pool_size=8,
+        pool_timeout=patience_s,
     )
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -115,14 +123,30 @@ def _sqlite_engine(url: str) -> Engine:
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself; `_begin_sqlite` does
     wal = wal_is_safe(sqlite3.sqlite_version_info)
-    pragmas = (
-        f"busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}",
-        f"journal_mode = {'WAL' if wal else 'TRUNCATE'}",
-        f"synchronous = {'FULL' if wal else 'EXTRA'}",
-        "foreign_keys = ON",
-    )
-    for pragma in pragmas:
+    _choose_journal(connection, wal=wal)
+    for pragma in (f"synchronous = {'FULL' if wal else 'EXTRA'}", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _choose_journal(connection: sqlite3.Connection, *, wal: bool) -> None:
+    """Raises Conflict where the file is in WAL and cannot leave it, and WAL is not safe here."""
+    mode = _answer(connection, "PRAGMA journal_mode")
+    try:
+        mode = _answer(connection, f"PRAGMA journal_mode = {'WAL' if wal else 'TRUNCATE'}")
+    except sqlite3.OperationalError:
+        if wal or mode != "wal":
+            raise
+    if mode == "wal" and not wal:
+        raise Conflict(
+            f"this process has SQLite {sqlite3.sqlite_version}, whose WAL mode can corrupt the "
+            "registry, and another process with a newer SQLite has the registry in WAL mode now; "
+            "stop that one, or run both with the same SQLite",
+            code="journal_mode",
+        )
+
+
+def _answer(connection: sqlite3.Connection, pragma: str) -> str:
+    return str(connection.execute(pragma).fetchone()[0])
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -152,17 +176,30 @@ def _is_current(connection: Connection) -> bool:
 def _errors_translated() -> Iterator[None]:
     try:
         yield
-    except IntegrityError as error:
-        raise Conflict("another change came first", code="already_exists") from error
+    except TimeoutError as error:
+        raise _unavailable() from error
     except DBAPIError as error:
-        raise _translated(error) from error
+        translated = _translated(error)
+        if translated is None:
+            raise
+        raise translated from error
 
 
-def _translated(error: DBAPIError) -> WardrobeError | DBAPIError:
-    # The primary code is the low byte of the extended one (sqlite.org/rescode.html).
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+def _translated(error: DBAPIError) -> WardrobeError | None:
+    """Ours for what the database says; None for what only a bug of ours can bring about."""
+    extended = getattr(error.orig, "sqlite_errorcode", 0)
+    code = extended & 0xFF  # the primary one (sqlite.org/rescode.html)
+    if extended in _ALREADY_THERE:
+        return Conflict("another change came first", code="already_exists")
     if code == sqlite3.SQLITE_FULL:
         return StorageFull("there is no room left for the registry; free some and try again")
-    if code in _NOW_IMPOSSIBLE:
-        return Unavailable("the registry cannot be used now", code="registry_unavailable")
-    return error
+    if code in _DAMAGED:
+        return Unavailable(
+            "the registry's database is damaged; stop Wardrobe and restore it from a backup",
+            code="registry_damaged",
+        )
+    return _unavailable() if code in _NOW_IMPOSSIBLE else None
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("the registry cannot be used now", code="registry_unavailable")

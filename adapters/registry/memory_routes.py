@@ -38,10 +38,17 @@ class MemoryRoutes(MemoryPart):
             return version
 
     def record_gates(
-        self, version_id: VersionId, gates: Sequence[GateResult], *, evidence: Mapping[str, Any]
+        self,
+        version_id: VersionId,
+        gates: Sequence[GateResult],
+        *,
+        fence: int,
+        evidence: Mapping[str, Any],
     ) -> Version:
         with self._transaction() as tables:
-            version = rules.judged(_find(tables, version_id), gates, evidence)
+            found = _find(tables, version_id)
+            rules.held(find_job(tables, rules.judging_job(found)), fence)
+            version = rules.judged(found, gates, evidence)
             tables.versions[version_id] = kept(version)
             tables.revision += 1
             return version

@@ -11,7 +11,8 @@ def open_registry(url: str) -> Registry:
     """`sqlite:///<path>`, or `memory:` for a registry that ends with the process.
 
     Brings an older schema up to date first. Raises InvalidRequest for an address of another kind,
-    Conflict (`schema_newer`) when a newer build has used the database, Unavailable, StorageFull.
+    Conflict when a newer build has used the database (`schema_newer`) or a newer SQLite holds it
+    in a mode that is not safe here (`journal_mode`), Unavailable, StorageFull.
     """
     if url == "memory:":
         return MemoryRegistry()

@@ -152,12 +152,16 @@ class Registry(Protocol):
         """`Job.to` in a transaction, with `changes`; drops the lease when not running.
 
         `fence=None` is a move by someone without a lease (validation, cancel of a queued job).
-        Raises IllegalTransition, and LeaseLost when `fence` is not the current one of a leased job.
+        Raises IllegalTransition, and LeaseLost when `fence` is not the current one of a leased job
+        or the job is being cancelled and this is not its end.
         """
         ...
 
     def update_job(self, job_id: JobId, *, fence: int, **changes: Any) -> Job:
-        """Changes fields (not the status) under the lease. Raises LeaseLost."""
+        """Changes fields (not the status) under the lease.
+
+        Raises LeaseLost, also once a cancel of the job was asked for.
+        """
         ...
 
     def request_stop(self, job_id: JobId, stop: StopRequest, *, at: float) -> Job:
@@ -191,7 +195,9 @@ class Registry(Protocol):
         type: str,
         message: str,
         data: Mapping[str, Any] | None = None,
-    ) -> JobEvent: ...
+    ) -> JobEvent:
+        """Something told of a job. Not fenced: it is for people, and decides nothing."""
+        ...
 
     def events(self, job_id: JobId, *, after: str | None, limit: int) -> Page[JobEvent]:
         """Newest first; `after` is an event's id as text."""
@@ -200,7 +206,7 @@ class Registry(Protocol):
     def add_checkpoint(
         self, job_id: JobId, *, at: float, step: int, metrics: Mapping[str, float]
     ) -> JobCheckpoint:
-        """One per (job, step): a repeated step (a resumed run) returns the first."""
+        """One per (job, step): a repeated step (a resumed run) returns the first. Not fenced."""
         ...
 
     def checkpoints(
@@ -215,14 +221,24 @@ class Registry(Protocol):
         """A candidate with the adapter's next number; bumps `revision`.
 
         At most one version per job: a second call for the same job returns the first version.
-        Raises LeaseLost when `job_id` is given and `fence` is not its current one.
+        Raises LeaseLost when `job_id` is given and `fence` is not its current one, or a cancel of
+        the job was asked for.
         """
         ...
 
     def record_gates(
-        self, version_id: VersionId, gates: Sequence[GateResult], *, evidence: Mapping[str, Any]
+        self,
+        version_id: VersionId,
+        gates: Sequence[GateResult],
+        *,
+        fence: int,
+        evidence: Mapping[str, Any],
     ) -> Version:
-        """Keeps verdicts, merges `evidence`; rejects a candidate that failed. Bumps `revision`."""
+        """Keeps the verdicts, merges `evidence`; rejects a version that failed. Bumps `revision`.
+
+        Only who holds the lease of the job that made the version may judge it, and once: raises
+        LeaseLost, and IllegalTransition (`already_judged`).
+        """
         ...
 
     def version(self, adapter: str, number: int, *, unit: Unit | None) -> Version: ...

@@ -39,15 +39,20 @@ _CHANGEABLE = frozenset(field.name for field in fields(Job)) - {
 
 
 def current_lease(job: Job, fence: int | None) -> Lease:
-    """The lease of `job`, when `fence` is its own. Raises LeaseLost."""
+    """The lease of `job`, when `fence` is its own; it may be asked to stop. Raises LeaseLost."""
     if job.status is not JobStatus.RUNNING or job.lease is None or job.lease.fence != fence:
         raise LeaseLost(f"job {job.id} is not leased under fence {fence}")
     return job.lease
 
 
 def held(job: Job, fence: int | None) -> Job:
-    """`job`, when `fence` is its current lease's. Raises LeaseLost."""
+    """`job`, when `fence` is its current lease's and still lets work count. Raises LeaseLost.
+
+    An acknowledged cancel ends what the trainer may do: heartbeats go on, results do not.
+    """
     current_lease(job, fence)
+    if job.stop_requested is StopRequest.CANCEL:
+        raise LeaseLost(f"job {job.id} is being cancelled; nothing more of it counts")
     return job
 
 
@@ -60,15 +65,17 @@ def changed(job: Job, changes: Mapping[str, Any]) -> Job:
 
 
 def moved(job: Job, to: JobStatus, fence: int | None, changes: Mapping[str, Any]) -> Job:
-    """`job` in another status. A leased job moves only under its own fence.
+    """`job` in another status. A leased job moves only under its own fence, and one that is being
+    cancelled only to its end.
 
     Raises LeaseLost or IllegalTransition.
     """
+    check = current_lease if to is JobStatus.CANCELLED else held
     if fence is not None:
-        held(job, fence)
+        check(job, fence)
     after = job.to(to)
     if job.lease is not None:
-        held(job, fence)
+        check(job, fence)
     return _unleased(changed(after, changes))
 
 
@@ -158,18 +165,25 @@ def numbered(
     )
 
 
+def judging_job(version: Version) -> JobId:
+    """The job whose holder may judge `version`. Raises LeaseLost where no job has made it."""
+    if version.job_id is None:
+        raise LeaseLost(f"no job has made {version.name}, so nobody holds a lease to judge it")
+    return version.job_id
+
+
 def judged(version: Version, gates: Sequence[GateResult], evidence: Mapping[str, Any]) -> Version:
-    """`version` with verdicts (the latest per gate counts); a candidate that failed is rejected."""
-    verdicts = {gate.gate: gate for gate in (*version.gates, *gates)}
-    kept = replace(
-        version,
-        gates=tuple(verdicts.values()),
-        evidence={**(version.evidence or {}), **evidence},
-    )
-    failed = any(not gate.passed for gate in kept.gates)
-    if failed and version.state is VersionState.CANDIDATE:
-        return kept.to(VersionState.REJECTED)
-    return kept
+    """`version` with its verdicts, which are final; rejected when one of them is a no.
+
+    Raises IllegalTransition (`already_judged`).
+    """
+    if version.gates:
+        raise IllegalTransition(
+            f"{version.name} has its verdicts already, and they are final", code="already_judged"
+        )
+    kept = replace(version, gates=tuple(gates), evidence={**(version.evidence or {}), **evidence})
+    failed = any(not gate.passed for gate in gates)
+    return kept.to(VersionState.REJECTED) if failed else kept
 
 
 # -- routes
@@ -227,7 +241,7 @@ def begun(
         )
     if route.stable == version.id:
         return replace(asked, state=RolloutState.COMPLETE, finished_at=asked.created_at)
-    check_promotable(route, version, base_fingerprint=None)
+    check_promotable(route, version)
     return asked
 
 

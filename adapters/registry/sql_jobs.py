@@ -156,7 +156,7 @@ class SqlJobs(SqlPart):
 
 
 def held_job(connection: Connection, job_id: JobId, fence: int | None) -> Job:
-    """The job, when `fence` is its lease's. Raises NotFound, LeaseLost."""
+    """`rules.held` of the stored job. Raises NotFound, LeaseLost."""
     return rules.held(_find(connection, job_id, None), fence)
 
 

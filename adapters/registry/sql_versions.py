@@ -44,11 +44,18 @@ class SqlVersions(SqlPart):
             return replace(version, id=VersionId(number))
 
     def record_gates(
-        self, version_id: VersionId, gates: Sequence[GateResult], *, evidence: Mapping[str, Any]
+        self,
+        version_id: VersionId,
+        gates: Sequence[GateResult],
+        *,
+        fence: int,
+        evidence: Mapping[str, Any],
     ) -> Version:
-        """`rules.judged` in a transaction. Raises NotFound."""
+        """`rules.judged` under the fence. Raises NotFound, LeaseLost, IllegalTransition."""
         with self._database.write() as connection:
-            version = rules.judged(find_version(connection, version_id), gates, evidence)
+            found = find_version(connection, version_id)
+            held_job(connection, rules.judging_job(found), fence)
+            version = rules.judged(found, gates, evidence)
             write_version(connection, version)
             bump_revision(connection)
             return version

@@ -47,9 +47,9 @@ class LocalStore:
         with staged(self._staging) as path:
             written = write_durably(path, _limited(chunks, max_bytes))
             final = self._blob(written.sha256)
-            if not final.parent.is_dir():
-                final.parent.mkdir(exist_ok=True, mode=0o700)
-                fsync(self._files)
+            final.parent.mkdir(exist_ok=True, mode=0o700)
+            # Also where the folder is there: who made it may have died before this.
+            fsync(self._files)
             # Replacing an equal blob, and not leaving it alone, keeps the bytes of an upload that
             # crosses with the deletion of the last file that had them.
             path.replace(final)
@@ -97,12 +97,6 @@ class LocalStore:
         with self._lock:
             self._verified[digest] = before
         return path
-
-    def adapters(self) -> Iterator[Digest]:
-        """Every published adapter, in no order."""
-        for path in self._adapters.iterdir():
-            if _DIGEST.fullmatch(path.name):
-                yield Digest(path.name)
 
     def _make_visible(self, path: Path, digest: Digest) -> None:
         final = self._adapter(digest)

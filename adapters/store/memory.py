@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,10 +66,6 @@ class MemoryStore:
             path = self._written_out(digest)
         verify(path, digest)
         return path
-
-    def adapters(self) -> Iterator[Digest]:
-        with self._lock:
-            return iter(list(self._adapters))
 
     def _written_out(self, digest: Digest) -> Path:
         if self._folder is None:

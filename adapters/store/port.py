@@ -7,7 +7,7 @@ and verified, or not at all. All methods block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -45,8 +45,4 @@ class ArtifactStore(Protocol):
 
         Raises NotFound, and Rejected when a file is missing or differs from its digest.
         """
-        ...
-
-    def adapters(self) -> Iterator[Digest]:
-        """Every published adapter."""
         ...

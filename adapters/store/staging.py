@@ -13,7 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from adapters.errors import StorageFull
@@ -51,7 +51,8 @@ def sweep(staging: Path, *, older_than_s: float) -> None:
 def remove(path: Path) -> None:
     """Removes a file or a directory, read-only ones too; what is gone already is fine."""
     if path.is_dir() and not path.is_symlink():
-        path.chmod(0o700)
+        with suppress(FileNotFoundError):  # another sweeper may be at it
+            path.chmod(0o700)
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

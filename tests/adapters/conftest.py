@@ -16,7 +16,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "disk"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
-    if os.getuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small tmpfs needs root and leave to mount")
+    if os.getuid():
+        pytest.skip("only root can mount a small tmpfs")
+    mounted = subprocess.run(mount, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no small tmpfs here: {mounted.stderr.strip()}")
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)

@@ -12,7 +12,7 @@ from typing import Any
 from adapters.errors import Conflict, WardrobeError
 from adapters.jobs import JobStatus
 from adapters.registry import Registry, open_registry
-from tests.contract.values import ALIAS, SUPPORT, a_build, a_job, fence_of
+from tests.contract.values import ALIAS, SUPPORT, a_build, a_gate, a_job, fence_of
 
 HOUR = 3600.0
 
@@ -31,11 +31,15 @@ def write_for_ever(address: str, owner: str, told: Connection) -> None:
         registry.add_event(job.id, at=1.0, level="info", type="message", message="x" * 2000)
         version = registry.publish_version(a_build(), job_id=job.id, fence=fence, at=1.0)
         told.send(("version", version.id))
+        registry.record_gates(version.id, [a_gate()], fence=fence, evidence={})
+        told.send(("verdict", version.id))
         registry.move_job(job.id, JobStatus.SUCCEEDED, fence=fence)
         told.send(("succeeded", job.id))
         try:
             rollout_id = begin(registry, version.id, owner, None)
-        except Conflict:
+        except Conflict as error:
+            if error.reason != "rollout_in_progress":
+                raise
             continue
         told.send(("generation", registry.complete_rollout(rollout_id, at=2.0).generation))
 

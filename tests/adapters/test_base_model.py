@@ -47,11 +47,23 @@ def test_the_fingerprint_does_not_depend_on_the_place(tmp_path: Path) -> None:
         lambda base: (base / "tokenizer.json").write_text("[]"),
         lambda base: (base / "chat_template.jinja").write_text("x"),
         lambda base: (base / "tokenizer_config.json").write_text("{}"),
+        lambda base: (base / "spiece.model").write_text("x"),
+        lambda base: (base / "sentencepiece.bpe.model").write_text("x"),
+        lambda base: (base / "tekken.json").write_text("{}"),
         lambda base: (base / "model.safetensors").write_bytes(
             (base / "model.safetensors").read_bytes()[:-1] + b"\x01"
         ),
     ],
-    ids=["config", "tokenizer", "template", "tokenizer-config", "weights"],
+    ids=[
+        "config",
+        "tokenizer",
+        "template",
+        "tokenizer-config",
+        "spiece",
+        "sentencepiece",
+        "tekken",
+        "weights",
+    ],
 )
 def test_whatever_decides_an_answer_changes_the_fingerprint(
     tmp_path: Path, change: Callable[[Path], object]
@@ -79,6 +91,27 @@ def test_large_files_are_read_again_only_when_they_changed(tmp_path: Path) -> No
     os.utime(large, (1.0, 1.0))
     assert fingerprint(base, cache=cache) == first
     assert len(list((cache / "fingerprints").iterdir())) == 2
+
+
+def test_a_large_file_changed_behind_its_time_is_read_again(tmp_path: Path) -> None:
+    base, cache = write_base(tmp_path / "base"), tmp_path / "cache"
+    large = base / "model.safetensors"
+    with large.open("r+b") as file:
+        file.truncate(65 << 20)
+    first, times = fingerprint(base, cache=cache), large.stat()
+    with large.open("r+b") as file:
+        file.seek(64 << 20)
+        file.write(b"x")
+    os.utime(large, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert fingerprint(base, cache=cache) != first
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    with (base / "model.safetensors").open("r+b") as file:
+        file.truncate(65 << 20)
+    (tmp_path / "no-folder").write_text("")
+    assert fingerprint(base, cache=tmp_path / "no-folder") == fingerprint(base, cache=tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])

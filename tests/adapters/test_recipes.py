@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from adapters.errors import InvalidRequest
 from adapters.recipes import (
     Hyperparameters,
     Recipe,
@@ -37,13 +38,21 @@ def test_a_job_multiplies_the_learning_rate_it_would_have_had() -> None:
     assert (recipe.learning_rate, recipe.batch_size, recipe.seed) == (1e-3, 4, 0)
 
 
-def test_a_multiplier_that_leads_out_of_bounds_is_refused() -> None:
-    with pytest.raises(ValidationError):
+def test_a_multiplier_that_leads_out_of_bounds_is_refused_with_the_field_and_no_value() -> None:
+    with pytest.raises(InvalidRequest, match=r"^learning_rate: .* hyperparameters") as raised:
         resolve(
             base=RecipeOverrides(learning_rate=0.5),
             unit=NONE,
-            job=Hyperparameters(learning_rate_multiplier=100.0),
+            job=Hyperparameters(learning_rate_multiplier=99.0),
         )
+    assert (raised.value.reason, raised.value.param) == ("invalid_recipe", "learning_rate")
+    assert "49.5" not in raised.value.message
+
+
+def test_an_adapter_on_no_layer_is_no_recipe() -> None:
+    for model in (Recipe, RecipeOverrides):
+        with pytest.raises(ValidationError):
+            model.model_validate({"target_modules": []})
 
 
 def test_overrides_may_name_every_field_of_a_recipe_and_no_other() -> None:
@@ -63,3 +72,22 @@ def test_a_base_recommends_through_its_recipe_file(tmp_path: Path) -> None:
     assert base_overrides(tmp_path) == NONE
     (tmp_path / "recipe.json").write_text('{"learning_rate": 0.003}')
     assert base_overrides(tmp_path) == RecipeOverrides(learning_rate=3e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"rank": 12345}', "rank: "),
+        ('{"rnk": 8}', "rnk: "),
+        ("[12345]", "recipe.json: "),
+        ("{12345", "recipe.json is not proper JSON"),
+    ],
+)
+def test_a_broken_recipe_file_is_told_with_what_to_do(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(InvalidRequest) as raised:
+        base_overrides(tmp_path)
+    assert raised.value.reason == "invalid_recipe"
+    assert raised.value.message.startswith(told)
+    assert "mend or remove the base model's recipe.json" in raised.value.message
+    assert "12345" not in raised.value.message

@@ -30,7 +30,7 @@ from adapters.names import Alias, Unit, VersionId
 from adapters.registry import Registry, Snapshot, open_registry
 from adapters.routes import rollback_target
 from adapters.versions import VersionState
-from tests.contract.values import SALES, SUPPORT, a_build, a_gate
+from tests.contract.values import SALES, SUPPORT, a_build, a_gate, a_job, fence_of
 
 ALIASES = (Alias("support"), Alias("triage"))
 
@@ -59,6 +59,7 @@ class Routes(RuleBasedStateMachine):
         self._clock = 0.0
         self._revision = 0
         self._served: dict[Alias, list[VersionId]] = {alias: [] for alias in ALIASES}
+        self._fences: dict[VersionId, int] = {}
 
     def teardown(self) -> None:
         for registry in self._twins:
@@ -89,10 +90,25 @@ class Routes(RuleBasedStateMachine):
         version = self.both(lambda r: r.publish_version(build, job_id=None, fence=None, at=at))
         return VersionId(version.id)
 
-    @rule(version=versions, passed=st.sampled_from([True, True, True, False]))
+    @rule(target=versions, passed=st.sampled_from([True, True, False, None]))
+    def train(self, passed: bool | None) -> VersionId:
+        job, build, at = a_job(), a_build(), self._clock
+        self.both(lambda r: r.add_job(job))
+        claimed = self.both(lambda r: r.claim_job(owner="t", now=at, lease_seconds=1e9))
+        fence = fence_of(claimed)
+        made = self.both(lambda r: r.publish_version(build, job_id=job.id, fence=fence, at=at))
+        version = VersionId(made.id)
+        self._fences[version] = fence
+        if passed is not None:
+            self.judge(version, passed)
+        return version
+
+    @rule(version=versions, passed=st.booleans())
     def judge(self, version: VersionId, passed: bool) -> None:
-        gates = [a_gate(passed=passed)]
-        self.both(lambda r: r.record_gates(version, gates, evidence={"judged": passed}))
+        gates, fence = [a_gate(passed=passed)], self._fences.get(version, 1)
+        self.both(
+            lambda r: r.record_gates(version, gates, fence=fence, evidence={"judged": passed})
+        )
 
     @rule(
         target=rollouts,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
+from sqlalchemy.exc import IntegrityError
 
 from adapters.errors import Conflict, InvalidRequest, StorageFull, Unavailable
 from adapters.registry import Registry, open_registry
@@ -146,6 +149,7 @@ def test_a_reader_sees_one_state_while_others_write(path: Path) -> None:
     """A page read in two queries must not mix two states."""
     registry = open_registry(url(path))
     stop = threading.Event()
+    generations: set[int] = set()
 
     def keep_writing() -> None:
         while not stop.is_set():
@@ -156,17 +160,19 @@ def test_a_reader_sees_one_state_while_others_write(path: Path) -> None:
             )  # fmt: skip
             registry.complete_rollout(rollout.id, at=2.0)
 
-    writer = threading.Thread(target=keep_writing)
-    writer.start()
-    for _ in range(20):
-        snapshot = registry.snapshot()
-        for route in snapshot.routes.values():
-            assert route.stable in snapshot.versions
-            live = {v.id for v in snapshot.versions.values() if v.state == "live"}
-            assert live == {route.stable}
-    stop.set()
-    writer.join()
-    registry.close()
+    with ThreadPoolExecutor(1) as pool, closing(registry):
+        writing, deadline = pool.submit(keep_writing), time.monotonic() + 60.0
+        try:
+            while len(generations) < 4 and not writing.done() and time.monotonic() < deadline:
+                snapshot = registry.snapshot()
+                for route in snapshot.routes.values():
+                    live = {v.id for v in snapshot.versions.values() if v.state == "live"}
+                    assert live == {route.stable}
+                    generations.add(route.generation)
+        finally:
+            stop.set()
+        writing.result(timeout=30.0)
+    assert len(generations) >= 4
 
 
 @pytest.mark.parametrize(
@@ -184,6 +190,67 @@ def test_memory_is_an_address() -> None:
 def test_a_folder_that_is_not_there_makes_the_registry_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         open_registry(url(tmp_path / "nowhere" / "registry.sqlite3"))
+
+
+@pytest.mark.skipif(
+    wal_is_safe(sqlite3.sqlite_version_info), reason="this SQLite may use WAL itself"
+)
+def test_a_file_that_another_sqlite_holds_in_wal_is_refused_until_that_one_is_gone(
+    path: Path,
+) -> None:
+    open_registry(url(path)).close()
+    with closing(sqlite3.connect(path)) as newer:
+        assert newer.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
+        newer.execute("SELECT * FROM jobs").fetchall()
+        with pytest.raises(Conflict, match=sqlite3.sqlite_version) as raised:
+            open_registry(url(path))
+        assert raised.value.reason == "journal_mode"
+    with closing(open_registry(url(path))) as registry:
+        assert registry.revision() == 0
+
+
+def test_a_database_that_stays_locked_is_unavailable(path: Path) -> None:
+    open_registry(url(path)).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(Unavailable) as raised:
+            Database(url(path), patience_s=0.05)
+    assert raised.value.reason == "registry_unavailable"
+
+
+def test_more_readers_than_connections_are_told_to_come_again(path: Path) -> None:
+    database = Database(url(path), patience_s=0.05)
+    with closing(database), ExitStack() as readers:
+        for _ in range(18):  # those the pool keeps and those it may add
+            readers.enter_context(database.read())
+        with pytest.raises(Unavailable) as raised:
+            readers.enter_context(database.read())
+        assert raised.value.reason == "registry_unavailable"
+
+
+@pytest.mark.parametrize("kept", [0, 100])
+def test_a_damaged_database_is_told_as_one_to_restore(path: Path, kept: int) -> None:
+    """With and without the header that says what kind of file it is."""
+    open_registry(url(path)).close()
+    path.write_bytes(path.read_bytes()[:kept] + b"\xa5" * 8192)
+    with pytest.raises(Unavailable, match="backup") as raised:
+        open_registry(url(path))
+    assert raised.value.reason == "registry_damaged"
+
+
+@pytest.mark.parametrize(
+    "insert",
+    [
+        "INSERT INTO job_metadata (job_id, key, value) VALUES ('ftjob-unknown', 'a', 'b')",
+        "INSERT INTO job_metadata (job_id, key, value) VALUES (NULL, 'a', 'b')",
+    ],
+    ids=["foreign-key", "not-null"],
+)
+def test_a_row_that_may_not_be_is_a_bug_and_no_conflict(path: Path, insert: str) -> None:
+    database = Database(url(path))
+    with pytest.raises(IntegrityError), database.write() as connection:
+        connection.exec_driver_sql(insert)
+    database.close()
 
 
 def add_files(registry: Registry, number: int) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from adapters.errors import Conflict
+from adapters.registry import open_registry
 from adapters.state import StateFolder, write_private
+from tests.adapters.tracing import synced
 
 
 @pytest.fixture
@@ -27,6 +29,20 @@ def mode(path: Path) -> int:
 def test_the_folder_is_its_owners_alone(folder: StateFolder) -> None:
     assert {mode(path) for path in (folder.root, *folder.root.iterdir())} == {0o700}
     assert folder.create() == folder
+
+
+def test_a_folder_that_was_open_to_others_is_closed(folder: StateFolder) -> None:
+    folder.root.chmod(0o2755)
+    folder.create()
+    assert mode(folder.root) & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%3Fb", "a%b", "a b+c", "ä"])
+def test_the_registry_lies_in_the_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    folder = StateFolder(tmp_path / name).create()
+    open_registry(folder.database_url).close()
+    assert (folder.root / "registry.sqlite3").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_everything_is_below_the_root(folder: StateFolder) -> None:
@@ -89,3 +105,44 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         write_private(path, b"x")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_writers_left_goes_with_the_next_write_of_that_name(tmp_path: Path) -> None:
+    for name in (".keys.json.0123456789ab", ".keys.json.kept", ".pepper.0123456789ab"):
+        (tmp_path / name).write_text("secret")
+    write_private(tmp_path / "keys.json", b"x")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "keys.json",
+        ".keys.json.kept",
+        ".pepper.0123456789ab",
+    }
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_many_writers_of_one_name_do_not_disturb_each_other(
+    tmp_path: Path, overwrite: bool
+) -> None:
+    path = tmp_path / "keys.json"
+
+    def write(number: int) -> None:
+        write_private(path, bytes([number]) * 1000, overwrite=overwrite)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(64)))
+    assert len(set(path.read_bytes())) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_private_file_survives_a_power_cut(tmp_path: Path, overwrite: bool) -> None:
+    state, script = (
+        tmp_path / "state",
+        (
+            "import sys; from pathlib import Path; from adapters.state import write_private\n"
+            f"write_private(Path(sys.argv[1]) / 'keys.json', b'x', overwrite={overwrite})"
+        ),
+    )
+    state.mkdir()
+    content, folder = synced(tmp_path / "log", script, state)
+    assert content.startswith(f"{state}/.keys.json.")
+    assert folder == str(state)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.errors import NotFound
+from adapters.errors import InvalidRequest, NotFound
 from adapters.units import InvalidUnits, load_units
 
 
@@ -54,6 +54,40 @@ def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
         "f.yaml: ",
     ):
         assert place in told
+
+
+@pytest.mark.parametrize("name", ["admin", "trainer"])
+def test_a_unit_is_not_called_like_a_role(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidUnits, match=rf"a\.yaml: unit: .*`{name}` is the name of a role"):
+        load_units(write(tmp_path, a=f"unit: {name}\naliases: [{name}]\n"))
+
+
+def test_a_key_that_is_there_twice_is_a_mistake_like_any_other(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        a="unit: a\naliases: [a]\nrecipe: {rank: 8, rank: 16}\ngates: {}\n'gates': {}\n",
+        b="unit: b\naliases: [b]\nunit: b\ncolour: red\n",
+        c="unit: c\naliases: [a]\n",
+    )
+    with pytest.raises(InvalidUnits) as raised:
+        load_units(folder)
+    assert sorted(raised.value.problems) == [
+        "a.yaml: gates: is there more than once",
+        "a.yaml: rank: is there more than once",
+        "b.yaml: colour: Extra inputs are not permitted",
+        "b.yaml: unit: is there more than once",
+        "c.yaml: aliases: `a` belongs to unit `a`",
+    ]
+
+
+def test_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
+    text = "unit: a\naliases: [a]\nrecipe: {<<: {rank: 8, alpha: 8}, rank: 16}\n"
+    recipe = load_units(write(tmp_path, a=text)).get("a").recipe
+    assert (recipe.rank, recipe.alpha) == (16, 8)
+
+
+def test_a_mistake_in_the_units_is_not_a_callers_fault() -> None:
+    assert not issubclass(InvalidUnits, InvalidRequest)
 
 
 @pytest.mark.parametrize("text", ["", "\x00", "!!python/object/apply:os.system ['true']"])

@@ -19,8 +19,11 @@ from tests.contract.values import (
     a_gate,
     a_job,
     a_key,
+    fence_of,
+    judged,
     promoted,
     published,
+    trained,
 )
 
 
@@ -66,8 +69,7 @@ def test_the_snapshot_shows_routes_rollouts_versions_and_keys(registry: Registry
 
 
 def test_a_rejected_version_is_not_in_the_snapshot(registry: Registry) -> None:
-    version = published(registry)
-    registry.record_gates(version.id, [a_gate(passed=False)], evidence={})
+    judged(registry, a_gate(passed=False))
     assert registry.snapshot().versions == {}
 
 
@@ -82,9 +84,9 @@ def test_every_change_that_a_snapshot_shows_raises_the_revision(registry: Regist
     assert grew()
     registry.revoke_key("key_1", at=2.0)
     assert grew()
-    version = published(registry)
+    job, version = trained(registry)
     assert grew()
-    registry.record_gates(version.id, [a_gate()], evidence={})
+    registry.record_gates(version.id, [a_gate()], fence=fence_of(job), evidence={})
     assert grew()
     rollout = registry.begin_rollout(
         ALIAS, version.id, unit=SUPPORT, action="promote", actor="k", expected_generation=0, at=3.0

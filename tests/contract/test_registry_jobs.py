@@ -9,7 +9,16 @@ from adapters.jobs import Job, JobError, JobStatus, StopRequest
 from adapters.names import FileId, JobId
 from adapters.recipes import Hyperparameters
 from adapters.registry import Registry
-from tests.contract.values import SALES, SUPPORT, a_job, claimed, fence_of
+from tests.contract.values import (
+    SALES,
+    SUPPORT,
+    a_build,
+    a_gate,
+    a_job,
+    claimed,
+    fence_of,
+    trained,
+)
 
 
 def queued(registry: Registry) -> Job:
@@ -113,8 +122,7 @@ def test_a_clock_that_went_back_shortens_no_lease(registry: Registry) -> None:
 
 
 def test_whoever_lost_the_lease_is_refused_everything(registry: Registry) -> None:
-    queued(registry)
-    zombie = claimed(registry, now=10.0)
+    zombie, version = trained(registry, now=10.0)
     holder = claimed(registry, now=100.0, owner="trainer-2")
     old = fence_of(zombie)
     with pytest.raises(LeaseLost):
@@ -123,7 +131,12 @@ def test_whoever_lost_the_lease_is_refused_everything(registry: Registry) -> Non
         registry.update_job(zombie.id, fence=old, trained_tokens=1)
     with pytest.raises(LeaseLost):
         registry.move_job(zombie.id, JobStatus.SUCCEEDED, fence=old)
+    with pytest.raises(LeaseLost):
+        registry.publish_version(a_build(), job_id=zombie.id, fence=old, at=101.0)
+    with pytest.raises(LeaseLost):
+        registry.record_gates(version.id, [a_gate()], fence=old, evidence={})
     assert registry.job(zombie.id, unit=None) == holder
+    assert registry.version_by_id(version.id) == version
 
 
 def test_a_leased_job_is_not_moved_without_its_fence(registry: Registry) -> None:
@@ -197,6 +210,43 @@ def test_a_running_job_is_told_to_stop_at_its_next_heartbeat(registry: Registry)
     assert beat.stop_requested is StopRequest.CANCEL
     stopped = registry.move_job(job.id, JobStatus.CANCELLED, fence=fence_of(job))
     assert stopped.stop_requested is None
+
+
+@pytest.mark.parametrize("to", [s for s in JobStatus if s is not JobStatus.CANCELLED])
+def test_a_job_that_is_being_cancelled_moves_to_its_end_only(
+    registry: Registry, to: JobStatus
+) -> None:
+    queued(registry)
+    job = claimed(registry, now=10.0)
+    asked = registry.request_stop(job.id, StopRequest.CANCEL, at=12.0)
+    with pytest.raises(LeaseLost):
+        registry.move_job(job.id, to, fence=fence_of(job))
+    with pytest.raises(LeaseLost):
+        registry.update_job(job.id, fence=fence_of(job), fine_tuned_model="support:1")
+    assert registry.job(job.id, unit=None) == asked
+    ended = registry.move_job(job.id, JobStatus.CANCELLED, fence=fence_of(job), finished_at=13.0)
+    assert (ended.status, ended.finished_at) == (JobStatus.CANCELLED, 13.0)
+
+
+def test_an_acknowledged_cancel_publishes_and_proves_nothing(registry: Registry) -> None:
+    judged_job, version = trained(registry, now=10.0)
+    registry.request_stop(judged_job.id, StopRequest.CANCEL, at=12.0)
+    with pytest.raises(LeaseLost):
+        registry.record_gates(version.id, [a_gate()], fence=fence_of(judged_job), evidence={})
+    queued(registry)
+    job = claimed(registry, now=12.0)
+    registry.request_stop(job.id, StopRequest.CANCEL, at=13.0)
+    with pytest.raises(LeaseLost):
+        registry.publish_version(a_build(), job_id=job.id, fence=fence_of(job), at=14.0)
+    assert registry.version_of_job(job.id) is None
+    assert registry.version_by_id(version.id) == version
+
+
+def test_a_job_that_is_being_paused_may_still_finish(registry: Registry) -> None:
+    job, version = trained(registry, now=10.0)
+    registry.request_stop(job.id, StopRequest.PAUSE, at=12.0)
+    registry.record_gates(version.id, [a_gate()], fence=fence_of(job), evidence={})
+    assert registry.move_job(job.id, JobStatus.SUCCEEDED, fence=fence_of(job)).status == "succeeded"
 
 
 def test_a_cancel_is_not_softened_to_a_pause(registry: Registry) -> None:

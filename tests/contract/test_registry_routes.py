@@ -18,8 +18,10 @@ from tests.contract.values import (
     a_job,
     claimed,
     fence_of,
+    judged,
     promoted,
     published,
+    trained,
 )
 
 
@@ -121,22 +123,66 @@ def test_what_names_no_version_of_the_caller_is_no_cursor(registry: Registry, cu
 
 
 def test_passed_gates_keep_a_candidate_and_merge_its_evidence(registry: Registry) -> None:
-    version = published(registry)
-    judged = registry.record_gates(version.id, [a_gate()], evidence={"steps": 3, "f1": 0.75})
-    assert judged.state is VersionState.CANDIDATE
-    assert judged.gates == (a_gate(),)
-    assert judged.evidence == {"loss": 0.25, "steps": 3, "f1": 0.75}
-    assert registry.version_by_id(version.id) == judged
+    job, version = trained(registry)
+    after = registry.record_gates(
+        version.id, [a_gate()], fence=fence_of(job), evidence={"steps": 3, "f1": 0.75}
+    )
+    assert after.state is VersionState.CANDIDATE
+    assert after.gates == (a_gate(),)
+    assert after.evidence == {"loss": 0.25, "steps": 3, "f1": 0.75}
+    assert registry.version_by_id(version.id) == after
 
 
 def test_a_failed_gate_rejects_a_candidate_for_good(registry: Registry) -> None:
-    version = published(registry)
-    registry.record_gates(version.id, [a_gate(), a_gate(passed=False, gate="gain")], evidence={})
-    judged = registry.record_gates(version.id, [a_gate(gate="gain")], evidence={})
-    assert judged.state is VersionState.REJECTED
+    version = judged(registry, a_gate(), a_gate(passed=False, gate="gain"))
+    assert version.state is VersionState.REJECTED
     with pytest.raises(Conflict) as raised:
         begin(registry, version)
     assert raised.value.reason == "version_rejected"
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_verdicts_are_final(registry: Registry, passed: bool) -> None:
+    job, version = trained(registry)
+    fence = fence_of(job)
+    first = registry.record_gates(version.id, [a_gate(passed=passed)], fence=fence, evidence={})
+    revision = registry.revision()
+    for gate in (a_gate(passed=not passed), a_gate(passed=not passed, gate="gain")):
+        with pytest.raises(IllegalTransition) as raised:
+            registry.record_gates(version.id, [gate], fence=fence, evidence={"late": True})
+        assert raised.value.reason == "already_judged"
+    assert registry.version_by_id(version.id) == first
+    assert registry.revision() == revision
+
+
+def test_a_version_that_no_job_made_is_never_judged(registry: Registry) -> None:
+    version = published(registry)
+    with pytest.raises(LeaseLost):
+        registry.record_gates(version.id, [a_gate(passed=False)], fence=1, evidence={})
+    assert registry.version_by_id(version.id) == version
+
+
+def test_verdicts_on_an_unknown_version_are_not_found(registry: Registry) -> None:
+    with pytest.raises(NotFound):
+        registry.record_gates(VersionId(99), [a_gate()], fence=1, evidence={})
+
+
+def test_an_unproven_version_of_a_job_does_not_go_live(registry: Registry) -> None:
+    _, version = trained(registry)
+    with pytest.raises(Conflict) as raised:
+        begin(registry, version)
+    assert raised.value.reason == "version_unproven"
+    assert str(version.job_id) in raised.value.message
+
+
+def test_a_version_that_has_begun_to_go_live_is_not_rejected_any_more(registry: Registry) -> None:
+    job, version = trained(registry)
+    fence = fence_of(job)
+    registry.record_gates(version.id, [a_gate()], fence=fence, evidence={})
+    rollout = begin(registry, version)
+    with pytest.raises(IllegalTransition):
+        registry.record_gates(version.id, [a_gate(passed=False)], fence=fence, evidence={})
+    assert registry.complete_rollout(rollout.id, at=4.0).stable == version.id
 
 
 def test_an_alias_that_was_never_promoted_has_an_empty_route(registry: Registry) -> None:
@@ -242,15 +288,6 @@ def test_a_complete_rollout_cannot_fail_any_more(registry: Registry) -> None:
     registry.complete_rollout(rollout.id, at=4.0)
     with pytest.raises(IllegalTransition):
         registry.fail_rollout(rollout.id, "late", at=5.0)
-
-
-def test_a_candidate_rejected_while_it_loads_does_not_go_live(registry: Registry) -> None:
-    version = published(registry)
-    rollout = begin(registry, version)
-    registry.record_gates(version.id, [a_gate(passed=False)], evidence={})
-    with pytest.raises(IllegalTransition):
-        registry.complete_rollout(rollout.id, at=4.0)
-    assert registry.route(ALIAS, unit=SUPPORT).stable is None
 
 
 def test_rolling_back_and_forth_keeps_one_version_live(registry: Registry) -> None:

@@ -98,7 +98,6 @@ def test_a_published_adapter_has_its_files_and_their_manifest(
     assert {entry["name"] for entry in json.loads(manifest)["files"]} == {
         source.name for source in adapter.iterdir()
     }
-    assert list(store.adapters()) == [digest]
 
 
 def test_the_same_adapter_has_one_digest_and_one_path(store: ArtifactStore, adapter: Path) -> None:
@@ -114,12 +113,11 @@ def test_another_byte_is_another_adapter(store: ArtifactStore, adapter: Path) ->
     first = store.publish_adapter(adapter)
     (adapter / "adapter_config.json").write_text('{"r": 9}')
     second = store.publish_adapter(adapter)
-    assert set(store.adapters()) == {first, second}
+    assert first != second
     assert store.adapter_path(first) != store.adapter_path(second)
 
 
 def test_an_unknown_adapter_is_not_found(store: ArtifactStore) -> None:
-    assert list(store.adapters()) == []
     with pytest.raises(NotFound):
         store.adapter_path(UNKNOWN)
 
@@ -128,14 +126,12 @@ def test_a_link_is_not_published(store: ArtifactStore, adapter: Path) -> None:
     (adapter / "README.md").symlink_to("/etc/hostname")
     with pytest.raises(Rejected):
         store.publish_adapter(adapter)
-    assert list(store.adapters()) == []
 
 
 def test_a_subfolder_is_not_published(store: ArtifactStore, adapter: Path) -> None:
     (adapter / "checkpoint").mkdir()
     with pytest.raises(Rejected):
         store.publish_adapter(adapter)
-    assert list(store.adapters()) == []
 
 
 @pytest.mark.parametrize("harm", ["flip", "shorten", "lose", "add", "link", "manifest"])

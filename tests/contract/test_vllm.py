@@ -47,6 +47,43 @@ def test_the_engines_verbs_take_what_we_give(facts: dict[str, Any]) -> None:
     assert facts["dead_error"]
 
 
+def test_the_client_raises_a_bare_exception_for_whatever_fails_in_the_core(
+    facts: dict[str, Any],
+) -> None:
+    assert facts["failure_type"] == "Exception"
+
+
+@pytest.mark.parametrize(
+    ("what", "becomes"),
+    [
+        ("fine", "loaded"),
+        ("refused", "Rejected"),
+        ("refused_while_dying", "EngineUnavailable"),
+        ("silent", "EngineUnavailable"),
+        ("probe_failed", "Rejected"),
+        ("died", "EngineUnavailable"),
+        ("without_effect", "Rejected"),
+        ("not_a_number", "Rejected"),
+    ],
+)
+def test_whatever_a_load_meets_is_one_of_our_errors_and_leaves_nothing_behind(
+    facts: dict[str, Any], what: str, becomes: str
+) -> None:
+    assert facts["outcomes"][what] == [becomes, True]
+
+
+def test_a_dead_engine_can_be_seen(facts: dict[str, Any]) -> None:
+    assert "engine_dead" in facts["errored"]
+    assert "is_running" in facts["errored"]
+
+
+def test_the_web_servers_patience_is_read_when_it_shuts_down(facts: dict[str, Any]) -> None:
+    assert "app.state.server = server" in facts["serve_http"]
+    assert "return server.shutdown()" in facts["serve_http"]
+    assert facts["patient_server"]
+    assert "self.config.timeout_graceful_shutdown" in facts["server_shutdown"]
+
+
 def test_handlers_look_adapters_up_in_lora_requests(facts: dict[str, Any]) -> None:
     assert "self.lora_requests" in facts["models_init"]
 

@@ -82,6 +82,20 @@ def published(registry: Registry, unit: Unit = SUPPORT, adapter: str | None = No
     return registry.publish_version(a_build(unit, adapter), job_id=None, fence=None, at=2.0)
 
 
+def trained(registry: Registry, *, now: float = 10.0) -> tuple[Job, Version]:
+    """A job that runs, and the version it has published and not yet judged."""
+    registry.add_job(a_job())
+    job = claimed(registry, now=now)
+    version = registry.publish_version(a_build(), job_id=job.id, fence=fence_of(job), at=now)
+    return job, version
+
+
+def judged(registry: Registry, *gates: GateResult) -> Version:
+    """A version of a job, with its verdicts."""
+    job, version = trained(registry)
+    return registry.record_gates(version.id, gates, fence=fence_of(job), evidence={})
+
+
 def promoted(registry: Registry, version: Version, alias: Alias = ALIAS) -> Route:
     rollout = registry.begin_rollout(
         alias,

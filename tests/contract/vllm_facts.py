@@ -5,11 +5,20 @@ In a process of its own because importing vLLM takes seconds, changes global sta
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+from adapters.errors import WardrobeError
+from adapters.names import Digest, Unit, VersionId
+from adapters.versions import Version, VersionState
 
 os.environ |= {"VLLM_PLUGINS": "wardrobe", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -19,11 +28,100 @@ def parameters(function: Any) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
+@dataclass(kw_only=True)
+class Client:
+    """vLLM's client as far as VllmEngine uses it; its core's answers go through vLLM's own code."""
+
+    failure: str | None = None
+    """What the engine's core says of `add_lora`."""
+    silent: bool = False
+    probe_error: Exception | None = None
+    adapter: float = -0.5
+    base: float = -1.5
+    errored: bool = False
+    removed: list[int] = field(default_factory=list)
+
+    async def add_lora(self, lora_request: Any) -> bool:
+        """An answer of the core, or none, as when it died after the call was sent."""
+        from vllm.v1.engine import UtilityOutput
+        from vllm.v1.engine.core_client import _process_utility_output
+        from vllm.v1.serial_utils import UtilityResult
+
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        result = UtilityResult(True) if self.failure is None else None
+        output = UtilityOutput(call_id=1, failure_message=self.failure, result=result)
+        if not self.silent:
+            _process_utility_output(output, {1: future})
+        return await future
+
+    async def remove_lora(self, lora_id: int) -> bool:
+        """Fails as it does for what is not there."""
+        self.removed.append(lora_id)
+        raise Exception("Call to remove_lora method failed")
+
+    async def generate(
+        self, prompt: Any, params: Any, request_id: str, *, lora_request: Any
+    ) -> AsyncIterator[Any]:
+        """One token with its log-probability."""
+        if lora_request is not None and self.probe_error is not None:
+            raise self.probe_error
+        logprob = self.base if lora_request is None else self.adapter
+        yield SimpleNamespace(
+            outputs=[SimpleNamespace(logprobs=[{7: SimpleNamespace(logprob=logprob)}])]
+        )
+
+
+def outcome(client: Client) -> list[Any]:
+    """What becomes of a load: its error's name or `loaded`, and whether all of it is gone again."""
+    from service.engine import Patience, VllmEngine
+
+    version = Version(
+        id=VersionId(3), adapter="support", number=1, unit=Unit("support"), rank=8, size_bytes=1,
+        digest=Digest("a" * 64), base_fingerprint=Digest("b" * 64), created_at=0.0, job_id=None,
+        state=VersionState.CANDIDATE,
+    )  # fmt: skip
+    models = SimpleNamespace(lora_requests={})
+    engine = VllmEngine(client, models, {}, patience=Patience(add=0.2, probe=0.2, remove=0.2))
+    try:
+        asyncio.run(engine.load(version, Path("/adapters/3")))
+    except WardrobeError as error:
+        clean = client.removed == [3] and not models.lora_requests and not engine.resident
+        return [type(error).__name__, clean]
+    return ["loaded", list(models.lora_requests) == ["support:1"] and not client.removed]
+
+
+def outcomes() -> dict[str, list[Any]]:
+    """The edge to the engine's process, by what happens there."""
+    from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+    return {
+        "fine": outcome(Client()),
+        "refused": outcome(Client(failure="no such module")),
+        "refused_while_dying": outcome(Client(failure="no such module", errored=True)),
+        "silent": outcome(Client(silent=True)),
+        "probe_failed": outcome(Client(probe_error=EngineGenerateError())),
+        "died": outcome(Client(probe_error=EngineDeadError())),
+        "without_effect": outcome(Client(adapter=-1.5)),
+        "not_a_number": outcome(Client(adapter=float("nan"))),
+    }
+
+
+def failure_type() -> str:
+    """What the client raises for whatever failed in the engine's core."""
+    try:
+        asyncio.run(Client(failure="x").add_lora(None))
+    except Exception as error:
+        return type(error).__name__
+    return "nothing"
+
+
 def main(base: str) -> None:
     """Writes the facts to standard output's last line."""
+    import uvicorn
     import vllm
     from vllm.entrypoints.generate.base.protocol import RequestResponseMetadata
     from vllm.entrypoints.launchers.app import build_app
+    from vllm.entrypoints.launchers.launcher import NoSignalServer, serve_http
     from vllm.entrypoints.openai.models.serving import OpenAIServingModels
     from vllm.lora.request import LoRARequest
     from vllm.plugins import load_endpoint_plugins
@@ -50,6 +148,12 @@ def main(base: str) -> None:
         "models_init": inspect.getsource(OpenAIServingModels.__init__),
         "usage_field": list(RequestResponseMetadata.model_fields),
         "dead_error": issubclass(EngineDeadError, Exception),
+        "failure_type": failure_type(),
+        "outcomes": outcomes(),
+        "errored": inspect.getsource(AsyncLLM.errored.fget),
+        "serve_http": inspect.getsource(serve_http),
+        "patient_server": issubclass(NoSignalServer, uvicorn.Server),
+        "server_shutdown": inspect.getsource(uvicorn.Server.shutdown),
         "middleware": [m.cls.__name__ for m in app.user_middleware],
         "routes": sorted({route.path for route in app.routes if hasattr(route, "path")}),
         "args": {
