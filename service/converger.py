@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from adapters.errors import EngineUnavailable, Rejected, WardrobeError
+from adapters.errors import Conflict, EngineUnavailable, Rejected, WardrobeError
 from adapters.names import Digest, VersionId
 from adapters.registry import Registry, ReplicaReport, Snapshot
 from adapters.routes import Rollout
@@ -37,6 +37,9 @@ LOAD_TIMEOUT = 60.0
 """Seconds a request waits for its version to be loaded."""
 RETRY_SECONDS = 10.0
 """Between attempts to load a version that failed."""
+SLOT_SECONDS = 60.0
+"""How long a rollout waits for a slot: leases end meanwhile, a full engine stays full."""
+NO_SLOT = "no slot became free: raise WARDROBE_MAX_CPU_LORAS or serve fewer aliases"
 MAX_WARM = 64
 
 log = structlog.get_logger("wardrobe.swap")
@@ -71,6 +74,7 @@ class Converger:
         leases: Leases,
         metrics: Metrics,
         build: Callable[[Snapshot], RoutingTable],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._replica = replica
         self._registry = registry
@@ -79,6 +83,7 @@ class Converger:
         self._leases = leases
         self._metrics = metrics
         self._build = build
+        self._clock = clock
         self._warm: OrderedDict[VersionId, None] = OrderedDict()
         self._failures: dict[VersionId, Failure] = {}
         self._wake = asyncio.Event()
@@ -87,6 +92,9 @@ class Converger:
         self._reported: tuple[Any, ...] = ()
         self._reported_at = 0.0
         self._draining: dict[VersionId, float] = {}
+        self._waiting: dict[int, float] = {}
+        self._told: frozenset[VersionId] = frozenset()
+        self._stopping = False
         self.snapshot = Snapshot(revision=-1, routes={}, rollouts=(), versions={}, keys=())
         self.table = build(self.snapshot)
 
@@ -96,18 +104,30 @@ class Converger:
     def missing(self) -> tuple[Version, ...]:
         """Live versions that do not answer yet: why readiness is red."""
         resident = self._engine.resident
-        return tuple(
-            self.snapshot.versions[version] for version in sorted(self.table.live - resident)
-        )
+        return tuple(v for v in self._live() if v.id not in resident and not self._misfit(v))
+
+    @property
+    def stranded(self) -> tuple[Version, ...]:
+        """Live versions of another base model. They never will answer, so nothing waits for them:
+        their successors are trained by a service that is ready.
+        """
+        return tuple(version for version in self._live() if self._misfit(version))
 
     @property
     def synced(self) -> bool:
         """Whether the registry has been read at all."""
         return self.snapshot.revision >= 0
 
+    @property
+    def ready(self) -> bool:
+        """Every live version answers that ever can, and the engine lives."""
+        return self.synced and self._engine.alive and not self.missing
+
     def failure_of(self, version: VersionId) -> str | None:
         """Why a version is not here, for operators."""
-        failure = self._failures.get(version)
+        known, failure = self.snapshot.versions.get(version), self._failures.get(version)
+        if known is not None and (misfit := self._misfit(known)):
+            return misfit.message
         return failure.error.message if failure else None
 
     def kick(self) -> None:
@@ -117,9 +137,11 @@ class Converger:
     async def ensure(self, version: Version) -> None:
         """Waits until `version` answers; loads it on first use, once for all who wait.
 
-        Raises EngineUnavailable when it takes too long or no slot is free, Rejected when it
-        cannot be loaded.
+        Raises Conflict (`base_mismatch`) when it never will, EngineUnavailable when it cannot be
+        loaded now (`failure_of` says why), takes too long or finds no slot.
         """
+        if misfit := self._misfit(version):
+            raise misfit
         self._touch(version.id)
         if version.id in self._engine.resident:
             return
@@ -132,7 +154,7 @@ class Converger:
         if version.id in self._engine.resident:
             return
         if self._failed_lately(version.id):
-            raise self._failures[version.id].error
+            raise EngineUnavailable(f"{version.name} cannot be loaded now", param="model")
         raise EngineUnavailable(f"no slot became free for {version.name}", param="model")
 
     async def until(self, condition: Callable[[], bool], *, timeout: float) -> bool:
@@ -144,6 +166,18 @@ class Converger:
             return False
         return True
 
+    def _live(self) -> tuple[Version, ...]:
+        return tuple(self.snapshot.versions[version] for version in sorted(self.table.live))
+
+    def _misfit(self, version: Version) -> Conflict | None:
+        if version.base_fingerprint == self._replica.base_fingerprint:
+            return None
+        return Conflict(
+            f"{version.name} was trained on another base model than the one served; train it anew",
+            param="model",
+            code="base_mismatch",
+        )
+
     def _touch(self, version: VersionId) -> None:
         self._warm[version] = None
         self._warm.move_to_end(version, last=False)
@@ -153,14 +187,9 @@ class Converger:
     # -- the loop
 
     async def run(self) -> None:
-        """Ticks until cancelled."""
-        while True:
-            try:
-                again = await self.tick()
-            except Exception:  # the edge of a background process: log, count, try again
-                log.exception("tick_failed")
-                self._metrics.registry_errors.inc()
-                again = False
+        """Ticks until stopped or cancelled."""
+        while not self._stopping:
+            again = await self.attempt()
             async with self._ticked:
                 self._ticked.notify_all()
             if again:
@@ -169,14 +198,42 @@ class Converger:
                 await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
             self._wake.clear()
 
+    def stop(self) -> None:
+        """Lets the present tick be the last."""
+        self._stopping = True
+        self._wake.set()
+
+    async def attempt(self) -> bool:
+        """A tick that never raises; the next one tries again."""
+        try:
+            return await self.tick()
+        except Exception:
+            self._note_error("tick_failed")
+            return False
+
     async def tick(self) -> bool:
         """One round; the answer is whether another should follow at once."""
         await self.refresh()
         await self._converge()
         await self._report()
-        flipped = [await self._finish(rollout) for rollout in self.snapshot.rollouts]
+        ended = False
+        for rollout in self.snapshot.rollouts:
+            with self._guarded("rollout_failed_to_end", rollout=rollout.id):
+                ended |= await self._finish(rollout)
         self._observe()
-        return any(flipped)
+        return ended
+
+    @contextlib.contextmanager
+    def _guarded(self, event: str, **names: Any) -> Iterator[None]:
+        """The edge of a background process: what fails is logged, counted and stops no other."""
+        try:
+            yield
+        except Exception:
+            self._note_error(event, **names)
+
+    def _note_error(self, event: str, **names: Any) -> None:
+        log.exception(event, **names)
+        self._metrics.registry_errors.inc()
 
     async def refresh(self) -> None:
         """Reads the registry now: what was committed before the call is routed by after it."""
@@ -190,43 +247,56 @@ class Converger:
             for version in self.table.live - table.live:
                 self._draining[version] = now
             self.snapshot, self.table = snapshot, table
+            self._tell_of_stranded()
+
+    def _tell_of_stranded(self) -> None:
+        for version in self.stranded:
+            if version.id not in self._told:
+                log.warning("version_stranded", version=version.name, reason="base_mismatch")
+        self._told |= {version.id for version in self.stranded}
 
     async def _converge(self) -> None:
+        versions = self.snapshot.versions
         wanted = [
             version
             for version in planning.desired(self.snapshot, list(self._warm))
-            if not self._failed_lately(version)
+            if not self._failed_lately(version) and not self._misfit(versions[version])
         ]
         steps = planning.plan(
             wanted,
-            servable=self.snapshot.versions.keys(),
+            servable=versions.keys(),
             loaded=self._engine.resident,
             leased=self._leases.held,
             capacity=int(self._engine.limits["max_cpu_loras"]),
         )
+        self._note_waiting(steps.waiting)
         for version in steps.unload:
             if version not in self._leases.held:
-                await self._engine.unload(version)
+                with self._guarded("unload_failed", version_id=version):
+                    await self._engine.unload(version)
         for version in steps.load:
-            await self._load(self.snapshot.versions[version])
+            if self._engine.alive:
+                await self._load(versions[version])
+
+    def _note_waiting(self, waiting: Sequence[VersionId]) -> None:
+        now = self._clock()
+        rollouts = [rollout for rollout in self.snapshot.rollouts if rollout.target in waiting]
+        for rollout in rollouts:
+            if rollout.id not in self._waiting:
+                log.warning("rollout_waits_for_a_slot", alias=rollout.alias, rollout=rollout.id)
+        self._waiting = {rollout.id: self._waiting.get(rollout.id, now) for rollout in rollouts}
 
     def _failed_lately(self, version: VersionId) -> bool:
         failure = self._failures.get(version)
-        return failure is not None and time.monotonic() - failure.at < RETRY_SECONDS
+        return failure is not None and self._clock() - failure.at < RETRY_SECONDS
 
     async def _load(self, version: Version) -> None:
         started = time.perf_counter()
         try:
-            if version.base_fingerprint != self._replica.base_fingerprint:
-                raise Rejected(
-                    f"{version.name} was trained on another base model", code="base_mismatch"
-                )
             path = await asyncio.to_thread(self._store.adapter_path, version.digest)
             await self._engine.load(version, path)
-        except WardrobeError as error:
-            self._failures[version.id] = Failure(error=error, at=time.monotonic())
-            self._metrics.loads.labels(outcome="failed").inc()
-            log.warning("load_failed", version=version.name, reason=error.reason)
+        except Exception as error:  # one version's edge: the others are still to be loaded
+            self._note_failure(version, error)
             return
         self._failures.pop(version.id, None)
         seconds = time.perf_counter() - started
@@ -236,9 +306,19 @@ class Converger:
         async with self._ticked:
             self._ticked.notify_all()
 
+    def _note_failure(self, version: Version, error: Exception) -> None:
+        if isinstance(error, WardrobeError):
+            known = error
+            log.warning("load_failed", version=version.name, reason=known.reason)
+        else:
+            known = Rejected(f"{version.name} cannot be loaded")
+            log.error("load_failed", version=version.name, exc_info=error)
+        self._failures[version.id] = Failure(error=known, at=self._clock())
+        self._metrics.loads.labels(outcome="failed").inc()
+
     async def _report(self) -> None:
         resident = self._engine.resident
-        state = (self.snapshot.revision, resident, not self.missing)
+        state = (self.snapshot.revision, resident, self.ready)
         now = time.time()
         if state == self._reported and 0 <= now - self._reported_at < REPORT_SECONDS:
             return
@@ -247,7 +327,7 @@ class Converger:
             at=now,
             revision=self.snapshot.revision,
             loaded=resident,
-            ready=not self.missing,
+            ready=self.ready,
             base_fingerprint=self._replica.base_fingerprint,
             limits=self._engine.limits,
         )
@@ -256,10 +336,10 @@ class Converger:
 
     async def _finish(self, rollout: Rollout) -> bool:
         """Flips the route once every live replica has the target; fails it when one cannot."""
-        failure = self._failures.get(rollout.target)
-        if failure is not None:
+        obstacle = self._obstacle(rollout)
+        if obstacle is not None:
             await asyncio.to_thread(
-                self._registry.fail_rollout, rollout.id, failure.error.message, at=time.time()
+                self._registry.fail_rollout, rollout.id, obstacle, at=time.time()
             )
             self._metrics.rollouts.labels(action=rollout.action, outcome="failed").inc()
             return True
@@ -272,6 +352,16 @@ class Converger:
         self._metrics.rollouts.labels(action=rollout.action, outcome="complete").inc()
         log.info("flipped", alias=rollout.alias, action=rollout.action, rollout=rollout.id)
         return True
+
+    def _obstacle(self, rollout: Rollout) -> str | None:
+        """Why this replica cannot serve a rollout's target."""
+        version = self.snapshot.versions.get(rollout.target)
+        if version is None:
+            return "the version may not be served any more"
+        if reason := self.failure_of(version.id):
+            return reason
+        waited = self._clock() - self._waiting.get(rollout.id, self._clock())
+        return NO_SLOT if waited >= SLOT_SECONDS else None
 
     async def _acknowledged(self, target: VersionId) -> bool:
         if target not in self._engine.resident:
@@ -291,5 +381,5 @@ class Converger:
             resident=self._engine.resident,
             generations=self.table.generations,
             revision=self.snapshot.revision,
-            ready=self.synced and not self.missing,
+            ready=self.ready,
         )

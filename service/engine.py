@@ -12,14 +12,20 @@ Run as `python -m service.engine`; configured by `WARDROBE_*` only.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import shlex
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from adapters.errors import EngineUnavailable, Rejected
+import structlog
+
+from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.names import VersionId
 from adapters.quiet import quieten
 from adapters.settings import Settings
@@ -27,6 +33,20 @@ from adapters.versions import Version
 
 PLUGIN = "wardrobe"
 MIDDLEWARE = "service.gateway.Gateway"
+
+log = structlog.get_logger("wardrobe.engine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """Seconds for each call into the engine: one that died just now never answers."""
+
+    add: float = 60.0
+    """Reads the files inside the engine's loop: gigabytes where rank and base are large."""
+    probe: float = 60.0
+    """Waits behind all that is queued: seconds on a loaded CPU."""
+    remove: float = 10.0
+    """Waits for one step of the engine."""
 
 
 class Engine(Protocol):
@@ -38,6 +58,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def alive(self) -> bool:
+        """False once the engine has died; it does not come back in this process."""
+        ...
+
+    @property
     def limits(self) -> Mapping[str, Any]:
         """`max_lora_rank`, `max_model_len`, `max_cpu_loras`, `engine`."""
         ...
@@ -46,47 +71,57 @@ class Engine(Protocol):
         """Makes a version answer under its name; already resident is fine.
 
         Raises Rejected when the engine refuses it or it has no effect, EngineUnavailable when
-        the engine is gone.
+        the engine is gone or does not answer.
         """
         ...
 
     async def unload(self, version_id: VersionId) -> None:
-        """Takes a version out; the caller has made sure that no request uses it."""
+        """Takes a version out; the caller has made sure that no request uses it.
+
+        It no longer answers, whatever is raised: the same as `load`.
+        """
         ...
 
 
 class VllmEngine:
     """vLLM's engine client and model table behind the port."""
 
-    def __init__(self, client: Any, models: Any, limits: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        client: Any,
+        models: Any,
+        limits: Mapping[str, Any],
+        *,
+        patience: Patience = Patience(),
+    ) -> None:
         self._client = client
         self._models = models
+        self._patience = patience
         self._names: dict[VersionId, str] = {}
-        self._base_answer: float | None = None
         self.limits = limits
 
     @property
     def resident(self) -> frozenset[VersionId]:
         return frozenset(self._names)
 
+    @property
+    def alive(self) -> bool:
+        return not self._client.errored
+
     async def load(self, version: Version, path: Path) -> None:
         from vllm.lora.request import LoRARequest
-        from vllm.v1.engine.exceptions import EngineDeadError
 
         if version.id in self._names:
             return
         request = LoRARequest(lora_name=version.name, lora_int_id=version.id, lora_path=str(path))
         try:
-            await self._client.add_lora(request)
-            if await self._first_token(request) == await self._base_first_token():
-                await self._client.remove_lora(version.id)
-                raise Rejected(
-                    f"{version.name} answers exactly as the base: nothing of it was used"
-                )
-        except EngineDeadError as error:
-            raise EngineUnavailable("the engine has stopped and is being restarted") from error
-        except (ValueError, RuntimeError) as error:
-            raise Rejected(f"the engine cannot load {version.name}") from error
+            async with self._edge(version.name, self._patience.add):
+                await self._client.add_lora(request)
+            async with self._edge(version.name, self._patience.probe):
+                await self._prove(request)
+        except WardrobeError:
+            await self._discard(version.id)
+            raise
         self._names[version.id] = version.name
         self._models.lora_requests[version.name] = request
 
@@ -94,23 +129,55 @@ class VllmEngine:
         name = self._names.pop(version_id, None)
         if name is not None:
             self._models.lora_requests.pop(name, None)
-            await self._client.remove_lora(version_id)
+            async with self._edge(name, self._patience.remove):
+                await self._client.remove_lora(version_id)
 
-    async def _base_first_token(self) -> float:
-        if self._base_answer is None:
-            self._base_answer = await self._first_token(None)
-        return self._base_answer
+    @asynccontextmanager
+    async def _edge(self, name: str, seconds: float) -> AsyncIterator[None]:
+        """The edge of another process: whatever it raises becomes Rejected or EngineUnavailable.
 
-    async def _first_token(self, lora: Any) -> float:
-        """Log-probability of the likeliest first token of a fixed prompt.
+        The client raises a bare `Exception` for all that fails in the engine's core, and
+        EngineGenerateError, which is no ValueError either, for a failed probe.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except WardrobeError:
+            raise
+        except TimeoutError as error:
+            raise EngineUnavailable(f"the engine did not answer in {seconds:g} s") from error
+        except Exception as error:
+            if _is_death(error) or not self.alive:
+                raise EngineUnavailable("the engine has stopped and is being restarted") from error
+            log.warning("engine_refused", version=name, exc_info=True)
+            raise Rejected(f"the engine cannot load {name}") from error
+
+    async def _discard(self, version_id: VersionId) -> None:
+        """After a load that failed: it may or may not have got as far as the engine's worker."""
+        with suppress(Exception):
+            async with asyncio.timeout(self._patience.remove):
+                await self._client.remove_lora(version_id)
+
+    async def _prove(self, lora: Any) -> None:
+        """Raises Rejected when the adapter's answer is no number or the base's to the last bit.
 
         An adapter whose tensors match nothing loads without complaint and serves the base
-        (vllm#34186): equal to the last bit means that nothing of it was used.
+        (vllm#34186). Both are asked at once, so that a batch's rounding is the same for both.
         """
+        probe = f"probe-{lora.lora_int_id}"
+        answer, base = await asyncio.gather(
+            self._first_token(probe, lora), self._first_token(f"{probe}-base", None)
+        )
+        if not math.isfinite(answer):
+            raise Rejected(f"{lora.lora_name} answers with no finite probability")
+        if answer == base:
+            raise Rejected(f"{lora.lora_name} answers exactly as the base: nothing of it was used")
+
+    async def _first_token(self, request_id: str, lora: Any) -> float:
+        """Log-probability of the likeliest first token of a fixed prompt."""
         from vllm.sampling_params import SamplingParams
 
         params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=1)
-        request_id = f"probe-{lora.lora_int_id if lora else 'base'}"
         final = None
         async for output in self._client.generate(
             {"prompt_token_ids": [1, 2, 3, 4, 5, 6, 7]}, params, request_id, lora_request=lora
@@ -119,6 +186,12 @@ class VllmEngine:
         if final is None or not final.outputs[0].logprobs:
             raise EngineUnavailable("the engine gave no answer to a probe")
         return float(next(iter(final.outputs[0].logprobs[0].values())).logprob)
+
+
+def _is_death(error: Exception) -> bool:
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    return isinstance(error, EngineDeadError)
 
 
 def engine_limits(client: Any) -> dict[str, Any]:

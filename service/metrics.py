@@ -105,7 +105,8 @@ class Metrics:
         self.ready = Gauge(
             "wardrobe_ready", "1 when every live version answers.", registry=registry
         )
-        self._shown: frozenset[str] = frozenset()
+        self._versions: frozenset[str] = frozenset()
+        self._aliases: frozenset[Alias] = frozenset()
 
     def show_state(
         self,
@@ -118,11 +119,13 @@ class Metrics:
     ) -> None:
         """Mirrors the replica's state into the gauges; series of what is gone are dropped."""
         names = frozenset(versions[v].name for v in resident if v in versions)
-        for name in self._shown - names:
+        for name in self._versions - names:
             self.resident.remove(name)
-        for name in names - self._shown:
+        for name in names - self._versions:
             self.resident.labels(name).set(1)
-        self._shown = names
+        for gone in self._aliases - generations.keys():
+            self.generation.remove(gone)
+        self._versions, self._aliases = names, frozenset(generations)
         for alias, generation in generations.items():
             self.generation.labels(alias).set(generation)
         self.revision.set(revision)

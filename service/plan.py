@@ -3,8 +3,9 @@
     desired(snapshot, warm)  which versions should be resident, most wanted first
     plan(desired, …)         the loads and unloads that bring the engine there
 
-Live versions and rollout targets come first, then what a rollback would need, then what was
-asked for by name lately; whatever does not fit waits.
+Live versions and rollout targets come first, then the few asked for by name last (a candidate on
+trial is one of them), then what a rollback would need, then the rest of what was asked for;
+whatever does not fit waits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from adapters.names import VersionId
 from adapters.registry import Snapshot
 
 
+ASKED_FIRST = 4
+"""Versions asked for by name that come before rollback targets: enough that a candidate is always
+evaluated, too few for one unit's old versions to push out another's way back."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Steps for the swap loop. Unloads come first: they make the room the loads need."""
@@ -24,7 +30,7 @@ class Plan:
     unload: tuple[VersionId, ...] = ()
     load: tuple[VersionId, ...] = ()
     waiting: tuple[VersionId, ...] = ()
-    """Desired, but every slot is taken by something as wanted or still answering."""
+    """Wanted and not here: every slot is taken by something more wanted or still answering."""
 
 
 def required(snapshot: Snapshot) -> tuple[VersionId, ...]:
@@ -37,7 +43,8 @@ def required(snapshot: Snapshot) -> tuple[VersionId, ...]:
 def desired(snapshot: Snapshot, warm: Sequence[VersionId]) -> tuple[VersionId, ...]:
     """Every version worth a slot, most wanted first; `warm` is most recent first."""
     previous = [route.previous for route in snapshot.routes.values() if route.previous is not None]
-    return _known(snapshot, [*required(snapshot), *warm, *previous])
+    asked, rest = warm[:ASKED_FIRST], warm[ASKED_FIRST:]
+    return _known(snapshot, [*required(snapshot), *asked, *previous, *rest])
 
 
 def plan(
@@ -64,8 +71,9 @@ def plan(
     )
     free = capacity - len(loaded) + len(gone)
     unload = [*gone, *removable[: max(0, len(missing) - free)]]
-    room = max(0, capacity - len(loaded) + len(unload))
-    return Plan(unload=tuple(unload), load=tuple(missing[:room]), waiting=tuple(missing[room:]))
+    load = missing[: max(0, capacity - len(loaded) + len(unload))]
+    waiting = [version for version in wanted if version not in loaded and version not in load]
+    return Plan(unload=tuple(unload), load=tuple(load), waiting=tuple(waiting))
 
 
 def _known(snapshot: Snapshot, versions: Sequence[VersionId]) -> tuple[VersionId, ...]:

@@ -17,6 +17,7 @@ import structlog
 from fastapi import FastAPI
 
 from adapters.base_model import fingerprint
+from adapters.errors import EngineUnavailable
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.store.local import LocalStore
@@ -31,6 +32,9 @@ from service.metrics import Metrics
 from service.routing import build_table
 from service.runtime import Runtime, replica_id
 from service.units_watch import UnitsWatch
+
+SHUTDOWN_SECONDS = 5.0
+"""What vLLM's web server waits for open connections at its end; without, it waits for ever."""
 
 log = structlog.get_logger("wardrobe.service")
 
@@ -53,19 +57,33 @@ class WardrobePlugin:
             engine_client, state.openai_serving_models, engine_limits(engine_client)
         )
         runtime = await asyncio.to_thread(build_runtime, settings, engine)
-        await runtime.converger.tick()
+        await first_tick(runtime)
         runtime.start()
         state.wardrobe = runtime
         state.wardrobe_sigterm = asyncio.create_task(drain_on_sigterm(runtime, state))
         log.info("service_started", replica=replica_id(settings), **engine.limits)
 
 
+async def first_tick(runtime: Runtime) -> None:
+    """Loads what is live. What cannot be had now, the loop will get; readiness waits for it.
+
+    Raises EngineUnavailable when the engine has died: vLLM's watchdog does not look yet, and with
+    this error the process ends and is started again.
+    """
+    await runtime.converger.attempt()
+    if not runtime.engine.alive:
+        raise EngineUnavailable("the engine died while the live versions were loaded")
+
+
 async def drain_on_sigterm(runtime: Runtime, state: Any) -> None:
-    """Makes SIGTERM a drain, once the server runs and vLLM's own handler (which aborts) is set."""
+    """Makes SIGTERM a drain, once the server runs and vLLM's own handler (which aborts) is set.
+
+    What is drained, or whose engine has died, must end: the server gets a limit for that.
+    """
     while not getattr(getattr(state, "server", None), "started", False):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(runtime.drain()))
+    state.server.config.timeout_graceful_shutdown = SHUTDOWN_SECONDS
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runtime.start_drain)
 
 
 def build_runtime(settings: Settings, engine: Any) -> Runtime:

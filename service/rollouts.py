@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from adapters.errors import RolloutFailed
+from adapters.errors import RolloutFailed, Unavailable
 from adapters.names import Alias, Unit, VersionId
 from adapters.routes import Rollout, RolloutState
 from service.converger import REPLICA_TIMEOUT
@@ -52,11 +52,14 @@ async def begin(runtime: Runtime, command: Command) -> Rollout:
 async def complete(runtime: Runtime, rollout: Rollout, *, timeout: float) -> Rollout:
     """Waits until the rollout has ended and every live replica routes by it.
 
-    The answer is still `loading` when `timeout` seconds were not enough. Raises RolloutFailed.
+    The answer is still `loading` when `timeout` seconds were not enough for that. Raises
+    RolloutFailed, and Unavailable (`rollout_unobserved`) when the route has moved but a live
+    replica may still route by the old one.
     """
     deadline = time.monotonic() + timeout
+    begun = await asyncio.to_thread(runtime.registry.revision)
     while rollout.state is RolloutState.LOADING and time.monotonic() < deadline:
-        await _next_tick(runtime, partial(_has_ended, runtime, rollout.id), deadline)
+        await _next_tick(runtime, partial(_has_ended, runtime, rollout.id, begun), deadline)
         rollout = await asyncio.to_thread(runtime.registry.rollout, rollout.id)
     if rollout.state is RolloutState.FAILED:
         raise RolloutFailed(f"nothing changed: {rollout.error}")
@@ -65,21 +68,32 @@ async def complete(runtime: Runtime, rollout: Rollout, *, timeout: float) -> Rol
     return rollout
 
 
-def _has_ended(runtime: Runtime, rollout_id: int) -> bool:
-    return all(other.id != rollout_id for other in runtime.converger.snapshot.rollouts)
+def _has_ended(runtime: Runtime, rollout_id: int, begun: int) -> bool:
+    """In a snapshot older than the rollout (its revision is below `begun`) it is absent, too."""
+    snapshot = runtime.converger.snapshot
+    return snapshot.revision >= begun and all(o.id != rollout_id for o in snapshot.rollouts)
 
 
 async def _observed(runtime: Runtime, deadline: float) -> None:
     """Until every live replica has read a snapshot at least as new as the flip."""
     revision = await asyncio.to_thread(runtime.registry.revision)
-    while time.monotonic() < deadline:
+    while not await _is_read(runtime, revision):
+        if time.monotonic() >= deadline:
+            raise Unavailable(
+                "the route has moved, but not every replica routes by it yet: look again",
+                code="rollout_unobserved",
+            )
         await _next_tick(runtime, lambda: runtime.converger.table.revision >= revision, deadline)
-        replicas = await asyncio.to_thread(
-            runtime.registry.replicas, newer_than=time.time() - REPLICA_TIMEOUT
-        )
-        if all(replica.revision >= revision for replica in replicas):
-            return
         await asyncio.sleep(WATCH_SECONDS)
+
+
+async def _is_read(runtime: Runtime, revision: int) -> bool:
+    replicas = await asyncio.to_thread(
+        runtime.registry.replicas, newer_than=time.time() - REPLICA_TIMEOUT
+    )
+    return runtime.converger.table.revision >= revision and all(
+        replica.revision >= revision for replica in replicas
+    )
 
 
 async def _next_tick(runtime: Runtime, condition: Callable[[], bool], deadline: float) -> None:

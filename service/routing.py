@@ -53,17 +53,19 @@ class RoutingTable:
 
     def resolve(self, model: str, caller: Caller) -> Target:
         """Raises NotFound (`model_not_found`)."""
-        target = self.targets.get(model)
-        if target is not None and target.unit is not None and caller.may_infer_for(target.unit):
-            return target
-        if model == self.base_name:
+        if (
+            model == self.base_name
+        ):  # first: an alias of the same name is one unit's, the base all's
             return Target(
                 model=model,
                 alias=model,
                 unit=caller.unit,
                 version=None,
-                salt=salt(self.pepper, caller.unit or caller.role, "base"),
+                salt=salt(self.pepper, _owner(caller), "base"),
             )
+        target = self.targets.get(model)
+        if target is not None and target.unit is not None and caller.may_infer_for(target.unit):
+            return target
         raise NotFound(
             "the model does not exist or you do not have access to it",
             param="model",
@@ -71,10 +73,15 @@ class RoutingTable:
         )
 
 
-def salt(pepper: bytes, unit: str, digest: str) -> str:
-    """A fixed-alphabet salt nobody outside can guess."""
-    mac = hmac.new(pepper, f"cache-salt\0{unit}\0{digest}".encode(), hashlib.sha256)
+def salt(pepper: bytes, owner: str, digest: str) -> str:
+    """A fixed-alphabet salt nobody outside can guess; `owner` is `unit:…` or `role:…`."""
+    mac = hmac.new(pepper, f"cache-salt\0{owner}\0{digest}".encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(mac.digest()[:18]).decode()
+
+
+def _owner(caller: Caller) -> str:
+    """Typed, for a unit may be called like a role."""
+    return f"unit:{caller.unit}" if caller.unit is not None else f"role:{caller.role}"
 
 
 def build_table(snapshot: Snapshot, *, base_name: str, pepper: bytes) -> RoutingTable:
@@ -105,7 +112,7 @@ def _target(version: Version, *, alias: str, pepper: bytes) -> Target:
         alias=alias,
         unit=version.unit,
         version=version,
-        salt=salt(pepper, version.unit, version.digest),
+        salt=salt(pepper, f"unit:{version.unit}", version.digest),
     )
 
 

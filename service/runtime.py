@@ -11,7 +11,9 @@ import os
 import platform
 import signal
 import threading
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -26,7 +28,15 @@ from service.leases import Leases
 from service.metrics import Metrics
 from service.units_watch import UnitsWatch
 
+STOP_SECONDS = 2.0
+"""For each step of letting go of the registry; what is late ages by itself in 10 s."""
+
 log = structlog.get_logger("wardrobe.service")
+
+
+def interrupt() -> None:
+    """vLLM's own way out of this process."""
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 @dataclass(kw_only=True)
@@ -45,12 +55,16 @@ class Runtime:
     draining: bool = False
     files_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     """Held while a file's row and bytes are brought into step."""
+    end: Callable[[], None] = field(default=interrupt, repr=False)
+    """Ends the process, once drained."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _drain: asyncio.Task[None] | None = None
+    _stopping: bool = False
 
     @property
     def ready(self) -> bool:
-        """Every live version answers, and we are not on the way out."""
-        return self.converger.synced and not self.converger.missing and not self.draining
+        """The swap loop is where it should be, and we are not on the way out."""
+        return self.converger.ready and not self.draining
 
     def authenticate(self, header: bytes | None) -> Caller:
         """Whose request it is. Raises InvalidKey, the same for every wrong key."""
@@ -66,30 +80,57 @@ class Runtime:
     def start(self) -> None:
         """Starts the background tasks."""
         self._tasks = [
-            asyncio.create_task(self.converger.run(), name="converger"),
-            asyncio.create_task(self.units.run(), name="units"),
+            self._background(self.converger.run(), "converger"),
+            self._background(self.units.run(), "units"),
         ]
 
+    def _background(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._note_end)
+        return task
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        if not self._stopping and not task.cancelled():
+            log.error("background_task_ended", task=task.get_name(), exc_info=task.exception())
+
     async def stop(self) -> None:
-        """Stops the background tasks and lets go of the registry."""
+        """Stops the background tasks, takes back this replica's report, closes the registry.
+
+        The swap loop ends between two ticks, so that none of its reports comes after the last.
+        """
+        self._stopping = True
+        self.converger.stop()
+        await _ended(self._tasks[:1])
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await _ended(self._tasks)
         with contextlib.suppress(Exception):  # on the way out; the report ages by itself
-            await asyncio.to_thread(self.registry.forget_replica, replica_id(self.settings))
+            async with asyncio.timeout(STOP_SECONDS):
+                await asyncio.to_thread(self.registry.forget_replica, replica_id(self.settings))
         self.registry.close()
 
+    def start_drain(self) -> None:
+        """`drain`, from a signal handler."""
+        if self._drain is None:
+            self._drain = self._background(self.drain(), "drain")
+
     async def drain(self) -> None:
-        """Red, no new requests, running answers finish, then vLLM's own way out (SIGINT)."""
+        """Red, no new requests, running answers finish, and the process ends."""
         if self.draining:
             return
         self.draining = True
         log.info("draining", in_flight=self.leases.total)
-        finished = await self.leases.drained(self.settings.drain_seconds)
-        log.info("drained", complete=finished, left=self.leases.total)
-        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            finished = await self.leases.drained(self.settings.drain_seconds)
+            log.info("drained", complete=finished, left=self.leases.total)
+            await self.stop()
+        finally:
+            self.end()
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=STOP_SECONDS)
 
 
 def replica_id(settings: Settings) -> str:

@@ -18,6 +18,8 @@ from adapters.units import InvalidUnits, UnitLimits, Units, load_units
 from service.metrics import Metrics
 
 WATCH_SECONDS = 1.0
+RETRY_SECONDS = 10.0
+"""After a change that could not be put into force (say, a full disk)."""
 
 log = structlog.get_logger("wardrobe.units")
 
@@ -58,24 +60,34 @@ class UnitsWatch:
     async def run(self) -> None:
         """Watches until cancelled."""
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            looked = await self.attempt()
+            await asyncio.sleep(WATCH_SECONDS if looked else RETRY_SECONDS)
+
+    async def attempt(self) -> bool:
+        """A look that never raises; False when what changed must be tried again."""
+        try:
             await asyncio.to_thread(self.look)
+        except Exception:  # the edge of a background process: log, count, try again
+            self._metrics.units_errors.set(1)
+            log.exception("units_not_in_force")
+            return False
+        return True
 
     def look(self) -> None:
-        """Re-reads the folder if anything in it changed."""
+        """Re-reads the folder if anything in it changed. Raises what `on_change` raises."""
         seen = self._fingerprint()
         if seen == self._seen:
             return
-        self._seen = seen
         try:
             units = load_units(self._folder)
         except InvalidUnits as error:
+            self._seen = seen  # the same words would only bring the same mistakes
             self._metrics.units_errors.set(1)
             log.error("units_invalid", problems=error.problems)
             return
-        self._metrics.units_errors.set(0)
         self._on_change(units)
-        self.current = CurrentUnits(units)
+        self._seen, self.current = seen, CurrentUnits(units)
+        self._metrics.units_errors.set(0)
         log.info("units_changed", units=sorted(units.by_name))
 
     def _fingerprint(self) -> tuple[tuple[str, int, int], ...]:

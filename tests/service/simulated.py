@@ -1,7 +1,8 @@
 """A simulated engine with vLLM's LoRA semantics, behind the same port, for fast tests.
 
 It knows names as vLLM's model table does, answers with the name it was asked by, and can be told
-to be slow, to refuse a version or to die.
+to be slow, to refuse a version, to break over one (with the bare `Exception` of vLLM's client, say)
+or to die.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from adapters.errors import Rejected
+from adapters.errors import EngineUnavailable, Rejected
 from adapters.names import VersionId
 from adapters.versions import Version
 
@@ -28,8 +29,11 @@ class SimulatedEngine:
     def __init__(self, *, capacity: int = 8) -> None:
         self.names: dict[VersionId, str] = {}
         self.refused: set[str] = set()
+        self.broken: dict[str, Exception] = {}
+        self.alive = True
         self.load_seconds = 0.0
         self.token_seconds = 0.0
+        self.asked: list[str] = []
         self.loads: list[str] = []
         self.most_resident = 0
         self.limits: Mapping[str, Any] = {
@@ -47,7 +51,12 @@ class SimulatedEngine:
     async def load(self, version: Version, path: Path) -> None:
         if not path.is_dir():  # noqa: ASYNC240
             raise Rejected("no such directory")
+        self.asked.append(version.name)
         await asyncio.sleep(self.load_seconds)
+        if version.name in self.broken:
+            raise self.broken[version.name]
+        if not self.alive:
+            raise EngineUnavailable("the engine has stopped")
         if version.name in self.refused:
             raise Rejected(f"the engine cannot load {version.name}")
         self.loads.append(version.name)
@@ -55,7 +64,9 @@ class SimulatedEngine:
         self.most_resident = max(self.most_resident, len(self.names))
 
     async def unload(self, version_id: VersionId) -> None:
-        self.names.pop(version_id, None)
+        name = self.names.pop(version_id, None)
+        if name in self.broken:
+            raise self.broken[name]
 
     # -- the handlers behind the gateway
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.names import VersionId
-from service.plan import plan
+from adapters.names import Alias, Digest, Unit, VersionId
+from adapters.registry import Snapshot
+from adapters.routes import Route
+from adapters.versions import Version, VersionState
+from service.plan import desired, plan
 
 ids = st.integers(1, 12).map(VersionId)
 
@@ -46,6 +49,33 @@ def test_the_least_wanted_goes_first() -> None:
     steps = plan(v(9, 1, 2), servable={*v(1, 2, 3, 9)}, loaded={*v(1, 2)}, leased=set(), capacity=2)
     assert steps.unload == v(2)
     assert steps.load == v(9)
+
+
+def version(number: int) -> Version:
+    return Version(
+        id=VersionId(number), adapter="support", number=number, unit=Unit("support"),
+        digest=Digest("a" * 64), base_fingerprint=Digest("b" * 64), rank=8, size_bytes=1,
+        created_at=0.0, state=VersionState.CANDIDATE, job_id=None,
+    )  # fmt: skip
+
+
+def test_a_few_asked_for_by_name_come_before_a_rollback_target_and_the_rest_behind() -> None:
+    stable, previous = v(2, 1)
+    route = Route(alias=Alias("support"), unit=Unit("support"), stable=stable, previous=previous)
+    snapshot = Snapshot(
+        revision=1,
+        routes={route.alias: route},
+        rollouts=(),
+        versions={VersionId(number): version(number) for number in range(1, 9)},
+        keys=(),
+    )
+    assert desired(snapshot, v(8, 7, 6, 5, 4, 3)) == v(2, 8, 7, 6, 5, 1, 4, 3)
+
+
+def test_what_is_wanted_beyond_the_last_slot_waits() -> None:
+    steps = plan(v(1, 2, 3), servable={*v(1, 2, 3)}, loaded={*v(1)}, leased=set(), capacity=2)
+    assert steps.load == v(2)
+    assert steps.waiting == v(3)
 
 
 @given(

@@ -14,10 +14,14 @@ import pytest
 
 from adapters.gates import at_least
 from adapters.jobs import JobStatus
-from adapters.names import Digest
+from adapters.names import Digest, Unit, VersionId
 from adapters.registry import NewVersion, ReplicaReport
+from adapters.registry.memory import MemoryRegistry
+from adapters.routes import Rollout, RolloutState
+from adapters.versions import Version
+from service import rollouts
 from tests.service.simulated import BASE, SimulatedEngine
-from tests.service.world import FINGERPRINT, World, running
+from tests.service.world import FINGERPRINT, World, offline, running
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -25,6 +29,14 @@ HELLO = [{"role": "user", "content": "hello"}]
 def promote(world: World, version: int | str, alias: str = "support", **extra: Any) -> Any:
     body = {"version": version, **extra}
     return world.http(alias).post(f"/v1/adapters/{alias}/promote", json=body)
+
+
+def in_flight(world: World) -> None:
+    """Waits until a request is being answered."""
+    deadline = time.monotonic() + 10
+    while not world.runtime.leases.total:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_a_promotion_moves_the_route_and_keeps_the_old_version_for_rollback(world: World) -> None:
@@ -84,9 +96,9 @@ def test_a_promotion_from_an_old_look_is_refused(world: World) -> None:
 
 
 def test_a_rejected_version_is_never_promoted_nor_served(world: World) -> None:
-    version = world.publish("support")
+    version, fence = published_by_a_job(world)
     no = at_least("held_out", 0.1, 0.9, "worse than the base")
-    world.runtime.registry.record_gates(version.id, [no], evidence={})
+    world.runtime.registry.record_gates(version.id, [no], fence=fence, evidence={})
     answer = promote(world, 1)
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "version_rejected"
@@ -98,7 +110,8 @@ def test_a_rejected_version_is_never_promoted_nor_served(world: World) -> None:
     assert shown["gates"][0]["passed"] is False
 
 
-def test_a_version_whose_gates_are_not_decided_cannot_be_promoted(world: World) -> None:
+def published_by_a_job(world: World) -> tuple[Version, int]:
+    """A version whose gates are to be decided, and the fence of the job that may."""
     client = world.client()
     line = b'{"messages": []}\n'
     file = client.files.create(file=("x.jsonl", line), purpose="fine-tune")
@@ -108,22 +121,26 @@ def test_a_version_whose_gates_are_not_decided_cannot_be_promoted(world: World) 
     job = registry.claim_job(owner="trainer", now=time.time(), lease_seconds=60)
     assert job is not None
     assert job.lease is not None
-    plain = world.publish("support")
     new = NewVersion(
         adapter="support",
-        unit=plain.unit,
-        digest=plain.digest,
-        base_fingerprint=plain.base_fingerprint,
+        unit=Unit("support"),
+        digest=world.publish("hr").digest,
+        base_fingerprint=FINGERPRINT,
         rank=8,
         size_bytes=1,
         evidence={},
     )
-    version = registry.publish_version(new, job_id=job.id, fence=job.lease.fence, at=time.time())
+    fence = job.lease.fence
+    return registry.publish_version(new, job_id=job.id, fence=fence, at=time.time()), fence
+
+
+def test_a_version_whose_gates_are_not_decided_cannot_be_promoted(world: World) -> None:
+    version, fence = published_by_a_job(world)
     unproven = promote(world, version.number)
     assert unproven.status_code == 409
     assert unproven.json()["error"]["code"] == "version_unproven"
     yes = at_least("held_out", 0.9, 0.1, "better than the base")
-    registry.record_gates(version.id, [yes], evidence={})
+    world.runtime.registry.record_gates(version.id, [yes], fence=fence, evidence={})
     assert promote(world, version.number).status_code == 200
 
 
@@ -191,20 +208,58 @@ def test_there_is_nothing_to_roll_back_before_a_second_promotion(world: World) -
     assert answer.json()["error"]["code"] == "nothing_to_roll_back"
 
 
-def test_a_live_replica_that_lacks_the_version_holds_the_flip_and_a_dead_one_does_not(
-    world: World,
-) -> None:
-    world.publish("support")
-    other = ReplicaReport(
+def other_replica(*loaded: VersionId) -> ReplicaReport:
+    """One that has read nothing yet."""
+    return ReplicaReport(
         id="other:1",
         at=time.time(),
         revision=0,
-        loaded=frozenset(),
+        loaded=frozenset(loaded),
         ready=True,
         base_fingerprint=FINGERPRINT,
         limits={},
     )
-    world.runtime.registry.report_replica(other)
+
+
+def test_a_promotion_is_not_called_complete_before_every_live_replica_routes_by_it(
+    world: World,
+) -> None:
+    version = world.publish("support")
+    world.runtime.registry.report_replica(other_replica(version.id))
+    answer = promote(world, 1, timeout=1.0)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "rollout_unobserved"
+    world.runtime.registry.forget_replica("other:1")
+    again = promote(world, 1)
+    assert again.json()["state"] == "complete"
+    assert again.json()["route"]["generation"] == 1
+
+
+class CountingRegistry(MemoryRegistry):
+    """Counts how often it is asked for a rollout."""
+
+    asked = 0
+
+    def rollout(self, rollout_id: int) -> Rollout:
+        self.asked += 1
+        return super().rollout(rollout_id)
+
+
+async def test_waiting_for_a_rollout_that_no_tick_has_seen_does_not_spin(tmp_path: Path) -> None:
+    registry = CountingRegistry()
+    with offline(tmp_path / "state", registry=registry) as world:
+        await world.runtime.converger.tick()
+        begun = world.begin(world.publish("support"))
+        ended = await rollouts.complete(world.runtime, begun, timeout=0.3)
+        assert ended.state is RolloutState.LOADING
+        assert registry.asked <= 2
+
+
+def test_a_live_replica_that_lacks_the_version_holds_the_flip_and_a_dead_one_does_not(
+    world: World,
+) -> None:
+    world.publish("support")
+    world.runtime.registry.report_replica(other_replica())
     waiting = promote(world, 1, timeout=1.0)
     assert waiting.json()["state"] == "loading"
     world.runtime.registry.forget_replica("other:1")
@@ -249,9 +304,11 @@ def test_eight_clients_see_no_failure_and_no_mixed_answer_over_forty_swaps(world
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         callers = [pool.submit(call, bool(i % 2)) for i in range(8)]
-        for swap in range(40):
-            assert promote(world, 2 - swap % 2).status_code == 200
-        stop.set()
+        try:
+            for swap in range(40):
+                assert promote(world, 2 - swap % 2).status_code == 200
+        finally:
+            stop.set()  # or the pool would wait for the callers for ever
         for caller in callers:
             caller.result()
     assert wrong == []
@@ -322,7 +379,7 @@ def test_draining_is_red_refuses_new_requests_and_lets_running_ones_finish(world
                 client.chat.completions.create(model="support", messages=HELLO, stream=True)
             )
         )
-        time.sleep(0.3)
+        in_flight(world)
         world.runtime.draining = True
         assert world.http(None).get("/readyz").status_code == 503
         with pytest.raises(openai.InternalServerError) as refused:

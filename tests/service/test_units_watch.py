@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from tests.service.world import World
+from prometheus_client import CollectorRegistry
+
+from adapters.errors import StorageFull
+from adapters.names import Unit
+from adapters.units import Units
+from service.metrics import Metrics
+from service.units_watch import UnitsWatch
+from tests.service.world import World, write_units
 
 SOON = 6.0
 
@@ -41,3 +49,29 @@ def test_a_folder_with_a_mistake_leaves_the_last_good_units_in_force(world: Worl
     assert world.http("hr").get("/v1/adapters/hr").status_code == 200
     (world.settings.units / "hr.yaml").write_text("unit: hr\naliases: [hr]\n")
     assert soon(lambda: world.prometheus.get_sample_value(invalid) == 0)
+
+
+async def test_a_change_that_cannot_be_put_into_force_is_counted_and_tried_again(
+    tmp_path: Path,
+) -> None:
+    answers: list[Exception | None] = [StorageFull("no room for keys"), OSError("no"), None]
+
+    def on_change(_: Units) -> None:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    invalid = "wardrobe_units_folder_invalid"
+    prometheus = CollectorRegistry()
+    write_units(tmp_path)
+    watch = UnitsWatch(tmp_path, Metrics(prometheus), on_change=on_change)
+    (tmp_path / "legal.yaml").write_text("unit: legal\naliases: [legal]\n")
+    for _ in range(2):
+        assert await watch.attempt() is False
+        assert prometheus.get_sample_value(invalid) == 1
+        assert Unit("legal") not in watch.current.units.by_name
+    assert await watch.attempt()
+    assert prometheus.get_sample_value(invalid) == 0
+    assert Unit("legal") in watch.current.units.by_name
+    assert await watch.attempt()
+    assert answers == []

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,9 +20,10 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from adapters.names import Digest, Unit
-from adapters.registry import NewVersion
+from adapters.names import Alias, Digest, Unit
+from adapters.registry import NewVersion, Registry
 from adapters.registry.open import open_registry
+from adapters.routes import Rollout
 from adapters.settings import Settings
 from adapters.store.local import LocalStore
 from adapters.units import load_units
@@ -110,17 +111,35 @@ class World:
         )
         return self.runtime.registry.publish_version(new, job_id=None, fence=None, at=time.time())
 
+    def begin(self, version: Version) -> Rollout:
+        """Its promotion, as far as the registry goes; the swap loop does the rest."""
+        return self.runtime.registry.begin_rollout(
+            Alias(version.adapter), version.id, unit=version.unit, action="promote",
+            actor="test", expected_generation=None, at=time.time(),
+        )  # fmt: skip
+
+    def make_live(self, version: Version) -> Version:
+        """Promoted without asking any replica, as if it had been long ago."""
+        self.runtime.registry.complete_rollout(self.begin(version).id, at=time.time())
+        return version
+
 
 def build(
-    state: Path, engine: SimulatedEngine, *, port: int, **settings: Any
+    state: Path,
+    engine: SimulatedEngine,
+    *,
+    port: int,
+    registry: Registry | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    **settings: Any,
 ) -> tuple[Runtime, CollectorRegistry]:
-    """The runtime as the plugin builds it, around a simulated engine."""
+    """The runtime as the plugin builds it, around a simulated engine; draining it ends nothing."""
     units = state.parent / "units"
     if not units.exists():
         write_units(units)
     configured = Settings(state=state, units=units, port=port, base="unused", **settings)
     folder = configured.state_folder.create()
-    registry = open_registry(folder.database_url)
+    registry = registry or open_registry(folder.database_url)
     prometheus = CollectorRegistry()
     metrics = Metrics(prometheus)
     ensure_keys(configured, registry, load_units(units))
@@ -133,6 +152,7 @@ def build(
         leases=leases,
         metrics=metrics,
         build=partial(build_table, base_name=BASE, pepper=pepper),
+        clock=clock,
     )
     runtime = Runtime(
         settings=configured,
@@ -148,8 +168,20 @@ def build(
         ),
         metrics=metrics,
         pepper=pepper,
+        end=lambda: None,
     )
     return runtime, prometheus
+
+
+@contextmanager
+def offline(state: Path, engine: SimulatedEngine | None = None, **options: Any) -> Iterator[World]:
+    """The same without a server and without its loops: a test ticks by itself. As for `build`."""
+    engine = engine or SimulatedEngine()
+    runtime, prometheus = build(state, engine, port=1, **options)
+    try:
+        yield World(runtime.settings, runtime, engine, prometheus)
+    finally:
+        runtime.registry.close()
 
 
 @contextmanager
@@ -167,7 +199,7 @@ def running(state: Path, engine: SimulatedEngine | None = None, **settings: Any)
         app.add_middleware(Gateway)
         runtime, prometheus = build(state, engine, port=port, **settings)
         app.state.wardrobe = runtime
-        await runtime.converger.tick()
+        await runtime.converger.attempt()
         runtime.start()
         server = uvicorn.Server(
             uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off")

@@ -1,0 +1,141 @@
+"""One service process: how it drains, lets go of the registry and watches its own tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from structlog.testing import capture_logs
+
+from adapters.errors import EngineUnavailable, StorageFull
+from adapters.registry import ReplicaReport
+from adapters.registry.memory import MemoryRegistry
+from service.plugin import SHUTDOWN_SECONDS, drain_on_sigterm, first_tick
+from tests.service.world import World, offline
+
+
+class Ending:
+    """In the place of vLLM's own exit."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+
+    def __call__(self) -> None:
+        self.reached.set()
+
+
+@pytest.fixture
+def still(tmp_path: Path) -> Iterator[World]:
+    """A service whose tasks are not started."""
+    with offline(tmp_path / "state", drain_seconds=5.0) as world:
+        yield world
+
+
+def replicas(world: World) -> list[str]:
+    found = world.runtime.registry.replicas(newer_than=time.time() - 60)
+    return [replica.id for replica in found]
+
+
+@pytest.fixture
+def server() -> Iterator[SimpleNamespace]:
+    """What vLLM's launcher leaves in the app's state once it serves; SIGTERM is put back after."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield SimpleNamespace(started=False, config=SimpleNamespace(timeout_graceful_shutdown=None))
+    signal.signal(signal.SIGTERM, before)
+
+
+async def test_sigterm_refuses_new_requests_waits_for_running_ones_and_only_then_ends(
+    still: World, server: SimpleNamespace
+) -> None:
+    ending = Ending()
+    runtime = replace(still.runtime, end=ending)
+    runtime.start()
+    taking_over = asyncio.create_task(drain_on_sigterm(runtime, SimpleNamespace(server=server)))
+    await asyncio.sleep(0.1)
+    assert not taking_over.done(), "vLLM would set its own handler after ours"
+    server.started = True
+    await taking_over
+    await runtime.converger.until(lambda: bool(replicas(still)), timeout=5)
+    with runtime.leases.hold(None, "support"):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.2)
+        assert runtime.draining
+        assert not runtime.ready
+        assert not ending.reached.is_set()
+        assert replicas(still)
+    await asyncio.wait_for(ending.reached.wait(), 5)
+    assert replicas(still) == [], "its report would hold rollouts up"
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+
+async def test_the_web_server_waits_for_open_connections_no_longer_than_a_limit(
+    still: World, server: SimpleNamespace
+) -> None:
+    server.started = True
+    await drain_on_sigterm(still.runtime, SimpleNamespace(server=server))
+    assert server.config.timeout_graceful_shutdown == SHUTDOWN_SECONDS
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+
+async def test_a_drain_ends_although_an_answer_does_not(tmp_path: Path) -> None:
+    ending = Ending()
+    with offline(tmp_path / "state", drain_seconds=0.1) as world:
+        runtime = replace(world.runtime, end=ending)
+        with runtime.leases.hold(None, "support"):
+            await asyncio.wait_for(runtime.drain(), 5)
+    assert ending.reached.is_set()
+
+
+class FullRegistry(MemoryRegistry):
+    """Has room for no report."""
+
+    def report_replica(self, report: ReplicaReport) -> None:
+        raise StorageFull("there is no room left")
+
+
+async def test_a_full_registry_does_not_end_the_start(tmp_path: Path) -> None:
+    with offline(tmp_path / "state", registry=FullRegistry()) as world:
+        world.make_live(world.publish("support"))
+        await first_tick(world.runtime)
+        assert world.engine.loads == ["support:1"]
+
+
+async def test_an_engine_that_dies_at_the_start_ends_the_process(still: World) -> None:
+    still.engine.alive = False
+    with pytest.raises(EngineUnavailable, match="died"):
+        await first_tick(still.runtime)
+
+
+async def test_a_replica_whose_engine_died_is_not_ready(still: World) -> None:
+    await still.runtime.converger.tick()
+    ready = [still.runtime.ready]
+    still.engine.alive = False
+    ready.append(still.runtime.ready)
+    assert ready == [True, False]
+
+
+async def test_a_stopped_replica_leaves_no_report_behind(still: World) -> None:
+    still.runtime.start()
+    while not replicas(still):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await still.runtime.stop()
+    assert replicas(still) == []
+
+
+async def test_a_background_task_that_ends_by_itself_is_told_of(still: World) -> None:
+    runtime = still.runtime
+    with capture_logs() as logs:
+        runtime.start()
+        runtime.converger.stop()
+        await asyncio.sleep(0.5)
+    ended = [line for line in logs if line["event"] == "background_task_ended"]
+    assert [line["task"] for line in ended] == ["converger"]
+    await runtime.stop()
