@@ -36,16 +36,20 @@ MAX_LOGPROBS = 20
 MAX_ITEMS = 2048
 """Messages, prompts, stop words or tools in one request."""
 MAX_PROMPTS = 64
+"""Sequences one request may queue: its prompts times `n`."""
 MAX_DEPTH = 32
 """Of nested JSON, as in a response schema or a tool."""
+MAX_NODES = 20_000
+"""Values in one of those: a schema becomes a grammar, and that costs more than its bytes."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An inference endpoint: its allowed fields."""
+    """An inference endpoint: its allowed fields, and the most that those which count may say."""
 
     path: str
     allowed: frozenset[str]
+    counts: Mapping[str, int]
 
 
 ENDPOINTS: Mapping[str, Endpoint] = {
@@ -58,8 +62,14 @@ ENDPOINTS: Mapping[str, Endpoint] = {
                 "messages", "max_completion_tokens", "logprobs", "top_logprobs", "tools",
                 "tool_choice", "parallel_tool_calls",
             },
+            # `logprobs` is a yes or no here
+            {"n": MAX_CHOICES, "top_logprobs": MAX_LOGPROBS},
         ),
-        Endpoint("/v1/completions", _SAMPLING | {"prompt", "logprobs", "suffix"}),
+        Endpoint(
+            "/v1/completions",
+            _SAMPLING | {"prompt", "logprobs", "suffix"},
+            {"n": MAX_CHOICES, "logprobs": MAX_LOGPROBS},
+        ),
     )
 }  # fmt: skip
 
@@ -80,7 +90,8 @@ def clean(endpoint: Endpoint, body: object) -> dict[str, Any]:
                 code="unsupported_parameter",
             )
     _check_model(kept)
-    _check_counts(kept)
+    _check_counts(endpoint.counts, kept)
+    _check_lists(kept)
     _check_content(kept)
     return kept
 
@@ -91,47 +102,62 @@ def _check_model(body: Mapping[str, Any]) -> None:
         raise InvalidRequest("`model` must name an alias or a version", param="model")
 
 
-def _check_counts(body: Mapping[str, Any]) -> None:
-    for name, most in (
-        ("n", MAX_CHOICES),
-        ("top_logprobs", MAX_LOGPROBS),
-        ("logprobs", MAX_LOGPROBS),
-    ):
-        value = body.get(name)
-        if isinstance(value, int) and value > most:
-            raise InvalidRequest(f"`{name}` may be at most {most}", param=name)
+def _check_counts(counts: Mapping[str, int], body: Mapping[str, Any]) -> None:
+    for name, most in counts.items():
+        value = body.get(name, 0)
+        # vLLM reads "16384" and 16384.0 as numbers too; `True` is an int to Python
+        if type(value) is not int or not 0 <= value <= most:
+            raise InvalidRequest(f"`{name}` must be a whole number up to {most}", param=name)
+
+
+def _check_lists(body: Mapping[str, Any]) -> None:
+    if not isinstance(body.get("messages", []), list):
+        raise InvalidRequest("`messages` must be a list", param="messages")
     for name in ("messages", "stop", "tools"):
         value = body.get(name)
         if isinstance(value, list) and len(value) > MAX_ITEMS:
             raise InvalidRequest(f"`{name}` may have at most {MAX_ITEMS} items", param=name)
-    prompt = body.get("prompt")
-    if isinstance(prompt, list) and len(prompt) > MAX_PROMPTS and not isinstance(prompt[0], int):
+    prompts = _prompts(body.get("prompt"))
+    if prompts > MAX_PROMPTS:
         raise InvalidRequest(f"`prompt` may have at most {MAX_PROMPTS} items", param="prompt")
+    if prompts * body.get("n", 1) > MAX_PROMPTS:
+        raise InvalidRequest(
+            f"one request may ask for at most {MAX_PROMPTS} answers, its prompts times `n`",
+            param="n",
+        )
+
+
+def _prompts(prompt: object) -> int:
+    """How many prompts it holds: a list of token numbers is one."""
+    if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
+        return 1
+    return len(prompt)
 
 
 def _check_content(body: Mapping[str, Any]) -> None:
     """Text only: a message part that points at a URL or a file never reaches a fetcher."""
-    for message in body.get("messages") or ():
+    for message in body.get("messages", ()):
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, list) and not all(
             isinstance(part, dict) and part.get("type") == "text" for part in content
         ):
             raise InvalidRequest("messages may contain text only", param="messages")
     for name in ("response_format", "tools", "tool_choice", "stream_options"):
-        if name in body and _depth(body[name]) > MAX_DEPTH:
-            raise InvalidRequest(f"`{name}` is nested too deeply", param=name)
+        if name in body:
+            _check_size(name, body[name])
 
 
-def _depth(value: object) -> int:
-    """Levels of nesting, without recursion: the value comes from a caller."""
-    deepest, todo = 0, [(value, 1)]
+def _check_size(name: str, value: object) -> None:
+    """Bounds nesting and number of values, without recursion: it comes from a caller."""
+    seen, todo = 0, [(value, 1)]
     while todo:
         item, level = todo.pop()
-        deepest = max(deepest, level)
+        seen += 1
         if level > MAX_DEPTH:
-            return level
+            raise InvalidRequest(f"`{name}` is nested too deeply", param=name)
+        if seen > MAX_NODES:
+            raise InvalidRequest(f"`{name}` may hold at most {MAX_NODES} values", param=name)
         children = (
             item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
         )
         todo.extend((child, level + 1) for child in children)
-    return deepest

@@ -29,7 +29,7 @@ from adapters.errors import (
 from adapters.keys import Caller, Role
 from adapters.names import split_version
 from service import wire
-from service.answer import Answer
+from service.answer import Answer, Enveloped
 from service.fields import ENDPOINTS, Endpoint, clean
 from service.routing import Target
 from service.runtime import Runtime
@@ -116,25 +116,40 @@ class Gateway:
     async def _dispatch(
         self, runtime: Runtime, scope: Scope, receive: Receive, send: Send, request_id: str
     ) -> None:
-        path: str = scope["path"]
-        if path in OPEN_PATHS:
+        path, method = scope["path"], scope["method"]
+        if path in OPEN_PATHS and method == "GET":
             await self._app(scope, receive, send)
+            return
+        if method == "OPTIONS" and _is_preflight(scope) and may_reach(path):
+            await self._app(scope, receive, Enveloped(send).send)
             return
         caller = runtime.authenticate(_header(scope, b"authorization"))
         endpoint = ENDPOINTS.get(path)
-        if endpoint is not None and scope["method"] == "POST":
+        if not may_reach(path) or (endpoint is not None and method != "POST"):
+            raise NotFound(f"there is no {method} endpoint here")
+        if endpoint is not None:
             await self._infer(runtime, scope, receive, send, (endpoint, caller, request_id))
             return
-        if path == METRICS_PATH:
-            if caller.role is not Role.ADMIN:
-                raise NotPermitted("metrics need the admin key")
-        elif not _is_ours(path):  # an inference path with another method, or nothing of ours
-            raise NotFound(f"there is no {scope['method']} endpoint here")
-        elif runtime.draining and scope["method"] != "GET":
-            raise Draining("this replica is shutting down")
+        await self._administer(runtime, scope, receive, send, (caller, request_id))
+
+    async def _administer(
+        self,
+        runtime: Runtime,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        known: tuple[Caller, str],
+    ) -> None:
+        caller, request_id = known
+        path: str = scope["path"]
+        if path == METRICS_PATH and caller.role is not Role.ADMIN:
+            raise NotPermitted("metrics need the admin key")
+        if scope["method"] != "GET":
+            _check_open(runtime)
         state = scope.setdefault("state", {})
         state["caller"], state["request_id"] = caller, request_id
-        await self._app(scope, _bounded(receive, scope, _body_limit(runtime, path, caller)), send)
+        bounded = _bounded(receive, scope, _body_limit(runtime, path, caller))
+        await self._app(scope, bounded, Enveloped(send).send)
 
     async def _infer(
         self,
@@ -146,21 +161,27 @@ class Gateway:
     ) -> None:
         endpoint, caller, request_id = known
         started = time.perf_counter()
-        if runtime.draining:
-            raise Draining("this replica is shutting down")
+        _check_open(runtime)
         body = clean(endpoint, await _read_json(scope, receive, runtime.settings.max_body_bytes))
         target = await self._admit(runtime, body["model"], caller)
         unit = target.unit or caller.unit or caller.role
         version_id = target.version.id if target.version else None
+        # once more, with no pause before the lease: a drain waits for leases and nothing else
+        _check_open(runtime)
         with runtime.leases.hold(version_id, unit):
             runtime.metrics.in_flight.set(runtime.leases.total)
             body["model"], body["cache_salt"] = target.model, target.salt
             content = pydantic_core.to_json(body)
-            answer = Answer(send, target, started)
+            answer = Answer(send, target, started, draining=lambda: runtime.draining)
             try:
                 await self._app(
-                    _inner_scope(scope, content, request_id), _replay(content, receive), answer.send
+                    _inner_scope(scope, content, request_id),
+                    _replay(content, receive, answer.client_gone),
+                    answer.send,
                 )
+            except Exception:
+                answer.failed()
+                raise
             finally:
                 answer.count(runtime.metrics, str(unit), scope.get("state", {}))
         runtime.metrics.in_flight.set(runtime.leases.total)
@@ -187,6 +208,20 @@ async def _resolve(runtime: Runtime, model: str, caller: Caller) -> Target:
             raise
         await runtime.converger.refresh()
         return runtime.converger.table.resolve(model, caller)
+
+
+def _check_open(runtime: Runtime) -> None:
+    if runtime.draining:
+        raise Draining("this replica is shutting down")
+
+
+def _is_preflight(scope: Scope) -> bool:
+    """A browser's question before a request from another origin; it never carries a key.
+
+    vLLM's CORS middleware answers it by itself, without looking at a route.
+    """
+    asked = {key for key, _ in scope["headers"]}
+    return b"origin" in asked and b"access-control-request-method" in asked
 
 
 def may_reach(path: str) -> bool:
@@ -253,18 +288,21 @@ async def _read_json(scope: Scope, receive: Receive, limit: int) -> object:
 
 def _inner_scope(scope: Scope, content: bytes, request_id: str) -> Scope:
     """The scope vLLM sees: our id, our length, no key."""
-    headers = [
+    headers: wire.Headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(content)).encode()),
         (b"x-request-id", request_id.encode()),
         (b"host", b"wardrobe"),
     ]
+    origin = _header(scope, b"origin")
+    if origin is not None:  # for vLLM's CORS middleware, and for nothing else
+        headers.append((b"origin", origin))
     scope.setdefault("state", {})
     return {**scope, "headers": headers, "query_string": b""}
 
 
-def _replay(content: bytes, receive: Receive) -> Receive:
-    """Hands over the new body once, then the real messages, so that disconnects are seen."""
+def _replay(content: bytes, receive: Receive, gone: Callable[[], None]) -> Receive:
+    """Hands over the new body once, then the real messages; calls `gone` at a disconnect."""
     pending = True
 
     async def replayed() -> Message:
@@ -272,6 +310,9 @@ def _replay(content: bytes, receive: Receive) -> Receive:
         if pending:
             pending = False
             return {"type": "http.request", "body": content, "more_body": False}
-        return await receive()
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            gone()
+        return message
 
     return replayed

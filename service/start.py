@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import sys
 import time
@@ -17,10 +18,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adapters.errors import Conflict, InvalidRequest
+from adapters.names import Alias
 from adapters.quiet import QUIET
+from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.state import StateFolder
-from adapters.units import load_units
+from adapters.units import InvalidUnits, Units, load_units
 from service.base_source import resolve_base
 from service.process import ProcessSpec, rotate
 from service.supervisor import Signals, Supervisor
@@ -35,6 +38,9 @@ ENGINE_STOP_SECONDS = 20.0
 """What the engine may take to end after its last answer."""
 TRAINER_STOP_SECONDS = 20.0
 PROBE_EVERY = 0.5
+INSTANCE = "WARDROBE_INSTANCE"
+"""Environment variable: a random name of this start, which /readyz repeats. No secret."""
+MAX_READYZ = 64 * 1024
 
 
 def check_port(host: str, port: int) -> None:
@@ -64,9 +70,24 @@ def prepared(settings: Settings) -> Settings:
 
     Raises InvalidUnits, Conflict, InvalidRequest, Unavailable, OSError.
     """
-    load_units(settings.units)
+    units = load_units(settings.units)
     check_port(settings.host, settings.port)
-    return with_base(settings)
+    # a registry that cannot be used would end the service at each of its starts
+    open_registry(settings.state_folder.database_url).close()
+    settings = with_base(settings)
+    check_aliases(units, settings.base_name)
+    return settings
+
+
+def check_aliases(units: Units, base_name: str) -> None:
+    """Raises InvalidUnits when an alias would hide the base model."""
+    owner = units.owner_of.get(Alias(base_name))
+    if owner is not None:
+        problem = (
+            f"{owner}: aliases: `{base_name}` is the base model's name; rename the alias, or the "
+            "base with WARDROBE_BASE_NAME"
+        )
+        raise InvalidUnits((problem,))
 
 
 def with_base(settings: Settings) -> Settings:
@@ -100,15 +121,20 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 
 def specs(
-    settings: Settings, programs: Mapping[str, Sequence[str]], *, logs: Path | None
+    settings: Settings,
+    programs: Mapping[str, Sequence[str]],
+    *,
+    logs: Path | None,
+    instance: str,
 ) -> list[ProcessSpec]:
     """What to supervise, in the order it starts; `logs=None` passes its output on."""
+    environment = {**child_environment(settings), INSTANCE: instance}
     patience = {"service": settings.drain_seconds + ENGINE_STOP_SECONDS}
     return [
         ProcessSpec(
             name=name,
             command=[sys.executable, *words],
-            environment=child_environment(settings),
+            environment=environment,
             log=logs / f"{name}.log" if logs else None,
             patience=patience.get(name, TRAINER_STOP_SECONDS),
         )
@@ -130,7 +156,8 @@ def up(
         settings = prepared(settings)
         # the service alone is a container's only process: its output is the container's
         logs = folder.logs if trainer else None
-        wanted = specs(settings, programs, logs=logs)
+        instance = secrets.token_hex(8)
+        wanted = specs(settings, programs, logs=logs, instance=instance)
         for spec in wanted:
             if spec.log:
                 rotate(spec.log)
@@ -138,7 +165,8 @@ def up(
         if logs:
             tell(f"logs in {logs}")
         # a container's output is kept by others, so keys are shown by `up` alone
-        watch = ReadinessWatch(settings, known_keys=_keys(folder) if trainer else None, tell=tell)
+        known_keys = _keys(folder) if trainer else None
+        watch = ReadinessWatch(settings, instance, known_keys=known_keys, tell=tell)
         with Signals() as signals:
             code = Supervisor(wanted, tell=tell, watch=watch).run(signals)
         tell("stopped")
@@ -153,13 +181,19 @@ def become_trainer(settings: Settings) -> None:
     os.execve(sys.executable, [sys.executable, *PROGRAMS["trainer"]], environment)  # noqa: S606
 
 
-def is_ready(url: str, *, timeout: float = 1.0) -> bool:
-    """Whether the service says that every live version answers; never asked through a proxy."""
+def is_ready(url: str, *, instance: str | None = None, timeout: float = 1.0) -> bool:
+    """Whether the service says that every live version answers; never asked through a proxy.
+
+    With `instance`, only the service that was started under that name counts: a stranger may
+    listen on its port while it is down.
+    """
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(f"{url}/readyz", timeout=timeout) as answer:
-            return bool(answer.status == 200)
-    except (OSError, HTTPException):
+            if answer.status != 200:
+                return False
+            return instance is None or json.loads(answer.read(MAX_READYZ))["instance"] == instance
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
         return False
 
 
@@ -171,6 +205,7 @@ class ReadinessWatch:
     """
 
     settings: Settings
+    instance: str
     known_keys: Mapping[str, str] | None
     tell: Tell
 
@@ -184,7 +219,7 @@ class ReadinessWatch:
         if now < self._next:
             return
         self._next = now + PROBE_EVERY
-        ready = is_ready(self.settings.url)
+        ready = is_ready(self.settings.url, instance=self.instance)
         if ready == self._ready:
             return
         if ready:

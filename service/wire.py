@@ -38,6 +38,12 @@ _ENGINE_STATUS: Mapping[int, tuple[str, str]] = {
 }
 
 
+_FRAMEWORK_STATUS: Mapping[int, tuple[str, str]] = {
+    404: ("not_found", "there is no such endpoint"),
+    405: ("method_not_allowed", "this endpoint has no such method"),
+}
+
+
 def new_request_id() -> str:
     """An id of our own; a client's `X-Request-Id` is never reused or forwarded."""
     return f"req_{secrets.token_hex(12)}"
@@ -67,6 +73,11 @@ def render(error: errors.WardrobeError) -> tuple[int, bytes, Headers]:
     return status, envelope(error.message, kind=kind, code=error.reason, param=error.param), headers
 
 
+def event(error: errors.WardrobeError) -> bytes:
+    """One of our errors within a stream, which the SDK raises."""
+    return b"data: " + render(error)[1] + b"\n\n"
+
+
 def _retry_after(error: errors.WardrobeError) -> int:
     return error.retry_after if isinstance(error, errors.Unavailable | errors.RateLimited) else 1
 
@@ -93,15 +104,39 @@ def translate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
     )
 
 
-def _engine_message(body: bytes) -> tuple[str, str | None]:
-    fallback = "the engine refused this request"
+def is_envelope(body: bytes) -> bool:
+    """Whether an error answer is in our envelope; vLLM's has numbers as codes."""
+    error = _document(body).get("error")
+    return isinstance(error, dict) and isinstance(error.get("code"), str)
+
+
+def restate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
+    """An error of FastAPI's, or of vLLM's handlers in it, on a route of ours, in our envelope."""
+    document = _document(body)
+    if status >= 500 or "error" in document:
+        # vLLM's handlers make a 400 with the exception's text of what was nobody's request
+        return render(errors.WardrobeError("something went wrong here"))
+    detail = document.get("detail")
+    said = detail if isinstance(detail, str) else "the request cannot be understood"
+    code, message = _FRAMEWORK_STATUS.get(status, ("invalid_request", said))
+    content = envelope(message, kind="invalid_request_error", code=code)
+    return status, content, [(b"content-type", b"application/json")]
+
+
+def _document(body: bytes) -> Mapping[str, Any]:
     try:
-        document: Any = pydantic_core.from_json(body)
-        error = document.get("error", document)
-        message, param = error.get("message"), error.get("param")
-    except (ValueError, AttributeError):
-        return fallback, None
+        document = pydantic_core.from_json(body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _engine_message(body: bytes) -> tuple[str, str | None]:
+    document = _document(body)
+    error = document.get("error", document)
+    said = error if isinstance(error, dict) else {}
+    message, param = said.get("message"), said.get("param")
     return (
-        message if isinstance(message, str) and message else fallback,
+        message if isinstance(message, str) and message else "the engine refused this request",
         param if isinstance(param, str) else None,
     )

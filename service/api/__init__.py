@@ -12,10 +12,12 @@ from fastapi.responses import Response
 from adapters.errors import WardrobeError
 from service import wire
 from service.api import adapters, files, health, jobs, models, status
+from service.api.uploads import Uploads
 
 
 def attach(app: FastAPI) -> None:
     """Adds every router, and the one exception handler they share."""
+    app.state.wardrobe_uploads = Uploads()
     app.add_exception_handler(WardrobeError, _answer_error)
     for module in (health, models, files, jobs, adapters, status):
         app.include_router(module.router)

@@ -6,18 +6,20 @@ when both are there. Names are kept as labels and never become paths.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
 from adapters.errors import InvalidFile, InvalidRequest, NotFound
 from adapters.files import PURPOSES, StoredFile
 from adapters.keys import Caller
 from adapters.names import FileId, Unit, new_file_id
 from service.api.request import CallerOf, CursorOf, RuntimeOf, in_thread, now, page, reach
+from service.api.uploads import UPLOAD_SECONDS, Uploads, spooling
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/files")
@@ -27,18 +29,38 @@ HEAD = 64 * 1024
 """Bytes looked at before a file is accepted: enough to tell text from anything else."""
 
 
+def uploads_of(request: Request) -> Uploads:
+    """The uploads of this process."""
+    uploads: Uploads = request.app.state.wardrobe_uploads
+    return uploads
+
+
+UploadsOf = Annotated[Uploads, Depends(uploads_of)]
+
+
 @router.post("")
-async def create_file(request: Request, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+async def create_file(
+    request: Request, runtime: RuntimeOf, caller: CallerOf, uploads: UploadsOf
+) -> dict[str, Any]:
     """Stores an upload. 400 for what cannot be a training file, 413 past the unit's limit."""
-    async with request.form(max_files=1, max_fields=8) as form:
-        upload, purpose = form.get("file"), form.get("purpose")
-        if not isinstance(upload, UploadFile):
-            raise InvalidRequest("send the file as the form field `file`", param="file")
-        if purpose != "fine-tune":
-            raise InvalidRequest("`purpose` must be `fine-tune`", param="purpose")
-        named = form.get("x_unit")
-        unit = _owner(runtime, caller, named if isinstance(named, str) else None)
-        return await in_thread(_store, runtime, unit, upload)
+    with uploads.place(caller.key_id):
+        with spooling():
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                form = await request.form(max_files=1, max_fields=8)
+        try:
+            return await uploads.in_thread(_accept, runtime, caller, form)
+        finally:
+            await form.close()
+
+
+def _accept(runtime: Runtime, caller: Caller, form: FormData) -> dict[str, Any]:
+    upload, purpose, named = form.get("file"), form.get("purpose"), form.get("x_unit")
+    if not isinstance(upload, UploadFile):
+        raise InvalidRequest("send the file as the form field `file`", param="file")
+    if purpose != "fine-tune":
+        raise InvalidRequest("`purpose` must be `fine-tune`", param="purpose")
+    unit = _owner(runtime, caller, named if isinstance(named, str) else None)
+    return _store(runtime, unit, upload)
 
 
 def _owner(runtime: Runtime, caller: Caller, named: str | None) -> Unit:

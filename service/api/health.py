@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from service.api.request import RuntimeOf
+from service.start import INSTANCE
 
 router = APIRouter()
 
@@ -21,6 +24,7 @@ async def livez() -> dict[str, str]:
 async def readyz(runtime: RuntimeOf) -> JSONResponse:
     """200 when every live version answers; 503 with what is missing (counts, no names)."""
     checks = {
+        "engine": "ok" if runtime.engine.alive else "has stopped",
         "registry": "ok" if runtime.converger.synced else "not read yet",
         "versions": f"{len(runtime.converger.missing)} live versions not loaded yet"
         if runtime.converger.missing
@@ -28,6 +32,10 @@ async def readyz(runtime: RuntimeOf) -> JSONResponse:
         "draining": "yes" if runtime.draining else "no",
     }
     return JSONResponse(
-        {"status": "ready" if runtime.ready else "not ready", "checks": checks},
+        {
+            "status": "ready" if runtime.ready else "not ready",
+            "checks": checks,
+            "instance": os.environ.get(INSTANCE),
+        },
         status_code=200 if runtime.ready else 503,
     )

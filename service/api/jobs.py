@@ -32,6 +32,8 @@ from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs")
 
+MAX_METADATA = 16
+"""Pairs of a job, and filters of a list."""
 _METADATA = re.compile(r"metadata\[([^\]]{1,64})\]")
 
 
@@ -80,7 +82,7 @@ class CreateJob(BaseModel):
     seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
     metadata: (
         dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None
-    ) = Field(default=None, max_length=16)
+    ) = Field(default=None, max_length=MAX_METADATA)
     method: Method | None = None
     hyperparameters: WireHyperparameters | None = None
     integrations: list[dict[str, Any]] | None = Field(default=None, max_length=5)
@@ -177,6 +179,8 @@ async def list_jobs(
         for name, value in request.query_params.items()
         if (match := _METADATA.fullmatch(name))
     }
+    if len(wanted) > MAX_METADATA:
+        raise InvalidRequest(f"at most {MAX_METADATA} `metadata` filters", param="metadata")
     listed = await in_thread(
         runtime.registry.jobs,
         unit=reach(caller),

@@ -79,12 +79,30 @@ def a_client(
     ] = "",
     state: StateFolder = "",
 ) -> Client:
-    """A client with the best key at hand. Raises InvalidKey."""
+    """A client with the best key at hand. Raises InvalidKey, typer.BadParameter."""
     settings = _settings(state=state)
+    address = url or settings.url
+    _check_address(address)
     secret = key or os.environ.get("WARDROBE_KEY") or _local_admin_key(settings.state_folder.keys)
+    if not secret.isascii() or not secret.isprintable():
+        raise typer.BadParameter("a key has only printable ASCII characters (--key, WARDROBE_KEY)")
     from service.client import Client
 
-    return Client(url or settings.url, secret)
+    return Client(address, secret)
+
+
+def _check_address(url: str) -> None:
+    """What the HTTP client would end with a traceback on."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")
+        wrong = parts.scheme not in ("http", "https") or not host or parts.port == 0
+    except ValueError:  # of a port that is none, a bracket that is not closed, a host of two dots
+        wrong = True
+    if wrong or not url.isascii() or not url.isprintable() or " " in url:
+        raise typer.BadParameter(f"{url!r} is no address such as http://127.0.0.1:8000 (--url)")
 
 
 def chosen_settings(

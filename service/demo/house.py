@@ -87,6 +87,14 @@ class House:
                 raise DemoFailed("the service did not start:\n  " + "\n  ".join(self.last_words()))
             time.sleep(0.25)
 
+    def check(self) -> None:
+        """Raises DemoFailed with the end of the log when `wardrobe up` has ended by itself."""
+        code = self.process.exit_code()
+        if code is not None:
+            raise DemoFailed(
+                f"`wardrobe up` has ended with {code}:\n  " + "\n  ".join(self.last_words())
+            )
+
     def last_words(self) -> list[str]:
         """The ends of the logs."""
         logs = (self.folder.root / "up.log", self.folder.logs / "service.log")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
@@ -17,6 +17,10 @@ from service.demo.house import DemoFailed
 POLL_SECONDS = 1.0
 EPOCHS = 8
 """Fewer than the units' recipes take: enough to see it work, short enough to watch."""
+START_SECONDS = 300.0
+"""A job that nobody has begun by then waits for a trainer that is not there."""
+LESSON_SECONDS = 3600.0
+WAITING = frozenset({"validating_files", "queued"})
 LINE_EVERY = 15.0
 """Seconds between two lines about one job where no bars can be drawn."""
 
@@ -37,6 +41,7 @@ class Lesson:
     finish_at: float | None = None
     message: str = "waiting"
     told_at: float = 0.0
+    status: str = "validating_files"
     ended: FineTuningJob | None = None
 
     def hear(self, event: FineTuningJobEvent) -> None:
@@ -87,8 +92,19 @@ def start_job(client: Client, unit: str, *, edition: int = 1) -> str:
     return job.id
 
 
-def watch(console: Console, jobs: Mapping[str, tuple[Client, str]]) -> dict[str, str]:
-    """Unit → (client, job id); returns unit → new version. Raises DemoFailed when a job fails."""
+def watch(
+    console: Console,
+    jobs: Mapping[str, tuple[Client, str]],
+    *,
+    check: Callable[[], None],
+    start_seconds: float = START_SECONDS,
+) -> dict[str, str]:
+    """Unit → (client, job id); returns unit → new version.
+
+    `check` is called every round and raises when waiting is in vain. Raises DemoFailed when a job
+    fails, when none of them starts or when they take too long.
+    """
+    began = time.monotonic()
     columns = (
         TextColumn("  {task.fields[unit]:<8}"),
         BarColumn(24),
@@ -102,6 +118,8 @@ def watch(console: Console, jobs: Mapping[str, tuple[Client, str]]) -> dict[str,
             for unit, (client, job_id) in jobs.items()
         ]
         while any(lesson.ended is None for lesson in lessons):
+            check()
+            _check_time(lessons, time.monotonic() - began, start_seconds)
             for lesson in lessons:
                 if lesson.ended is None:
                     _look(lesson, progress)
@@ -109,9 +127,22 @@ def watch(console: Console, jobs: Mapping[str, tuple[Client, str]]) -> dict[str,
     return _versions(lessons)
 
 
+def _check_time(lessons: Sequence[Lesson], seconds: float, start_seconds: float) -> None:
+    """One trainer does the jobs one after another, so some may wait as long as one is done."""
+    if seconds > start_seconds and all(each.status in WAITING for each in lessons):
+        units = ", ".join(each.unit for each in lessons)
+        raise DemoFailed(
+            f"no trainer has begun the jobs of {units} within {start_seconds:.0f} s; trainer.log "
+            "in the logs of the state folder tells more"
+        )
+    if seconds > LESSON_SECONDS:
+        late = ", ".join(each.unit for each in lessons if each.ended is None)
+        raise DemoFailed(f"the jobs of {late} have not ended within {LESSON_SECONDS:.0f} s")
+
+
 def _look(lesson: Lesson, progress: Progress) -> None:
     job = lesson.client.openai.fine_tuning.jobs.retrieve(lesson.job_id)
-    lesson.finish_at = job.estimated_finish
+    lesson.status, lesson.finish_at = job.status, job.estimated_finish
     for event in lesson.client.events_after(lesson.job_id, lesson.last_event):
         lesson.hear(event)
         # a type of ours, which the SDK's own types do not know

@@ -92,7 +92,7 @@ def _teach_everyone(stage: Stage) -> dict[str, str]:
     for unit in stage.aliases:
         client = stage.house.client(unit)
         jobs[unit] = (client, start_job(client, unit))
-    versions = watch(stage.console, jobs)
+    versions = watch(stage.console, jobs, check=stage.house.check)
     for unit, alias in stage.aliases.items():
         live = stage.house.client(unit).adapter(alias)["route"]["stable"]
         if live != versions[unit]:
@@ -139,9 +139,8 @@ def _swap_under_load(stage: Stage, first: str) -> Verdict:
     )
     callers = Callers(client, alias, questions, count=CALLERS, pace=PACE_IN_TRAINING)
     with callers.calling():
-        second = watch(stage.console, {SWAPPED: (client, start_job(client, SWAPPED, edition=2))})[
-            SWAPPED
-        ]
+        job = (client, start_job(client, SWAPPED, edition=2))
+        second = watch(stage.console, {SWAPPED: job}, check=stage.house.check)[SWAPPED]
         callers.pace = PACE_IN_SWAPS
         flips = [_automatic(client, alias, second)]
         flips += [

@@ -52,6 +52,7 @@ def verdict(console: Console, found: Verdict, rollouts: Sequence[Mapping[str, An
         ("mixed two versions", found.mixed),
         ("named the wrong version", found.misnamed),
         ("old version after a swap", found.stale),
+        ("swaps nobody saw", found.unheard),
     ):
         table.add_row(label, Text(str(count), style="green" if count == 0 else "bold red"))
     if found.ties:

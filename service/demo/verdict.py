@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 WHOLE = frozenset({"stop", "length"})
 """Finish reasons of an answer that was not cut off."""
+MAX_TIES = 0.2
+"""Share of answers that may stay unjudged: a run of mostly ties proves nothing."""
 TIE = 0.02
 """Nats between the two likeliest tokens under which greedy decoding is a coin's edge: rounding in a
 batch may tip it, so such a question cannot tell versions apart."""
@@ -48,7 +50,7 @@ class Flip:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Counts over all calls; all but the first two must be zero."""
+    """Counts over all calls; all but `requests` and `by_version` should be zero."""
 
     requests: int
     by_version: Mapping[str, int]
@@ -62,12 +64,15 @@ class Verdict:
     """Asked after a flip was complete, answered by the version before."""
     ties: int
     """Answers whose text could not be judged."""
+    unheard: int
+    """Flips behind which their version never answered before the next: nobody saw them."""
 
     @property
     def clean(self) -> bool:
-        """Nothing went wrong, and there was something to judge."""
+        """Nothing went wrong, every flip was seen, and enough could be judged."""
         wrong = self.failures + self.truncated + self.mixed + self.misnamed + self.stale
-        return wrong == 0 and self.requests > self.ties
+        judged = self.requests > 0 and self.ties <= self.requests * MAX_TIES
+        return wrong == 0 and self.unheard == 0 and judged
 
 
 def judge(
@@ -84,6 +89,10 @@ def judge(
         misnamed=kinds["misnamed"],
         stale=sum(_stale(call, flips) for call in calls if call.error is None),
         ties=kinds["tie"],
+        unheard=sum(
+            not any(_heard(call, flip, following) for call in calls)
+            for flip, following in itertools.zip_longest(flips, flips[1:])
+        ),
     )
 
 
@@ -109,6 +118,14 @@ def _kind(call: Call, references: Mapping[str, Sequence[Reference]]) -> str:
 def _stale(call: Call, flips: Sequence[Flip]) -> bool:
     """Only calls that began and ended between two flips can be told for sure."""
     for flip, following in itertools.zip_longest(flips, flips[1:]):
-        if call.started > flip.complete and (following is None or call.ended < following.begun):
+        if _between(call, flip, following):
             return call.names != {flip.version}
     return False
+
+
+def _heard(call: Call, flip: Flip, following: Flip | None) -> bool:
+    return call.error is None and call.names == {flip.version} and _between(call, flip, following)
+
+
+def _between(call: Call, flip: Flip, following: Flip | None) -> bool:
+    return call.started > flip.complete and (following is None or call.ended < following.begun)

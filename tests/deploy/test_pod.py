@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from adapters.settings import Settings
+from adapters.units import UnitLimits
+from service.api.uploads import MAX_UPLOADS
 from service.start import ENGINE_STOP_SECONDS
 from tests.deploy.chart import CONTAINERS, EVERYTHING, Chart, Object, Rendered, containers, example
 from tests.deploy.cluster import cluster
@@ -88,7 +90,7 @@ def test_probes_ask_our_endpoints_on_a_port_that_exists(rendered: Rendered) -> N
     probes = {kind: service[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}
     ports = {each["name"] for each in service["ports"]}
     assert {kind: probe["httpGet"]["path"] for kind, probe in probes.items()} == {
-        "startup": "/readyz",
+        "startup": "/livez",
         "readiness": "/readyz",
         "liveness": "/livez",
     }
@@ -96,6 +98,15 @@ def test_probes_ask_our_endpoints_on_a_port_that_exists(rendered: Rendered) -> N
     assert rendered.of("Service")["spec"]["ports"][0]["targetPort"] in ports
     policy = rendered.of("NetworkPolicy")["spec"]["ingress"][0]
     assert policy["ports"][0]["port"] in ports
+
+
+def test_temporary_files_have_room_for_the_uploads_in_flight_and_a_bound(
+    rendered: Rendered,
+) -> None:
+    (tmp,) = [each for each in rendered.pod["volumes"] if each["name"] == "tmp"]
+    size = tmp["emptyDir"]["sizeLimit"]
+    assert size.endswith("Gi")
+    assert int(size.removesuffix("Gi")) * 1024**3 > MAX_UPLOADS * UnitLimits().max_file_bytes
 
 
 @pytest.mark.parametrize("seconds", [30, 301, 1200])

@@ -58,6 +58,7 @@ OTHER: dict[Path, Any] = {
     ("namespaces",): ["others"],
     ("pullPolicy",): "Always",
     ("sharedMemory",): "2Gi",
+    ("temporarySpace",): "2Gi",
     ("size",): "77Gi",
     ("tolerations",): [],
     ("type",): "NodePort",

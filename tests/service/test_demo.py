@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.fine_tuning import FineTuningJobEvent
+from rich.console import Console
 
 from adapters.errors import Conflict
 from adapters.settings import Settings
@@ -18,10 +19,11 @@ from adapters.state import StateFolder
 from service.client import Client
 from service.demo.callers import Callers, references
 from service.demo.data import Example, held_out, second_edition
-from service.demo.house import MARKER, House, choose_port, fresh_folder
-from service.demo.lessons import Lesson
+from service.demo.house import MARKER, DemoFailed, House, choose_port, fresh_folder
+from service.demo.lessons import Lesson, watch
 from service.demo.verdict import Call, Flip, Reference, judge
 from service.process import Process, ProcessSpec
+from tests.service.simulated import BASE
 from tests.service.world import World, free_port
 
 SURE = 5.0
@@ -74,9 +76,14 @@ def test_each_kind_of_wrong_answer_is_counted_as_itself(changes: dict[str, Any],
 
 def test_a_text_beside_a_coin_edge_is_not_judged_but_counted() -> None:
     known = {"support:1": [Reference(text="one", margin=0.001)]}
-    found = judge([call(text="other"), call()], known, [])
+    found = judge([call(text="other"), *[call()] * 9], known, [])
     assert (found.ties, found.mixed, found.clean) == (1, 0, True)
-    assert not judge([call(text="other")], known, []).clean
+
+
+def test_mostly_ties_prove_nothing() -> None:
+    known = {"support:1": [Reference(text="one", margin=0.001)]}
+    found = judge([*[call(text="other")] * 3, *[call()] * 9], known, [])
+    assert (found.ties, found.clean) == (3, False)
 
 
 FLIPS = [
@@ -102,6 +109,23 @@ def test_only_what_was_asked_after_a_complete_flip_can_be_stale(
 ) -> None:
     one = call(started=started, ended=ended, names=frozenset({version}), text="same", question=1)
     assert judge([one], KNOWN, FLIPS).stale == stale
+
+
+def heard(version: str, started: float) -> Call:
+    names = frozenset({version})
+    return call(started=started, ended=started + 1, names=names, text="same", question=1)
+
+
+def test_every_flip_must_have_been_seen_by_somebody_before_the_next() -> None:
+    seen = judge([heard("support:1", 10.0), heard("support:2", 30.0)], KNOWN, FLIPS)
+    assert (seen.unheard, seen.clean) == (0, True)
+    for calls in (
+        [heard("support:1", 10.0)],
+        [heard("support:2", 30.0)],
+        [heard("support:1", 19.5), heard("support:2", 20.5), heard("support:2", 30.0)],
+    ):
+        found = judge(calls, KNOWN, FLIPS)
+        assert (found.unheard, found.stale, found.clean) == (1, 0, False)
 
 
 def test_no_calls_prove_nothing() -> None:
@@ -185,6 +209,36 @@ def test_a_bar_tells_step_losses_and_keeps_the_last_held_out_loss() -> None:
     assert lesson.last_event == "ftevent-3"
     lesson.hear(event(4, step=80, total_steps=80, train_loss=1.0))
     assert lesson.said() == "a message"
+
+
+def started_job(world: World, client: Client) -> str:
+    line = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    file = client.openai.files.create(
+        file=("x.jsonl", json.dumps(line).encode()), purpose="fine-tune"
+    )
+    return client.openai.fine_tuning.jobs.create(model=BASE, training_file=file.id).id
+
+
+def test_a_job_that_no_trainer_begins_ends_the_wait_with_words(world: World) -> None:
+    with Client(world.url, world.key("support")) as client:
+        jobs = {"support": (client, started_job(world, client))}
+        with pytest.raises(DemoFailed, match="no trainer has begun the jobs of support"):
+            watch(Console(quiet=True), jobs, check=lambda: None, start_seconds=0.1)
+
+
+def test_a_house_that_has_died_ends_the_wait_with_its_last_words(
+    world: World, tmp_path: Path
+) -> None:
+    words = ["sh", "-c", "echo it broke; exit 3"]
+    spec = ProcessSpec(
+        name="up", command=words, environment=dict(os.environ), log=tmp_path / "up.log"
+    )
+    house = House(folder=StateFolder(tmp_path), url=world.url, process=Process.start(spec))
+    house.process.wait(10)
+    with Client(world.url, world.key("support")) as client:
+        jobs = {"support": (client, started_job(world, client))}
+        with pytest.raises(DemoFailed, match=r"ended with 3:\n  it broke"):
+            watch(Console(quiet=True), jobs, check=house.check)
 
 
 def event(number: int, **data: float) -> FineTuningJobEvent:

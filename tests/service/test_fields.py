@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.errors import InvalidRequest
-from service.fields import ENDPOINTS, MAX_DEPTH, clean
+from service.fields import ENDPOINTS, MAX_DEPTH, MAX_NODES, clean
 
 CHAT = ENDPOINTS["/v1/chat/completions"]
 COMPLETIONS = ENDPOINTS["/v1/completions"]
@@ -57,12 +57,49 @@ def test_a_body_that_is_no_object_is_refused(wrong: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("n", 17), ("top_logprobs", 21), ("stop", ["x"] * 3000)]
+    ("field", "value"),
+    [("n", 17), ("n", -1), ("top_logprobs", 21), ("top_logprobs", -1), ("stop", ["x"] * 3000)],
 )
 def test_counts_are_bounded(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
         clean(CHAT, body(**{field: value}))
     assert refused.value.param == field
+
+
+@pytest.mark.parametrize("value", ["16384", "2", 16384.0, 2.0, True, [2], {}])
+@pytest.mark.parametrize(
+    ("endpoint", "field"),
+    [(CHAT, "n"), (CHAT, "top_logprobs"), (COMPLETIONS, "n"), (COMPLETIONS, "logprobs")],
+)
+def test_a_count_that_is_no_whole_number_is_refused_though_vllm_would_read_it(
+    endpoint: Any, field: str, value: object
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        clean(endpoint, {"model": "support", field: value})
+    assert refused.value.param == field
+
+
+def test_a_chats_logprobs_are_a_yes_or_no() -> None:
+    asked = body(logprobs=True, top_logprobs=20, n=16)
+    assert clean(CHAT, asked) == asked
+
+
+@pytest.mark.parametrize(("prompts", "n", "passes"), [(4, 16, True), (64, 1, True), (5, 16, False)])
+def test_prompts_times_answers_are_bounded(prompts: int, n: int, passes: bool) -> None:
+    asked = {"model": "support", "prompt": ["x"] * prompts, "n": n}
+    if passes:
+        assert clean(COMPLETIONS, asked) == asked
+        return
+    with pytest.raises(InvalidRequest) as refused:
+        clean(COMPLETIONS, asked)
+    assert refused.value.param == "n"
+
+
+@pytest.mark.parametrize("wrong", [5, True, False, 1.5, "x", "", {}, {"role": "user"}])
+def test_messages_that_are_no_list_are_refused_by_name(wrong: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        clean(CHAT, body(messages=wrong))
+    assert refused.value.param == "messages"
 
 
 def test_a_prompt_of_many_texts_is_bounded_but_one_of_many_tokens_is_not() -> None:
@@ -87,3 +124,10 @@ def test_a_deeply_nested_schema_is_refused_without_recursion() -> None:
     for _ in range(MAX_DEPTH - 2):
         shallow = {"p": shallow}
     assert clean(CHAT, body(response_format=shallow))
+
+
+def test_a_schema_of_very_many_values_is_refused() -> None:
+    schema = {"enum": list(range(MAX_NODES))}
+    with pytest.raises(InvalidRequest, match="at most") as refused:
+        clean(CHAT, body(response_format=schema))
+    assert refused.value.param == "response_format"

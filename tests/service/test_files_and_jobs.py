@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
+import socket
+import subprocess
+import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
 from adapters.jobs import JobStatus
+from service.api.jobs import MAX_METADATA
+from service.api.uploads import MAX_OF_ONE_KEY, MAX_UPLOADS
 from tests.service.simulated import BASE
 from tests.service.world import World
 
@@ -87,6 +97,116 @@ def test_a_file_name_is_a_label_and_never_a_path(world: World, name: str) -> Non
     assert label.isprintable()
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Temporary files have 512 KiB while this is used."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    if subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("a small file system can be mounted by root only")
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield folder
+    finally:
+        tempfile.tempdir = before
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_an_upload_into_a_full_disk_is_told_so_and_leaves_nothing(
+    world: World, small_disk: Path
+) -> None:
+    with pytest.raises(openai.APIStatusError) as refused:
+        upload(world.client(), LINE * 40_000)
+    assert (refused.value.status_code, refused.value.code) == (507, "storage_full")
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    assert list(small_disk.iterdir()) == []
+    assert upload(world.client()).status == "processed"
+
+
+def slow_upload(world: World, owner: str) -> socket.socket:
+    """An upload whose body does not come: its place is taken when the service asks for it."""
+    raw = socket.create_connection(("127.0.0.1", world.settings.port), timeout=20)
+    raw.sendall(
+        f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {world.key(owner)}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n"
+        "Expect: 100-continue\r\n\r\n".encode()
+    )
+    assert b"100 Continue" in raw.recv(4096)
+    return raw
+
+
+def test_uploads_in_flight_are_bounded_by_key_and_in_all(world: World) -> None:
+    with contextlib.ExitStack() as stack:
+        for owner in ("support", "sales"):
+            for _ in range(MAX_OF_ONE_KEY):
+                stack.enter_context(slow_upload(world, owner))
+            with pytest.raises(openai.RateLimitError) as refused:
+                upload(world.client(owner))
+            assert int(refused.value.response.headers["retry-after"]) >= 1
+        assert MAX_OF_ONE_KEY * 2 == MAX_UPLOADS
+        with pytest.raises(openai.RateLimitError):
+            upload(world.client("hr"))
+    assert upload(world.client("hr", max_retries=5)).status == "processed"
+
+
+def test_uploads_that_are_slow_to_store_hold_nothing_else_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, go_on = threading.Semaphore(0), threading.Event()
+    store = world.runtime.store.put_file
+
+    def slowly(chunks: Any, *, max_bytes: int) -> Any:
+        busy.release()
+        go_on.wait(20)
+        return store(chunks, max_bytes=max_bytes)
+
+    monkeypatch.setattr(world.runtime.store, "put_file", slowly)
+    owners = ["support"] * MAX_OF_ONE_KEY + ["sales"] * MAX_OF_ONE_KEY
+    with concurrent.futures.ThreadPoolExecutor(MAX_UPLOADS) as pool:
+        uploads = [pool.submit(upload, world.client(owner)) for owner in owners]
+        assert busy.acquire(timeout=20)
+        try:
+            revision = world.runtime.converger.snapshot.revision
+            world.publish("hr")
+            started = time.monotonic()
+            while world.runtime.converger.snapshot.revision == revision:
+                assert time.monotonic() - started < 5
+                time.sleep(0.01)
+        finally:
+            go_on.set()
+        assert all(one.result().status == "processed" for one in uploads)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/files/a/b/c", 404, "not_found"),
+        ("PUT", "/v1/files", 405, "method_not_allowed"),
+        ("DELETE", "/v1/models", 405, "method_not_allowed"),
+        ("POST", "/livez", 405, "method_not_allowed"),
+        ("GET", "/v1/units/x", 404, "not_found"),
+    ],
+)
+def test_the_frameworks_own_errors_come_in_our_envelope(
+    world: World, method: str, path: str, status: int, code: str
+) -> None:
+    answer = world.http("support").request(method, path)
+    assert answer.status_code == status
+    assert answer.json()["error"]["code"] == code
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert answer.headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=b"])
+def test_a_malformed_multipart_body_is_a_400_in_our_envelope(world: World, kind: str) -> None:
+    answer = world.http("support").post(
+        "/v1/files", content=b"--b\r\nnonsense", headers={"Content-Type": kind}
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_request"
+
+
 def test_a_wrong_purpose_and_a_missing_file_are_named(world: World) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         world.client().files.create(file=("x.jsonl", LINE), purpose="assistants")
@@ -125,6 +245,30 @@ def test_a_job_is_created_listed_and_cancelled(world: World) -> None:
     assert [e.message for e in events] == ["Created fine-tuning job"]
     assert list(client.fine_tuning.jobs.checkpoints.list(job.id)) == []
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+
+
+def test_a_list_of_jobs_takes_so_many_filters_and_no_more(world: World) -> None:
+    http = world.http("support")
+    query = [f"metadata[k{n}]=v" for n in range(MAX_METADATA + 1)]
+    assert http.get(f"/v1/fine_tuning/jobs?{'&'.join(query[1:])}").status_code == 200
+    answer = http.get(f"/v1/fine_tuning/jobs?{'&'.join(query)}")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata")
+
+
+def test_status_tells_a_unit_of_itself_and_an_admin_of_all(world: World) -> None:
+    theirs = world.client("hr")
+    job = theirs.fine_tuning.jobs.create(model=BASE, training_file=upload(theirs).id)
+    world.runtime.registry.move_job(job.id, JobStatus.QUEUED, fence=None)
+    with world.runtime.leases.hold(None, "hr"):
+        hr, support, admin = (
+            world.http(owner).get("/v1/status").json() for owner in ("hr", "support", "admin")
+        )
+    assert [one["requests_in_flight"] for one in (hr, support, admin)] == [1, 0, 1]
+    assert [one["jobs"]["queued"] for one in (hr, support, admin)] == [[job.id], [], [job.id]]
+    assert [one["replica_count"] for one in (hr, support, admin)] == [1, 1, 1]
+    assert not {"replicas", "revision"} & (hr.keys() | support.keys())
+    assert admin["replicas"][0]["ready"] is True
+    assert world.http("trainer").get("/v1/status").status_code == 403
 
 
 def test_events_come_newest_first_and_page(world: World) -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import openai
 import pytest
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.testclient import TestClient
 
+from service.gateway import Gateway, may_reach
 from tests.service.simulated import BASE, SimulatedEngine
 from tests.service.world import World, running, write_units
 
@@ -196,24 +202,110 @@ def test_an_engine_error_comes_in_our_envelope(world: World) -> None:
 def test_a_unit_over_its_limit_is_told_to_wait_and_others_are_not(tmp_path: Path) -> None:
     write_units(tmp_path / "units", {"support": "limits: {max_concurrent_requests: 2}\n"})
     engine = SimulatedEngine()
-    engine.token_seconds = 0.5
+    engine.token_seconds = 2.0
     with running(tmp_path / "state", engine) as world:
         promoted(world)
         promoted(world, "sales")
 
-        def ask(owner: str) -> int:
-            with world.http(owner) as http:
-                answer = http.post("/v1/chat/completions", json={"model": owner, "messages": HELLO})
-                if answer.status_code == 429:
-                    assert answer.json()["error"]["code"] == "rate_limit_exceeded"
-                    assert int(answer.headers["retry-after"]) >= 1
-                return answer.status_code
+        def ask(owner: str) -> httpx2.Response:
+            said = {"model": owner, "messages": HELLO}
+            return world.http(owner).post("/v1/chat/completions", json=said)
 
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            support = [pool.submit(ask, "support") for _ in range(5)]
-            sales = pool.submit(ask, "sales")
-            assert sales.result() == 200
-            assert sorted(f.result() for f in support) == [200, 200, 429, 429, 429]
+            allowed = [pool.submit(ask, "support") for _ in range(2)]
+            wait_until(lambda: world.runtime.leases.of_unit("support") == 2)
+            refused = [ask("support") for _ in range(3)]
+            engine.token_seconds = 0.0
+            assert ask("sales").status_code == 200
+            assert [one.result().status_code for one in allowed] == [200, 200]
+    for answer in refused:
+        assert answer.status_code == 429
+        assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_request_that_was_loading_its_version_when_a_drain_began_is_not_admitted(
+    world: World,
+) -> None:
+    version = world.publish("support")
+    world.engine.load_seconds = 1.0
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        said = {"model": version.name, "messages": HELLO}
+        asked = pool.submit(world.http("support").post, "/v1/chat/completions", json=said)
+        time.sleep(0.3)
+        world.runtime.draining = True
+        answer = asked.result()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "draining")
+    assert world.engine.loads == [version.name]
+
+
+def test_a_request_that_was_sending_its_body_when_a_drain_began_is_not_admitted(
+    world: World,
+) -> None:
+    promoted(world)
+    body = json.dumps({"model": "support", "messages": HELLO}).encode()
+    with socket.create_connection(("127.0.0.1", world.settings.port), timeout=20) as raw:
+        raw.sendall(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            f"Authorization: Bearer {world.key('support')}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+        )
+        assert b"100 Continue" in raw.recv(4096)
+        world.runtime.draining = True
+        raw.sendall(body)
+        assert b" 503 " in raw.recv(4096).split(b"\r\n")[0]
+
+
+ORIGIN = {"Origin": "https://app.example"}
+PREFLIGHT = {**ORIGIN, "Access-Control-Request-Method": "POST"}
+
+
+@pytest.fixture
+def cors(world: World) -> TestClient:
+    """The gateway before CORS middleware, in vLLM's order."""
+    app = FastAPI()
+    world.engine.attach(app)
+    app.add_middleware(CORSMiddleware, allow_origins=["https://app.example"], allow_methods=["*"])
+    app.add_middleware(Gateway)
+    app.state.wardrobe = world.runtime
+    return TestClient(app)
+
+
+def test_a_browsers_preflight_passes_without_a_key_where_something_can_be_reached(
+    cors: TestClient,
+) -> None:
+    allowed = cors.options("/v1/chat/completions", headers=PREFLIGHT)
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "https://app.example"
+    assert cors.options("/tokenize", headers=PREFLIGHT).status_code == 401
+    assert cors.options("/v1/chat/completions", headers=ORIGIN).status_code == 401
+    assert cors.options("/v1/chat/completions").status_code == 401
+    foreign = cors.options("/v1/models", headers={**PREFLIGHT, "Origin": "https://evil.example"})
+    assert foreign.status_code == 400
+    assert foreign.json()["error"]["code"] == "invalid_request"
+
+
+def test_a_browser_may_read_the_answer_that_follows(cors: TestClient, world: World) -> None:
+    answer = cors.post(
+        "/v1/chat/completions",
+        json={"model": BASE, "messages": HELLO},
+        headers={**ORIGIN, "Authorization": f"Bearer {world.key('support')}"},
+    )
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/tokenize", "/v1/models", "/nothing"])
+def test_what_decides_is_what_the_contract_tests_check(world: World, path: str) -> None:
+    answer = world.http().post(path, json={"model": BASE, "messages": HELLO})
+    assert (answer.status_code != 404) == may_reach(path)
 
 
 def test_metrics_are_the_admins_and_count_by_closed_labels(world: World) -> None:

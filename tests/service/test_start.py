@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from adapters.errors import Conflict, InvalidRequest
+from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.state import StateFolder
 from service.base_source import resolve_base
 from service.process import descendants, processes, tail
-from service.start import check_port, installed_engine, with_base
+from service.start import PROBE_EVERY, check_port, installed_engine, is_ready, with_base
 from tests.service.test_cli import one_line, wardrobe
-from tests.service.world import free_port, write_units
+from tests.service.world import World, free_port, write_units
 
 # answers as ready, makes keys on its first start, and prints its own number
 SERVICE = """
@@ -38,6 +41,7 @@ class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
+        self.wfile.write(json.dumps({"instance": os.environ.get("WARDROBE_INSTANCE")}).encode())
 http.server.HTTPServer(("127.0.0.1", int(os.environ["WARDROBE_PORT"])), Ready).serve_forever()
 """
 TRAINER = "import time\ntime.sleep(600)"
@@ -65,25 +69,29 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 class Up:
     """A running `up` around a small service and trainer."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], *, service: str = SERVICE) -> None:
         self.out = Path(environment["WARDROBE_STATE"]).with_name(f"up-{time.monotonic_ns()}.log")
         self.logs = Path(environment["WARDROBE_STATE"]) / "logs"
         with self.out.open("wb") as file:
             self.popen = subprocess.Popen(
-                [sys.executable, "-c", UP, SERVICE, TRAINER],
+                [sys.executable, "-c", UP, service, TRAINER],
                 env={**os.environ, **environment},
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )
 
     def wait_for(self, text: str, times: int = 1) -> str:
-        deadline = time.monotonic() + 20
-        while len(re.findall(re.escape(text), self.out.read_text())) < times:
-            assert time.monotonic() < deadline, self.out.read_text()
-            time.sleep(0.05)
+        wait_until(lambda: len(re.findall(re.escape(text), self.out.read_text())) >= times)
         return self.out.read_text()
 
     def service(self) -> list[str]:
@@ -137,6 +145,75 @@ def test_a_killed_service_comes_back_and_is_ready_again(up: Up) -> None:
     up.wait_for("ready after", times=2)
     assert int(up.service()[0]) != first
     assert up.stop() == 0
+
+
+def test_a_stranger_who_answers_on_its_port_is_not_called_ready(
+    environment: dict[str, str],
+) -> None:
+    port = int(environment["WARDROBE_PORT"])
+    # our own service is "down": it never listens, while another one answers as ready there
+    silent = "import time\ntime.sleep(600)"
+    other = {"WARDROBE_INSTANCE": "another", "WARDROBE_BASE_NAME": "other"}
+    started = Up(environment, service=silent)
+    started.wait_for("logs in")
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", SERVICE],
+        env={**os.environ, **environment, **other},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"))
+        time.sleep(3 * PROBE_EVERY)
+    finally:
+        stranger.kill()
+        stranger.wait()
+        ended = started.stop()
+    assert ended == 0
+    assert "ready after" not in started.out.read_text()
+
+
+def test_a_service_counts_as_ready_only_under_the_name_it_was_started_by(world: World) -> None:
+    assert is_ready(world.url)
+    assert not is_ready(world.url, instance="ours")
+
+
+def test_the_real_service_repeats_the_name_it_was_started_by(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARDROBE_INSTANCE", "ours")
+    assert is_ready(world.url, instance="ours")
+
+
+def newer(path: Path) -> None:
+    open_registry(f"sqlite:///{path}").close()
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+
+
+def damaged(path: Path) -> None:
+    path.write_bytes(b"not a database" * 1000)
+
+
+@pytest.mark.parametrize("spoil", [newer, damaged])
+@pytest.mark.parametrize("command", ["up", "serve"])
+def test_a_registry_that_cannot_be_used_is_one_line_and_starts_nothing(
+    environment: dict[str, str], command: str, spoil: Callable[[Path], None]
+) -> None:
+    state = Path(environment["WARDROBE_STATE"])
+    state.mkdir()
+    spoil(state / "registry.sqlite3")
+    refused = wardrobe(command, **environment)
+    assert refused.returncode == 1
+    assert one_line(refused.stderr), refused.stderr
+
+
+def test_an_alias_with_the_base_models_name_is_refused_with_words(
+    environment: dict[str, str],
+) -> None:
+    refused = wardrobe("up", **{**environment, "WARDROBE_BASE_NAME": "hr-screening"})
+    assert refused.returncode == 1
+    assert "hr: aliases: `hr-screening` is the base model's name" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_a_second_up_on_one_state_folder_is_refused(up: Up, environment: dict[str, str]) -> None:
