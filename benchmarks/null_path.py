@@ -61,6 +61,8 @@ SDK_HEADERS = (
 class NullEngine:
     """`service.engine.Engine` that has nothing to load into."""
 
+    alive = True
+
     def __init__(self) -> None:
         self._resident: set[VersionId] = set()
         self.limits: Mapping[str, Any] = {"engine": "null", "max_cpu_loras": 8}
