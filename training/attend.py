@@ -15,7 +15,7 @@ from enum import Enum, auto
 
 import structlog
 
-from adapters.errors import LeaseLost, Unavailable
+from adapters.errors import LeaseLost, StorageFull, Unavailable
 from adapters.jobs import Job, JobError, JobStatus, StopRequest
 from adapters.names import JobId
 from adapters.registry import Registry
@@ -27,7 +27,7 @@ MAX_CRASHES = 3
 MAX_CLAIMS = 10
 """Leases of one job: one that takes the whole machine down must not come back for ever."""
 PAUSE_PATIENCE = 120.0
-"""Seconds a child has to reach a checkpoint when its job is paused."""
+"""Seconds a child has to end its step and write a checkpoint when its job is paused."""
 SHUTDOWN_PATIENCE = 5.0
 """Seconds a child has when the trainer itself stops; it goes on from an older checkpoint then."""
 FINISH_PATIENCE = 10.0
@@ -77,7 +77,8 @@ def attend(job: Job, parts: Attendance) -> None:
             log.warning("lease_lost")
             return
         finally:
-            child.kill()
+            if not child.kill():
+                log.error("child_hangs", pid=child.pid)
         log.info("child_ended", code=code, wish=wish.name.lower())
         if _settled(job.id, fence, wish, parts):
             return
@@ -100,9 +101,10 @@ def _watch(child: Child, job_id: JobId, fence: int, parts: Attendance) -> tuple[
             if not parts.registry.job(job_id, unit=None).status.finished:
                 raise
             return wish, child.ended(within=FINISH_PATIENCE)
-        except Unavailable:
+        except (Unavailable, StorageFull) as error:
+            _log.warning("heartbeat_missed", job=job_id, reason=error.message)
             if now - beaten > parts.lease_seconds:
-                raise LeaseLost("the registry could not be reached for a whole lease") from None
+                raise LeaseLost("the lease could not be prolonged for its whole length") from None
             continue
         if job.trained_tokens is not None:  # training is over: a core is free for the next one
             parts.starter.prepare()
@@ -112,6 +114,8 @@ def _watch(child: Child, job_id: JobId, fence: int, parts: Attendance) -> tuple[
         if wanted is not wish:
             wish, deadline = wanted, now + _patience(wanted)
             child.ask_to_stop()
+        if parts.stopping.is_set():  # also while a pause is awaited
+            deadline = min(deadline, now + SHUTDOWN_PATIENCE)
     return wish, code
 
 
@@ -185,4 +189,10 @@ def _fence(job: Job) -> int:
 
 
 def _say(job_id: JobId, message: str, level: str, parts: Attendance) -> None:
-    parts.registry.add_event(job_id, at=parts.clock(), level=level, type="message", message=message)
+    """Events are for people: one that cannot be written changes nothing."""
+    try:
+        parts.registry.add_event(
+            job_id, at=parts.clock(), level=level, type="message", message=message
+        )
+    except (Unavailable, StorageFull) as error:
+        _log.warning("event_not_written", job=job_id, reason=error.message)

@@ -55,14 +55,15 @@ class Child:
         """SIGTERM to the leader, which knows how to stop at a good point."""
         self._process.send_signal(signal.SIGTERM)
 
-    def kill(self) -> None:
-        """SIGKILL to the whole group, also when the leader is gone; returns when it is reaped."""
+    def kill(self) -> bool:
+        """SIGKILL to the whole group, also when the leader is gone; whether it could be reaped."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(_KILL_PATIENCE)
+        reaped = self.ended(within=_KILL_PATIENCE) is not None
         if self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
+        return reaped
 
 
 def start(
@@ -87,7 +88,8 @@ def describe_exit(code: int) -> str:
     """An exit code in words, for an event and a log line."""
     if code >= 0:
         return f"ended with exit code {code}"
-    name = signal.Signals(-code).name
+    known = {number.value: number.name for number in signal.Signals}
+    name = known.get(-code, f"signal {-code}")  # real-time signals have no names
     return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 

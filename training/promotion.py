@@ -16,6 +16,7 @@ from adapters.versions import Version
 
 PATIENCE = 180.0
 """Seconds a rollout may take before the job ends without it."""
+_PAGE = 100
 
 
 class NotPromoted(Exception):
@@ -32,7 +33,8 @@ def promote(
 ) -> None:
     """Returns when `version` answers to its adapter's alias; `pause` waits a moment and may raise.
 
-    Raises NotPromoted. Asking again after a crash finds the rollout that is under way.
+    Raises NotPromoted. Asking again after a crash finds the rollout that is under way; one that
+    was completed before is not repeated over what an operator has done since.
     """
     try:
         rollout = _begin(registry, version, actor=actor, at=clock())
@@ -51,6 +53,8 @@ def promote(
 def _begin(registry: Registry, version: Version, *, actor: str, at: float) -> Rollout:
     alias = Alias(version.adapter)
     route = registry.route(alias, unit=version.unit)
+    if route.stable != version.id and _completed_before(registry, alias, version, actor):
+        raise NotPromoted("it was put live before, and the alias has been moved on since")
     if route.stable is not None:
         live = registry.version_by_id(route.stable)
         if live.adapter == version.adapter and live.number > version.number:
@@ -70,6 +74,18 @@ def _begin(registry: Registry, version: Version, *, actor: str, at: float) -> Ro
         if ours is None:
             raise
         return ours
+
+
+def _completed_before(registry: Registry, alias: Alias, version: Version, actor: str) -> bool:
+    after = None
+    while True:
+        page = registry.rollouts(alias=alias, after=after, limit=_PAGE)
+        for item in page.items:
+            if (item.target, item.actor, item.state) == (version.id, actor, RolloutState.COMPLETE):
+                return True
+        if not page.has_more:
+            return False
+        after = str(page.items[-1].id)
 
 
 def _under_way(registry: Registry, alias: Alias, version: Version) -> Rollout | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from adapters.admission import CONFIG_FILE, WEIGHTS_FILE, admit, canonicalise
 from adapters.base_model import BaseShapes
 
 CARD_FILE = "README.md"
+_NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +33,19 @@ def prepare(
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     shutil.copyfile(tuned / CONFIG_FILE, directory / CONFIG_FILE)
-    (directory / WEIGHTS_FILE).hardlink_to(tuned / WEIGHTS_FILE)
+    _link_or_copy(tuned / WEIGHTS_FILE, directory / WEIGHTS_FILE)
     (directory / CARD_FILE).write_text(card, "utf-8")
     admitted = admit(directory, base=base, max_rank=max_rank)
     canonicalise(directory, admitted)
     size = sum(file.stat().st_size for file in directory.iterdir())
     return Publishable(directory=directory, rank=admitted.rank, size_bytes=size)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """A link costs no room; some file systems have none."""
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copyfile(source, target)

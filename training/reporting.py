@@ -1,15 +1,20 @@
 """What a run tells the registry while it goes: events, metrics, checkpoints, time left.
 
-Everything here is for people who watch; only a lost lease may end a run from in here. Metrics are
-written at most once a second, because a tiny base takes many steps in one.
+Everything here is for people who watch: what the registry cannot take now is not told, and only a
+lost lease may end a run from in here. Metrics are written at most once a second, because a tiny
+base takes many steps in one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
+from adapters.errors import StorageFull, Unavailable
 from adapters.jobs import JobEvent
 from adapters.names import JobId
 from adapters.registry import Registry
@@ -17,6 +22,8 @@ from adapters.registry import Registry
 EVERY = 1.0
 """Seconds between two metrics events that bring nothing but training loss."""
 _PAGE = 1000
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +90,20 @@ class Reporter:
 
     def say(self, message: str, *, level: str = "info") -> None:
         """A message event."""
-        self._registry.add_event(
-            self._job_id, at=self._clock(), level=level, type="message", message=message
-        )
+        with _if_possible():
+            self._event("message", message, level=level)
 
     def gate_checks(self, message: str, data: dict[str, Any], *, passed: bool) -> None:
-        """The verdicts, as an event of their own type."""
+        """The verdicts, as an event of their own type; nothing where an earlier attempt told it."""
+        with _if_possible():
+            if all(event.type != "gate_checks" for event in self._all_events()):
+                self._event("gate_checks", message, level="info" if passed else "error", data=data)
+
+    def _event(
+        self, kind: str, message: str, *, level: str, data: Mapping[str, Any] | None = None
+    ) -> None:
         self._registry.add_event(
-            self._job_id,
-            at=self._clock(),
-            level="info" if passed else "error",
-            type="gate_checks",
-            message=message,
-            data=data,
+            self._job_id, at=self._clock(), level=level, type=kind, message=message, data=data
         )
 
     def step(self, measures: Measures, *, seconds_left: float) -> None:
@@ -109,19 +117,13 @@ class Reporter:
         if not measures.evaluated and not last and now - self._told_at < EVERY:
             return
         self._told_at = now
-        self._registry.update_job(
-            self._job_id, fence=self._fence, estimated_finish=now + seconds_left
-        )
-        self._registry.add_event(
-            self._job_id,
-            at=now,
-            level="info",
-            type="metrics",
-            message=measures.as_text(),
-            data=measures.as_data(),
-        )
-        if measures.evaluated:
-            self._checkpoint(measures, at=now)
+        with _if_possible():
+            self._registry.update_job(
+                self._job_id, fence=self._fence, estimated_finish=now + seconds_left
+            )
+            self._event("metrics", measures.as_text(), level="info", data=measures.as_data())
+            if measures.evaluated:
+                self._checkpoint(measures, at=now)
 
     def _checkpoint(self, measures: Measures, *, at: float) -> None:
         """A repeated step (a resumed run) is kept once."""
@@ -148,3 +150,11 @@ class Reporter:
             if not page.has_more:
                 return events
             after = str(page.items[-1].id)
+
+
+@contextmanager
+def _if_possible() -> Iterator[None]:
+    try:
+        yield
+    except (Unavailable, StorageFull) as error:
+        _log.warning("not_told", reason=error.message)

@@ -8,12 +8,18 @@ from its checkpoints, publishes at most one version, and lands the job in a fina
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from adapters.errors import (
     EngineUnavailable,
+    IllegalTransition,
+    InvalidRequest,
     LeaseLost,
     NotFound,
     Rejected,
@@ -27,7 +33,7 @@ from adapters.jobs import Job, JobError, JobStatus
 from adapters.names import JobId
 from adapters.recipes import Recipe, base_overrides, resolve
 from adapters.registry import NewVersion
-from adapters.units import UnitConfig, load_units
+from adapters.units import UnitConfig
 from adapters.versions import Version
 from training.card import Card
 from training.data.material import Material, Sources, gather
@@ -39,8 +45,11 @@ from training.publishing import prepare
 from training.reporting import Reporter
 from training.results import result_csv, result_file_id
 from training.tuning import Task, Tuned, Watch
+from training.units import wait_for_unit
 
 MAX_RESULT_BYTES = 64 * 1024 * 1024
+END_PATIENCE = 600.0
+"""Seconds to wait for a registry that cannot take the job's end now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +100,8 @@ def _run(parts: Parts, job: Job, fence: int, reporter: Reporter) -> Version:
         version = _publish(parts, job, fence, plan, tuned)
         reporter.say(f"Published {version.name} as a candidate; evaluating it through the service")
     if not version.gates:
-        version = _keep(parts, version, _prove(parts, version, plan), reporter)
+        version = _keep(parts, version, fence, _prove(parts, version, plan))
+    _tell(version, reporter)
     _keep_curve(parts, job, fence, reporter)
 
     if not all_passed(version.gates):
@@ -103,17 +113,11 @@ def _run(parts: Parts, job: Job, fence: int, reporter: Reporter) -> Version:
 
 def _plan(parts: Parts, job: Job, reporter: Reporter) -> Plan:
     """Raises InvalidFile, InvalidRequest, Conflict (`base_mismatch`), Unavailable."""
-    unit = load_units(parts.units).get(job.unit)
+    unit = wait_for_unit(parts.units, job.unit, clock=parts.clock, pause=parts.pause)
     limits = wait_for_limits(
         parts.registry, parts.base.fingerprint, clock=parts.clock, pause=parts.pause
     )
-    wanted = resolve(
-        base=base_overrides(parts.base.path),
-        unit=unit.recipe,
-        job=job.hyperparameters,
-        seed=job.seed,
-    )
-    recipe = fit(wanted, limits)
+    recipe = fit(_recipe(parts, job, unit), limits)
     sources = Sources(registry=parts.registry, store=parts.store)
     material = gather(job, unit, recipe, sources=sources, tuner=parts.tuner)
     for level, note in material.parts.notes:
@@ -121,18 +125,44 @@ def _plan(parts: Parts, job: Job, reporter: Reporter) -> Plan:
     return Plan(unit=unit, limits=limits, recipe=recipe, material=material)
 
 
+def _recipe(parts: Parts, job: Job, unit: UnitConfig) -> Recipe:
+    """What the first attempt decided, whatever the configuration says since."""
+    if job.resolved is None:
+        return resolve(
+            base=base_overrides(parts.base.path),
+            unit=unit.recipe,
+            job=job.hyperparameters,
+            seed=job.seed,
+        )
+    try:
+        return Recipe.model_validate(job.resolved)
+    except ValidationError as error:
+        raise InvalidRequest(
+            "the job was begun by another build of Wardrobe with settings that this one does not "
+            "know; start a new job",
+            code="invalid_recipe",
+        ) from error
+
+
 def _train(parts: Parts, plan: Plan, reporter: Reporter) -> Tuned:
     task = Task(
         train=plan.material.train,
         held_out=plan.material.held_out,
         recipe=plan.recipe,
-        workdir=parts.workdir / "tuning",
+        workdir=parts.workdir / f"tuning-{_same_training(parts, plan)}",
     )
     watch = Watch(
         step=lambda measures, left: reporter.step(measures, seconds_left=left),
         stopping=parts.stopping,
     )
     return parts.tuner.tune(task, watch)
+
+
+def _same_training(parts: Parts, plan: Plan) -> str:
+    """Names what checkpoints depend on: those of another recipe, base or data do not fit."""
+    decided = [plan.recipe.model_dump(mode="json"), plan.material.files.digests]
+    text = json.dumps([*decided, str(parts.base.fingerprint)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _publish(parts: Parts, job: Job, fence: int, plan: Plan, tuned: Tuned) -> Version:
@@ -212,15 +242,25 @@ def _prove(parts: Parts, version: Version, plan: Plan) -> Judgement:
     return judge(measured, plan.unit.gates)
 
 
-def _keep(parts: Parts, version: Version, judgement: Judgement, reporter: Reporter) -> Version:
-    """The verdicts in the registry, which rejects a candidate that failed one, and as an event."""
-    judged = parts.registry.record_gates(version.id, judgement.gates, evidence=judgement.evidence)
+def _keep(parts: Parts, version: Version, fence: int, judgement: Judgement) -> Version:
+    """The verdicts in the registry, once: it rejects a candidate that failed one."""
+    try:
+        return parts.registry.record_gates(
+            version.id, judgement.gates, fence=fence, evidence=judgement.evidence
+        )
+    except IllegalTransition:
+        judged = parts.registry.version_by_id(version.id)
+        if not judged.gates:
+            raise
+        return judged
+
+
+def _tell(version: Version, reporter: Reporter) -> None:
     reporter.gate_checks(
-        in_words(judged),
-        {"version": judged.name, "gates": [asdict(gate) for gate in judged.gates]},
-        passed=all_passed(judged.gates),
+        in_words(version),
+        {"version": version.name, "gates": [asdict(gate) for gate in version.gates]},
+        passed=all_passed(version.gates),
     )
-    return judged
 
 
 def _keep_curve(parts: Parts, job: Job, fence: int, reporter: Reporter) -> None:
@@ -265,7 +305,17 @@ def _as_job_error(error: WardrobeError | OSError) -> JobError:
 
 
 def _end(parts: Parts, job: Job, fence: int, to: JobStatus, **changes: Any) -> None:
-    parts.registry.move_job(job.id, to, fence=fence, finished_at=parts.clock(), **changes)
+    """Lands the job, once the registry can take it. Raises LeaseLost, Stopped."""
+    until = parts.clock() + END_PATIENCE
+    while True:
+        try:
+            now = parts.clock()
+            parts.registry.move_job(job.id, to, fence=fence, finished_at=now, **changes)
+            return
+        except (Unavailable, StorageFull):
+            if parts.clock() >= until:
+                raise
+        parts.pause()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import structlog
 
-from adapters.errors import InvalidRequest, NotFound, Unavailable, WardrobeError
+from adapters.errors import InvalidRequest, NotFound, StorageFull, Unavailable, WardrobeError
 from adapters.jobs import Job, JobError, JobStatus
 from adapters.names import JobId
 from adapters.quiet import quieten
@@ -29,6 +29,7 @@ from adapters.settings import Settings
 from adapters.state import StateFolder
 from adapters.store import ArtifactStore
 from adapters.store.local import LocalStore
+from adapters.units import InvalidUnits, Units, load_units
 from training.attend import Attendance, attend
 from training.limits import ready_replicas
 from training.logs import configure_logs
@@ -58,15 +59,17 @@ class Sidecar:
 
     def run(self) -> None:
         """Until `stopping` is set. Attends jobs in the calling thread, which children die with."""
-        sweep(self.state, self.registry)
         validator = threading.Thread(target=self._validate, name="validator", daemon=True)
         validator.start()
-        waiting = False
+        swept = waiting = False
         self.attendance.starter.prepare()
         while not self.stopping.is_set():
             try:
+                if not swept:
+                    sweep(self.state, self.registry)
+                    swept = True
                 waiting = self._turn(waiting)
-            except Unavailable as error:
+            except (Unavailable, StorageFull) as error:
                 _log.warning("registry_unavailable", reason=error.message)
                 self.stopping.wait(1.0)
         self.attendance.starter.close()
@@ -95,22 +98,39 @@ class Sidecar:
 
     def _validate(self) -> None:
         """Checks new jobs beside the running one, until asked to stop: the edge of its thread."""
+        unreadable = False
         while not self.stopping.wait(POLL):
             try:
-                for job in self.registry.jobs_in(JobStatus.VALIDATING_FILES):
-                    if self.stopping.is_set():
-                        return
-                    self._validate_one(job)
+                unreadable = self._validate_new(unreadable)
             except WardrobeError as error:
                 _log.warning("validation_interrupted", reason=error.message)
             except Exception:
                 _log.exception("validation_crashed")
                 self.stopping.wait(1.0)
 
-    def _validate_one(self, job: Job) -> None:
+    def _validate_new(self, unreadable: bool) -> bool:
+        """One look at new jobs; the answer is whether the units folder cannot be read.
+
+        They wait then: one unit's typo is neither another unit's mistake nor its business.
+        """
+        jobs = self.registry.jobs_in(JobStatus.VALIDATING_FILES)
+        if not jobs:
+            return unreadable
+        try:
+            units = load_units(self.units)
+        except InvalidUnits as error:
+            if not unreadable:
+                _log.error("units_unreadable", problems=error.problems, waiting_jobs=len(jobs))
+            return True
+        for job in jobs:
+            if not self.stopping.is_set():
+                self._validate_one(job, units)
+        return False
+
+    def _validate_one(self, job: Job, units: Units) -> None:
         try:
             validate_job(
-                job, registry=self.registry, store=self.store, units=self.units, clock=self.clock
+                job, registry=self.registry, store=self.store, units=units, clock=self.clock
             )
         except WardrobeError:
             raise

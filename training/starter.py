@@ -10,8 +10,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from adapters.names import JobId
 from training.child import Child, start
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +67,16 @@ class Starter:
         if spare is not None:
             if spare.order(order.line()):
                 return spare
-            spare.kill()
+            _kill(spare)
         return start(self._command(order), self._environment)
 
     def close(self) -> None:
         """Ends the spare."""
         if self._spare is not None:
-            self._spare.kill()
+            _kill(self._spare)
             self._spare = None
+
+
+def _kill(spare: Child) -> None:
+    if not spare.kill():
+        _log.error("child_hangs", pid=spare.pid)

@@ -6,22 +6,24 @@ torch takes seconds to import: `training.finetune` is imported where it is neede
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from adapters.errors import InvalidRequest
 from training.data.examples import Example, Message
 from training.data.render import TemplateError, load_tokenizer, prompt_ids, render
 from training.evaluate.answers import Question
 from training.reporting import Measures
-from training.tuning import Stopped, Task, Tuned, Watch
+from training.tuning import Task, Tuned, Unrenderable, Watch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from training.finetune import Progress
+
+_Item = TypeVar("_Item")
 
 BATCH = 16
 """Prompts answered at once by the own forward pass; logits of a big vocabulary take room."""
@@ -40,18 +42,20 @@ class LoraTuner:
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        return load_tokenizer(self._base)
-
-    def lengths(self, examples: Sequence[Example]) -> list[int]:
-        """See `Tuner.lengths`. Raises InvalidRequest when the base's template cannot be used."""
         try:
-            return [len(render(self._tokenizer, example)) for example in examples]
+            return load_tokenizer(self._base)
         except TemplateError as error:
             raise InvalidRequest(str(error), code="chat_template") from error
 
+    def lengths(self, examples: Sequence[Example]) -> list[int]:
+        """See `Tuner.lengths`. Raises InvalidRequest when the base has no chat template."""
+        tokenizer = self._tokenizer
+        return _each(lambda example: len(render(tokenizer, example)), examples)
+
     def prompt_lengths(self, prompts: Sequence[Sequence[Message]]) -> list[int]:
         """See `Tuner.prompt_lengths`."""
-        return [len(prompt_ids(self._tokenizer, prompt)) for prompt in prompts]
+        tokenizer = self._tokenizer
+        return _each(lambda prompt: len(prompt_ids(tokenizer, prompt)), prompts)
 
     def tune(self, task: Task, watch: Watch) -> Tuned:
         """See `Tuner.tune`."""
@@ -64,7 +68,7 @@ class LoraTuner:
             recipe=task.recipe,
             workdir=task.workdir,
         )
-        done = finetune(run, ProgressReports(watch))
+        done = finetune(run, ProgressReports(watch), stopping=watch.stopping)
         return Tuned(
             directory=done.directory,
             steps=done.steps,
@@ -73,7 +77,7 @@ class LoraTuner:
             seconds=done.history[-1].seconds,
             first_loss=done.first_valid_loss,
             best_loss=done.best_valid_loss,
-            best_accuracy=done.best_valid_accuracy,
+            best_accuracy=done.best_valid_answers,
             ended=done.stopped,
         )
 
@@ -81,30 +85,33 @@ class LoraTuner:
         """See `Tuner.own_answers`."""
         from training.finetune import forward
 
-        answers = forward(
+        return forward(
             base=self._base,
             adapter=adapter,
             prompts=[question.prompt for question in questions],
             max_tokens=max(question.max_tokens for question in questions),
             batch_size=BATCH,
         )
-        return [answer.text for answer in answers]
+
+
+def _each(measure: Callable[[_Item], int], items: Sequence[_Item]) -> list[int]:
+    measured = []
+    for at, item in enumerate(items):
+        try:
+            measured.append(measure(item))
+        except TemplateError as error:
+            raise Unrenderable(str(error), at=at) from error
+    return measured
 
 
 class ProgressReports:
-    """Turns the trainer's progress into measures, and a wish to stop into `Stopped`."""
+    """Turns the trainer's progress into measures."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._last: Progress | None = None
-        self._evaluated = False
 
     def __call__(self, progress: Progress) -> None:
-        # A checkpoint is written right after an evaluation: the report that follows one is the
-        # first point from which nothing is lost.
-        if self._evaluated and self._watch.stopping():
-            raise Stopped
-        self._evaluated = progress.valid_loss is not None
         if progress.train_loss is not None:
             self._last = progress
         if progress.step:
@@ -118,5 +125,6 @@ class ProgressReports:
             train_loss=trained.train_loss,
             train_accuracy=trained.train_accuracy,
             valid_loss=progress.valid_loss,
-            valid_answers=progress.valid_accuracy,
+            valid_accuracy=progress.valid_accuracy,
+            valid_answers=progress.valid_answers,
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from adapters.errors import InvalidRequest, WardrobeError
 from adapters.recipes import Recipe
 from training.data.examples import Example, Message
 from training.evaluate.answers import Question
@@ -18,6 +19,29 @@ from training.reporting import Measures
 
 class Stopped(Exception):
     """The run was asked to stop and did, at a point from which it can go on."""
+
+
+class Unrenderable(InvalidRequest):
+    """The base model's chat template refuses an example; `at` is its place in what was given."""
+
+    code = "chat_template"
+
+    def __init__(self, message: str, *, at: int) -> None:
+        super().__init__(message)
+        self.at = at
+
+
+class Diverged(WardrobeError):
+    """The loss is no finite number any more."""
+
+    code = "diverged"
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"training diverged: the loss was no finite number any more at step {step}; lower the "
+            "learning rate (the job's `learning_rate_multiplier`, or `recipe.learning_rate` of the "
+            "unit) and start a new job"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +85,18 @@ class Tuner(Protocol):
     """Fine-tunes one base model."""
 
     def lengths(self, examples: Sequence[Example]) -> list[int]:
-        """Tokens of each whole example, as the chat template renders it."""
+        """Tokens of each whole example, as the chat template renders it. Raises Unrenderable."""
         ...
 
     def prompt_lengths(self, prompts: Sequence[Sequence[Message]]) -> list[int]:
-        """Tokens the service will send to the model for each prompt."""
+        """Tokens the service will send to the model for each prompt. Raises Unrenderable."""
         ...
 
     def tune(self, task: Task, watch: Watch) -> Tuned:
         """Trains from the newest checkpoint in the task's folder, or from the start.
 
-        Raises Stopped at the next checkpoint after `watch.stopping` says so.
+        Raises Stopped behind a checkpoint of the step at whose end `watch.stopping` says so, and
+        Diverged.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What a job does in `validating_files`: both files are parsed, nothing heavy is imported.
+"""What a job does in `validating_files`: files are parsed and split, nothing heavy is imported.
 
 The job leaves as `queued`, or as `failed` with every mistake by its line. A job that is cancelled
 meanwhile is left alone.
@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import structlog
 
-from adapters.errors import Conflict, Unavailable, WardrobeError
+from adapters.errors import Conflict, StorageFull, Unavailable, WardrobeError
 from adapters.jobs import Job, JobError, JobStatus
 from adapters.registry import Registry
 from adapters.store import ArtifactStore
-from adapters.units import load_units
+from adapters.units import Units
 from training.data.files import check_files, find_files
+from training.data.split import split
 
 _log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ def validate_job(
     *,
     registry: Registry,
     store: ArtifactStore,
-    units: Path,
+    units: Units,
     clock: Callable[[], float] = time.time,
 ) -> None:
     """Moves `job` on to queued or failed. Raises Unavailable when the registry cannot be used."""
@@ -51,11 +51,12 @@ def validate_job(
         _log.info("job_moved_meanwhile", job=job.id)
 
 
-def _mistake(job: Job, registry: Registry, store: ArtifactStore, units: Path) -> JobError | None:
+def _mistake(job: Job, registry: Registry, store: ArtifactStore, units: Units) -> JobError | None:
     try:
-        limits = load_units(units).get(job.unit).limits
-        check_files(find_files(job, registry), store, limits)
-    except Unavailable:
+        limits = units.get(job.unit).limits
+        training, validation = check_files(find_files(job, registry), store, limits)
+        split(training, validation, seed=job.seed, min_examples=limits.min_examples)
+    except (Unavailable, StorageFull):
         raise
     except WardrobeError as error:
         return JobError(code=error.reason, message=error.message, param=error.param)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -49,14 +50,42 @@ def test_following_a_job_prints_each_event_once_and_oldest_first(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     service = _TwoLookService()
-    client = OpenAI(
-        base_url="http://service.test/v1",
-        api_key="any",
-        http_client=httpx2.Client(transport=httpx2.MockTransport(service.answer)),
-    )
-    job = finetune.follow(client, "ftjob-1", pause=0)
+    job = finetune.follow(_client(service.answer), "ftjob-1", pause=0)
     assert job.fine_tuned_model == "support:1"
     assert capsys.readouterr().out.splitlines() == ["info  queued", "info  started", "info  done"]
+
+
+@pytest.mark.timeout(20)
+def test_a_paused_job_is_not_followed_for_ever() -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/events"):
+            return httpx2.Response(200, json={"object": "list", "data": [], "has_more": False})
+        return httpx2.Response(200, json=_job(done=False) | {"status": "paused"})
+
+    status: str = finetune.follow(_client(answer), "ftjob-1", pause=0).status
+    assert status == "paused"
+
+
+@pytest.mark.parametrize("alias", [None, "hr-screening"])
+def test_the_adapter_is_named_by_an_alias_or_not_at_all(alias: str | None) -> None:
+    sent: list[dict[str, object]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/files"):
+            return httpx2.Response(200, json={"id": "file-1", "object": "file"})
+        sent.append(json.loads(request.content))
+        return httpx2.Response(200, json=_job(done=False))
+
+    finetune.start(_client(answer), "base", DATA / "hr", alias)
+    assert sent[0]["suffix"] == alias
+
+
+def _client(answer: Callable[[httpx2.Request], httpx2.Response]) -> OpenAI:
+    return OpenAI(
+        base_url="http://service.test/v1",
+        api_key="any",
+        http_client=httpx2.Client(transport=httpx2.MockTransport(answer)),
+    )
 
 
 class _TwoLookService:

@@ -22,6 +22,8 @@ def main(state: Path, job_id: str, fence: int, mode: str) -> None:
     if mode == "die" or (mode == "die-once" and not (scratch / "died").exists()):
         (scratch / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "refused":
+        sys.exit(76)
     if mode in ("hang", "stubborn"):
         hang(scratch, stubborn=mode == "stubborn")
     finish(state, job_id, fence)

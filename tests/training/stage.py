@@ -20,7 +20,7 @@ from training.data.examples import Example, Message
 from training.evaluate.answers import Answer, Question
 from training.parts import Parts
 from training.reporting import Measures
-from training.tuning import Stopped, Task, Tuned, Watch
+from training.tuning import Stopped, Task, Tuned, Unrenderable, Watch
 
 STEPS = 10
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -40,8 +40,13 @@ class ToyTuner:
     first_steps: list[int] = field(default_factory=list)
     at_step: Callable[[int], None] = lambda _step: None
     own: Callable[[Question], str] = lambda question: question.reference
+    refused: str | None = None
+    """What the toy's chat template refuses to render."""
 
     def lengths(self, examples: Sequence[Example]) -> list[int]:
+        for at, example in enumerate(examples):
+            if example.prompt[0].content == self.refused:
+                raise Unrenderable("the chat template refuses this conversation", at=at)
         return [
             sum(len(message.content.split()) for message in example.messages)
             for example in examples
@@ -69,10 +74,9 @@ class ToyTuner:
                 ),
                 float(STEPS - step),
             )
-            if held_out is not None:
-                done.write_text(str(step))
-                if watch.stopping():
-                    raise Stopped
+            done.write_text(str(step))
+            if watch.stopping():
+                raise Stopped
         return Tuned(
             directory=self._adapter(task.workdir / "adapter"),
             steps=STEPS,

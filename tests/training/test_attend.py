@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from adapters.errors import StorageFull, Unavailable
 from adapters.jobs import Job, JobStatus, StopRequest
 from adapters.names import JobId
-from tests.training.world import World, alive, child_command, data, wait_until
+from tests.training.world import Troubled, World, alive, child_command, data, wait_until
 from training.attend import MAX_CLAIMS, Attendance, Wish, attend, wanted_of
 from training.starter import Starter
 
 pytestmark = pytest.mark.timeout(60)
 
 
-def attending(world: World, mode: str, *, lease_seconds: float = 5.0) -> Attendance:
+def attending(
+    world: World, mode: str, *, lease_seconds: float = 30.0, registry: Any = None
+) -> Attendance:
     return Attendance(
-        registry=world.registry,
+        registry=registry or world.registry,
         starter=Starter(child_command(world.state, mode), os.environ),
         lease_seconds=lease_seconds,
         stopping=threading.Event(),
@@ -47,7 +50,7 @@ def helper(world: World, job_id: JobId) -> Path:
 
 def claimed(world: World) -> Job:
     world.add_queued_job(data())
-    return world.claim(lease_seconds=5.0)
+    return world.claim(lease_seconds=30.0)
 
 
 def test_a_child_that_finishes_its_job_leaves_nothing_to_do(world: World) -> None:
@@ -157,40 +160,73 @@ def test_a_trainer_that_stops_leaves_its_job_to_be_taken_up_again(world: World) 
 
 def test_the_lease_is_kept_alive_while_the_child_works(world: World) -> None:
     world.add_queued_job(data())
-    job = world.claim(lease_seconds=1.0)
-    parts = attending(world, "hang", lease_seconds=1.0)
+    job = world.claim(lease_seconds=10.0)
+    parts = attending(world, "hang", lease_seconds=10.0)
+    assert job.lease is not None
+    first = job.lease.until
+
+    def prolonged() -> bool:
+        lease = world.job(job.id).lease
+        return lease is not None and lease.until > first + 2.0
 
     def watch() -> None:
         wait_until(helper(world, job.id).exists)
-        time.sleep(2.5)
-        held = world.job(job.id).lease
-        assert held is not None
-        assert held.until > time.time()
+        wait_until(prolonged)
         parts.stopping.set()
 
     thread = during(watch)
     attend(job, parts)
     thread.join()
+    assert prolonged()
     lease = world.job(job.id).lease
     assert lease is not None
     assert lease.fence == 1
-    assert job.lease is not None
-    assert lease.until > job.lease.until + 2.0
 
 
-def test_a_child_does_not_outlive_a_killed_parent(world: World) -> None:
+def test_a_registry_without_room_for_a_moment_costs_no_child(world: World) -> None:
     job = claimed(world)
-    parent = os.fork()
-    if parent == 0:  # pragma: no cover - the forked trainer, which is killed
-        try:
-            attend(job, attending(world, "hang"))
-        finally:
-            os._exit(1)
-    wait_until(helper(world, job.id).exists)
-    os.kill(parent, signal.SIGKILL)
-    os.waitpid(parent, 0)
-    wait_until(lambda: not alive(pids(world, job.id)[0]))
-    os.kill(int(helper(world, job.id).read_text()), signal.SIGKILL)
+    full = [StorageFull("there is no room left for the registry")] * 2
+    attend(job, attending(world, "finish", registry=Troubled(world.registry, "heartbeat", *full)))
+    assert world.job(job.id).status is JobStatus.SUCCEEDED
+    assert len(pids(world, job.id)) == 1
+
+
+@pytest.mark.parametrize("trouble", [StorageFull("full"), Unavailable("away")])
+def test_an_event_that_cannot_be_written_stops_nothing(world: World, trouble: Exception) -> None:
+    job = claimed(world)
+    registry = Troubled(world.registry, "add_event", trouble)
+    attend(job, attending(world, "die-once", registry=registry))
+    assert world.job(job.id).status is JobStatus.SUCCEEDED
+    assert world.messages(job.id) == []
+
+
+def test_a_child_refused_by_a_cancel_leaves_a_cancelled_job(world: World) -> None:
+    job = claimed(world)
+    world.registry.request_stop(job.id, StopRequest.CANCEL, at=time.time())
+    # no heartbeat tells of the wish: only the child's end does
+    deaf = Troubled(world.registry, "heartbeat", *[Unavailable("away")] * 1000)
+    attend(job, attending(world, "refused", lease_seconds=60.0, registry=deaf))
+    after = world.job(job.id)
+    assert (after.status, len(pids(world, job.id))) == (JobStatus.CANCELLED, 1)
+    assert after.finished_at is not None
+    assert world.messages(job.id) == ["Fine-tuning job cancelled"]
+
+
+def test_a_trainer_that_stops_does_not_wait_for_a_pause(world: World) -> None:
+    job = claimed(world)
+    parts = attending(world, "stubborn")
+
+    def pause_and_stop() -> None:
+        wait_until(helper(world, job.id).exists)
+        world.registry.request_stop(job.id, StopRequest.PAUSE, at=time.time())
+        wait_until((world.state.job(job.id) / "asked").exists)
+        parts.stopping.set()
+
+    thread = during(pause_and_stop)
+    attend(job, parts)  # the test's time limit is half of what a pause may take
+    thread.join()
+    assert world.job(job.id).status is JobStatus.PAUSED
+    assert not alive(pids(world, job.id)[0])
 
 
 @pytest.mark.parametrize(

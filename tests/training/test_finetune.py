@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +15,12 @@ from adapters.recipes import Recipe
 from training.base.build import ensure_base
 from training.base.recipe import BaseRecipe
 from training.data.examples import Example, Message
-from training.finetune import Finetuned, Forward, Progress, Run, finetune, forward
+from training.finetune import Finetuned, Progress, Run, finetune, forward
+from training.finetune.batches import EpochOrder
 from training.finetune.checkpoints import SEAL, newest_sealed, seal
 from training.finetune.clock import Clock, rate_share
+from training.finetune.run import RESULT
+from training.tuning import Diverged, Stopped
 
 pytestmark = pytest.mark.slow
 
@@ -85,35 +90,42 @@ def a_run(base: Path, workdir: Path, recipe: Recipe = RECIPE) -> Run:
     return Run(base=base, train=TRAIN, valid=VALID, recipe=recipe, workdir=workdir)
 
 
-def test_a_run_learns_what_the_base_does_not_know(base: Path, tuned: Finetuned) -> None:
+def answers(base: Path, adapter: Path, *, batch_size: int = 16) -> list[str]:
     prompts = [item.prompt for item in VALID]
-    before = forward(base=base, adapter=None, prompts=prompts, max_tokens=4)
-    after = forward(base=base, adapter=tuned.directory, prompts=prompts, max_tokens=4)
+    return forward(base=base, adapter=adapter, prompts=prompts, max_tokens=8, batch_size=batch_size)
+
+
+def right(said: Sequence[str]) -> int:
+    return sum(answer == item.answer for answer, item in zip(said, VALID, strict=True))
+
+
+def test_a_run_learns_what_the_base_does_not_know(base: Path, tuned: Finetuned) -> None:
     assert tuned.best_valid_loss < tuned.first_valid_loss - 0.5
-    assert right(after) >= 12 > right(before) + 6
-
-
-def right(answers: Sequence[Forward]) -> int:
-    return sum(answer.text == item.answer for answer, item in zip(answers, VALID, strict=True))
+    before = tuned.history[0].valid_answers
+    assert before is not None
+    assert right(answers(base, tuned.directory)) >= 12 > before * len(VALID) + 6
 
 
 def test_held_out_accuracy_is_what_greedy_decoding_gets_right(base: Path, tuned: Finetuned) -> None:
-    answers = forward(
-        base=base, adapter=tuned.directory, prompts=[i.prompt for i in VALID], max_tokens=8
-    )
     # one answer may flip between bfloat16 in training and float32 here
-    assert abs(right(answers) - tuned.best_valid_accuracy * len(VALID)) <= 1
+    said = answers(base, tuned.directory)
+    assert abs(right(said) - tuned.best_valid_answers * len(VALID)) <= 1
 
 
 def test_an_answer_does_not_depend_on_its_batch(base: Path, tuned: Finetuned) -> None:
-    prompts = [item.prompt for item in VALID[:6]]
-    together, alone = (
-        forward(base=base, adapter=tuned.directory, prompts=prompts, max_tokens=4, batch_size=size)
-        for size in (6, 1)
-    )
-    assert [answer.text for answer in together] == [answer.text for answer in alone]
-    for one, other in zip(together, alone, strict=True):
-        assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-3)
+    together, alone = (answers(base, tuned.directory, batch_size=size) for size in (16, 1))
+    assert together == alone
+
+
+def test_what_a_base_says_about_sampling_does_not_change_the_answers(
+    base: Path, tuned: Finetuned, tmp_path: Path
+) -> None:
+    opinionated = tmp_path / "base"
+    shutil.copytree(base, opinionated)
+    config = opinionated / "generation_config.json"
+    said = json.loads(config.read_text()) if config.exists() else {}
+    config.write_text(json.dumps(said | {"repetition_penalty": 50.0, "do_sample": True}))
+    assert answers(opinionated, tuned.directory) == answers(base, tuned.directory)
 
 
 def test_the_adapter_is_plain_lora_as_peft_writes_it(tuned: Finetuned) -> None:
@@ -138,6 +150,10 @@ def test_progress_is_reported_with_held_out_numbers_and_time_left(
     assert [r.step for r in reports] == sorted(r.step for r in reports)
     assert reports[-1].tokens == tuned.trained_tokens > 24 * len(TRAIN)
     assert any(r.train_loss is not None and r.train_accuracy is not None for r in reports)
+    for report in held_out:
+        assert report.valid_accuracy is not None
+        assert report.valid_answers is not None
+        assert report.valid_answers <= report.valid_accuracy <= 1.0
 
 
 def test_a_finished_run_is_handed_back_and_not_trained_again(base: Path, tuned: Finetuned) -> None:
@@ -165,11 +181,121 @@ def test_a_killed_run_goes_on_from_its_newest_whole_checkpoint(base: Path, tmp_p
     second: list[Progress] = []
     done = finetune(a_run(base, tmp_path), second.append)
     assert not torn.exists()
-    assert second[0].step > int(whole.name.split("-")[1])
-    assert second[0].tokens > first[-1].tokens // 2
-    assert done.steps == first[0].total_steps or done.steps == second[0].total_steps
-    assert [p.step for p in done.history] == sorted(p.step for p in done.history)
-    assert done.best_valid_loss < done.first_valid_loss - 0.5
+    resumed_at = int(whole.name.split("-")[1])
+    assert 0 < resumed_at < second[0].step <= resumed_at + 2
+    seen_before = [p.tokens for p in first if p.step <= resumed_at][-1]
+    assert second[0].tokens > seen_before
+    assert done.steps == first[-1].total_steps
+    steps = [p.step for p in done.history if p.valid_loss is not None]
+    assert steps == sorted(set(steps)), "every evaluation is told once"
+
+
+def after_step(step: int) -> tuple[Callable[[Progress], None], Callable[[], bool]]:
+    """(report, stopping) of a run that is asked to stop once it has told of `step`."""
+    told = [0]
+
+    def report(progress: Progress) -> None:
+        told.append(progress.step)
+
+    return report, lambda: told[-1] >= step
+
+
+# 202 steps, 8 an epoch: logged at every other one, evaluated at every 34th
+UNEVEN = RECIPE.model_copy(
+    update={"n_epochs": 25.2, "evaluations": 6, "patience": 6, "dropout": 0.1}
+)
+
+
+def test_a_run_asked_to_stop_loses_at_most_one_step_and_ends_as_if_it_had_not(
+    base: Path, tmp_path: Path
+) -> None:
+    whole = finetune(a_run(base, tmp_path / "whole", UNEVEN), lambda _: None)
+    stopped = a_run(base, tmp_path / "stopped", UNEVEN)
+    for asked_at in (20, 68, 150):
+        report, stopping = after_step(asked_at)
+        with pytest.raises(Stopped):
+            finetune(stopped, report, stopping=stopping)
+        checkpoint = newest_sealed(stopped.workdir)
+        assert checkpoint is not None
+        assert int(checkpoint.name.split("-")[1]) in (asked_at, asked_at + 1)
+    done = finetune(stopped, lambda _: None)
+    assert (done.steps, done.trained_tokens) == (whole.steps, whole.trained_tokens)
+    assert weights(done) == weights(whole)
+
+
+def weights(run: Finetuned) -> bytes:
+    return (run.directory / "adapter_model.safetensors").read_bytes()
+
+
+def test_a_run_asked_to_stop_in_its_last_step_ends(base: Path, tmp_path: Path) -> None:
+    short = RECIPE.model_copy(update={"n_epochs": 0.5, "evaluations": 1})
+    report, stopping = after_step(4)
+    assert finetune(a_run(base, tmp_path, short), report, stopping=stopping).steps == 4
+
+
+def test_early_stopping_goes_on_counting_after_a_resumption(base: Path, tmp_path: Path) -> None:
+    hopeless = RECIPE.model_copy(
+        update={"learning_rate": 1e-9, "evaluations": 40, "patience": 4, "n_epochs": 20.0}
+    )
+    straight = finetune(a_run(base, tmp_path / "straight", hopeless), lambda _: None)
+    report, stopping = after_step(straight.steps - 3)
+    with pytest.raises(Stopped):
+        finetune(a_run(base, tmp_path / "resumed", hopeless), report, stopping=stopping)
+    resumed = finetune(a_run(base, tmp_path / "resumed", hopeless), lambda _: None)
+    assert (resumed.stopped, resumed.steps) == ("early_stopping", straight.steps)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_epochs": 25.2, "evaluations": 6, "patience": 6},
+        {"learning_rate": 1e-9, "evaluations": 40, "patience": 2},
+        {"max_minutes": 0.02, "n_epochs": 50.0},
+    ],
+    ids=["finished", "early_stopping", "time_limit"],
+)
+def test_a_run_killed_behind_its_last_checkpoint_is_not_trained_further(
+    base: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    run = a_run(base, tmp_path, RECIPE.model_copy(update=changes))
+    done = finetune(run, lambda _: None)
+    before = weights(done)
+    (tmp_path / RESULT).unlink()
+    shutil.rmtree(done.directory)
+    assert finetune(run, lambda _: None) == done
+    assert weights(done) == before
+
+
+def test_the_order_of_an_epoch_follows_from_the_seed_alone() -> None:
+    import torch
+
+    def order(seed: int, epoch: int) -> list[int]:
+        torch.rand(1)  # the global generator has nothing to do with it
+        return list(EpochOrder([5, 9, 2, 7] * 20, 4, seed=seed, epoch=lambda: epoch))
+
+    assert order(1, 0) == order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+    assert sorted(order(1, 3)) == list(range(80))
+
+
+@pytest.mark.parametrize("n_epochs", [24.0, 0.125])
+def test_a_loss_that_is_no_number_ends_the_run_naming_the_step(
+    base: Path, tmp_path: Path, n_epochs: float
+) -> None:
+    absurd = RECIPE.model_copy(
+        update={"learning_rate": 1e38, "warmup_ratio": 0.0, "n_epochs": n_epochs}
+    )
+    with pytest.raises(Diverged, match=r"at step [123]; lower the learning rate") as caught:
+        finetune(a_run(base, tmp_path, absurd), lambda _: None)
+    assert caught.value.reason == "diverged"
+
+
+@pytest.mark.parametrize("room", [64, 150, 500])
+def test_a_disk_without_room_for_a_checkpoint_is_told_as_such(
+    base: Path, small_disk: Callable[[int], Path], room: int
+) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        finetune(a_run(base, small_disk(room) / "run"), lambda _: None)
 
 
 def test_a_run_stops_when_its_time_is_up_and_keeps_its_best(base: Path, tmp_path: Path) -> None:

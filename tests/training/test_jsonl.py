@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.errors import InvalidFile
-from training.data.jsonl import Bounds, check_examples, read_examples
+from training.data.jsonl import Bounds, read_examples
 
 SECRET = "Zanzibar-4711"
 BOUNDS = Bounds(min_examples=1, max_examples=100, max_line=4096)
@@ -124,13 +124,15 @@ def _with_message_key(key: str, value: Any) -> bytes:
         (line(("user", "a"), ("assistant", "  ")), "message 2: the assistant"),
         (line(("user", "\ud800"), ("assistant", "b")), "surrogate"),
         (_image(), "message 1: images, audio and files"),
+        (line(("user", [{"type": ["x"]}]), ("assistant", "b")), "message 1: `content` must"),
+        (line(("user", [{"type": {}}, 5]), ("assistant", "b")), "message 1: `content` must"),
         (_with_message_key("tool_calls", [{}]), "`tool_calls`"),
         (_with_message_key("audio", {"id": 1}), "`audio`"),
         (_with_message_key(SECRET, 1), "message 2 has a key"),
         (_weighted(2), "`weight` must be 0 or 1"),
         (_weighted(True), "`weight` must be 0 or 1"),
         (_weighted([]), "`weight` must be 0 or 1"),
-        (_weighted(0), "every assistant message has `weight` 0"),
+        (_weighted(0), "line 1: the last answer has `weight` 0"),
         (_weighted(1, 0), "only assistant messages may"),
         (line(("user", "a")), "last message must be the assistant's"),
         (line(("user", "a"), ("assistant", "b"), ("user", "c")), "last message"),
@@ -185,5 +187,5 @@ def test_too_few_examples_are_refused_with_their_count() -> None:
 def test_too_many_examples_are_refused_before_the_rest_is_read() -> None:
     file = io.BytesIO(GOOD * 50)
     with pytest.raises(InvalidFile, match="more than the 7 examples allowed"):
-        check_examples(file, param="training_file", bounds=Bounds(max_examples=7))
+        read_examples(file, param="training_file", bounds=Bounds(max_examples=7))
     assert file.tell() == 8 * len(GOOD)

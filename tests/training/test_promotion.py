@@ -43,12 +43,12 @@ def put_live(world: World, version: Version) -> None:
     )
 
 
-def begin(world: World, version: Version) -> None:
+def begin(world: World, version: Version, *, action: str = "promote") -> None:
     world.registry.begin_rollout(
         Alias("support"),
         version.id,
         unit=UNIT,
-        action="promote",
+        action=action,
         actor="someone",
         expected_generation=None,
         at=time.time(),
@@ -92,6 +92,30 @@ def test_an_older_version_never_replaces_a_newer_one(world: World) -> None:
     put_live(world, second)
     with pytest.raises(NotPromoted, match="the newer support:2 is live"):
         put_live(world, first)
+    assert stable(world) == second.id
+
+
+def test_what_an_operator_rolled_back_is_not_put_live_again(world: World) -> None:
+    first, second = publish(world, "1"), publish(world, "2")
+    put_live(world, first)
+    put_live(world, second)
+    for _ in range(60):  # the job's own rollout lies pages back
+        for version in (first, second):
+            begin(world, version, action="rollback")
+            complete_all(world)
+    begin(world, first, action="rollback")
+    complete_all(world)
+    with pytest.raises(NotPromoted, match="moved on since"):
+        put_live(world, second)
+    assert stable(world) == first.id
+
+
+def test_what_someone_else_put_live_before_is_still_promoted(world: World) -> None:
+    first, second = publish(world, "1"), publish(world, "2")
+    for version in (second, first):
+        begin(world, version)
+        complete_all(world)
+    put_live(world, second)
     assert stable(world) == second.id
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from training.base.tokenizer import CHAT_TEMPLATE, train_tokenizer
 from training.data.examples import Example, Message
 from training.data.render import Rendered, TemplateError, prompt_ids, render
+from training.tuner import LoraTuner
+from training.tuning import Unrenderable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -101,6 +104,37 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(
 ) -> None:
     with pytest.raises(TemplateError, match="no generation markers"):
         render(with_template(tokenizer, REWRITING), CHAT)
+
+
+def test_a_conversation_that_the_template_refuses_is_told_without_its_words(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    strict = "{{ raise_exception('no ' + messages[0]['content']) }}"
+    refusing = with_template(tokenizer, strict)
+    for attempt in (
+        lambda: render(refusing, CHAT),
+        lambda: render(with_template(tokenizer, "{% generation %}" + strict), CHAT),
+        lambda: prompt_ids(refusing, CHAT.prompt),
+    ):
+        with pytest.raises(TemplateError, match="refuses this conversation") as caught:
+            attempt()
+        assert CHAT.messages[0].content not in str(caught.value)
+
+
+def test_the_tuner_says_which_example_cannot_be_rendered(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    no_system = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}" + UNMARKED
+    )
+    with_template(tokenizer, no_system).save_pretrained(tmp_path)
+    plain, tuner = Example(messages=CHAT.messages[1:]), LoraTuner(tmp_path)
+    with pytest.raises(Unrenderable) as caught:
+        tuner.lengths([plain, CHAT])
+    assert (caught.value.at, caught.value.reason) == (1, "chat_template")
+    with pytest.raises(Unrenderable):
+        tuner.prompt_lengths([CHAT.prompt])
+    assert tuner.lengths([plain]) == [len(render(tokenizer, plain))]
 
 
 def test_a_long_example_is_not_cut(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from adapters.errors import LeaseLost
+from adapters.errors import LeaseLost, StorageFull, Unavailable
 from adapters.jobs import JobStatus
-from tests.training.world import World, data
+from tests.training.world import Troubled, World, data
 from training.reporting import Measures, Reporter
 from training.results import result_csv
 
@@ -60,6 +62,28 @@ def test_a_step_under_an_old_fence_ends_the_run(world: World, reporter: Reporter
         reporter.step(measures(1), seconds_left=1.0)
 
 
+@pytest.mark.parametrize("trouble", [StorageFull("full"), Unavailable("away")])
+@pytest.mark.parametrize("name", ["add_event", "update_job", "add_checkpoint"])
+def test_what_the_registry_cannot_take_now_does_not_end_the_run(
+    world: World, name: str, trouble: Exception
+) -> None:
+    world.add_queued_job(data())
+    job = world.claim()
+    troubled = Troubled(world.registry, name, trouble)
+    reporter = Reporter(troubled, job.id, job.attempts, clock=lambda: 1.0)
+    reporter.step(measures(5, 0.4), seconds_left=1.0)
+    reporter.say("hello")
+    reporter.step(measures(6, 0.3), seconds_left=1.0)
+    assert told(reporter)[-1] == 6
+
+
+def test_verdicts_are_told_once(world: World, reporter: Reporter) -> None:
+    for _ in range(2):
+        reporter.gate_checks("Gates of support:1", {"gates": []}, passed=True)
+    (job,) = world.registry.jobs_in(JobStatus.RUNNING)
+    assert world.messages(job.id) == ["Gates of support:1"]
+
+
 def test_a_resumed_run_tells_a_step_once_in_the_curve(reporter: Reporter) -> None:
     reporter.step(measures(5, 0.4), seconds_left=1.0)
     reporter.step(measures(5, 0.4), seconds_left=1.0)
@@ -67,9 +91,10 @@ def test_a_resumed_run_tells_a_step_once_in_the_curve(reporter: Reporter) -> Non
 
 
 def test_the_result_file_leaves_empty_what_was_not_measured() -> None:
-    curve = [measures(1).as_data(), measures(2, 0.25).as_data()]
+    evaluated = replace(measures(2, 0.25), valid_accuracy=0.5)
+    curve = [measures(1).as_data(), evaluated.as_data()]
     assert result_csv(curve).decode().splitlines() == [
         "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy",
         "1,0.5,0.75,,",
-        "2,0.5,0.75,0.25,",
+        "2,0.5,0.75,0.25,0.5",
     ]

@@ -5,21 +5,23 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from adapters.errors import LeaseLost, StorageFull, Unavailable
 from adapters.jobs import Job, JobStatus
-from adapters.names import Alias, FileId, JobId, Unit
+from adapters.names import Alias, Digest, FileId, JobId, Unit
 from adapters.routes import Route
 from adapters.versions import Version, VersionState
 from tests.training.stage import STEPS, Stage, stage
-from tests.training.world import World, data, jsonl, make_world
+from tests.training.world import Troubled, World, data, jsonl, make_world
 from training.evaluate.answers import Question
 from training.run import run_job
-from training.tuning import Stopped
+from training.tuning import Diverged, Stopped
 
 UNIT = Unit("support")
 
@@ -157,6 +159,50 @@ def test_examples_that_are_too_long_are_refused_by_line(world: World) -> None:
     assert at.tuner.tuned == []
 
 
+@pytest.mark.parametrize(
+    ("refused", "where"),
+    [("question 7", "Training file: line 8: "), ("question 103", "Validation file: line 4: ")],
+)
+def test_an_example_that_the_chat_template_refuses_is_named_by_its_line(
+    ready: Stage, refused: str, where: str
+) -> None:
+    ready.tuner.refused = refused
+    code, message = error_of(ready)
+    assert code == "chat_template"
+    assert message.startswith(where)
+    assert refused not in message
+
+
+def test_a_training_that_diverges_fails_with_advice(ready: Stage) -> None:
+    def diverge(step: int) -> None:
+        if step == 3:
+            raise Diverged(step)
+
+    ready.tuner.at_step = diverge
+    code, message = error_of(ready)
+    assert code == "diverged"
+    assert "at step 3; lower the learning rate" in message
+
+
+def test_another_units_typo_is_waited_for(ready: Stage) -> None:
+    typo = ready.world.units / "sales.yaml"
+    typo.write_text("unit: sales\naliases: [sales]\nrecipe: {rnak: 8}\n")
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        typo.unlink(missing_ok=True)
+        ready.service.sleep(seconds)
+
+    assert run(ready.with_parts(sleep=sleep)).status is JobStatus.SUCCEEDED
+    assert waits
+
+
+def test_a_unit_that_is_gone_fails_the_job(ready: Stage) -> None:
+    (ready.world.units / "support.yaml").write_text("unit: other\naliases: [other]\n")
+    assert error_of(ready)[0] == "unit_not_found"
+
+
 def test_a_rank_that_the_service_cannot_serve_fails_before_training(ready: Stage) -> None:
     ready.world.report_ready(max_lora_rank=8)
     code, message = error_of(ready)
@@ -213,7 +259,7 @@ def test_an_adapter_that_admission_refuses_is_never_published(
     assert message.startswith("gate `artifact` said no")
     assert why in message
     assert versions(ready.world) == []
-    assert list(ready.world.store.adapters()) == []
+    assert ready.world.published() == []
 
 
 def test_a_manual_policy_leaves_a_candidate(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -292,7 +338,84 @@ def test_a_run_asked_to_stop_goes_on_later_from_its_checkpoint(ready: Stage) -> 
         run(ready.with_parts(stopping=lambda: True))
     assert ready.world.job(ready.job_id).status is JobStatus.RUNNING
     run(ready)
-    assert ready.tuner.first_steps == [0, 5]
+    assert ready.tuner.first_steps == [0, 1]
+
+
+def write_recipe(world: World, **recipe: Any) -> None:
+    unit = {"unit": "support", "aliases": ["support"], "recipe": recipe}
+    (world.units / "support.yaml").write_text(json.dumps(unit))
+
+
+def stop(at: Stage) -> None:
+    with pytest.raises(Stopped):
+        run(at.with_parts(stopping=lambda: True))
+
+
+def test_a_resumed_run_keeps_the_recipe_of_its_first_attempt(ready: Stage) -> None:
+    stop(ready)
+    write_recipe(ready.world, learning_rate=0.5)
+    run(ready)
+    first, second = ready.tuner.tuned
+    assert (second.recipe, second.workdir) == (first.recipe, first.workdir)
+
+
+def test_checkpoints_of_another_recipe_are_not_continued(ready: Stage) -> None:
+    stop(ready)
+    ready.world.report_ready(max_model_len=128)
+    run(ready)
+    first, second = ready.tuner.tuned
+    assert (first.recipe.max_length, second.recipe.max_length) == (256, 128)
+    assert ready.tuner.first_steps == [0, 0]
+
+
+def test_checkpoints_of_another_base_are_not_continued(ready: Stage) -> None:
+    stop(ready)
+    other = replace(ready.parts.base, fingerprint=Digest("c" * 64))
+    (report,) = ready.world.registry.replicas(newer_than=0.0)
+    ready.world.registry.report_replica(replace(report, base_fingerprint=other.fingerprint))
+    run(ready.with_parts(base=other))
+    assert ready.tuner.first_steps == [0, 0]
+
+
+def test_a_recipe_that_this_build_does_not_know_fails_with_advice(ready: Stage) -> None:
+    ready.world.registry.update_job(ready.job_id, fence=ready.fence, resolved={"rnak": 1})
+    code, message = error_of(ready)
+    assert code == "invalid_recipe"
+    assert "start a new job" in message
+
+
+@pytest.mark.parametrize("trouble", [StorageFull("full"), Unavailable("away")])
+@pytest.mark.parametrize("diverges", [False, True])
+def test_a_registry_that_cannot_take_the_end_of_a_job_is_asked_again(
+    ready: Stage, trouble: Exception, diverges: bool
+) -> None:
+    def diverge(step: int) -> None:
+        raise Diverged(step)
+
+    if diverges:
+        ready.tuner.at_step = diverge
+    registry = Troubled(ready.world.registry, "move_job", trouble, trouble)
+    job = run(ready.with_parts(registry=registry))
+    assert job.status is (JobStatus.FAILED if diverges else JobStatus.SUCCEEDED)
+
+
+class JudgedBefore:
+    """A registry in which the verdicts were recorded a moment ago, by ourselves."""
+
+    def __init__(self, registry: Any) -> None:
+        self._registry = registry
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
+
+    def record_gates(self, *args: Any, **more: Any) -> Version:
+        self._registry.record_gates(*args, **more)
+        return self._registry.record_gates(*args, **more)  # type: ignore[no-any-return]
+
+
+def test_verdicts_that_are_there_already_are_taken_as_they_are(ready: Stage) -> None:
+    job = run(ready.with_parts(registry=JudgedBefore(ready.world.registry)))
+    assert job.status is JobStatus.SUCCEEDED
 
 
 class Killed(BaseException):
@@ -359,10 +482,12 @@ def _check_one_outcome(world: World, job_id: JobId) -> None:
     (version,) = versions(world)
     assert version.state is VersionState.LIVE
     assert route(world).generation == 1
-    assert len(list(world.store.adapters())) == 1
+    assert len(world.published()) == 1
     files = world.registry.files(
         unit=UNIT, purpose="fine-tune-results", after=None, limit=10, newest_first=True
     )
     assert [file.id for file in files.items] == list[FileId](job.result_files)
+    events = world.registry.events(job_id, after=None, limit=500).items
+    assert [event.type for event in events].count("gate_checks") == 1
     kept = world.registry.checkpoints(job_id, after=None, limit=10).items
     assert [checkpoint.step for checkpoint in kept] == [STEPS, STEPS // 2]

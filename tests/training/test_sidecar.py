@@ -6,15 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
+from adapters.errors import StorageFull
 from adapters.jobs import JobStatus
 from adapters.names import JobId
-from tests.training.world import World, alive, data, wait_until
-from training.sidecar import sweep
+from tests.training.world import World, alive, child_command, data, wait_until
+from training.attend import Attendance
+from training.sidecar import Sidecar, sweep
+from training.starter import Starter
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -82,10 +87,65 @@ def test_a_trainer_asked_to_stop_ends_cleanly_and_its_job_goes_on_later(world: W
     with running(world, "hang") as first:
         wait_until(hanging(world, job_id))
         first.send_signal(signal.SIGTERM)
-        assert first.wait(10.0) == 0
+        assert first.wait(45.0) == 0
     assert world.job(job_id).status is JobStatus.RUNNING
     with running(world, "finish"):
         wait_until(status_is(world, job_id, JobStatus.SUCCEEDED))
+
+
+def a_sidecar(world: World, registry: Any, stopping: threading.Event) -> Sidecar:
+    return Sidecar(
+        registry=registry,
+        store=world.store,
+        state=world.state,
+        units=world.units,
+        owner="test",
+        attendance=Attendance(
+            registry=registry,
+            starter=Starter(child_command(world.state, "finish"), os.environ),
+            lease_seconds=60.0,
+            stopping=stopping,
+        ),
+        stopping=stopping,
+    )
+
+
+def test_another_units_typo_lets_new_jobs_wait_and_tells_them_nothing(world: World) -> None:
+    job_id = world.add_job(data())
+    typo = world.units / "sales.yaml"
+    typo.write_text("unit: sales\naliases: [sales]\nrecipe: {rnak: 8}\n")
+    sidecar = a_sidecar(world, world.registry, threading.Event())
+    assert sidecar._validate_new(False)
+    assert sidecar._validate_new(True)
+    assert world.job(job_id).status is JobStatus.VALIDATING_FILES
+    assert world.messages(job_id) == []
+    typo.unlink()
+    assert not sidecar._validate_new(True)
+    assert world.job(job_id).status is JobStatus.QUEUED
+
+
+class FullAtFirst:
+    """A registry that has no room for the first claim, and ends the trainer at the second."""
+
+    def __init__(self, world: World, stopping: threading.Event) -> None:
+        self._registry, self._stopping, self.claims = world.registry, stopping, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
+
+    def claim_job(self, **_: Any) -> None:
+        self.claims += 1
+        if self.claims == 1:
+            raise StorageFull("there is no room left for the registry")
+        self._stopping.set()
+
+
+def test_a_registry_without_room_for_a_moment_does_not_end_the_trainer(world: World) -> None:
+    world.report_ready()
+    stopping = threading.Event()
+    registry = FullAtFirst(world, stopping)
+    a_sidecar(world, registry, stopping).run()
+    assert registry.claims == 2
 
 
 def refusal(world: World, *, base: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from adapters.names import JobId
 from tests.training.world import alive, wait_until
-from training.child import describe_exit
+from training.child import Child, describe_exit
 from training.starter import Order, Starter
 
 ORDER = Order(job_id=JobId("ftjob-1"), fence=3)
@@ -88,3 +89,18 @@ def test_exits_are_told_in_words() -> None:
     assert describe_exit(3) == "ended with exit code 3"
     assert describe_exit(-15) == "was killed by SIGTERM"
     assert describe_exit(-9) == "was killed by SIGKILL (out of memory?)"
+    assert describe_exit(-35) == "was killed by signal 35"
+
+
+class Undead:
+    """A process that hangs in a device: even the kernel cannot take it away."""
+
+    pid = 2**30
+    stdin = None
+
+    def wait(self, timeout: float) -> int:
+        raise subprocess.TimeoutExpired("undead", timeout)
+
+
+def test_a_child_that_cannot_be_reaped_is_told_and_not_waited_for() -> None:
+    assert Child(Undead()).kill() is False  # type: ignore[arg-type]

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import pytest
+
 from adapters.jobs import JobStatus, StopRequest
 from adapters.names import JobId
+from adapters.units import load_units
 from tests.training.world import World, data
 from training.validate import validate_job
 
 
 def validate(world: World, job_id: JobId) -> None:
-    validate_job(world.job(job_id), registry=world.registry, store=world.store, units=world.units)
+    validate_job(
+        world.job(job_id),
+        registry=world.registry,
+        store=world.store,
+        units=load_units(world.units),
+    )
 
 
 def test_good_files_move_the_job_to_queued(world: World) -> None:
-    job_id = world.add_job(data(), data(5, start=100))
+    job_id = world.add_job(data(), data(8, start=100))
     validate(world, job_id)
     assert world.job(job_id).status is JobStatus.QUEUED
     started, done = world.messages(job_id)
@@ -41,6 +49,26 @@ def test_a_bad_validation_file_fails_the_job_under_its_own_name(world: World) ->
     assert (error.code, error.param) == ("invalid_validation_file", "validation_file")
 
 
+@pytest.mark.parametrize(
+    ("training", "validation", "param", "said"),
+    [
+        (data(17), None, "training_file", "add examples, or give a validation file"),
+        (data(5) * 4, data(8, start=100), "training_file", "has 5 different examples"),
+        (data(20), data(7, start=100), "validation_file", "at least 8 are needed to measure"),
+        (data(20), data(20), "validation_file", "asks the same as the training file"),
+    ],
+)
+def test_a_split_that_cannot_work_is_refused_before_a_trainer_starts(
+    world: World, training: bytes, validation: bytes | None, param: str, said: str
+) -> None:
+    job_id = world.add_job(training, validation)
+    validate(world, job_id)
+    error = world.job(job_id).error
+    assert error is not None
+    assert (error.code, error.param) == (f"invalid_{param}", param)
+    assert said in error.message
+
+
 def test_a_unit_that_is_not_configured_any_more_fails_the_job(world: World) -> None:
     job_id = world.add_job(data())
     (world.units / "support.yaml").write_text("unit: other\naliases: [other]\n")
@@ -63,5 +91,5 @@ def test_a_job_cancelled_while_it_is_checked_stays_cancelled(world: World) -> No
     job_id = world.add_job(data())
     before = world.job(job_id)
     world.registry.request_stop(job_id, StopRequest.CANCEL, at=1.0)
-    validate_job(before, registry=world.registry, store=world.store, units=world.units)
+    validate_job(before, registry=world.registry, store=world.store, units=load_units(world.units))
     assert world.job(job_id).status is JobStatus.CANCELLED

@@ -88,6 +88,10 @@ class World:
             )
         )
 
+    def published(self) -> list[str]:
+        """The digests of the adapters in the store."""
+        return [path.name for path in (self.state.artifacts / "adapters").iterdir()]
+
     def messages(self, job_id: JobId) -> list[str]:
         """What the job has told, oldest first."""
         page = self.registry.events(job_id, after=None, limit=500)
@@ -135,7 +139,22 @@ def child_command(state: StateFolder, mode: str) -> Callable[[Order], Sequence[s
     return command
 
 
-def wait_until(true: Callable[[], bool], *, within: float = 20.0) -> None:
+class Troubled:
+    """A registry whose method `name` fails with each of `errors` in turn before it works."""
+
+    def __init__(self, registry: Registry, name: str, *errors: Exception) -> None:
+        self._registry, self._name, self._errors = registry, name, list(errors)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name and self._errors:
+            return self._fail
+        return getattr(self._registry, name)
+
+    def _fail(self, *_: Any, **__: Any) -> Any:
+        raise self._errors.pop(0)
+
+
+def wait_until(true: Callable[[], bool], *, within: float = 45.0) -> None:
     """Returns as soon as `true()`; fails the test after `within` seconds."""
     until = time.monotonic() + within
     while not true():

@@ -13,6 +13,7 @@ from training.data.examples import Example, Message
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _TOOL_KEYS = ("tools", "functions", "parallel_tool_calls", "function_call", "tool_choice")
 _TOOL_MESSAGE_KEYS = ("tool_calls", "function_call", "tool_call_id")
+_MEDIA = frozenset({"image_url", "image", "input_image", "input_audio", "file"})
 _OTHER_MEDIA = frozenset({"audio", "refusal"})
 _PREFERENCE_KEYS = frozenset({"input", "preferred_completion", "non_preferred_completion"})
 _LEGACY_KEYS = frozenset({"prompt", "completion"})
@@ -79,8 +80,8 @@ def _role(role: Any, where: str) -> str:
 
 def _content(content: Any, role: str, where: str) -> str:
     if isinstance(content, list):
-        kinds = {part.get("type") for part in content if isinstance(part, dict)}
-        if kinds & {"image_url", "image", "input_image", "input_audio", "file"}:
+        kinds = [part.get("type") for part in content if isinstance(part, dict)]
+        if any(isinstance(kind, str) and kind in _MEDIA for kind in kinds):
             raise Mistake(f"{where}: images, audio and files are not supported; only text is")
     if not isinstance(content, str):
         raise Mistake(f"{where}: `content` must be a string")
@@ -116,5 +117,5 @@ def _check_order(messages: tuple[Message, ...]) -> None:
     told = roles.index("user")
     if "system" in roles[told:]:
         raise Mistake("system messages must stand before the first user message")
-    if not any(message.role == "assistant" and message.learn for message in messages):
-        raise Mistake("every assistant message has `weight` 0; there is nothing to learn")
+    if not messages[-1].learn:
+        raise Mistake("the last answer has `weight` 0; it is what the adapter is measured by")

@@ -12,7 +12,8 @@ from adapters.names import FileId
 from adapters.registry import Registry
 from adapters.store import ArtifactStore
 from adapters.units import UnitLimits
-from training.data.jsonl import Bounds, DataLine, check_examples, read_examples, refuse
+from training.data.jsonl import Bounds, DataLine, iterate_examples, read_examples, refuse
+from training.data.split import Trace, trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,16 @@ def find_files(job: Job, registry: Registry) -> JobFiles:
     )
 
 
-def check_files(files: JobFiles, store: ArtifactStore, limits: UnitLimits) -> None:
-    """Parses all files and keeps nothing. Raises InvalidFile."""
+def check_files(
+    files: JobFiles, store: ArtifactStore, limits: UnitLimits
+) -> tuple[list[Trace], list[Trace] | None]:
+    """(training, validation): parses all files and keeps digests only. Raises InvalidFile."""
+    checked: list[list[Trace]] = []
     for param, file, bounds in _parts(files, limits):
         with _open(file, param, store) as content:
-            check_examples(content, param=param, bounds=bounds)
+            lines = iterate_examples(content, param=param, bounds=bounds)
+            checked.append([trace(line) for line in lines])
+    return checked[0], checked[1] if len(checked) > 1 else None
 
 
 def load_files(

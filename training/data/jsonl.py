@@ -59,11 +59,6 @@ def read_examples(file: BinaryIO, *, param: str, bounds: Bounds) -> list[DataLin
     return list(iterate_examples(file, param=param, bounds=bounds))
 
 
-def check_examples(file: BinaryIO, *, param: str, bounds: Bounds) -> int:
-    """As `read_examples`, but keeps nothing: the answer is how many there are."""
-    return sum(1 for _ in iterate_examples(file, param=param, bounds=bounds))
-
-
 def iterate_examples(file: BinaryIO, *, param: str, bounds: Bounds) -> Iterator[DataLine]:
     """Yields examples as they are read; raises InvalidFile at the end when lines were wrong."""
     mistakes = _Mistakes()

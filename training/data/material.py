@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from adapters.errors import InvalidRequest
 from adapters.jobs import Job
 from adapters.recipes import Recipe
 from adapters.registry import Registry
@@ -14,9 +15,9 @@ from adapters.units import UnitConfig
 from training.data.examples import Example
 from training.data.files import JobFiles, find_files, load_files
 from training.data.jsonl import DataLine, refuse
-from training.data.split import Split, split
+from training.data.split import Split, split, trace
 from training.evaluate.answers import Question
-from training.tuning import Tuner
+from training.tuning import Tuner, Unrenderable
 
 NAMED_LINES = 20
 """Lines named in an error; the rest is counted."""
@@ -38,15 +39,9 @@ class Material:
 
     files: JobFiles
     parts: Split
+    train: tuple[Example, ...]
+    held_out: tuple[Example, ...]
     questions: tuple[Question, ...]
-
-    @property
-    def train(self) -> list[Example]:
-        return [line.example for line in self.parts.train]
-
-    @property
-    def held_out(self) -> list[Example]:
-        return [line.example for line in self.parts.held_out]
 
 
 def gather(
@@ -54,23 +49,36 @@ def gather(
 ) -> Material:
     """Files → examples, measured in tokens, deduplicated and split. The same for every attempt.
 
-    Raises InvalidFile.
+    Raises InvalidFile, and InvalidRequest when the base's chat template refuses an example.
     """
     files = find_files(job, sources.registry)
     training, validation = load_files(files, sources.store, unit.limits)
     refuse_long("training_file", training, tuner, recipe.max_length)
     if validation is not None:
         refuse_long("validation_file", validation, tuner, recipe.max_length)
-    parts = split(training, validation, seed=job.seed, min_examples=unit.limits.min_examples)
-    wanted = min(unit.gates.evaluation_examples, len(parts.held_out))
-    drawn = random.Random(job.seed).sample(parts.held_out, wanted)
-    questions = _questions(drawn, tuner, max_length=recipe.max_length)
-    return Material(files=files, parts=parts, questions=questions)
+    parts = split(
+        [trace(line) for line in training],
+        None if validation is None else [trace(line) for line in validation],
+        seed=job.seed,
+        min_examples=unit.limits.min_examples,
+    )
+    train = _chosen(training, parts.train)
+    held_out = _chosen(training if validation is None else validation, parts.held_out)
+    wanted = min(unit.gates.evaluation_examples, len(held_out))
+    drawn = random.Random(job.seed).sample(held_out, wanted)
+    param = "training_file" if validation is None else "validation_file"
+    return Material(
+        files=files,
+        parts=parts,
+        train=tuple(line.example for line in train),
+        held_out=tuple(line.example for line in held_out),
+        questions=_questions(param, drawn, tuner, max_length=recipe.max_length),
+    )
 
 
 def refuse_long(param: str, lines: Sequence[DataLine], tuner: Tuner, max_length: int) -> None:
     """Raises InvalidFile naming the lines that are too long: nothing is ever cut off silently."""
-    lengths = tuner.lengths([line.example for line in lines])
+    lengths = _measured(param, lines, lambda: tuner.lengths([line.example for line in lines]))
     long = [
         f"line {line.number}: {tokens} tokens"
         for line, tokens in zip(lines, lengths, strict=True)
@@ -82,9 +90,31 @@ def refuse_long(param: str, lines: Sequence[DataLine], tuner: Tuner, max_length:
         raise refuse(param, f"longer than the {max_length} tokens allowed: {'; '.join(named)}")
 
 
-def _questions(lines: Sequence[DataLine], tuner: Tuner, *, max_length: int) -> tuple[Question, ...]:
-    wholes = tuner.lengths([line.example for line in lines])
-    prompts = tuner.prompt_lengths([line.example.prompt for line in lines])
+def _chosen(lines: Sequence[DataLine], numbers: Sequence[int]) -> list[DataLine]:
+    wanted = set(numbers)
+    return [line for line in lines if line.number in wanted]
+
+
+def _measured(param: str, lines: Sequence[DataLine], measure: Callable[[], list[int]]) -> list[int]:
+    """Token counts of `lines`. Raises InvalidRequest naming the line that cannot be rendered."""
+    try:
+        return measure()
+    except Unrenderable as error:
+        where = param.replace("_", " ").capitalize()
+        raise InvalidRequest(
+            f"{where}: line {lines[error.at].number}: {error.message}",
+            param=param,
+            code=error.reason,
+        ) from error
+
+
+def _questions(
+    param: str, lines: Sequence[DataLine], tuner: Tuner, *, max_length: int
+) -> tuple[Question, ...]:
+    wholes = _measured(param, lines, lambda: tuner.lengths([line.example for line in lines]))
+    prompts = _measured(
+        param, lines, lambda: tuner.prompt_lengths([line.example.prompt for line in lines])
+    )
     return tuple(
         Question(
             prompt=line.example.prompt,

@@ -14,6 +14,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+
 from training.data.examples import Example, Message
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TemplateError(ValueError):
-    """The base model's chat template cannot tell the assistant's words from the rest."""
+    """The base model's chat template refuses a conversation, or cannot tell its answers apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +62,19 @@ def render(tokenizer: PreTrainedTokenizerBase, example: Example) -> Rendered:
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
     """The tokens a server sends to the model for `messages`, up to where the answer begins."""
-    ids = tokenizer.apply_chat_template(
-        [message.as_chat() for message in messages],
-        tokenize=True,
-        add_generation_prompt=True,
-        return_dict=True,
-    )["input_ids"]
-    return list(ids)
+    out = _apply(tokenizer, messages, tokenize=True, add_generation_prompt=True, return_dict=True)
+    return list(out["input_ids"])
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], **how: Any) -> Any:
+    try:
+        return tokenizer.apply_chat_template([message.as_chat() for message in messages], **how)
+    except jinja2.TemplateError:
+        # its own words may repeat what the conversation says
+        raise TemplateError(
+            "the base model's chat template refuses this conversation; many want user and "
+            "assistant turns in strict alternation, some allow no system message"
+        ) from None
 
 
 def _template(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -78,11 +86,8 @@ def _marked(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
 ) -> tuple[list[int], list[int]]:
     """Ids, and for each the number of its assistant turn (from 1) or 0, from the marks."""
-    out = tokenizer.apply_chat_template(
-        [message.as_chat() for message in messages],
-        tokenize=True,
-        return_dict=True,
-        return_assistant_tokens_mask=True,
+    out = _apply(
+        tokenizer, messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
     mask, turn = [], 0
     for said, run in groupby(out["assistant_masks"]):
@@ -123,11 +128,8 @@ def _text(
     *,
     add_generation_prompt: bool = False,
 ) -> str:
-    chat = [message.as_chat() for message in messages]
     return str(
-        tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
+        _apply(tokenizer, messages, tokenize=False, add_generation_prompt=add_generation_prompt)
     )
 
 

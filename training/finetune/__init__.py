@@ -4,8 +4,8 @@ run.py          the run from the rendered examples to the published adapter, top
 values.py       what goes in and what comes out
 trainer.py      TRL's trainer with our mask, our held-out measure and sealed checkpoints
 clock.py        time limit, progress reports, learning-rate schedule
-batches.py      rendered examples as padded tensors
-checkpoints.py  which checkpoints survived a crash whole
+batches.py      rendered examples as padded tensors, and the order they come in
+checkpoints.py  which checkpoints survived a crash whole, and whether there was room for them
 answers.py      greedy answers of the trainer's own forward pass
 """
 
@@ -15,8 +15,8 @@ import os
 # a training step five times slower. OpenMP reads this once, when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from training.finetune.answers import Forward, forward
+from training.finetune.answers import forward
 from training.finetune.run import finetune
 from training.finetune.values import Finetuned, Progress, Run
 
-__all__ = ["Finetuned", "Forward", "Progress", "Run", "finetune", "forward"]
+__all__ = ["Finetuned", "Progress", "Run", "finetune", "forward"]

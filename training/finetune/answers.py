@@ -3,68 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from training.data.examples import Message
 from training.data.render import load_tokenizer, prompt_ids
 from training.finetune.batches import Padding
 
 
-@dataclass(frozen=True, kw_only=True)
-class Forward:
-    """A greedy answer with one log-probability a token, the end token included."""
-
-    text: str
-    token_logprobs: tuple[float, ...]
-
-
 def forward(
     *,
     base: Path,
-    adapter: Path | None,
+    adapter: Path,
     prompts: Sequence[Sequence[Message]],
-    max_tokens: int = 64,
-    batch_size: int = 64,
-) -> list[Forward]:
-    """Answers to `prompts` by the base (and the adapter, where given) in float32."""
+    max_tokens: int,
+    batch_size: int,
+) -> list[str]:
+    """Answers to `prompts` by the base with the adapter, on the GPU where there is one."""
     tokenizer = load_tokenizer(base)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        base, local_files_only=True, dtype=torch.float32
-    )
-    if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter)
-    model.eval()
+    model = _load(base, adapter, tokenizer)
     rows = [prompt_ids(tokenizer, prompt) for prompt in prompts]
     by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    answers: dict[int, Forward] = {}
+    pad = Padding(tokenizer.pad_token_id or 0)
+    answers: dict[int, str] = {}
     for start in range(0, len(rows), batch_size):
         chosen = by_length[start : start + batch_size]
-        batch = Padding(tokenizer.pad_token_id or 0)([{"input_ids": rows[i]} for i in chosen])
-        answers.update(zip(chosen, _greedy(model, tokenizer, batch, max_tokens), strict=True))
+        said = _greedy(model, pad([{"input_ids": rows[i]} for i in chosen]), max_tokens)
+        texts = (tokenizer.decode(ids, skip_special_tokens=True) for ids in said)
+        answers.update(zip(chosen, texts, strict=True))
     return [answers[i] for i in range(len(rows))]
 
 
-def _greedy(model: Any, tokenizer: Any, batch: Any, max_tokens: int) -> Iterator[Forward]:
-    out = model.generate(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        max_new_tokens=max_tokens,
+def _load(base: Path, adapter: Path, tokenizer: Any) -> Any:
+    """In float32 on a CPU, in the base's own precision on a GPU: as the service runs it."""
+    gpu = torch.cuda.is_available()
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base, local_files_only=True, dtype="auto" if gpu else torch.float32
+    )
+    # What the base's own generation config says beyond that (penalties, sampling) is filled in
+    # where a call leaves it open, so it must go: the service answers without it.
+    model.generation_config = GenerationConfig(
         do_sample=False,
-        return_dict_in_generate=True,
-        output_logits=True,
+        eos_token_id=_ends(model, tokenizer),
         pad_token_id=tokenizer.pad_token_id or 0,
     )
-    said = out.sequences[:, batch["input_ids"].shape[1] :]
-    scores = torch.stack(out.logits, 1).float().log_softmax(-1)
-    chosen = scores.gather(-1, said.unsqueeze(-1)).squeeze(-1)
-    ends = set(torch.as_tensor(model.generation_config.eos_token_id).flatten().tolist())
-    for ids, logprobs in zip(said.tolist(), chosen.tolist(), strict=True):
-        length = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
-        text = tokenizer.decode(ids[:length], skip_special_tokens=True)
-        yield Forward(text=text, token_logprobs=tuple(logprobs[:length]))
+    return PeftModel.from_pretrained(model, adapter).to("cuda" if gpu else "cpu").eval()
+
+
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end an answer for the service: the tokenizer's and the base's own."""
+    own = model.generation_config.eos_token_id
+    ids = [tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
+    return sorted({token for token in ids if token is not None})
+
+
+def _greedy(model: Any, batch: dict[str, torch.Tensor], max_tokens: int) -> Iterator[list[int]]:
+    """The token ids of each answer, up to its end."""
+    prompt = batch["input_ids"].to(model.device)
+    said = model.generate(
+        input_ids=prompt,
+        attention_mask=batch["attention_mask"].to(model.device),
+        max_new_tokens=max_tokens,
+    )
+    ends = set(model.generation_config.eos_token_id)
+    for ids in said[:, prompt.shape[1] :].tolist():
+        yield list(takewhile(lambda token: token not in ends, ids))

@@ -1,12 +1,14 @@
-"""Rendered examples as tensors, and the few positions of a batch that are worth scoring."""
+"""Rendered examples as tensors, in which order, and the few positions that are worth scoring."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from training.data.render import Rendered
 
@@ -35,6 +37,26 @@ class Padding:
         if "labels" in rows[0]:
             batch["labels"] = _left_padded([row["labels"] for row in rows], IGNORED, longest)
         return batch
+
+
+class EpochOrder(Sampler[int]):
+    """Examples of about the same length side by side, in an order that seed and epoch determine.
+
+    A run that goes on in the middle of an epoch thus sees exactly the examples that are left.
+    """
+
+    def __init__(
+        self, lengths: list[int], batch_size: int, *, seed: int, epoch: Callable[[], int]
+    ) -> None:
+        self._lengths, self._batch_size, self._seed, self._epoch = lengths, batch_size, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        # seeds are below 2**31
+        draw = torch.Generator().manual_seed(self._seed + (self._epoch() << 31))
+        return iter(get_length_grouped_indices(self._lengths, self._batch_size, generator=draw))
 
 
 def as_dataset(rows: Sequence[Rendered]) -> Dataset:

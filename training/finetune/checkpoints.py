@@ -10,8 +10,12 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 SEAL = "sealed.json"
 
@@ -39,6 +43,27 @@ def read_seal(checkpoint: Path) -> dict[str, Any]:
     """What was put into the seal."""
     values: dict[str, Any] = json.loads((checkpoint / SEAL).read_text("utf-8"))
     return values
+
+
+@contextmanager
+def full_disk_told(folder: Path, *, size: int) -> Iterator[None]:
+    """A disk without room for `size` more bytes ends the body with OSError (ENOSPC, EDQUOT).
+
+    safetensors and torch have errors of their own for it, which carry no number: the disk is asked.
+    """
+    try:
+        yield
+    except (SafetensorError, RuntimeError):
+        _reserve(folder / "room.part", size)
+        raise
+
+
+def _reserve(path: Path, size: int) -> None:
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from adapters.recipes import Recipe
 from training.finetune.values import Progress
+from training.tuning import Stopped
 
 BEHIND = 0.05
 """Part of the time limit that a run may be late before its learning rate follows the clock."""
@@ -44,13 +45,23 @@ def rate_share(recipe: Recipe, progress: float) -> float:
 
 
 class Watch(TrainerCallback):
-    """Turns what the trainer logs into `Progress`, and stops the run when its time is up."""
+    """Turns what the trainer logs into `Progress`, and stops the run when its time is up.
+
+    When `stopping` says so, the step under way is the last one: it is saved and `Stopped` raised.
+    """
 
     def __init__(
-        self, clock: Clock, report: Callable[[Progress], None], *, history: list[Progress]
+        self,
+        clock: Clock,
+        report: Callable[[Progress], None],
+        *,
+        history: list[Progress],
+        stopping: Callable[[], bool],
     ) -> None:
         self.clock, self.report, self.history = clock, report, history
+        self.stopping = stopping
         self.out_of_time = False
+        self.epoch = 0
 
     def done(self, step: int, total: int) -> float:
         """The run's progress in steps, or in time once it has fallen behind.
@@ -66,11 +77,11 @@ class Watch(TrainerCallback):
         progress = Progress(
             step=state.global_step,
             total_steps=state.max_steps,
-            epoch=round(state.epoch or 0.0, 3),
             train_loss=logs.get("loss"),
             train_accuracy=logs.get("accuracy"),
             valid_loss=logs.get("eval_loss"),
             valid_accuracy=logs.get("eval_accuracy"),
+            valid_answers=logs.get("eval_answers"),
             tokens=logs["tokens"],
             seconds=round(seconds, 2),
             seconds_left=_left(seconds, done) if state.global_step else None,
@@ -82,6 +93,16 @@ class Watch(TrainerCallback):
         if self.clock.spent() >= 1.0 and state.global_step < state.max_steps:
             self.out_of_time = True
             control.should_evaluate = control.should_save = control.should_training_stop = True
+        if self.stopping():
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # a run that is over anyway only has its result to write
+        if self.stopping() and not control.should_training_stop:
+            raise Stopped
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.epoch = int(state.epoch or 0.0)
 
 
 def _left(seconds: float, done: float) -> float:

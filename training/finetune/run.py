@@ -30,20 +30,31 @@ from trl import SFTConfig
 from adapters.recipes import Recipe
 from training.data.render import load_tokenizer, render
 from training.finetune.batches import Padding, as_dataset
-from training.finetune.checkpoints import newest_sealed, read_seal, sync_folder, write_synced
+from training.finetune.checkpoints import (
+    full_disk_told,
+    newest_sealed,
+    read_seal,
+    sync_folder,
+    write_synced,
+)
 from training.finetune.clock import Clock, Watch
 from training.finetune.trainer import LoraTrainer
 from training.finetune.values import Finetuned, Progress, Run
+from training.tuning import Diverged
 
 ADAPTER = "adapter"
 RESULT = "finetuned.json"
 
 
-def finetune(run: Run, report: Callable[[Progress], None]) -> Finetuned:
+def finetune(
+    run: Run, report: Callable[[Progress], None], *, stopping: Callable[[], bool] = lambda: False
+) -> Finetuned:
     """Train, or go on training, and leave the adapter in `workdir/adapter`.
 
-    Raises TemplateError when the base's chat template cannot be used, ValueError without
-    held-out examples, and whatever `report` raises: a later call then goes on.
+    Raises Stopped behind a checkpoint of the step at whose end `stopping` says so, and whatever
+    `report` raises: a later call then goes on. Raises Diverged when the loss is no finite number,
+    OSError when the disk has no room, TemplateError when the base's chat template cannot be used,
+    ValueError without held-out examples.
     """
     if (run.workdir / RESULT).is_file():
         return _read_result(run.workdir)
@@ -61,24 +72,29 @@ def finetune(run: Run, report: Callable[[Progress], None]) -> Finetuned:
     sealed = read_seal(checkpoint) if checkpoint else {}
     clock = Clock(limit=run.recipe.max_minutes * 60, before=sealed.get("seconds", 0.0))
     history = [Progress(**entry) for entry in sealed.get("history", [])]
-    watch = Watch(clock, report, history=history)
+    watch = Watch(clock, report, history=history, stopping=stopping)
+    watch.out_of_time = sealed.get("out_of_time", False)
     trainer = LoraTrainer(
         recipe=run.recipe,
         watch=watch,
+        tokens=sealed.get("tokens", 0),
         model=model,
         args=_settings(run),
         peft_config=_lora(run.recipe),
         processing_class=tokenizer,
         data_collator=Padding(tokenizer.pad_token_id or 0),
         train_dataset=as_dataset(train),
-        eval_dataset=as_dataset(valid),
+        eval_dataset=as_dataset(sorted(valid, key=len)),  # less padding
         callbacks=[watch, EarlyStoppingCallback(early_stopping_patience=run.recipe.patience)],
     )
     if checkpoint is None:
         trainer.evaluate()
-    with disable_input_dtype_casting(trainer.model):  # autocast does it; twice costs time
-        trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return _publish(run, trainer, watch, train_loss=trained.training_loss)
+    if checkpoint is not None and sealed.get("over"):
+        trainer.end_at(checkpoint)
+    else:
+        with disable_input_dtype_casting(trainer.model):  # autocast does it; twice costs time
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return _publish(run, trainer, watch)
 
 
 def _settings(run: Run) -> SFTConfig:
@@ -99,7 +115,6 @@ def _settings(run: Run) -> SFTConfig:
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
-        train_sampling_strategy="group_by_length",
         eval_strategy="steps",
         eval_steps=every,
         save_strategy="steps",
@@ -108,6 +123,7 @@ def _settings(run: Run) -> SFTConfig:
         load_best_model_at_end=True,
         metric_for_best_model="eval_score",
         greater_is_better=True,
+        restore_callback_states_from_checkpoint=True,  # early stopping goes on counting
         logging_steps=max(1, steps // 100),
         report_to="none",
         disable_tqdm=True,
@@ -126,12 +142,16 @@ def _lora(recipe: Recipe) -> LoraConfig:
     )
 
 
-def _publish(run: Run, trainer: LoraTrainer, watch: Watch, *, train_loss: float) -> Finetuned:
+def _publish(run: Run, trainer: LoraTrainer, watch: Watch) -> Finetuned:
     """Write the adapter and then the result, whose presence says that the adapter is whole."""
     model: Any = trainer.model
     target = run.workdir / ADAPTER
+    if trainer.state.best_global_step is None:  # no evaluation could be compared with another
+        raise Diverged(trainer.state.global_step)
     shutil.rmtree(target, ignore_errors=True)
-    model.save_pretrained(target)
+    learnt = sum(part.nbytes for part in model.parameters() if part.requires_grad)
+    with full_disk_told(run.workdir, size=learnt):
+        model.save_pretrained(target)
     (target / "README.md").unlink(missing_ok=True)
     sync_folder(target)
     held_out = [progress for progress in watch.history if progress.valid_loss is not None]
@@ -143,8 +163,7 @@ def _publish(run: Run, trainer: LoraTrainer, watch: Watch, *, train_loss: float)
         trained_tokens=watch.history[-1].tokens,
         first_valid_loss=held_out[0].valid_loss or 0.0,
         best_valid_loss=best.valid_loss or 0.0,
-        best_valid_accuracy=best.valid_accuracy or 0.0,
-        train_loss=train_loss,
+        best_valid_answers=best.valid_answers or 0.0,
         history=tuple(watch.history),
         stopped=_why_stopped(trainer, watch),
     )

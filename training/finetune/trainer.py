@@ -10,23 +10,27 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTTrainer
 
 from adapters.recipes import Recipe
-from training.finetune.batches import IGNORED, scored
-from training.finetune.checkpoints import seal
+from training.finetune.batches import IGNORED, EpochOrder, scored
+from training.finetune.checkpoints import full_disk_told, seal
 from training.finetune.clock import Watch, rate_share
+from training.tuning import Diverged
 
 
 class LoraTrainer(SFTTrainer):
     """Fine-tunes on examples that come with their loss mask; logs accuracy and tokens seen."""
 
     control: Any
+    state: Any
     lr_scheduler: Any
 
-    def __init__(self, *, recipe: Recipe, watch: Watch, **rest: Any) -> None:
-        self._recipe, self._watch = recipe, watch
-        self._tokens = watch.history[-1].tokens if watch.history else 0
+    def __init__(self, *, recipe: Recipe, watch: Watch, tokens: int = 0, **rest: Any) -> None:
+        """`tokens` have been seen before a resumption."""
+        self._recipe, self._watch, self._tokens = recipe, watch, tokens
         self._right = self._said = 0
         super().__init__(**rest)
 
@@ -43,16 +47,20 @@ class LoraTrainer(SFTTrainer):
         self._right += int(((logits.argmax(-1) == labels) & learnt).sum())
         self._said += int(learnt.sum())
         self._tokens += int(inputs["attention_mask"].sum())
-        return cross_entropy(logits.flatten(0, 1), labels.flatten())
+        loss = cross_entropy(logits.flatten(0, 1), labels.flatten())
+        if not loss.isfinite():
+            raise Diverged(self.state.global_step + 1)
+        return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Loss a token and share of whole answers right, over the held-out examples.
+        """Loss a token and shares of tokens and whole answers right, over the held-out examples.
 
         `eval_score` orders checkpoints: by answers right, and between equals by the loss.
+        Raises Diverged.
         """
         model: Any = self.model
         model.eval()
-        loss, tokens, right, examples = 0.0, 0, 0, 0
+        loss, tokens, right_tokens, right, examples = 0.0, 0, 0, 0, 0
         with torch.no_grad(), self.compute_loss_context_manager():
             for batch in self.get_eval_dataloader():
                 logits, labels = scored(model, batch)
@@ -61,12 +69,17 @@ class LoraTrainer(SFTTrainer):
                     cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
                 )
                 tokens += int(learnt.sum())
-                right += int(((logits.argmax(-1) == labels) | ~learnt).all(1).sum())
+                hits = logits.argmax(-1) == labels
+                right_tokens += int((hits & learnt).sum())
+                right += int((hits | ~learnt).all(1).sum())
                 examples += len(labels)
         model.train()
+        if not math.isfinite(loss):
+            raise Diverged(self.state.global_step)
         metrics = {
             "eval_loss": loss / tokens,
-            "eval_accuracy": right / examples,
+            "eval_accuracy": right_tokens / tokens,
+            "eval_answers": right / examples,
             "eval_score": right + math.exp(-loss / tokens),
         }
         self.log(dict(metrics))
@@ -97,18 +110,38 @@ class LoraTrainer(SFTTrainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
+        rows: Any = train_dataset or self.train_dataset
+        return EpochOrder(
+            [len(ids) for ids in rows["input_ids"]],
+            self.args.train_batch_size,
+            seed=self._recipe.seed,
+            epoch=lambda: self._watch.epoch,
+        )
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The project writes a card of its own."""
 
     def _send_telemetry(self, *_: Any, **__: Any) -> None:
         """Nothing leaves the building."""
 
+    def end_at(self, checkpoint: Path) -> None:
+        """As `train` leaves things, for a run that was over with this checkpoint."""
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        self._load_best_model()
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        learnt = sum(part.nbytes for part in model.parameters() if part.requires_grad)
+        # the adapter, and two moments of each of its numbers
+        with full_disk_told(Path(self.args.output_dir), size=3 * learnt):
+            super()._save_checkpoint(model, trial)
         seal(
             Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}",
             {
                 "seconds": self._watch.clock.seconds(),
+                "tokens": self._tokens,
+                "over": self.control.should_training_stop,
+                "out_of_time": self._watch.out_of_time,
                 "history": [asdict(progress) for progress in self._watch.history],
             },
         )

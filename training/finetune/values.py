@@ -25,17 +25,17 @@ class Run:
 class Progress:
     """How far a run is.
 
-    Losses are nats per learnt token; `train_accuracy` is the share of tokens and `valid_accuracy`
-    the share of whole held-out answers that greedy decoding gets right.
+    Losses are nats per learnt token. Accuracies are the share of learnt tokens that greedy decoding
+    gets right, `valid_answers` is the share of whole held-out answers.
     """
 
     step: int
     total_steps: int
-    epoch: float
     train_loss: float | None = None
     train_accuracy: float | None = None
     valid_loss: float | None = None
     valid_accuracy: float | None = None
+    valid_answers: float | None = None
     tokens: int
     seconds: float
     seconds_left: float | None = None
@@ -51,7 +51,6 @@ class Finetuned:
     trained_tokens: int
     first_valid_loss: float
     best_valid_loss: float
-    best_valid_accuracy: float
-    train_loss: float
+    best_valid_answers: float
     history: tuple[Progress, ...]
     stopped: str
