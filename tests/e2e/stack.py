@@ -100,6 +100,13 @@ class Stack:
                 continue
         return None
 
+    def engine_core(self) -> psutil.Process:
+        """vLLM's own process that runs the model."""
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            if "EngineCore" in " ".join(child.cmdline()) or "EngineCore" in child.name():
+                return child
+        raise AssertionError("there is no engine core")
+
     @contextmanager
     def registry(self) -> Iterator[Registry]:
         """The service's own registry, as another process sees it."""
@@ -109,8 +116,11 @@ class Stack:
         finally:
             registry.close()
 
-    def variant(self, of: Version, *, strength: float) -> Version:
-        """A new candidate: `of` with another lora_alpha, which changes what it answers."""
+    def variant(self, of: Version, *, strength: float, rank: int | None = None) -> Version:
+        """A new candidate: `of` with another lora_alpha, which changes what it answers.
+
+        Another `rank` than its weights have is a version that no engine can load.
+        """
         store = LocalStore(self.state.artifacts)
         made = self.folder / f"variant-{time.monotonic_ns()}"
         made.mkdir()
@@ -118,7 +128,7 @@ class Stack:
             if path.name != "manifest.json":
                 (made / path.name).write_bytes(path.read_bytes())
         config = json.loads((made / "adapter_config.json").read_text())
-        config["lora_alpha"] = config["lora_alpha"] * strength
+        config |= {"lora_alpha": config["lora_alpha"] * strength, "r": rank or config["r"]}
         (made / "adapter_config.json").write_text(json.dumps(config))
         new = NewVersion(
             adapter=of.adapter,

@@ -13,6 +13,10 @@ import openai
 import pytest
 
 from adapters.versions import Version
+from service.client import Client
+from service.demo.callers import references
+from service.demo.data import Example
+from service.demo.verdict import TIE
 from service.gateway import may_reach
 from tests.e2e.jobs import follow, lessons, lines, start_job
 from tests.e2e.stack import GREEDY, ROOT, Stack, command, environment, wait_for
@@ -34,6 +38,24 @@ def answers_of(stack: Stack, model: str, prompts: list[Any]) -> list[str]:
         .message.content
         for prompt in prompts
     ]
+
+
+def told_apart(
+    stack: Stack, versions: tuple[str, str], count: int
+) -> tuple[list[Any], dict[str, list[str]]]:
+    """Prompts that each version answers in its own way, and surely: no tie that a batch may tip."""
+    asked = [Example(tuple(prompt), "") for prompt in questions(40)]
+    with Client(stack.url, stack.key("support")) as client:
+        known = {name: references(client, name, asked) for name in versions}
+    sure = [
+        at
+        for at in range(len(asked))
+        if len({known[name][at].text for name in versions}) == len(versions)
+        and all(known[name][at].margin > 2 * TIE for name in versions)
+    ][:count]
+    assert len(sure) == count
+    prompts = [list(asked[at].asked) for at in sure]
+    return prompts, {name: [known[name][at].text for at in sure] for name in versions}
 
 
 def test_a_job_ends_with_a_proven_version_that_is_live(stack: Stack, first: Version) -> None:
@@ -98,9 +120,7 @@ def test_streams_and_whole_answers_say_the_same(stack: Stack, first: Version) ->
 def test_twenty_promotions_and_rollbacks_under_eight_clients_mix_nothing(
     stack: Stack, second: Version
 ) -> None:
-    prompts = questions(6)
-    reference = {name: answers_of(stack, name, prompts) for name in ("support:1", second.name)}
-    assert reference["support:1"] != reference[second.name]
+    prompts, reference = told_apart(stack, ("support:1", second.name), 6)
     stop = threading.Event()
     served: list[str] = []
     wrong: list[tuple[Any, ...]] = []
@@ -153,6 +173,21 @@ def test_twenty_promotions_and_rollbacks_under_eight_clients_mix_nothing(
             caller.result()
     assert wrong == []
     assert {"support:1", second.name} <= set(served)
+
+
+def test_a_version_the_engine_refuses_fails_its_own_rollout_and_nothing_else(
+    stack: Stack, second: Version
+) -> None:
+    refused = stack.variant(second, strength=1.0, rank=4096)
+    http = stack.http("support")
+    answer = http.post("/v1/adapters/support/promote", json={"version": refused.number})
+    assert answer.status_code == 409, answer.text
+    assert answer.json()["error"]["code"] == "rollout_failed"
+    assert stack.ready()
+    for verb, body in (("promote", {"version": second.number}), ("rollback", {})):
+        moved = http.post(f"/v1/adapters/support/{verb}", json=body)
+        assert moved.status_code == 200, moved.text
+        assert moved.json()["state"] == "complete"
 
 
 def test_no_route_of_the_engine_is_open_but_the_listed(stack: Stack) -> None:
@@ -307,11 +342,10 @@ def test_a_trainer_killed_in_the_middle_of_a_job_leaves_one_version(stack: Stack
     job = start_job(stack, "sales", examples=600)
     client = stack.client("sales")
 
-    def trained_a_bit() -> bool:
-        events = client.fine_tuning.jobs.list_events(job.id, limit=50).data
-        return any(event.type == "metrics" for event in events)
+    def can_go_on() -> bool:
+        return bool(client.fine_tuning.jobs.checkpoints.list(job.id).data)
 
-    wait_for(trained_a_bit, seconds=120, what="the job trains")
+    wait_for(can_go_on, seconds=120, what="the job has a checkpoint")
     sidecar, child = stack.running("training.sidecar"), stack.running("training.run")
     assert sidecar is not None
     assert child is not None
@@ -342,6 +376,26 @@ def test_a_killed_service_comes_back_with_every_live_version_before_it_is_ready(
     assert {live, "sales:1"} <= set(status["resident"])
     assert answers_of(stack, "support", prompts) == before
     assert http.get("/v1/adapters/support").json()["route"]["stable"] == live
+
+
+def test_an_engine_core_killed_under_a_stream_raises_in_the_client_and_comes_back(
+    stack: Stack, first: Version
+) -> None:
+    prompts = questions(2)
+    before = answers_of(stack, "support", prompts)
+    stream = stack.client().chat.completions.create(
+        model="support", messages=prompts[0], stream=True, max_tokens=900,
+        extra_body={"ignore_eos": True},
+    )  # fmt: skip
+    next(iter(stream))
+    stack.engine_core().kill()
+    with pytest.raises(openai.APIError):
+        for _ in stream:
+            pass
+    wait_for(lambda: not stack.ready(), seconds=60, what="the service is gone")
+    wait_for(stack.ready, seconds=240, what="the service is back")
+    assert stack.http().get("/v1/status").json()["missing"] == []
+    assert answers_of(stack, "support", prompts) == before
 
 
 def test_a_cancelled_job_stops_and_leaves_no_version(stack: Stack) -> None:

@@ -44,6 +44,9 @@ from training.tuning import Diverged
 
 ADAPTER = "adapter"
 RESULT = "finetuned.json"
+SHORT = 256
+"""Tokens up to which attention by plain matrix products is faster on a CPU: the fused kernel's
+backward pass made a step on the embedded base half as long again. Beyond, it saves memory."""
 
 
 def finetune(
@@ -66,7 +69,10 @@ def finetune(
     valid = [render(tokenizer, example) for example in run.valid]
     set_seed(run.recipe.seed)
     model = AutoModelForCausalLM.from_pretrained(
-        run.base, local_files_only=True, dtype=torch.bfloat16
+        run.base,
+        local_files_only=True,
+        dtype=torch.bfloat16,
+        attn_implementation=_attention(max(map(len, (*train, *valid)))),
     )
     checkpoint = newest_sealed(run.workdir)
     sealed = read_seal(checkpoint) if checkpoint else {}
@@ -95,6 +101,11 @@ def finetune(
         with disable_input_dtype_casting(trainer.model):  # autocast does it; twice costs time
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return _publish(run, trainer, watch)
+
+
+def _attention(longest: int) -> str | None:
+    """The implementation for examples of at most `longest` tokens; None is the library's choice."""
+    return "eager" if longest <= SHORT and not torch.cuda.is_available() else None
 
 
 def _settings(run: Run) -> SFTConfig:
