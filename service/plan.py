@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from adapters.names import VersionId
 from adapters.registry import Snapshot
 
-
 ASKED_FIRST = 4
 """Versions asked for by name that come before rollback targets: enough that a candidate is always
 evaluated, too few for one unit's old versions to push out another's way back."""
