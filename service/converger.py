@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from adapters.errors import Conflict, EngineUnavailable, Rejected, WardrobeError
+from adapters.errors import Conflict, EngineUnavailable
 from adapters.names import Digest, VersionId
 from adapters.registry import Registry, ReplicaReport, Snapshot
 from adapters.routes import Rollout
@@ -25,6 +25,7 @@ from adapters.store import ArtifactStore
 from adapters.versions import Version
 from service import plan as planning
 from service.engine import Engine
+from service.failures import Failures
 from service.leases import Leases
 from service.metrics import Metrics
 from service.routing import RoutingTable
@@ -35,8 +36,6 @@ REPLICA_TIMEOUT = 10.0
 """Seconds without a report after which a replica no longer holds up rollouts."""
 LOAD_TIMEOUT = 60.0
 """Seconds a request waits for its version to be loaded."""
-RETRY_SECONDS = 10.0
-"""Between attempts to load a version that failed."""
 SLOT_SECONDS = 60.0
 """How long a rollout waits for a slot: leases end meanwhile, a full engine stays full."""
 NO_SLOT = "no slot became free: raise WARDROBE_MAX_CPU_LORAS or serve fewer aliases"
@@ -51,14 +50,6 @@ class Replica:
 
     id: str
     base_fingerprint: Digest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Why a version could not be loaded, and when it was last tried."""
-
-    error: WardrobeError
-    at: float
 
 
 class Converger:
@@ -85,7 +76,7 @@ class Converger:
         self._build = build
         self._clock = clock
         self._warm: OrderedDict[VersionId, None] = OrderedDict()
-        self._failures: dict[VersionId, Failure] = {}
+        self._failures = Failures(clock)
         self._wake = asyncio.Event()
         self._ticked = asyncio.Condition()
         self._reading = asyncio.Lock()
@@ -125,10 +116,10 @@ class Converger:
 
     def failure_of(self, version: VersionId) -> str | None:
         """Why a version is not here, for operators."""
-        known, failure = self.snapshot.versions.get(version), self._failures.get(version)
+        known = self.snapshot.versions.get(version)
         if known is not None and (misfit := self._misfit(known)):
             return misfit.message
-        return failure.error.message if failure else None
+        return self._failures.reason(version)
 
     def kick(self) -> None:
         """Something changed: do not wait for the next poll."""
@@ -145,15 +136,15 @@ class Converger:
         self._touch(version.id)
         if version.id in self._engine.resident:
             return
-        if not self._failed_lately(version.id):
+        if not self._failures.lately(version.id):
             self.kick()
             await self.until(
-                lambda: version.id in self._engine.resident or self._failed_lately(version.id),
+                lambda: version.id in self._engine.resident or self._failures.lately(version.id),
                 timeout=LOAD_TIMEOUT,
             )
         if version.id in self._engine.resident:
             return
-        if self._failed_lately(version.id):
+        if self._failures.lately(version.id):
             raise EngineUnavailable(f"{version.name} cannot be loaded now", param="model")
         raise EngineUnavailable(f"no slot became free for {version.name}", param="model")
 
@@ -260,7 +251,7 @@ class Converger:
         wanted = [
             version
             for version in planning.desired(self.snapshot, list(self._warm))
-            if not self._failed_lately(version) and not self._misfit(versions[version])
+            if not self._failures.lately(version) and not self._misfit(versions[version])
         ]
         steps = planning.plan(
             wanted,
@@ -286,35 +277,22 @@ class Converger:
                 log.warning("rollout_waits_for_a_slot", alias=rollout.alias, rollout=rollout.id)
         self._waiting = {rollout.id: self._waiting.get(rollout.id, now) for rollout in rollouts}
 
-    def _failed_lately(self, version: VersionId) -> bool:
-        failure = self._failures.get(version)
-        return failure is not None and self._clock() - failure.at < RETRY_SECONDS
-
     async def _load(self, version: Version) -> None:
         started = time.perf_counter()
         try:
             path = await asyncio.to_thread(self._store.adapter_path, version.digest)
             await self._engine.load(version, path)
         except Exception as error:  # one version's edge: the others are still to be loaded
-            self._note_failure(version, error)
+            self._failures.note(version, error)
+            self._metrics.loads.labels(outcome="failed").inc()
             return
-        self._failures.pop(version.id, None)
+        self._failures.forget(version.id)
         seconds = time.perf_counter() - started
         self._metrics.loads.labels(outcome="loaded").inc()
         self._metrics.swap_phase.labels(phase="load").observe(seconds)
         log.info("loaded", version=version.name, seconds=round(seconds, 4))
         async with self._ticked:
             self._ticked.notify_all()
-
-    def _note_failure(self, version: Version, error: Exception) -> None:
-        if isinstance(error, WardrobeError):
-            known = error
-            log.warning("load_failed", version=version.name, reason=known.reason)
-        else:
-            known = Rejected(f"{version.name} cannot be loaded")
-            log.error("load_failed", version=version.name, exc_info=error)
-        self._failures[version.id] = Failure(error=known, at=self._clock())
-        self._metrics.loads.labels(outcome="failed").inc()
 
     async def _report(self) -> None:
         resident = self._engine.resident

@@ -53,9 +53,8 @@ class RoutingTable:
 
     def resolve(self, model: str, caller: Caller) -> Target:
         """Raises NotFound (`model_not_found`)."""
-        if (
-            model == self.base_name
-        ):  # first: an alias of the same name is one unit's, the base all's
+        # the base first: an alias of the same name is one unit's, the base everybody's
+        if model == self.base_name:
             return Target(
                 model=model,
                 alias=model,

@@ -25,7 +25,7 @@ from adapters.settings import Settings
 from adapters.state import StateFolder
 from adapters.units import InvalidUnits, Units, load_units
 from service.base_source import resolve_base
-from service.process import ProcessSpec, rotate
+from service.process import INSTANCE, ProcessSpec, rotate
 from service.supervisor import Signals, Supervisor
 
 Tell = Callable[[str], None]
@@ -38,8 +38,6 @@ ENGINE_STOP_SECONDS = 20.0
 """What the engine may take to end after its last answer."""
 TRAINER_STOP_SECONDS = 20.0
 PROBE_EVERY = 0.5
-INSTANCE = "WARDROBE_INSTANCE"
-"""Environment variable: a random name of this start, which /readyz repeats. No secret."""
 MAX_READYZ = 64 * 1024
 
 
@@ -147,9 +145,13 @@ def up(
     tell: Tell,
     *,
     trainer: bool,
+    show_keys: bool,
     programs: Mapping[str, Sequence[str]] = PROGRAMS,
 ) -> int:
-    """Runs until a signal; returns the exit code. Raises what `prepared` raises."""
+    """Runs until a signal; returns the exit code. Raises what `prepared` raises.
+
+    `show_keys` is for a terminal: any other output is kept by somebody, and keys are in no log.
+    """
     programs = {name: words for name, words in programs.items() if trainer or name == "service"}
     folder = settings.state_folder.create()
     with folder.lock("up"):
@@ -164,8 +166,7 @@ def up(
         tell(f"starting {' and '.join(spec.name for spec in wanted)} on {settings.base_name}")
         if logs:
             tell(f"logs in {logs}")
-        # a container's output is kept by others, so keys are shown by `up` alone
-        known_keys = _keys(folder) if trainer else None
+        known_keys = _keys(folder) if show_keys else None
         watch = ReadinessWatch(settings, instance, known_keys=known_keys, tell=tell)
         with Signals() as signals:
             code = Supervisor(wanted, tell=tell, watch=watch).run(signals)

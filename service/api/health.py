@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from service.api.request import RuntimeOf
-from service.start import INSTANCE
+from service.process import INSTANCE
 
 router = APIRouter()
 

@@ -85,9 +85,12 @@ def build(settings: Settings, as_json: AsJson = False) -> None:
 
 
 def _supervise(settings: Settings, *, trainer: bool) -> None:
+    import sys
+
     from service.start import up as run_up
 
-    raise typer.Exit(run_up(settings, _tell, trainer=trainer))
+    code = run_up(settings, _tell, trainer=trainer, show_keys=trainer and sys.stdout.isatty())
+    raise typer.Exit(code)
 
 
 def _tell(line: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import sys
 import time
@@ -106,13 +105,13 @@ class House:
         return Client(self.url, keys["units"][unit] if unit else keys["admin"])
 
     def close(self) -> frozenset[int]:
-        """Stops everything as Ctrl-C would; the answer names processes that are still there.
+        """Stops everything; the answer names processes that are still there.
 
+        By SIGTERM: where the demo runs in a script's background, the shell has SIGINT ignored.
         Raises DemoFailed when `wardrobe up` does not end well.
         """
         everything = frozenset(descendants({self.process.pid}))
-        if self.process.exit_code() is None:
-            os.kill(self.process.pid, signal.SIGINT)
+        self.process.ask_to_stop()
         ended = self.process.wait(STOP_SECONDS)
         left = everything & processes().keys()
         self.process.kill()

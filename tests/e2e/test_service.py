@@ -278,8 +278,12 @@ def test_prometheus_accepts_the_metrics_and_finds_the_requests(
     if promtool is None:
         pytest.skip("promtool is not installed (Debian package prometheus)")
     ours = "\n".join(line for line in text.splitlines() if "wardrobe_" in line) + "\n"
-    run = subprocess.run([promtool, "check", "metrics"], input=ours, text=True, capture_output=True)
-    assert run.returncode == 0, run.stderr + run.stdout
+    # 3 says that it was read and its names could be better: vLLM's are not ours to choose
+    for page, accepted in ((ours, {0}), (text, {0, 3})):
+        run = subprocess.run(
+            [promtool, "check", "metrics"], input=page, text=True, capture_output=True
+        )
+        assert run.returncode in accepted, run.stderr + run.stdout
 
 
 def test_nothing_of_a_request_is_in_the_logs(stack: Stack) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,16 @@ def test_a_job_that_no_trainer_begins_ends_the_wait_with_words(world: World) -> 
         jobs = {"support": (client, started_job(world, client))}
         with pytest.raises(DemoFailed, match="no trainer has begun the jobs of support"):
             watch(Console(quiet=True), jobs, check=lambda: None, start_seconds=0.1)
+
+
+def test_a_house_is_closed_even_where_a_shell_has_interrupts_ignored(tmp_path: Path) -> None:
+    words = ["sh", "-c", "trap '' INT; trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"]
+    log = tmp_path / "up.log"
+    spec = ProcessSpec(name="up", command=words, environment=dict(os.environ), log=log)
+    house = House(folder=StateFolder(tmp_path), url="", process=Process.start(spec))
+    while "up" not in log.read_text():
+        time.sleep(0.02)
+    assert house.close() == frozenset()
 
 
 def test_a_house_that_has_died_ends_the_wait_with_its_last_words(

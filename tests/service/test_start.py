@@ -50,7 +50,9 @@ import sys
 from adapters.settings import Settings
 from service.start import up
 programs = {"service": ["-c", sys.argv[1]], "trainer": ["-c", sys.argv[2]]}
-sys.exit(up(Settings(), lambda line: print(line, flush=True), trainer=True, programs=programs))
+show_keys = sys.argv[3] == "show keys"
+sys.exit(up(Settings(), lambda line: print(line, flush=True), trainer=True, show_keys=show_keys,
+            programs=programs))
 """
 
 
@@ -79,12 +81,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
 class Up:
     """A running `up` around a small service and trainer."""
 
-    def __init__(self, environment: dict[str, str], *, service: str = SERVICE) -> None:
+    def __init__(
+        self, environment: dict[str, str], *, service: str = SERVICE, keys: str = "show keys"
+    ) -> None:
         self.out = Path(environment["WARDROBE_STATE"]).with_name(f"up-{time.monotonic_ns()}.log")
         self.logs = Path(environment["WARDROBE_STATE"]) / "logs"
         with self.out.open("wb") as file:
             self.popen = subprocess.Popen(
-                [sys.executable, "-c", UP, service, TRAINER],
+                [sys.executable, "-c", UP, service, TRAINER, keys],
                 env={**os.environ, **environment},
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -128,6 +132,15 @@ def test_it_tells_when_it_is_ready_and_shows_new_keys_once(
     assert again.stop() == 0
     assert "wr-admin-1" not in said
     assert str(Path(environment["WARDROBE_STATE"]) / "keys.json") in said
+
+
+def test_where_its_output_is_kept_it_says_where_the_keys_are_and_shows_none(
+    environment: dict[str, str],
+) -> None:
+    started = Up(environment, keys="show none")
+    said = started.wait_for("keys are in")
+    assert started.stop() == 0
+    assert "wr-" not in said
 
 
 def test_the_processes_get_the_base_as_a_folder_with_its_name(
