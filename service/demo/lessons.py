@@ -58,6 +58,8 @@ class Lesson:
 
     def said(self) -> str:
         """`step 40/226  loss 0.71  held-out 0.80  1:12 left`; around the training, the news."""
+        if self.status == "queued":
+            return "queued: the trainer does one job at a time"
         if not self.total or self.step >= self.total:
             return self.message
         words = [f"step {self.step}/{self.total}"]

@@ -203,6 +203,9 @@ def test_the_second_edition_changes_every_answer_and_no_question() -> None:
 def test_a_bar_tells_step_losses_and_keeps_the_last_held_out_loss() -> None:
     lesson = Lesson("hr", "ftjob-1", client=None, bar=0)  # type: ignore[arg-type]
     assert lesson.said() == "waiting"
+    lesson.status = "queued"
+    assert lesson.said() == "queued: the trainer does one job at a time"
+    lesson.status = "running"
     lesson.hear(event(1, step=5, total_steps=80, train_loss=1.5, full_valid_loss=1.75))
     lesson.hear(event(2, step=6, total_steps=80, train_loss=1.25))
     lesson.hear(event(3))
