@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,7 +17,7 @@ from pathlib import Path
 from adapters.errors import InvalidRequest, Rejected
 from adapters.manifest import sha256_file
 from adapters.names import Digest
-from adapters.settings import default_cache
+from adapters.settings import cache_folder
 from adapters.state import write_private
 from adapters.tensor_file import read_header
 
@@ -63,7 +62,7 @@ def fingerprint(base: Path, *, cache: Path | None = None) -> Digest:
     size, inode and times of change, as far as that can be written. Raises InvalidRequest where
     there is no model.
     """
-    cache = cache or Path(os.environ.get("WARDROBE_CACHE") or default_cache())
+    cache = cache or cache_folder()
     files = sorted(file for file in _listed(base) if _DECIDES_ANSWERS.fullmatch(file.name))
     names = {file.name for file in files}
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):

@@ -17,6 +17,11 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wardrobe"
 
 
+def cache_folder() -> Path:
+    """`$WARDROBE_CACHE`, else the default: for those who need nothing else of the settings."""
+    return Path(os.environ.get("WARDROBE_CACHE") or default_cache())
+
+
 class Settings(BaseSettings):
     """Every knob; `docs/reference.md` lists them (a test compares)."""
 

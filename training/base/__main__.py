@@ -7,7 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from training.base.build import cache_folder, ensure_base
+from adapters.settings import cache_folder
+from training.base.build import ensure_base
 from training.base.recipe import BaseRecipe, TooSlowError, digest
 
 

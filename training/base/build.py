@@ -25,13 +25,6 @@ Say = Callable[[str], None]
 Build = Callable[[BaseRecipe, Path, Say], None]
 
 
-def cache_folder() -> Path:
-    """`$WARDROBE_CACHE`, else `wardrobe` in the user's XDG cache."""
-    if folder := os.environ.get("WARDROBE_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wardrobe"
-
-
 def ensure_base(
     cache: Path,
     *,
