@@ -11,6 +11,7 @@ from adapters.names import JobId, Unit
 from adapters.pages import Page
 from adapters.registry import rules
 from adapters.registry.memory_tables import MemoryPart, Tables, following, kept, page
+from adapters.routes import RolloutState
 
 
 class MemoryJobs(MemoryPart):
@@ -58,7 +59,12 @@ class MemoryJobs(MemoryPart):
         return self._change(job_id, lambda job: rules.changed(rules.held(job, fence), changes))
 
     def request_stop(self, job_id: JobId, stop: StopRequest, *, at: float) -> Job:
-        return self._change(job_id, lambda job: rules.stopped(job, stop, at=at))
+        with self._transaction() as tables:
+            job = rules.stopped(find_job(tables, job_id), stop, at=at)
+            tables.jobs[job_id] = kept(job)
+            if rules.cancelled(job):
+                _abandon_rollouts(tables, job_id, at=at)
+            return job
 
     def resume_job(self, job_id: JobId) -> Job:
         return self._change(job_id, rules.resumed)
@@ -140,6 +146,13 @@ class MemoryJobs(MemoryPart):
             after = change(find_job(tables, job_id))
             tables.jobs[job_id] = kept(after)
             return after
+
+
+def _abandon_rollouts(tables: Tables, job_id: JobId, *, at: float) -> None:
+    for rollout in tables.rollouts.values():
+        if rollout.actor == job_id and rollout.state is RolloutState.LOADING:
+            tables.rollouts[rollout.id] = rules.abandoned(rollout, rules.CANCELLED, at=at)
+            tables.revision += 1
 
 
 def find_job(tables: Tables, job_id: JobId, unit: Unit | None = None) -> Job:

@@ -93,6 +93,7 @@ class MemoryRoutes(MemoryPart):
         at: float,
     ) -> Rollout:
         with self._transaction() as tables:
+            rules.check_asker(tables.jobs.get(JobId(actor)))
             route = rules.owned_route(tables.routes.get(alias), alias, unit)
             rollout = rules.begun(
                 rules.asked(route, version_id, action=action, actor=actor, at=at),

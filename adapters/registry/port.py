@@ -167,6 +167,7 @@ class Registry(Protocol):
     def request_stop(self, job_id: JobId, stop: StopRequest, *, at: float) -> Job:
         """Cancel or pause: at once where no trainer runs it, else recorded for the trainer.
 
+        A rollout that a cancelled job has asked for ends with it, and it may ask for no other.
         Raises IllegalTransition when the job is finished (or, for pause, already paused).
         """
         ...
@@ -274,7 +275,8 @@ class Registry(Protocol):
 
         A route that already serves the version is left alone: the answer is a rollout of state
         complete with id 0. Raises VersionConflict (generation moved), Conflict
-        (`rollout_in_progress`), Conflict from `check_promotable`.
+        (`rollout_in_progress`, `job_state` where `actor` is a job that has been cancelled),
+        Conflict from `check_promotable`.
         """
         ...
 

@@ -188,6 +188,9 @@ def judged(version: Version, gates: Sequence[GateResult], evidence: Mapping[str,
 
 # -- routes
 
+CANCELLED = "the job that asked for it was cancelled"
+"""Why such a rollout fails."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Flip:
@@ -243,6 +246,17 @@ def begun(
         return replace(asked, state=RolloutState.COMPLETE, finished_at=asked.created_at)
     check_promotable(route, version)
     return asked
+
+
+def cancelled(job: Job) -> bool:
+    """Whether a cancel of `job` was acknowledged: no rollout that it asks for may go on."""
+    return job.status is JobStatus.CANCELLED or job.stop_requested is StopRequest.CANCEL
+
+
+def check_asker(job: Job | None) -> None:
+    """Raises Conflict when the job that asks for a rollout has been cancelled; None is a person."""
+    if job is not None and cancelled(job):
+        raise Conflict(f"job {job.id} has been cancelled", code="job_state")
 
 
 def flipped(

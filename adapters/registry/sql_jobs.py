@@ -12,7 +12,8 @@ from adapters.jobs import Job, JobCheckpoint, JobEvent, JobStatus, StopRequest
 from adapters.names import JobId, Unit
 from adapters.pages import Page
 from adapters.registry import rows, rules, schema
-from adapters.registry.sql_rows import SqlPart, added_id, all_of, one, page
+from adapters.registry.sql_rows import SqlPart, added_id, all_of, bump_revision, one, page
+from adapters.routes import RolloutState
 
 
 class SqlJobs(SqlPart):
@@ -75,7 +76,11 @@ class SqlJobs(SqlPart):
 
     def request_stop(self, job_id: JobId, stop: StopRequest, *, at: float) -> Job:
         """`rules.stopped` in a transaction. Raises IllegalTransition, NotFound."""
-        return self._change(job_id, lambda job: rules.stopped(job, stop, at=at))
+        with self._database.write() as connection:
+            job = _write(connection, rules.stopped(_find(connection, job_id, None), stop, at=at))
+            if rules.cancelled(job):
+                _abandon_rollouts(connection, job_id, at=at)
+            return job
 
     def resume_job(self, job_id: JobId) -> Job:
         """Paused → queued. Raises IllegalTransition, NotFound."""
@@ -158,6 +163,24 @@ class SqlJobs(SqlPart):
 def held_job(connection: Connection, job_id: JobId, fence: int | None) -> Job:
     """`rules.held` of the stored job. Raises NotFound, LeaseLost."""
     return rules.held(_find(connection, job_id, None), fence)
+
+
+def job_called(connection: Connection, actor: str) -> Job | None:
+    """The job that acts under this name; None where it is a key's."""
+    row = connection.execute(_jobs(None, id=actor)).mappings().one_or_none()
+    return rows.job_from(row) if row else None
+
+
+def _abandon_rollouts(connection: Connection, job_id: JobId, *, at: float) -> None:
+    table = schema.rollouts
+    loading = select(table).where(
+        table.c.actor == job_id, table.c.state == RolloutState.LOADING.value
+    )
+    for rollout in all_of(connection, loading, rows.rollout_from):
+        ended = rules.abandoned(rollout, rules.CANCELLED, at=at)
+        values = rows.rollout_values(ended)
+        connection.execute(update(table).where(table.c.id == rollout.id).values(values))
+        bump_revision(connection)
 
 
 def _find(connection: Connection, job_id: JobId, unit: Unit | None) -> Job:

@@ -12,6 +12,7 @@ from adapters.names import Alias, Unit, VersionId
 from adapters.pages import Page
 from adapters.registry import rows, rules, schema
 from adapters.registry.port import Snapshot
+from adapters.registry.sql_jobs import job_called
 from adapters.registry.sql_rows import (
     SqlPart,
     added_id,
@@ -63,6 +64,7 @@ class SqlRoutes(SqlPart):
     ) -> Rollout:
         """`rules.begun` in a transaction. Raises VersionConflict, Conflict, NotFound."""
         with self._database.write() as connection:
+            rules.check_asker(job_called(connection, actor))
             route = rules.owned_route(_route(connection, alias), alias, unit)
             loading = connection.execute(_loading(alias)).mappings().one_or_none()
             asked = rules.asked(route, version_id, action=action, actor=actor, at=at)

@@ -9,7 +9,10 @@ from adapters.jobs import Job, JobError, JobStatus, StopRequest
 from adapters.names import FileId, JobId
 from adapters.recipes import Hyperparameters
 from adapters.registry import Registry
+from adapters.routes import Rollout, RolloutState
+from adapters.versions import Version
 from tests.contract.values import (
+    ALIAS,
     SALES,
     SUPPORT,
     a_build,
@@ -247,6 +250,35 @@ def test_a_job_that_is_being_paused_may_still_finish(registry: Registry) -> None
     registry.request_stop(job.id, StopRequest.PAUSE, at=12.0)
     registry.record_gates(version.id, [a_gate()], fence=fence_of(job), evidence={})
     assert registry.move_job(job.id, JobStatus.SUCCEEDED, fence=fence_of(job)).status == "succeeded"
+
+
+def test_a_cancelled_job_puts_nothing_live_any_more(registry: Registry) -> None:
+    job, version = trained(registry)
+    registry.record_gates(version.id, [a_gate()], fence=fence_of(job), evidence={})
+    begun = begin(registry, version, actor=job.id)
+    before = registry.revision()
+    registry.request_stop(job.id, StopRequest.CANCEL, at=20.0)
+    ended = registry.rollout(begun.id)
+    assert (ended.state, ended.finished_at) == (RolloutState.FAILED, 20.0)
+    assert registry.revision() > before
+    with pytest.raises(IllegalTransition):
+        registry.complete_rollout(begun.id, at=21.0)
+    with pytest.raises(Conflict) as refused:
+        begin(registry, version, actor=job.id)
+    assert refused.value.reason == "job_state"
+    assert begin(registry, version, actor="key_1").state is RolloutState.LOADING
+
+
+def begin(registry: Registry, version: Version, *, actor: str) -> Rollout:
+    return registry.begin_rollout(
+        ALIAS,
+        version.id,
+        unit=SUPPORT,
+        action="promote",
+        actor=actor,
+        expected_generation=None,
+        at=15.0,
+    )
 
 
 def test_a_cancel_is_not_softened_to_a_pause(registry: Registry) -> None:
