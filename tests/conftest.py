@@ -1,8 +1,13 @@
-"""The order of all tests: fast ones first, so that what is broken shows soon."""
+"""What tests of all parts stand on, and their order: fast ones first, so that what is broken
+shows soon.
+"""
 
 from __future__ import annotations
 
 import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +24,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             (_LATER.index(m) + 1 for m in _LATER if item.get_closest_marker(m)), default=0
         )
     )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts a file system of so many KiB; skips, and says why, where that cannot be done."""
+    mounted: list[Path] = []
+
+    def mount(kibibytes: int) -> Path:
+        folder = tmp_path / f"disk-{kibibytes}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        except FileNotFoundError:
+            pytest.skip("there is no `mount` here")
+        if done.returncode:
+            pytest.skip(f"no small tmpfs here: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True, timeout=10)

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -258,11 +259,14 @@ def add_files(registry: Registry, number: int) -> None:
         registry.add_file(a_file(filename="x" * 1000))
 
 
-def test_a_full_disk_refuses_writes_and_goes_on_when_there_is_room(small_disk: Path) -> None:
-    registry = open_registry(url(small_disk / "registry.sqlite3"))
+def test_a_full_disk_refuses_writes_and_goes_on_when_there_is_room(
+    small_disk: Callable[[int], Path],
+) -> None:
+    disk = small_disk(1024)
+    registry = open_registry(url(disk / "registry.sqlite3"))
     registry.add_keys([a_key()])
-    filler = small_disk / "filler"
-    filler.write_bytes(b"x" * shutil.disk_usage(small_disk).free)
+    filler = disk / "filler"
+    filler.write_bytes(b"x" * shutil.disk_usage(disk).free)
     with pytest.raises(StorageFull):
         add_files(registry, 100)
     assert len(registry.keys()) == 1

@@ -135,12 +135,10 @@ def test_many_writers_of_one_name_do_not_disturb_each_other(
 
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_a_private_file_survives_a_power_cut(tmp_path: Path, overwrite: bool) -> None:
-    state, script = (
-        tmp_path / "state",
-        (
-            "import sys; from pathlib import Path; from adapters.state import write_private\n"
-            f"write_private(Path(sys.argv[1]) / 'keys.json', b'x', overwrite={overwrite})"
-        ),
+    state = tmp_path / "state"
+    script = (
+        "import sys; from pathlib import Path; from adapters.state import write_private\n"
+        f"write_private(Path(sys.argv[1]) / 'keys.json', b'x', overwrite={overwrite})"
     )
     state.mkdir()
     content, folder = synced(tmp_path / "log", script, state)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -171,12 +171,10 @@ def test_two_sweepers_at_once_leave_nothing_and_do_not_disturb_each_other(tmp_pa
 
 
 def test_an_uploaded_file_survives_a_power_cut_whoever_made_its_folder(tmp_path: Path) -> None:
-    root, script = (
-        tmp_path / "artifacts",
-        (
-            "import sys; from pathlib import Path; from adapters.store import LocalStore\n"
-            "LocalStore(Path(sys.argv[1])).put_file([b'x'], max_bytes=9)"
-        ),
+    root = tmp_path / "artifacts"
+    script = (
+        "import sys; from pathlib import Path; from adapters.store import LocalStore\n"
+        "LocalStore(Path(sys.argv[1])).put_file([b'x'], max_bytes=9)"
     )
     for _ in range(2):
         content, files, folder = synced(tmp_path / "log", script, root)
@@ -287,20 +285,21 @@ def test_harm_to_every_system_call_in_turn_shows_nothing_half_done(
 
 
 def test_a_full_disk_shows_nothing_and_works_again_when_there_is_room(
-    tmp_path: Path, adapter: Path, small_disk: Path
+    tmp_path: Path, adapter: Path, small_disk: Callable[[int], Path]
 ) -> None:
-    store = LocalStore(small_disk)
+    disk = small_disk(1024)
+    store = LocalStore(disk)
     first = store.publish_adapter(adapter)
-    filler = small_disk / "filler"
+    filler = disk / "filler"
     filler.write_bytes(b"x" * 500_000)
     large = an_adapter(tmp_path / "large", size=600_000)
     with pytest.raises(StorageFull):
         store.publish_adapter(large)
     with pytest.raises(StorageFull):
         store.put_file([b"y" * 100_000] * 6, max_bytes=1 << 30)
-    assert published(small_disk) == {first}
-    assert list((small_disk / "files").glob("*/*")) == []
-    assert staged(small_disk) == []
+    assert published(disk) == {first}
+    assert list((disk / "files").glob("*/*")) == []
+    assert staged(disk) == []
     store.adapter_path(first)
     filler.unlink()
     assert store.adapter_path(store.publish_adapter(large)).is_dir()

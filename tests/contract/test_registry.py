@@ -19,6 +19,7 @@ from tests.contract.values import (
     a_gate,
     a_job,
     a_key,
+    begin,
     fence_of,
     judged,
     promoted,
@@ -54,9 +55,7 @@ def test_the_snapshot_shows_routes_rollouts_versions_and_keys(registry: Registry
     registry.add_keys([a_key()])
     first, second = published(registry), published(registry)
     route = promoted(registry, first)
-    rollout = registry.begin_rollout(
-        ALIAS, second.id, unit=SUPPORT, action="promote", actor="k", expected_generation=1, at=9.0
-    )
+    rollout = begin(registry, second, expected=1)
     snapshot = registry.snapshot()
     assert snapshot.routes == {ALIAS: route}
     assert snapshot.rollouts == (rollout,)
@@ -88,9 +87,7 @@ def test_every_change_that_a_snapshot_shows_raises_the_revision(registry: Regist
     assert grew()
     registry.record_gates(version.id, [a_gate()], fence=fence_of(job), evidence={})
     assert grew()
-    rollout = registry.begin_rollout(
-        ALIAS, version.id, unit=SUPPORT, action="promote", actor="k", expected_generation=0, at=3.0
-    )
+    rollout = begin(registry, version, expected=0)
     assert grew()
     registry.fail_rollout(rollout.id, "no room", at=4.0)
     assert grew()

@@ -9,15 +9,14 @@ from adapters.jobs import Job, JobError, JobStatus, StopRequest
 from adapters.names import FileId, JobId
 from adapters.recipes import Hyperparameters
 from adapters.registry import Registry
-from adapters.routes import Rollout, RolloutState
-from adapters.versions import Version
+from adapters.routes import RolloutState
 from tests.contract.values import (
-    ALIAS,
     SALES,
     SUPPORT,
     a_build,
     a_gate,
     a_job,
+    begin,
     claimed,
     fence_of,
     trained,
@@ -267,18 +266,6 @@ def test_a_cancelled_job_puts_nothing_live_any_more(registry: Registry) -> None:
         begin(registry, version, actor=job.id)
     assert refused.value.reason == "job_state"
     assert begin(registry, version, actor="key_1").state is RolloutState.LOADING
-
-
-def begin(registry: Registry, version: Version, *, actor: str) -> Rollout:
-    return registry.begin_rollout(
-        ALIAS,
-        version.id,
-        unit=SUPPORT,
-        action="promote",
-        actor=actor,
-        expected_generation=None,
-        at=15.0,
-    )
 
 
 def test_a_cancel_is_not_softened_to_a_pause(registry: Registry) -> None:

@@ -7,8 +7,8 @@ import pytest
 from adapters.errors import Conflict, IllegalTransition, LeaseLost, NotFound, VersionConflict
 from adapters.names import Alias, JobId, VersionId
 from adapters.registry import Registry
-from adapters.routes import Rollout, RolloutState
-from adapters.versions import Version, VersionState
+from adapters.routes import RolloutState
+from adapters.versions import VersionState
 from tests.contract.values import (
     ALIAS,
     SALES,
@@ -16,6 +16,7 @@ from tests.contract.values import (
     a_build,
     a_gate,
     a_job,
+    begin,
     claimed,
     fence_of,
     judged,
@@ -23,18 +24,6 @@ from tests.contract.values import (
     published,
     trained,
 )
-
-
-def begin(registry: Registry, version: Version, *, expected: int | None = None) -> Rollout:
-    return registry.begin_rollout(
-        ALIAS,
-        version.id,
-        unit=SUPPORT,
-        action="promote",
-        actor="key_1",
-        expected_generation=expected,
-        at=3.0,
-    )
 
 
 def test_versions_are_numbered_per_adapter_from_one(registry: Registry) -> None:
@@ -196,10 +185,7 @@ def test_another_units_alias_is_not_found(registry: Registry) -> None:
         registry.route(ALIAS, unit=SALES)
     foreign = published(registry, SALES)
     with pytest.raises(NotFound):
-        registry.begin_rollout(
-            ALIAS, foreign.id, unit=SALES, action="promote", actor="k",
-            expected_generation=None, at=3.0,
-        )  # fmt: skip
+        begin(registry, foreign, unit=SALES)
 
 
 def test_a_promotion_moves_the_route_and_both_versions(registry: Registry) -> None:

@@ -11,7 +11,7 @@ from adapters.keys import Key, Role
 from adapters.names import Alias, Digest, FileId, JobId, Unit, new_file_id, new_job_id
 from adapters.recipes import Hyperparameters
 from adapters.registry import NewVersion, Registry
-from adapters.routes import Route
+from adapters.routes import Rollout, Route
 from adapters.versions import Version
 
 SUPPORT = Unit("support")
@@ -96,16 +96,28 @@ def judged(registry: Registry, *gates: GateResult) -> Version:
     return registry.record_gates(version.id, gates, fence=fence_of(job), evidence={})
 
 
-def promoted(registry: Registry, version: Version, alias: Alias = ALIAS) -> Route:
-    rollout = registry.begin_rollout(
+def begin(
+    registry: Registry,
+    version: Version,
+    *,
+    alias: Alias = ALIAS,
+    unit: Unit = SUPPORT,
+    actor: str = "key_1",
+    expected: int | None = None,
+) -> Rollout:
+    return registry.begin_rollout(
         alias,
         version.id,
-        unit=version.unit,
+        unit=unit,
         action="promote",
-        actor="key_1",
-        expected_generation=None,
+        actor=actor,
+        expected_generation=expected,
         at=3.0,
     )
+
+
+def promoted(registry: Registry, version: Version, alias: Alias = ALIAS) -> Route:
+    rollout = begin(registry, version, alias=alias, unit=version.unit)
     return registry.complete_rollout(rollout.id, at=4.0)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import socket
-import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,30 +96,16 @@ def test_a_file_name_is_a_label_and_never_a_path(world: World, name: str) -> Non
     assert label.isprintable()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Temporary files have 512 KiB while this is used."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
-    if subprocess.run(words, capture_output=True).returncode:
-        pytest.skip("a small file system can be mounted by root only")
-    before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    try:
-        yield folder
-    finally:
-        tempfile.tempdir = before
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_an_upload_into_a_full_disk_is_told_so_and_leaves_nothing(
-    world: World, small_disk: Path
+    world: World, small_disk: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    disk = small_disk(512)
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
     with pytest.raises(openai.APIStatusError) as refused:
         upload(world.client(), LINE * 40_000)
     assert (refused.value.status_code, refused.value.code) == (507, "storage_full")
     assert refused.value.response.headers["x-should-retry"] == "false"
-    assert list(small_disk.iterdir()) == []
+    assert list(disk.iterdir()) == []
     assert upload(world.client()).status == "processed"
 
 
