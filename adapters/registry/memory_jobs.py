@@ -151,7 +151,7 @@ class MemoryJobs(MemoryPart):
 def _abandon_rollouts(tables: Tables, job_id: JobId, *, at: float) -> None:
     for rollout in tables.rollouts.values():
         if rollout.actor == job_id and rollout.state is RolloutState.LOADING:
-            tables.rollouts[rollout.id] = rules.abandoned(rollout, rules.CANCELLED, at=at)
+            tables.rollouts[rollout.id] = rules.abandoned(rollout, rules.ASKER_CANCELLED, at=at)
             tables.revision += 1
 
 

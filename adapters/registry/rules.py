@@ -188,7 +188,7 @@ def judged(version: Version, gates: Sequence[GateResult], evidence: Mapping[str,
 
 # -- routes
 
-CANCELLED = "the job that asked for it was cancelled"
+ASKER_CANCELLED = "the job that asked for it was cancelled"
 """Why such a rollout fails."""
 
 

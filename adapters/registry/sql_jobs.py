@@ -177,7 +177,7 @@ def _abandon_rollouts(connection: Connection, job_id: JobId, *, at: float) -> No
         table.c.actor == job_id, table.c.state == RolloutState.LOADING.value
     )
     for rollout in all_of(connection, loading, rows.rollout_from):
-        ended = rules.abandoned(rollout, rules.CANCELLED, at=at)
+        ended = rules.abandoned(rollout, rules.ASKER_CANCELLED, at=at)
         values = rows.rollout_values(ended)
         connection.execute(update(table).where(table.c.id == rollout.id).values(values))
         bump_revision(connection)
