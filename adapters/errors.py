@@ -20,7 +20,7 @@
         └── Draining              503
 
 `code` is the machine's word and `message` the human's; the service maps classes to HTTP in one
-table (`service.wire`). A message never carries content, keys or paths a caller did not send.
+table (`service.http_errors`). A message never carries content, keys or paths a caller did not send.
 """
 
 from __future__ import annotations

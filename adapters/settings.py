@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from adapters.state import StateFolder
+from adapters.state_folder import StateFolder
 
 
 def default_cache() -> Path:

@@ -20,13 +20,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from adapters.names import Alias, VersionId
+from adapters.domain.names import Alias, VersionId
+from adapters.domain.versions import Version
 from adapters.settings import Settings
-from adapters.versions import Version
 from benchmarks.stand import ALIAS, StandFailed, prepared_settings, publish
-from service.gateway import App, Gateway, Message, Receive, Scope, Send
-from service.logs import configure_logs
-from service.plugin import build_runtime
+from service.gateway.gateway import App, Gateway, Message, Receive, Scope, Send
+from service.launch.logs import configure_logs
+from service.launch.plugin import build_runtime
 from service.runtime import Runtime
 
 REPETITIONS = 20
@@ -59,7 +59,7 @@ SDK_HEADERS = (
 
 
 class NullEngine:
-    """`service.engine.Engine` that has nothing to load into."""
+    """`service.engine.vllm_engine.Engine` that has nothing to load into."""
 
     alive = True
 

@@ -25,7 +25,7 @@ from benchmarks.null_path import CHUNKS, Added
 from benchmarks.report import BOUNDS, print_report
 from benchmarks.side_by_side import Cell, Shape, bench, measure
 from benchmarks.stand import StandFailed
-from service.logs import configure_logs
+from service.launch.logs import configure_logs
 
 _SUMMARY = "What Wardrobe costs beside the bare engine, in time and in CPU."
 CONCURRENCY = (1, 8, 32)

@@ -23,16 +23,16 @@ from typing import Any
 
 import openai
 
+from adapters.domain.names import Unit, is_name
+from adapters.domain.units import load_units
 from adapters.errors import WardrobeError
-from adapters.names import Unit, is_name
 from adapters.settings import Settings
-from adapters.state import StateFolder
-from adapters.units import load_units
+from adapters.state_folder import StateFolder
 from benchmarks.exam import BadExam, Question, read_exam, score
 from benchmarks.machine import machine, versions
 from benchmarks.stand import free_port, write_unit
-from service.client import Client
-from service.demo.house import House
+from examples.demo.house import House
+from service.cli.client import Client
 
 EXAMPLE_UNITS = Path(__file__).parents[1] / "examples" / "units"
 FOLLOW_EVERY = 0.25

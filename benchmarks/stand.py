@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from adapters.admission import CONFIG_FILE, WEIGHTS_FILE, admit, canonicalise
-from adapters.base_model import base_shapes, fingerprint
-from adapters.names import Unit
+from adapters.admission.base_model import base_shapes, fingerprint
+from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE, admit, canonicalise
+from adapters.domain.names import Unit
+from adapters.domain.versions import Version
 from adapters.registry import NewVersion, Registry
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
-from adapters.store.local import LocalStore
-from adapters.versions import Version
-from service.client import Client
-from service.process import Process, ProcessSpec, tail
-from service.start import child_environment, is_ready, with_base
+from adapters.store.folder import LocalStore
+from service.cli.client import Client
+from service.launch.child_process import Process, ProcessSpec, tail
+from service.launch.launcher import child_environment, is_ready, with_base
 
 ALIAS = "support"
 RANK = 16
@@ -135,7 +135,7 @@ def serving(engine_args: str, environment: Mapping[str, str]) -> Iterator[Stand]
         process = Process.start(
             ProcessSpec(
                 name="service",
-                command=[sys.executable, "-m", "service.engine"],
+                command=[sys.executable, "-m", "service.engine.vllm_engine"],
                 environment={**child_environment(settings), **environment},
                 log=log,
             )

@@ -11,7 +11,7 @@ import hmac
 import os
 from collections.abc import Mapping
 
-from service.gateway import App, Gateway, Receive, Scope, Send
+from service.gateway.gateway import App, Gateway, Receive, Scope, Send
 
 SECRET = "WARDROBE_BENCHMARK_SECRET"  # noqa: S105 - the variable's name
 HEADER = b"x-wardrobe-benchmark"

@@ -17,16 +17,16 @@ from typing import Any
 
 import structlog
 
+from adapters.domain.principals import MAX_BEARER, Caller, hash_key
 from adapters.errors import InvalidKey
-from adapters.keys import MAX_BEARER, Caller, hash_key
 from adapters.registry import Registry
 from adapters.settings import Settings
 from adapters.store import ArtifactStore
-from service.converger import Converger
-from service.engine import Engine
-from service.leases import Leases
+from service.engine.vllm_engine import Engine
+from service.gateway.leases import Leases
+from service.launch.units_watch import UnitsWatch
 from service.metrics import Metrics
-from service.units_watch import UnitsWatch
+from service.reconcile.converger import Converger
 
 STOP_SECONDS = 2.0
 """For each step of letting go of the registry; what is late ages by itself in 10 s."""

@@ -15,9 +15,9 @@ from enum import Enum, auto
 
 import structlog
 
+from adapters.domain.jobs import Job, JobError, JobStatus, StopRequest
+from adapters.domain.names import JobId
 from adapters.errors import LeaseLost, StorageFull, Unavailable
-from adapters.jobs import Job, JobError, JobStatus, StopRequest
-from adapters.names import JobId
 from adapters.registry import Registry
 from training.child import Child, describe_exit
 from training.starter import Order, Starter

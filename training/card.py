@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.names import Digest, JobId
+from adapters.domain.names import Digest, JobId
 
 
 @dataclass(frozen=True, kw_only=True)

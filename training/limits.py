@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from adapters.domain.names import Digest
+from adapters.domain.recipes import Recipe
 from adapters.errors import Conflict, InvalidRequest, Unavailable
-from adapters.names import Digest
-from adapters.recipes import Recipe
 from adapters.registry import Registry, ReplicaReport
 
 FRESH = 10.0

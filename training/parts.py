@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.base_model import BaseModel
+from adapters.admission.base_model import BaseModel
 from adapters.registry import Registry
 from adapters.store import ArtifactStore
 from training.evaluate.answers import Answers

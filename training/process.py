@@ -18,14 +18,14 @@ from pathlib import Path
 
 import structlog
 
-from adapters.base_model import load_base_model
+from adapters.admission.base_model import load_base_model
+from adapters.domain.names import JobId
 from adapters.errors import LeaseLost, Unavailable, WardrobeError
-from adapters.names import JobId
-from adapters.quiet import quieten
 from adapters.registry import open_registry
 from adapters.settings import Settings
-from adapters.state import StateFolder
-from adapters.store.local import LocalStore
+from adapters.state_folder import StateFolder
+from adapters.store.folder import LocalStore
+from adapters.telemetry_off import quieten
 from training.evaluate.through_service import ServiceAnswers, service_client
 from training.logs import configure_logs
 from training.parts import Parts

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from adapters.domain.names import Alias
+from adapters.domain.routes import Rollout, RolloutState
+from adapters.domain.versions import Version
 from adapters.errors import Conflict
-from adapters.names import Alias
 from adapters.registry import Registry
-from adapters.routes import Rollout, RolloutState
-from adapters.versions import Version
 
 PATIENCE = 180.0
 """Seconds a rollout may take before the job ends without it."""

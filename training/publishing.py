@@ -7,8 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.admission import CONFIG_FILE, WEIGHTS_FILE, admit, canonicalise
-from adapters.base_model import BaseShapes
+from adapters.admission.base_model import BaseShapes
+from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE, admit, canonicalise
 
 CARD_FILE = "README.md"
 _NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}

@@ -14,9 +14,9 @@ from typing import Any
 
 import structlog
 
+from adapters.domain.jobs import JobEvent
+from adapters.domain.names import JobId
 from adapters.errors import StorageFull, Unavailable
-from adapters.jobs import JobEvent
-from adapters.names import JobId
 from adapters.registry import Registry
 
 EVERY = 1.0

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from adapters.names import FileId, JobId
+from adapters.domain.names import FileId, JobId
 
 _COLUMNS = {
     "step": "step",

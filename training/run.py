@@ -16,6 +16,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from adapters.domain.files import StoredFile
+from adapters.domain.gates import all_passed
+from adapters.domain.jobs import Job, JobError, JobStatus
+from adapters.domain.names import JobId
+from adapters.domain.recipes import Recipe, base_overrides, resolve
+from adapters.domain.units import UnitConfig
+from adapters.domain.versions import Version
 from adapters.errors import (
     EngineUnavailable,
     IllegalTransition,
@@ -27,14 +34,7 @@ from adapters.errors import (
     Unavailable,
     WardrobeError,
 )
-from adapters.files import StoredFile
-from adapters.gates import all_passed
-from adapters.jobs import Job, JobError, JobStatus
-from adapters.names import JobId
-from adapters.recipes import Recipe, base_overrides, resolve
 from adapters.registry import NewVersion
-from adapters.units import UnitConfig
-from adapters.versions import Version
 from training.card import Card
 from training.data.material import Material, Sources, gather
 from training.evaluate.verdicts import Judgement, Measured, in_words, judge, refusal, unservable

@@ -20,16 +20,16 @@ from pathlib import Path
 
 import structlog
 
+from adapters.domain.jobs import Job, JobError, JobStatus
+from adapters.domain.names import JobId
+from adapters.domain.units import InvalidUnits, Units, load_units
 from adapters.errors import InvalidRequest, NotFound, StorageFull, Unavailable, WardrobeError
-from adapters.jobs import Job, JobError, JobStatus
-from adapters.names import JobId
-from adapters.quiet import quieten
 from adapters.registry import Registry, open_registry
 from adapters.settings import Settings
-from adapters.state import StateFolder
+from adapters.state_folder import StateFolder
 from adapters.store import ArtifactStore
-from adapters.store.local import LocalStore
-from adapters.units import InvalidUnits, Units, load_units
+from adapters.store.folder import LocalStore
+from adapters.telemetry_off import quieten
 from training.attend import Attendance, attend
 from training.limits import ready_replicas
 from training.logs import configure_logs

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from adapters.names import JobId
+from adapters.domain.names import JobId
 from training.child import Child, start
 
 _log = structlog.get_logger(__name__)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from adapters.domain.recipes import Recipe
 from adapters.errors import InvalidRequest, WardrobeError
-from adapters.recipes import Recipe
 from training.data.examples import Example, Message
 from training.evaluate.answers import Question
 from training.reporting import Measures

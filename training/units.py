@@ -11,8 +11,8 @@ from pathlib import Path
 
 import structlog
 
+from adapters.domain.units import InvalidUnits, UnitConfig, load_units
 from adapters.errors import Unavailable
-from adapters.units import InvalidUnits, UnitConfig, load_units
 
 PATIENCE = 600.0
 """Seconds, as for a service that is not ready."""

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import structlog
 
+from adapters.domain.jobs import Job, JobError, JobStatus
+from adapters.domain.units import Units
 from adapters.errors import Conflict, StorageFull, Unavailable, WardrobeError
-from adapters.jobs import Job, JobError, JobStatus
 from adapters.registry import Registry
 from adapters.store import ArtifactStore
-from adapters.units import Units
 from training.data.files import check_files, find_files
 from training.data.split import split
 

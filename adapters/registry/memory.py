@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from adapters.domain.files import StoredFile
+from adapters.domain.names import Digest, FileId, Unit
+from adapters.domain.pages import Page
+from adapters.domain.principals import Key
 from adapters.errors import Conflict, NotFound
-from adapters.files import StoredFile
-from adapters.keys import Key
-from adapters.names import Digest, FileId, Unit
-from adapters.pages import Page
 from adapters.registry.memory_jobs import MemoryJobs
 from adapters.registry.memory_routes import MemoryRoutes, loading
 from adapters.registry.memory_tables import Tables, following, kept, page

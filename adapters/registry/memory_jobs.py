@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from adapters.domain.jobs import Job, JobCheckpoint, JobEvent, JobStatus, StopRequest
+from adapters.domain.names import JobId, Unit
+from adapters.domain.pages import Page
+from adapters.domain.routes import RolloutState
 from adapters.errors import Conflict, NotFound
-from adapters.jobs import Job, JobCheckpoint, JobEvent, JobStatus, StopRequest
-from adapters.names import JobId, Unit
-from adapters.pages import Page
 from adapters.registry import rules
 from adapters.registry.memory_tables import MemoryPart, Tables, following, kept, page
-from adapters.routes import RolloutState
 
 
 class MemoryJobs(MemoryPart):

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from adapters.domain.gates import GateResult
+from adapters.domain.names import Alias, JobId, Unit, VersionId
+from adapters.domain.pages import Page
+from adapters.domain.routes import Rollout, RolloutState, Route
+from adapters.domain.versions import Version
 from adapters.errors import NotFound
-from adapters.gates import GateResult
-from adapters.names import Alias, JobId, Unit, VersionId
-from adapters.pages import Page
 from adapters.registry import rules
 from adapters.registry.memory_jobs import find_job
 from adapters.registry.memory_tables import MemoryPart, Tables, following, kept, page
 from adapters.registry.port import NewVersion
-from adapters.routes import Rollout, RolloutState, Route
-from adapters.versions import Version
 
 
 class MemoryRoutes(MemoryPart):

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from adapters.domain.files import StoredFile
+from adapters.domain.jobs import Job, JobCheckpoint, JobEvent
+from adapters.domain.names import Alias, FileId, JobId, Unit, VersionId
+from adapters.domain.pages import Page
+from adapters.domain.principals import Key
+from adapters.domain.routes import Rollout, Route
+from adapters.domain.versions import Version
 from adapters.errors import NotFound
-from adapters.files import StoredFile
-from adapters.jobs import Job, JobCheckpoint, JobEvent
-from adapters.keys import Key
-from adapters.names import Alias, FileId, JobId, Unit, VersionId
-from adapters.pages import Page
 from adapters.registry.port import ReplicaReport
-from adapters.routes import Rollout, Route
-from adapters.versions import Version
 
 T = TypeVar("T")
 

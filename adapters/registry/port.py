@@ -1,7 +1,7 @@
 """What the service and the trainer need of the registry, as one Protocol.
 
 Implemented twice: `adapters.registry.sql` (SQLite, later PostgreSQL) and
-`adapters.registry.memory`; both pass `tests/contract/test_registry.py`. Every method is one
+`adapters.registry.memory`; both pass `tests/adapters/registry/`. Every method is one
 transaction, is durable when it returns, and blocks: async callers use a thread.
 Unknown ids raise NotFound; `unit=None` means every unit.
 """
@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from adapters.files import StoredFile
-from adapters.gates import GateResult
-from adapters.jobs import Job, JobCheckpoint, JobEvent, JobStatus, StopRequest
-from adapters.keys import Key
-from adapters.names import Alias, Digest, FileId, JobId, Unit, VersionId
-from adapters.pages import Page
-from adapters.routes import Rollout, Route
-from adapters.versions import Version
+from adapters.domain.files import StoredFile
+from adapters.domain.gates import GateResult
+from adapters.domain.jobs import Job, JobCheckpoint, JobEvent, JobStatus, StopRequest
+from adapters.domain.names import Alias, Digest, FileId, JobId, Unit, VersionId
+from adapters.domain.pages import Page
+from adapters.domain.principals import Key
+from adapters.domain.routes import Rollout, Route
+from adapters.domain.versions import Version
 
 
 @dataclass(frozen=True, kw_only=True)

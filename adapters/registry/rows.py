@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from adapters.files import StoredFile
-from adapters.gates import GateResult
-from adapters.jobs import (
+from adapters.domain.files import StoredFile
+from adapters.domain.gates import GateResult
+from adapters.domain.jobs import (
     Job,
     JobCheckpoint,
     JobError,
@@ -18,12 +18,12 @@ from adapters.jobs import (
     Lease,
     StopRequest,
 )
-from adapters.keys import Key, Role
-from adapters.names import VersionId
-from adapters.recipes import Hyperparameters
+from adapters.domain.names import VersionId
+from adapters.domain.principals import Key, Role
+from adapters.domain.recipes import Hyperparameters
+from adapters.domain.routes import Rollout, RolloutState, Route
+from adapters.domain.versions import Version, VersionState
 from adapters.registry.port import ReplicaReport
-from adapters.routes import Rollout, RolloutState, Route
-from adapters.versions import Version, VersionState
 
 
 def replica_values(report: ReplicaReport) -> dict[str, Any]:

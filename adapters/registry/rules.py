@@ -10,19 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from adapters.errors import Conflict, IllegalTransition, LeaseLost, NotFound, VersionConflict
-from adapters.gates import GateResult
-from adapters.jobs import Job, JobStatus, Lease, StopRequest
-from adapters.names import Alias, JobId, Unit, VersionId
-from adapters.registry.port import NewVersion
-from adapters.routes import (
+from adapters.domain.gates import GateResult
+from adapters.domain.jobs import Job, JobStatus, Lease, StopRequest
+from adapters.domain.names import Alias, JobId, Unit, VersionId
+from adapters.domain.routes import (
     Rollout,
     RolloutState,
     Route,
     check_generation,
     check_promotable,
 )
-from adapters.versions import Version, VersionState
+from adapters.domain.versions import Version, VersionState
+from adapters.errors import Conflict, IllegalTransition, LeaseLost, NotFound, VersionConflict
+from adapters.registry.port import NewVersion
 
 _CHANGEABLE = frozenset(field.name for field in fields(Job)) - {
     "id",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, or_, select
 
+from adapters.domain.files import StoredFile
+from adapters.domain.jobs import JobStatus
+from adapters.domain.names import Digest, FileId, Unit
+from adapters.domain.pages import Page
 from adapters.errors import Conflict
-from adapters.files import StoredFile
-from adapters.jobs import JobStatus
-from adapters.names import Digest, FileId, Unit
-from adapters.pages import Page
 from adapters.registry import rows, schema
 from adapters.registry.sql_rows import SqlPart, one, page
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, and_, exists, insert, or_, select, update
 
-from adapters.jobs import Job, JobCheckpoint, JobEvent, JobStatus, StopRequest
-from adapters.names import JobId, Unit
-from adapters.pages import Page
+from adapters.domain.jobs import Job, JobCheckpoint, JobEvent, JobStatus, StopRequest
+from adapters.domain.names import JobId, Unit
+from adapters.domain.pages import Page
+from adapters.domain.routes import RolloutState
 from adapters.registry import rows, rules, schema
 from adapters.registry.sql_rows import SqlPart, added_id, all_of, bump_revision, one, page
-from adapters.routes import RolloutState
 
 
 class SqlJobs(SqlPart):

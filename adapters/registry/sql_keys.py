@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, insert, select, update
 
-from adapters.keys import Key
+from adapters.domain.principals import Key
 from adapters.registry import rows, schema
 from adapters.registry.port import ReplicaReport
 from adapters.registry.sql_rows import SqlPart, all_of, bump_revision, current_revision, one

@@ -7,9 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, insert, select, update
 
+from adapters.domain.names import Alias, Unit, VersionId
+from adapters.domain.pages import Page
+from adapters.domain.routes import Rollout, RolloutState, Route
+from adapters.domain.versions import VersionState
 from adapters.errors import NotFound
-from adapters.names import Alias, Unit, VersionId
-from adapters.pages import Page
 from adapters.registry import rows, rules, schema
 from adapters.registry.port import Snapshot
 from adapters.registry.sql_jobs import job_called
@@ -23,8 +25,6 @@ from adapters.registry.sql_rows import (
     page,
 )
 from adapters.registry.sql_versions import find_version, write_version
-from adapters.routes import Rollout, RolloutState, Route
-from adapters.versions import VersionState
 
 
 class SqlRoutes(SqlPart):

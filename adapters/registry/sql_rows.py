@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, RowMapping, Select, Table, insert, select, update
 
+from adapters.domain.pages import Page
 from adapters.errors import NotFound
-from adapters.pages import Page
 from adapters.registry import schema
 from adapters.registry.database import Database, is_write
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select, update
 
+from adapters.domain.gates import GateResult
+from adapters.domain.names import JobId, Unit, VersionId, split_version
+from adapters.domain.pages import Page
+from adapters.domain.versions import Version
 from adapters.errors import NotFound
-from adapters.gates import GateResult
-from adapters.names import JobId, Unit, VersionId, split_version
-from adapters.pages import Page
 from adapters.registry import rows, rules, schema
 from adapters.registry.port import NewVersion
 from adapters.registry.sql_jobs import held_job
 from adapters.registry.sql_rows import SqlPart, added_id, bump_revision, one, page
-from adapters.versions import Version
 
 _MISSING = "no such version"
 

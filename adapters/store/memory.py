@@ -1,4 +1,4 @@
-"""The artifact store in memory: the twin of `adapters.store.local` for fast tests.
+"""The artifact store in memory: the twin of `adapters.store.folder` for fast tests.
 
 Adapters are kept as bytes and written out, into a folder this object owns, when someone asks for
 a path. The folder goes when the object does.
@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from adapters.admission.manifest import MANIFEST_FILE, make_manifest, verify
+from adapters.domain.names import Digest
 from adapters.errors import NotFound, TooLarge
-from adapters.manifest import MANIFEST_FILE, make_manifest, verify
-from adapters.names import Digest
 
 
 class MemoryStore:

@@ -1,7 +1,7 @@
 """What the service and the trainer need of the artifact store, as one Protocol.
 
-Implemented by `adapters.store.local` (a folder) and `adapters.store.memory` (the twin for fast
-tests); both pass `tests/contract/test_store.py`. Publishing is atomic: an artifact is there whole
+Implemented by `adapters.store.folder` (a folder) and `adapters.store.memory` (the twin for fast
+tests); both pass `tests/adapters/store/`. Publishing is atomic: an artifact is there whole
 and verified, or not at all. All methods block.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from adapters.names import Digest
+from adapters.domain.names import Digest
 
 
 class ArtifactStore(Protocol):

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from adapters.admission.manifest import ManifestEntry
+from adapters.domain.names import Digest
 from adapters.errors import StorageFull
-from adapters.manifest import ManifestEntry
-from adapters.names import Digest
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 

@@ -1,6 +1,7 @@
 """Puts the product's own unit format into the chart's values.schema.json.
 
-A unit in `values.yaml` is a unit file of `adapters.units`; what may stand in it is said there once.
+A unit in `values.yaml` is a unit file of `adapters.domain.units`, which alone says what may
+stand in it.
 Run after a change of that format; a test fails until then:
 
     python deploy/helm/schema.py
@@ -12,11 +13,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from adapters.units import UnitConfig
+from adapters.domain.units import UnitConfig
 
 SCHEMA = Path(__file__).parent / "wardrobe" / "values.schema.json"
 NAME = "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
-"""`adapters.names.is_name` as a pattern."""
+"""`adapters.domain.names.is_name` as a pattern."""
 
 
 def unit_definition() -> dict[str, Any]:

@@ -10,8 +10,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from adapters.errors import WardrobeError
-from service import wire
-from service.api import adapters, files, health, jobs, models, status
+from service import http_errors as wire
+from service.api import adapters, files, health, models, status
+from service.api import fine_tuning as jobs
 from service.api.uploads import Uploads
 
 

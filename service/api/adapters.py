@@ -12,12 +12,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from adapters.domain.names import Alias, Unit, VersionId, parse_version, split_version
+from adapters.domain.principals import Caller
+from adapters.domain.routes import Rollout, Route, rollback_target
+from adapters.domain.versions import Version
 from adapters.errors import InvalidRequest
-from adapters.keys import Caller
-from adapters.names import Alias, Unit, VersionId, parse_version, split_version
-from adapters.routes import Rollout, Route, rollback_target
-from adapters.versions import Version
-from service import rollouts
 from service.api.request import (
     CallerOf,
     CursorOf,
@@ -27,6 +26,7 @@ from service.api.request import (
     page,
     unit_of_alias,
 )
+from service.reconcile import rollouts
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1")

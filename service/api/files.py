@@ -14,10 +14,10 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import FormData, UploadFile
 
+from adapters.domain.files import PURPOSES, StoredFile
+from adapters.domain.names import FileId, Unit, new_file_id
+from adapters.domain.principals import Caller
 from adapters.errors import InvalidFile, InvalidRequest, NotFound
-from adapters.files import PURPOSES, StoredFile
-from adapters.keys import Caller
-from adapters.names import FileId, Unit, new_file_id
 from service.api.request import CallerOf, CursorOf, RuntimeOf, in_thread, now, page, reach
 from service.api.uploads import UPLOAD_SECONDS, Uploads, spooling
 from service.runtime import Runtime

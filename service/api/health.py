@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from service.api.request import RuntimeOf
-from service.process import INSTANCE
+from service.launch.child_process import INSTANCE
 
 router = APIRouter()
 

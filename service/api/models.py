@@ -10,9 +10,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from adapters.keys import Caller
+from adapters.domain.principals import Caller
 from service.api.request import CallerOf, RuntimeOf
-from service.routing import Target
+from service.reconcile.route_table import Target
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/models")

@@ -15,10 +15,10 @@ import pydantic_core
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
+from adapters.domain.names import Alias, Unit
+from adapters.domain.pages import Page
+from adapters.domain.principals import Caller, Role
 from adapters.errors import InvalidRequest, NotFound, NotPermitted
-from adapters.keys import Caller, Role
-from adapters.names import Alias, Unit
-from adapters.pages import Page
 from service.runtime import Runtime
 
 M = TypeVar("M", bound=BaseModel)

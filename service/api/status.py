@@ -7,12 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from adapters.jobs import Job, JobStatus
-from adapters.names import Unit
+from adapters.domain.jobs import Job, JobStatus
+from adapters.domain.names import Unit
+from adapters.domain.versions import Version
 from adapters.registry import ReplicaReport
-from adapters.versions import Version
 from service.api.request import CallerOf, RuntimeOf, in_thread, now, reach
-from service.converger import REPLICA_TIMEOUT
+from service.reconcile.converger import REPLICA_TIMEOUT
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/status")

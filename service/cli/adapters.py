@@ -10,7 +10,7 @@ from service.cli.options import AsJson, a_client, needs
 from service.cli.output import ago, print_json, print_table
 
 if TYPE_CHECKING:
-    from service.client import Client
+    from service.cli.client import Client
 
 app = typer.Typer(help="Adapters, their versions, gates and routes.")
 

@@ -10,7 +10,7 @@ from service.cli.options import AsJson, a_client, needs
 from service.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from service.client import Client
+    from service.cli.client import Client
 
 
 def add_to(app: typer.Typer) -> None:

@@ -13,7 +13,7 @@ from service.cli.output import ago, clock, print_json, print_table
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
-    from service.client import Client
+    from service.cli.client import Client
 
 app = typer.Typer(help="Fine-tuning jobs.")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adapters.settings import Settings
-    from service.client import Client
+    from service.cli.client import Client
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 StateFolder = Annotated[
@@ -86,7 +86,7 @@ def a_client(
     secret = key or os.environ.get("WARDROBE_KEY") or _local_admin_key(settings.state_folder.keys)
     if not secret.isascii() or not secret.isprintable():
         raise typer.BadParameter("a key has only printable ASCII characters (--key, WARDROBE_KEY)")
-    from service.client import Client
+    from service.cli.client import Client
 
     return Client(address, secret)
 

@@ -1,8 +1,8 @@
-"""Commands that run something here: `up`, `serve`, `trainer`, `base build`, `demo`."""
+"""Commands that run something here: `up`, `serve`, `trainer`, `base build`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -20,7 +20,6 @@ def add_to(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(serve)
     app.command()(trainer)
-    app.command()(demo)
 
 
 @needs(chosen_settings)
@@ -47,25 +46,9 @@ def trainer(settings: Settings) -> None:
 
     Example: wardrobe trainer --state /var/lib/wardrobe
     """
-    from service.start import become_trainer
+    from service.launch.launcher import become_trainer
 
     become_trainer(settings)
-
-
-def demo(
-    state: Annotated[
-        str, typer.Option("--state", metavar="FOLDER", help="A folder that the demo may make anew.")
-    ] = ".wardrobe/demo",
-) -> None:
-    """Show everything, for real: three units trained, proven, live, swapped under load.
-
-    Takes some minutes and ends by itself. Example: wardrobe demo
-    """
-    from pathlib import Path
-
-    from service.demo import run_demo
-
-    raise typer.Exit(run_demo(Path(state)))
 
 
 @base.command("build")
@@ -75,7 +58,7 @@ def build(settings: Settings, as_json: AsJson = False) -> None:
 
     Example: wardrobe base build --base org/model
     """
-    from service.base_source import resolve_base
+    from service.launch.base_resolver import resolve_base
 
     found = resolve_base(settings)
     if as_json:
@@ -87,7 +70,7 @@ def build(settings: Settings, as_json: AsJson = False) -> None:
 def _supervise(settings: Settings, *, trainer: bool) -> None:
     import sys
 
-    from service.start import up as run_up
+    from service.launch.launcher import up as run_up
 
     code = run_up(settings, _tell, trainer=trainer, show_keys=trainer and sys.stdout.isatty())
     raise typer.Exit(code)

@@ -22,7 +22,7 @@ def list_units(settings: Settings, as_json: AsJson = False) -> None:
 
     Example: wardrobe units list --units examples/units
     """
-    from adapters.units import load_units
+    from adapters.domain.units import load_units
 
     units = load_units(settings.units).by_name.values()
     if as_json:
@@ -42,7 +42,7 @@ def check(settings: Settings, as_json: AsJson = False) -> None:
 
     Example: wardrobe units check --units examples/units
     """
-    from adapters.units import InvalidUnits, load_units
+    from adapters.domain.units import InvalidUnits, load_units
 
     try:
         found = len(load_units(settings.units).by_name)

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from benchmarks.switch import HEADER, SECRET, NoSwitch, Switch, below_gateway
-from service.gateway import Gateway, Message, Receive, Scope, Send
+from service.gateway.gateway import Gateway, Message, Receive, Scope, Send
 
 KEY = "k" * 43
 

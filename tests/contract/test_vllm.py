@@ -1,6 +1,6 @@
 """What the service stands on in vLLM, checked against the vLLM that is installed.
 
-When one of these fails after an upgrade, `service/engine.py` is where to look.
+When one of these fails after an upgrade, `service/engine/vllm_engine.py` is where to look.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service.gateway import may_reach
+from service.gateway.gateway import may_reach
 
 ROOT = Path(__file__).parents[2]
 

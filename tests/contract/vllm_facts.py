@@ -16,9 +16,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from adapters.domain.names import Digest, Unit, VersionId
+from adapters.domain.versions import Version, VersionState
 from adapters.errors import WardrobeError
-from adapters.names import Digest, Unit, VersionId
-from adapters.versions import Version, VersionState
 
 os.environ |= {"VLLM_PLUGINS": "wardrobe", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -73,7 +73,7 @@ class Client:
 
 def outcome(client: Client) -> list[Any]:
     """What becomes of a load: its error's name or `loaded`, and whether all of it is gone again."""
-    from service.engine import Patience, VllmEngine
+    from service.engine.vllm_engine import Patience, VllmEngine
 
     version = Version(
         id=VersionId(3), adapter="support", number=1, unit=Unit("support"), rank=8, size_bytes=1,
@@ -130,8 +130,8 @@ def main(base: str) -> None:
     from vllm.v1.engine.exceptions import EngineDeadError
 
     from adapters.settings import Settings
-    from service.engine import arguments, parse
-    from service.plugin import WardrobePlugin
+    from service.engine.vllm_engine import arguments, parse
+    from service.launch.plugin import WardrobePlugin
 
     settings = Settings(base=base, base_name="wardrobe-base", max_model_len=256)
     args = parse(arguments(settings))

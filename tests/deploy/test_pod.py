@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from adapters.domain.units import UnitLimits
 from adapters.settings import Settings
-from adapters.units import UnitLimits
 from service.api.uploads import MAX_UPLOADS
-from service.start import ENGINE_STOP_SECONDS
+from service.launch.launcher import ENGINE_STOP_SECONDS
 from tests.deploy.chart import CONTAINERS, EVERYTHING, Chart, Object, Rendered, containers, example
 from tests.deploy.cluster import cluster
 

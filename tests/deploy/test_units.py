@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from adapters.units import load_units
+from adapters.domain.units import load_units
 from tests.deploy.chart import Chart, Rendered
 
 FINANCE = {

@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from adapters import errors
-from adapters.gates import GatePolicy
-from adapters.recipes import Recipe, RecipeOverrides
+from adapters.domain.gates import GatePolicy
+from adapters.domain.recipes import Recipe, RecipeOverrides
+from adapters.domain.units import UnitLimits
 from adapters.settings import Settings
-from adapters.units import UnitLimits
 from service.api import attach
 from service.metrics import Metrics
 

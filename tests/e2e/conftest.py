@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from adapters.names import Unit
-from adapters.versions import Version
+from adapters.domain.names import Unit
+from adapters.domain.versions import Version
 from tests.e2e.jobs import follow, start_job
 from tests.e2e.stack import Stack, up
 

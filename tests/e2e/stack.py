@@ -18,10 +18,10 @@ import httpx2
 import openai
 import psutil
 
+from adapters.domain.versions import Version
 from adapters.registry import NewVersion, Registry, open_registry
-from adapters.state import StateFolder
+from adapters.state_folder import StateFolder
 from adapters.store import LocalStore
-from adapters.versions import Version
 from tests.service.world import free_port
 
 ROOT = Path(__file__).parents[2]

@@ -12,12 +12,12 @@ from typing import Any
 import openai
 import pytest
 
-from adapters.versions import Version
-from service.client import Client
-from service.demo.callers import references
-from service.demo.data import Example
-from service.demo.verdict import TIE
-from service.gateway import may_reach
+from adapters.domain.versions import Version
+from examples.demo.callers import references
+from examples.demo.data import Example
+from examples.demo.verdict import TIE
+from service.cli.client import Client
+from service.gateway.gateway import may_reach
 from tests.e2e.jobs import follow, lessons, lines, start_job
 from tests.e2e.stack import GREEDY, ROOT, Stack, command, environment, wait_for
 
@@ -370,7 +370,7 @@ def test_a_killed_service_comes_back_with_every_live_version_before_it_is_ready(
     http = stack.http("support")
     live = http.get("/v1/adapters/support").json()["route"]["stable"]
     before = answers_of(stack, "support", prompts)
-    engine = stack.running("service.engine")
+    engine = stack.running("service.engine.vllm_engine")
     assert engine is not None
     engine.kill()
     wait_for(lambda: not stack.ready(), seconds=30, what="the service is gone")

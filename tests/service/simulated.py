@@ -16,15 +16,15 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from adapters.domain.names import VersionId
+from adapters.domain.versions import Version
 from adapters.errors import EngineUnavailable, Rejected
-from adapters.names import VersionId
-from adapters.versions import Version
 
 BASE = "wardrobe-base"
 
 
 class SimulatedEngine:
-    """`service.engine.Engine` without an engine."""
+    """`service.engine.vllm_engine.Engine` without an engine."""
 
     def __init__(self, *, capacity: int = 8) -> None:
         self.names: dict[VersionId, str] = {}

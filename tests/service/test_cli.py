@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from adapters.domain.gates import GateResult
+from adapters.domain.jobs import JobError, JobStatus
+from adapters.domain.names import Alias, Digest, JobId, Unit, VersionId
 from adapters.errors import WardrobeError
-from adapters.gates import GateResult
-from adapters.jobs import JobError, JobStatus
-from adapters.names import Alias, Digest, JobId, Unit, VersionId
 from adapters.registry import NewVersion
 from service.cli.app import app
 from service.cli.errors import run
@@ -392,7 +392,7 @@ def test_units_check_prints_all_problems_at_once(
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [
-        *("up", "serve", "trainer", "demo", "promote", "rollback", "logs", "status", "chat"),
+        *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat"),
         *("base build", "units list", "units check", "adapters list", "adapters show"),
         *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),
     ]

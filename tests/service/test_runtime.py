@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from adapters.errors import EngineUnavailable, StorageFull
 from adapters.registry import ReplicaReport
 from adapters.registry.memory import MemoryRegistry
-from service.plugin import SHUTDOWN_SECONDS, drain_on_sigterm, first_tick
+from service.launch.plugin import SHUTDOWN_SECONDS, drain_on_sigterm, first_tick
 from tests.service.world import World, offline
 
 

@@ -20,23 +20,23 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from adapters.names import Alias, Digest, Unit
+from adapters.domain.names import Alias, Digest, Unit
+from adapters.domain.routes import Rollout
+from adapters.domain.units import load_units
+from adapters.domain.versions import Version
 from adapters.registry import NewVersion, Registry
 from adapters.registry.open import open_registry
-from adapters.routes import Rollout
 from adapters.settings import Settings
-from adapters.store.local import LocalStore
-from adapters.units import load_units
-from adapters.versions import Version
+from adapters.store.folder import LocalStore
 from service.api import attach
-from service.converger import Converger, Replica
-from service.first_keys import ensure_keys
-from service.gateway import Gateway
-from service.leases import Leases
+from service.gateway.gateway import Gateway
+from service.gateway.leases import Leases
+from service.launch.bootstrap_keys import ensure_keys
+from service.launch.units_watch import UnitsWatch
 from service.metrics import Metrics
-from service.routing import build_table
+from service.reconcile.converger import Converger, Replica
+from service.reconcile.route_table import build_table
 from service.runtime import Runtime, replica_id
-from service.units_watch import UnitsWatch
 from tests.service.simulated import BASE, SimulatedEngine
 
 FINGERPRINT = Digest("b" * 64)

@@ -47,10 +47,10 @@ def hang(scratch: Path, *, stubborn: bool) -> None:
 
 def finish(state: Path, job_id: str, fence: int) -> None:
     # Imported here: a child that dies or hangs should do so at once.
-    from adapters.jobs import JobStatus
-    from adapters.names import JobId
+    from adapters.domain.jobs import JobStatus
+    from adapters.domain.names import JobId
     from adapters.registry import open_registry
-    from adapters.state import StateFolder
+    from adapters.state_folder import StateFolder
 
     open_registry(StateFolder(state).database_url).move_job(
         JobId(job_id),

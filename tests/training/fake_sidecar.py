@@ -12,8 +12,8 @@ import threading
 from pathlib import Path
 
 from adapters.registry import open_registry
-from adapters.state import StateFolder
-from adapters.store.local import LocalStore
+from adapters.state_folder import StateFolder
+from adapters.store.folder import LocalStore
 from tests.training.world import child_command
 from training.attend import Attendance
 from training.sidecar import Sidecar

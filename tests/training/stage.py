@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from adapters.base_model import BaseModel
+from adapters.admission.base_model import BaseModel
+from adapters.domain.names import JobId
 from adapters.errors import Rejected
-from adapters.names import JobId
 from adapters.registry import Registry
 from tests.training.world import FINGERPRINT, World
 from training.data.examples import Example, Message

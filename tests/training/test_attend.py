@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from adapters.domain.jobs import Job, JobStatus, StopRequest
+from adapters.domain.names import JobId
 from adapters.errors import StorageFull, Unavailable
-from adapters.jobs import Job, JobStatus, StopRequest
-from adapters.names import JobId
 from tests.training.world import Troubled, World, alive, child_command, data, wait_until
 from training.attend import MAX_CLAIMS, Attendance, Wish, attend, wanted_of
 from training.starter import Starter

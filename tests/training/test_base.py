@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.recipes import base_overrides
+from adapters.domain.recipes import base_overrides
 from training.base.build import MANIFEST, ensure_base, is_whole
 from training.base.corpus import documents
 from training.base.lexicon import read_lexicon

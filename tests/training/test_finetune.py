@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from adapters.recipes import Recipe
+from adapters.domain.recipes import Recipe
 from training.base.build import ensure_base
 from training.base.recipe import BaseRecipe
 from training.data.examples import Example, Message

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from adapters.domain.names import Digest
+from adapters.domain.recipes import Recipe
 from adapters.errors import Conflict, InvalidRequest, Unavailable
-from adapters.names import Digest
-from adapters.recipes import Recipe
 from adapters.registry import ReplicaReport
 from tests.training.world import FINGERPRINT, World
 from training.limits import ServiceLimits, common_limits, fit, ready_replicas, wait_for_limits

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from adapters.errors import Unavailable
-from adapters.state import StateFolder, write_private
+from adapters.state_folder import StateFolder, write_private
 from training.process import trainer_key
 from training.tuning import Stopped
 

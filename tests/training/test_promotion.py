@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from adapters.names import Alias, Digest, Unit
+from adapters.domain.names import Alias, Digest, Unit
+from adapters.domain.versions import Version
 from adapters.registry import NewVersion
-from adapters.versions import Version
 from tests.training.world import FINGERPRINT, World
 from training.promotion import NotPromoted, promote
 

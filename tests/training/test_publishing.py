@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from adapters.admission import WEIGHTS_FILE
+from adapters.admission.checks import WEIGHTS_FILE
 from tests.training.stage import MODULE, RANK, ToyTuner
 from training.publishing import Publishable, prepare
 

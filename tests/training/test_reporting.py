@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from adapters.domain.jobs import JobStatus
 from adapters.errors import LeaseLost, StorageFull, Unavailable
-from adapters.jobs import JobStatus
 from tests.training.world import Troubled, World, data
 from training.reporting import Measures, Reporter
 from training.results import result_csv

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from adapters.domain.jobs import Job, JobStatus
+from adapters.domain.names import Alias, Digest, FileId, JobId, Unit
+from adapters.domain.routes import Route
+from adapters.domain.versions import Version, VersionState
 from adapters.errors import LeaseLost, StorageFull, Unavailable
-from adapters.jobs import Job, JobStatus
-from adapters.names import Alias, Digest, FileId, JobId, Unit
-from adapters.routes import Route
-from adapters.versions import Version, VersionState
 from tests.training.stage import STEPS, Stage, stage
 from tests.training.world import Troubled, World, data, jsonl, make_world
 from training.evaluate.answers import Question

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from adapters.domain.jobs import JobStatus
+from adapters.domain.names import JobId
 from adapters.errors import StorageFull
-from adapters.jobs import JobStatus
-from adapters.names import JobId
 from tests.training.world import World, alive, child_command, data, wait_until
 from training.attend import Attendance
 from training.sidecar import Sidecar, sweep

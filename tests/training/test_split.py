@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.domain.gates import MIN_EXAMPLES
 from adapters.errors import InvalidFile
-from adapters.gates import MIN_EXAMPLES
 from training.data.examples import Example, Message
 from training.data.jsonl import DataLine
 from training.data.split import MAX_HELD_OUT, Trace, split, trace

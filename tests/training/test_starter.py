@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.names import JobId
+from adapters.domain.names import JobId
 from tests.training.world import alive, wait_until
 from training.child import Child, describe_exit
 from training.starter import Order, Starter

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.jobs import JobStatus, StopRequest
-from adapters.names import JobId
-from adapters.units import load_units
+from adapters.domain.jobs import JobStatus, StopRequest
+from adapters.domain.names import JobId
+from adapters.domain.units import load_units
 from tests.training.world import World, data
 from training.validate import validate_job
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.gates import GatePolicy, all_passed
+from adapters.domain.gates import GatePolicy, all_passed
 from training.evaluate.answers import Answer
 from training.evaluate.verdicts import Measured, agreement, judge, unservable
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.files import StoredFile
-from adapters.jobs import Job, JobStatus
-from adapters.names import Digest, FileId, JobId, Unit, new_file_id, new_job_id
+from adapters.domain.files import StoredFile
+from adapters.domain.jobs import Job, JobStatus
+from adapters.domain.names import Digest, FileId, JobId, Unit, new_file_id, new_job_id
 from adapters.registry import Registry, ReplicaReport, open_registry
-from adapters.state import StateFolder
-from adapters.store.local import LocalStore
+from adapters.state_folder import StateFolder
+from adapters.store.folder import LocalStore
 from training.starter import Order
 
 FINGERPRINT = Digest("b" * 64)

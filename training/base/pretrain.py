@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from adapters.recipes import RECIPE_FILE
+from adapters.domain.recipes import RECIPE_FILE
 from training.base.corpus import documents
 from training.base.recipe import BaseRecipe, TooSlowError
 from training.base.tokenizer import END, train_tokenizer

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from adapters.recipes import RecipeOverrides
+from adapters.domain.recipes import RecipeOverrides
 
 _SOURCES = (
     "lexicon.toml",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from adapters.domain.files import StoredFile
+from adapters.domain.jobs import Job
+from adapters.domain.names import FileId
+from adapters.domain.units import UnitLimits
 from adapters.errors import InvalidFile, NotFound
-from adapters.files import StoredFile
-from adapters.jobs import Job
-from adapters.names import FileId
 from adapters.registry import Registry
 from adapters.store import ArtifactStore
-from adapters.units import UnitLimits
 from training.data.jsonl import Bounds, DataLine, iterate_examples, read_examples, refuse
 from training.data.split import Trace, trace
 

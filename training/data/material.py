@@ -6,12 +6,12 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from adapters.domain.jobs import Job
+from adapters.domain.recipes import Recipe
+from adapters.domain.units import UnitConfig
 from adapters.errors import InvalidRequest
-from adapters.jobs import Job
-from adapters.recipes import Recipe
 from adapters.registry import Registry
 from adapters.store import ArtifactStore
-from adapters.units import UnitConfig
 from training.data.examples import Example
 from training.data.files import JobFiles, find_files, load_files
 from training.data.jsonl import DataLine, refuse

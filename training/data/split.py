@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from adapters.gates import MIN_EXAMPLES
+from adapters.domain.gates import MIN_EXAMPLES
 from training.data.jsonl import DataLine, refuse
 
 SHARE = 0.1

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.gates import GatePolicy, GateResult, at_least, held_out_gain
-from adapters.versions import Version
+from adapters.domain.gates import GatePolicy, GateResult, at_least, held_out_gain
+from adapters.domain.versions import Version
 from training.evaluate.answers import Answer
 from training.evaluate.scores import each, exact_match, mean, token_f1
 

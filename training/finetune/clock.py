@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from adapters.recipes import Recipe
+from adapters.domain.recipes import Recipe
 from training.finetune.values import Progress
 from training.tuning import Stopped
 

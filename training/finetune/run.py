@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, EarlyStoppingCallback
 from transformers.trainer_utils import set_seed
 from trl import SFTConfig
 
-from adapters.recipes import Recipe
+from adapters.domain.recipes import Recipe
 from training.data.render import load_tokenizer, render
 from training.finetune.batches import Padding, as_dataset
 from training.finetune.checkpoints import (

@@ -14,7 +14,7 @@ from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTTrainer
 
-from adapters.recipes import Recipe
+from adapters.domain.recipes import Recipe
 from training.finetune.batches import IGNORED, EpochOrder, scored
 from training.finetune.checkpoints import full_disk_told, seal
 from training.finetune.clock import Watch, rate_share

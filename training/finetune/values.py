@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.recipes import Recipe
+from adapters.domain.recipes import Recipe
 from training.data.examples import Example
 
 

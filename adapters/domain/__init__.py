@@ -1,0 +1,1 @@
+"""The values everybody speaks of: frozen and pure, one module per word of the glossary."""

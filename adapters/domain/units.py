@@ -1,0 +1,167 @@
+"""Business units: one YAML file each, read as a folder, all mistakes reported at once.
+
+The folder is configuration (a ConfigMap in a cluster) and may change while the service runs; a
+folder with a mistake in it is refused whole, so that nothing half-read ever takes effect.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from adapters.domain.gates import GatePolicy
+from adapters.domain.names import Alias, Unit, is_name
+from adapters.domain.principals import Role
+from adapters.domain.recipes import RecipeOverrides
+from adapters.errors import NotFound, WardrobeError
+
+MAX_FILE = 256 * 1024
+"""Bytes of one unit's YAML; more is a mistake."""
+
+
+def _check_name(text: str) -> str:
+    if not is_name(text):
+        raise ValueError("must be 1 to 40 of a-z, 0-9 and -, beginning with a letter")
+    return text
+
+
+def _check_not_a_role(text: str) -> str:
+    # A unit's key would read like the role's, in the key itself and in keys.json.
+    if text in (Role.ADMIN, Role.TRAINER):
+        raise ValueError(f"`{text}` is the name of a role; call the unit something else")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+UnitName = Annotated[Name, AfterValidator(_check_not_a_role)]
+
+
+class UnitLimits(BaseModel):
+    """What a unit may ask for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_file_bytes: int = Field(
+        default=512 * 1024 * 1024, ge=1, le=8 * 1024**3, description="Size of one uploaded file."
+    )
+    min_examples: int = Field(default=10, ge=1, description="Fewest training examples of a job.")
+    max_examples: int = Field(default=100_000, ge=1, description="Most training examples of a job.")
+    max_concurrent_requests: int = Field(
+        default=256, ge=1, description="Requests in flight; more are answered 429."
+    )
+
+
+class UnitConfig(BaseModel):
+    """One business unit as its YAML file says it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unit: UnitName
+    display_name: str = Field(default="", max_length=120)
+    aliases: tuple[Name, ...] = Field(min_length=1, max_length=64)
+    recipe: RecipeOverrides = RecipeOverrides()
+    gates: GatePolicy = GatePolicy()
+    limits: UnitLimits = UnitLimits()
+
+
+class InvalidUnits(WardrobeError):
+    """The units folder has mistakes; `problems` lists every one as `file: field: what`."""
+
+    code = "invalid_units"
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("the units folder cannot be used:\n  " + "\n  ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Units:
+    """Every unit, and whose each alias is."""
+
+    by_name: Mapping[Unit, UnitConfig]
+    owner_of: Mapping[Alias, Unit]
+
+    def get(self, unit: str) -> UnitConfig:
+        """Raises NotFound."""
+        try:
+            return self.by_name[Unit(unit)]
+        except KeyError:
+            raise NotFound(f"there is no unit `{unit}`", code="unit_not_found") from None
+
+
+def load_units(folder: Path) -> Units:
+    """Reads every `*.yaml` of `folder`. Raises InvalidUnits with all mistakes of all files."""
+    problems: list[str] = []
+    files = sorted({*folder.glob("*.yaml"), *folder.glob("*.yml")}) if folder.is_dir() else []
+    if not files:
+        raise InvalidUnits((f"{folder}: no *.yaml file here; write one per business unit",))
+    units: dict[Unit, UnitConfig] = {}
+    owner_of: dict[Alias, Unit] = {}
+    for path in files:
+        config = _load_one(path, problems)
+        if config is None:
+            continue
+        if Unit(config.unit) in units:
+            problems.append(f"{path.name}: unit: `{config.unit}` is defined by another file too")
+            continue
+        units[Unit(config.unit)] = config
+        for alias in config.aliases:
+            owner = owner_of.setdefault(Alias(alias), Unit(config.unit))
+            if owner != config.unit:
+                problems.append(f"{path.name}: aliases: `{alias}` belongs to unit `{owner}`")
+    if problems:
+        raise InvalidUnits(tuple(problems))
+    return Units(MappingProxyType(units), MappingProxyType(owner_of))
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML that notes the keys a mapping has twice; YAML's own answer is the last value."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeated: list[str] = []
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Here, and not where the dict is made: there, what `<<` merges in is a key like any other.
+        node = super().compose_mapping_node(anchor)
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        found = Counter((key.tag, key.value) for key in keys)
+        self.repeated += [name for (_, name), times in found.items() if times > 1]
+        return node
+
+
+def _read(path: Path, problems: list[str]) -> dict[Any, Any]:
+    """The file's mapping. Raises OSError, ValueError, YAMLError."""
+    if path.stat().st_size > MAX_FILE:
+        raise ValueError(f"larger than {MAX_FILE} bytes")
+    loader = _Loader(path.read_text("utf-8"))
+    try:
+        document = loader.get_single_data()
+    finally:
+        loader.dispose()
+    problems += [f"{path.name}: {key}: is there more than once" for key in loader.repeated]
+    if not isinstance(document, dict):
+        raise ValueError("must be a mapping")
+    return document
+
+
+def _load_one(path: Path, problems: list[str]) -> UnitConfig | None:
+    try:
+        document = _read(path, problems)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        problems.append(f"{path.name}: {' '.join(str(error).split())}")
+        return None
+    try:
+        return UnitConfig.model_validate(document)
+    except ValidationError as error:
+        for mistake in error.errors(include_input=False, include_url=False):
+            field = ".".join(str(part) for part in mistake["loc"]) or "(file)"
+            problems.append(f"{path.name}: {field}: {mistake['msg']}")
+        return None

@@ -1,0 +1,126 @@
+"""Eight applications that keep calling one alias, streaming and not, and note all they get."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import openai
+
+from examples.demo.data import Example
+from examples.demo.verdict import Call, Reference
+from service.cli.client import Client
+
+MAX_TOKENS = 96
+ANSWER_SECONDS = 60.0
+
+
+class Callers:
+    """`count` threads in a closed loop over `questions`, each pausing `pace` seconds a round.
+
+    `pace` may be changed while they call.
+    """
+
+    def __init__(
+        self, client: Client, model: str, questions: Sequence[Example], *, count: int, pace: float
+    ) -> None:
+        # no retries: what goes wrong once must be seen
+        self._sdk = client.openai.with_options(max_retries=0, timeout=ANSWER_SECONDS)
+        self._model = model
+        self._questions = questions
+        self._count = count
+        self.pace = pace
+        self._stop = threading.Event()
+        self.calls: list[Call] = []
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """They call while the body runs; at the end each finishes the answer it is waiting for."""
+        threads = [
+            threading.Thread(target=self._run, args=(number,), name=f"caller-{number}", daemon=True)
+            for number in range(self._count)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join(ANSWER_SECONDS + 5.0)
+
+    def _run(self, number: int) -> None:
+        for turn in itertools.count(number):
+            if self._stop.wait(self.pace):
+                return
+            question = turn % len(self._questions)
+            # half of the callers begin with a stream, and each alternates
+            self.calls.append(
+                self._call(question, streamed=(turn // self._count + number) % 2 == 0)
+            )
+
+    def _call(self, question: int, *, streamed: bool) -> Call:
+        started = time.monotonic()
+        names: set[str] = set()
+        text, finish, problem = "", None, None
+        try:
+            raw = self._sdk.chat.completions.with_raw_response.create(
+                **request(self._model, self._questions[question]), stream=streamed
+            )
+            names.add(raw.headers.get("x-adapter-version", "(no header)"))
+            answer: Any = raw.parse()
+            for part in answer if streamed else [answer]:
+                names.add(part.model)
+                for choice in part.choices:
+                    said = choice.delta if streamed else choice.message
+                    text += said.content or ""
+                    finish = choice.finish_reason or finish
+        except (openai.OpenAIError, OSError, ValueError) as error:
+            problem = type(error).__name__
+        return Call(
+            question=question,
+            streamed=streamed,
+            names=frozenset(names),
+            text=text,
+            finish=finish,
+            error=problem,
+            started=started,
+            ended=time.monotonic(),
+        )
+
+
+def request(model: str, example: Example) -> dict[str, Any]:
+    """A greedy chat request."""
+    return {
+        "model": model,
+        "messages": list(example.asked),
+        "temperature": 0.0,
+        "max_tokens": MAX_TOKENS,
+    }
+
+
+def references(client: Client, version: str, questions: Sequence[Example]) -> list[Reference]:
+    """What a version answers to each question, asked alone, and how sure of each word it is."""
+    found = []
+    for example in questions:
+        answer = client.openai.chat.completions.create(
+            **request(version, example), logprobs=True, top_logprobs=2
+        ).choices[0]
+        tokens = (answer.logprobs.content if answer.logprobs else None) or []
+        margins = [
+            token.top_logprobs[0].logprob - token.top_logprobs[1].logprob
+            for token in tokens
+            if len(token.top_logprobs) > 1
+        ]
+        found.append(Reference(text=answer.message.content or "", margin=min(margins, default=0.0)))
+    return found
+
+
+def ask(client: Client, model: str, example: Example) -> str:
+    """One greedy answer."""
+    answer = client.openai.chat.completions.create(**request(model, example))
+    return answer.choices[0].message.content or ""

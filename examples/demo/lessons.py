@@ -1,0 +1,174 @@
+"""Fine-tuning jobs with progress bars, fed by nothing but the jobs' own events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from examples.demo.data import file_of, second_edition
+from examples.demo.house import DemoFailed
+from service.cli.client import FINISHED, Client
+
+POLL_SECONDS = 1.0
+EPOCHS = 8
+"""Fewer than the units' recipes take: enough to see it work, short enough to watch."""
+START_SECONDS = 300.0
+"""A job that nobody has begun by then waits for a trainer that is not there."""
+LESSON_SECONDS = 3600.0
+WAITING = frozenset({"validating_files", "queued"})
+LINE_EVERY = 15.0
+"""Seconds between two lines about one job where no bars can be drawn."""
+
+
+@dataclass
+class Lesson:
+    """A job being watched, and what its events have told so far."""
+
+    unit: str
+    job_id: str
+    client: Client
+    bar: TaskID
+    last_event: str | None = None
+    step: int = 0
+    total: int = 0
+    train_loss: float | None = None
+    held_out_loss: float | None = None
+    finish_at: float | None = None
+    message: str = "waiting"
+    told_at: float = 0.0
+    status: str = "validating_files"
+    ended: FineTuningJob | None = None
+
+    def hear(self, event: FineTuningJobEvent) -> None:
+        """Keeps the numbers of a metrics event; a held-out loss stays until the next."""
+        self.last_event = event.id
+        if event.type == "message":
+            self.message = event.message
+        data = event.data if event.type == "metrics" and isinstance(event.data, dict) else {}
+        self.step = int(data.get("step", self.step))
+        self.total = int(data.get("total_steps", self.total))
+        self.train_loss = data.get("train_loss", self.train_loss)
+        held_out = data.get("full_valid_loss", data.get("valid_loss"))
+        self.held_out_loss = self.held_out_loss if held_out is None else held_out
+
+    def said(self) -> str:
+        """`step 40/226  loss 0.71  held-out 0.80  1:12 left`; around the training, the news."""
+        if self.status == "queued":
+            return "queued: the trainer does one job at a time"
+        if not self.total or self.step >= self.total:
+            return self.message
+        words = [f"step {self.step}/{self.total}"]
+        if self.train_loss is not None:
+            words.append(f"loss {self.train_loss:.2f}")
+        if self.held_out_loss is not None:
+            words.append(f"held-out {self.held_out_loss:.2f}")
+        if self.finish_at:
+            minutes, seconds = divmod(max(0, int(self.finish_at - time.time())), 60)
+            words.append(f"{minutes}:{seconds:02} left")
+        return "  ".join(words)
+
+
+def start_job(client: Client, unit: str, *, edition: int = 1) -> str:
+    """Uploads the unit's files and starts a job with them; returns its id."""
+    sdk = client.openai
+    ids = {}
+    for split in ("train", "valid"):
+        content = file_of(unit, split).read_bytes() if edition == 1 else second_edition(unit, split)
+        uploaded = sdk.files.create(
+            file=(f"{unit}-{edition}-{split}.jsonl", content), purpose="fine-tune"
+        )
+        ids[split] = uploaded.id
+    job = sdk.fine_tuning.jobs.create(
+        model=client.base_model(),
+        training_file=ids["train"],
+        validation_file=ids["valid"],
+        seed=17,
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": EPOCHS}}},
+        metadata={"demo": "yes"},
+    )
+    return job.id
+
+
+def watch(
+    console: Console,
+    jobs: Mapping[str, tuple[Client, str]],
+    *,
+    check: Callable[[], None],
+    start_seconds: float = START_SECONDS,
+) -> dict[str, str]:
+    """Unit → (client, job id); returns unit → new version.
+
+    `check` is called every round and raises when waiting is in vain. Raises DemoFailed when a job
+    fails, when none of them starts or when they take too long.
+    """
+    began = time.monotonic()
+    columns = (
+        TextColumn("  {task.fields[unit]:<8}"),
+        BarColumn(24),
+        TextColumn("{task.fields[said]}"),
+    )
+    with Progress(*columns, console=console, transient=False) as progress:
+        lessons = [
+            Lesson(
+                unit, job_id, client, progress.add_task("", total=None, unit=unit, said="waiting")
+            )
+            for unit, (client, job_id) in jobs.items()
+        ]
+        while any(lesson.ended is None for lesson in lessons):
+            check()
+            _check_time(lessons, time.monotonic() - began, start_seconds)
+            for lesson in lessons:
+                if lesson.ended is None:
+                    _look(lesson, progress)
+            time.sleep(POLL_SECONDS)
+    return _versions(lessons)
+
+
+def _check_time(lessons: Sequence[Lesson], seconds: float, start_seconds: float) -> None:
+    """One trainer does the jobs one after another, so some may wait as long as one is done."""
+    if seconds > start_seconds and all(each.status in WAITING for each in lessons):
+        units = ", ".join(each.unit for each in lessons)
+        raise DemoFailed(
+            f"no trainer has begun the jobs of {units} within {start_seconds:.0f} s; trainer.log "
+            "in the logs of the state folder tells more"
+        )
+    if seconds > LESSON_SECONDS:
+        late = ", ".join(each.unit for each in lessons if each.ended is None)
+        raise DemoFailed(f"the jobs of {late} have not ended within {LESSON_SECONDS:.0f} s")
+
+
+def _look(lesson: Lesson, progress: Progress) -> None:
+    job = lesson.client.openai.fine_tuning.jobs.retrieve(lesson.job_id)
+    lesson.status, lesson.finish_at = job.status, job.estimated_finish
+    for event in lesson.client.events_after(lesson.job_id, lesson.last_event):
+        lesson.hear(event)
+        # a type of ours, which the SDK's own types do not know
+        if str(event.type) == "gate_checks" or event.level != "info":
+            progress.console.print(
+                f"  [dim]{lesson.unit:<8}[/dim] {event.message}", highlight=False, soft_wrap=True
+            )
+    said = lesson.said()
+    progress.update(lesson.bar, total=lesson.total or None, completed=lesson.step, said=said)
+    if not progress.console.is_terminal and time.monotonic() > lesson.told_at:
+        lesson.told_at = time.monotonic() + LINE_EVERY
+        progress.console.print(f"  {lesson.unit:<8} {said}")
+    if job.status in FINISHED:
+        lesson.ended = job
+
+
+def _versions(lessons: Sequence[Lesson]) -> dict[str, str]:
+    versions = {}
+    for lesson in lessons:
+        job = lesson.ended
+        if job is None or job.status != "succeeded" or not job.fine_tuned_model:
+            reason = (
+                job.error.message if job and job.error and job.error.message else "no reason given"
+            )
+            raise DemoFailed(f"the job of {lesson.unit} did not succeed: {reason}")
+        versions[lesson.unit] = job.fine_tuned_model
+    return versions

@@ -1,0 +1,206 @@
+"""The demo, top to bottom: base, service, three jobs, answers, scores, and a swap under load."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from adapters.domain.units import load_units
+from adapters.errors import WardrobeError
+from adapters.settings import Settings
+from examples.demo import tables
+from examples.demo.callers import Callers, ask, references
+from examples.demo.data import held_out
+from examples.demo.house import DemoFailed, House, fresh_folder
+from examples.demo.lessons import start_job, watch
+from examples.demo.verdict import Flip, Verdict, judge
+from service.cli.client import Client
+from service.launch.base_resolver import resolve_base
+
+CALLERS = 8
+PACE_IN_TRAINING = 2.0
+"""Seconds a caller thinks between two questions: the trainer needs the same two cores."""
+PACE_IN_SWAPS = 0.05
+QUESTIONS = 24
+BETWEEN_FLIPS = 3.0
+SHOWN = 2
+SWAPPED = "support"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the steps pass on: where to print, the running house, the units and their aliases."""
+
+    console: Console
+    house: House
+    aliases: Mapping[str, str]
+    """Unit → the alias its first adapter answers to."""
+
+
+def run_demo(folder: Path) -> int:
+    """Plays all steps; returns 0. Raises WardrobeError, openai.APIError, OSError."""
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    began = time.monotonic()
+    settings = Settings()
+    aliases: dict[str, str] = {
+        unit: config.aliases[0] for unit, config in load_units(settings.units).by_name.items()
+    }
+    state = fresh_folder(folder)
+
+    _title(console, "1 · The base model, built once and then kept")
+    base = resolve_base(settings)
+    console.print(f"  {base.name} in {base.path}")
+
+    _title(console, "2 · The service: vLLM with our endpoints inside it, and the trainer beside it")
+    house = House.open(state, settings)
+    with _closing(house, console):
+        stage = Stage(console, house, aliases)
+        _wait(stage)
+        versions = _teach_everyone(stage)
+        _show_answers(stage, versions)
+        _show_scores(stage, versions)
+        verdict = _swap_under_load(stage, versions[SWAPPED])
+    if not verdict.clean:
+        raise DemoFailed("the swaps were not clean (see the table above)")
+    console.print(
+        f"\n[bold green]All of it worked[/], in {time.monotonic() - began:.0f} s. Go on with "
+        f"[bold]make up STATE={folder}[/]: everything learned is still there."
+    )
+    return 0
+
+
+def _wait(stage: Stage) -> None:
+    since = time.monotonic()
+    with stage.console.status("  starting the engine") as status:
+        stage.house.wait_until_ready(
+            lambda: status.update(f"  starting the engine, {time.monotonic() - since:.0f} s")
+        )
+    stage.console.print(
+        f"  ready after {time.monotonic() - since:.0f} s: {stage.house.url}/v1, "
+        f"keys in {stage.house.folder.keys}"
+    )
+
+
+def _teach_everyone(stage: Stage) -> dict[str, str]:
+    _title(stage.console, "3 · Three units, three fine-tuning jobs, through the openai SDK")
+    jobs = {}
+    for unit in stage.aliases:
+        client = stage.house.client(unit)
+        jobs[unit] = (client, start_job(client, unit))
+    versions = watch(stage.console, jobs, check=stage.house.check)
+    for unit, alias in stage.aliases.items():
+        live = stage.house.client(unit).adapter(alias)["route"]["stable"]
+        if live != versions[unit]:
+            raise DemoFailed(f"{versions[unit]} has passed its gates, but {live} is live")
+    return versions
+
+
+def _show_answers(stage: Stage, versions: Mapping[str, str]) -> None:
+    _title(stage.console, "4 · The same questions to the base model and to each unit's adapter")
+    rows = []
+    for unit, alias in stage.aliases.items():
+        client = stage.house.client(unit)
+        base = client.base_model()
+        rows += [
+            (
+                versions[unit],
+                example.question,
+                ask(client, base, example),
+                ask(client, alias, example),
+            )
+            for example in held_out(unit)[:SHOWN]
+        ]
+    tables.answers(stage.console, rows)
+
+
+def _show_scores(stage: Stage, versions: Mapping[str, str]) -> None:
+    _title(stage.console, "5 · Why they went live: gates, measured through the serving engine")
+    tables.scores(
+        stage.console,
+        [stage.house.client(unit).version(version) for unit, version in versions.items()],
+    )
+
+
+def _swap_under_load(stage: Stage, first: str) -> Verdict:
+    _title(
+        stage.console, f"6 · A second version of {SWAPPED}, while {CALLERS} clients keep calling it"
+    )
+    client = stage.house.client(SWAPPED)
+    alias = stage.aliases[SWAPPED]
+    questions = held_out(SWAPPED)[:QUESTIONS]
+    known = {first: references(client, first, questions)}
+    stage.console.print(
+        "  its new data writes the topic in capitals, so every answer tells them apart"
+    )
+    callers = Callers(client, alias, questions, count=CALLERS, pace=PACE_IN_TRAINING)
+    with callers.calling():
+        job = (client, start_job(client, SWAPPED, edition=2))
+        second = watch(stage.console, {SWAPPED: job}, check=stage.house.check)[SWAPPED]
+        callers.pace = PACE_IN_SWAPS
+        flips = [_automatic(client, alias, second)]
+        flips += [
+            _flip(stage, lambda: client.rollback(alias), first),
+            _flip(stage, lambda: client.promote(alias, second), second),
+        ]
+        time.sleep(BETWEEN_FLIPS)
+    known[second] = references(client, second, questions)
+    verdict = judge(callers.calls, known, flips)
+    tables.verdict(stage.console, verdict, _rollouts(client, alias))
+    return verdict
+
+
+def _automatic(client: Client, alias: str, version: str) -> Flip:
+    """The promotion at the end of a job: complete before the job says that it succeeded."""
+    live = client.adapter(alias)["route"]["stable"]
+    if live != version:
+        raise DemoFailed(f"{version} has passed its gates, but {live} is live")
+    now = time.monotonic()
+    return Flip(version=version, begun=now, complete=now)
+
+
+def _flip(stage: Stage, command: Callable[[], Mapping[str, object]], version: str) -> Flip:
+    time.sleep(BETWEEN_FLIPS)
+    begun = time.monotonic()
+    rollout = command()
+    complete = time.monotonic()
+    if rollout["state"] != "complete" or rollout["version"] != version:
+        raise DemoFailed(f"{rollout['action']} to {version} is {rollout['state']}")
+    stage.console.print(
+        f"  {rollout['action']:<8} to {version}: {(complete - begun) * 1000:.0f} ms for the client"
+    )
+    return Flip(version=version, begun=begun, complete=complete)
+
+
+def _rollouts(client: Client, alias: str) -> Sequence[Mapping[str, object]]:
+    return client.rollouts(alias)[::-1]
+
+
+@contextmanager
+def _closing(house: House, console: Console) -> Iterator[None]:
+    """Stops the house whatever happens; what was going wrong before is what gets told."""
+    try:
+        yield
+    except BaseException:
+        _stop_quietly(house)
+        raise
+    _title(console, "7 · The end: everything stops, nothing stays behind")
+    left = house.close()
+    if left:
+        raise DemoFailed(f"{len(left)} processes were left behind")
+    console.print("  stopped with exit code 0, no process left")
+
+
+def _stop_quietly(house: House) -> None:
+    try:
+        house.close()
+    except WardrobeError:
+        return
+
+
+def _title(console: Console, text: str) -> None:
+    console.print(f"\n[bold]{text}[/]")

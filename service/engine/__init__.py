@@ -1,0 +1,1 @@
+"""The inference engine: the port the service needs, and vLLM behind it."""

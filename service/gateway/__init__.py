@@ -1,0 +1,1 @@
+"""The middleware in front of vLLM's routes: a request before and after the engine."""

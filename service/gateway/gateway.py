@@ -1,0 +1,318 @@
+"""The middleware in front of vLLM's routes: everything Wardrobe does to a request, with no hop.
+
+    authenticate → match the route → (inference) read and clean the body → alias → version
+    → admit → lease → rewrite `model` → vLLM's handler → bytes pass through → count
+
+Response bodies pass through untouched, so streaming costs nothing per token. Routes are decided
+on the exact path: vLLM's own are allow-listed, ours have their own prefixes, and everything else
+does not exist.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import pydantic_core
+import structlog
+
+from adapters.domain.names import split_version
+from adapters.domain.principals import Caller, Role
+from adapters.errors import (
+    Draining,
+    InvalidRequest,
+    NotFound,
+    NotPermitted,
+    RateLimited,
+    TooLarge,
+    WardrobeError,
+)
+from service import http_errors as wire
+from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
+from service.gateway.response import Answer, Enveloped
+from service.reconcile.route_table import Target
+from service.runtime import Runtime
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/health"})
+METRICS_PATH = "/metrics"
+OUR_PREFIXES = (
+    "/v1/models",
+    "/v1/files",
+    "/v1/fine_tuning/jobs",
+    "/v1/adapters",
+    "/v1/units",
+    "/v1/status",
+)
+UPLOAD_PATH = "/v1/files"
+UPLOAD_MARGIN = 64 * 1024
+"""Bytes of multipart framing around a file."""
+
+log = structlog.get_logger("wardrobe.gateway")
+
+
+class Reply:
+    """`send` with our request id on it, that remembers whether the answer has begun."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._header = (b"x-request-id", request_id.encode())
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        """An ASGI `send`."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = [pair for pair in message.get("headers", ()) if pair[0] != b"x-request-id"]
+            message = {**message, "headers": [*headers, self._header]}
+        await self._send(message)
+
+    async def refuse(self, error: WardrobeError) -> None:
+        """Answers with one of our errors."""
+        status, body, headers = wire.render(error)
+        headers.append((b"content-length", str(len(body)).encode()))
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+class Gateway:
+    """ASGI middleware; given to vLLM with `--middleware service.gateway.gateway.Gateway`."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # no websocket of vLLM's is offered
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        runtime: Runtime = scope["app"].state.wardrobe
+        request_id = wire.new_request_id()
+        reply = Reply(send, request_id)
+        try:
+            await self._dispatch(runtime, scope, receive, reply.send, request_id)
+        except WardrobeError as error:
+            await self._refuse(runtime, reply, error)
+        except Exception:  # the edge of the process: logged, counted, answered
+            log.exception("request_failed", request_id=request_id)
+            began = reply.started
+            await self._refuse(runtime, reply, WardrobeError("something went wrong here"))
+            if began:  # a cut answer must look cut
+                raise
+
+    async def _refuse(self, runtime: Runtime, reply: Reply, error: WardrobeError) -> None:
+        runtime.metrics.refused.labels(error.reason).inc()
+        if not reply.started:
+            await reply.refuse(error)
+
+    async def _dispatch(
+        self, runtime: Runtime, scope: Scope, receive: Receive, send: Send, request_id: str
+    ) -> None:
+        path, method = scope["path"], scope["method"]
+        if path in OPEN_PATHS and method == "GET":
+            await self._app(scope, receive, send)
+            return
+        if method == "OPTIONS" and _is_preflight(scope) and may_reach(path):
+            await self._app(scope, receive, Enveloped(send).send)
+            return
+        caller = runtime.authenticate(_header(scope, b"authorization"))
+        endpoint = ENDPOINTS.get(path)
+        if not may_reach(path) or (endpoint is not None and method != "POST"):
+            raise NotFound(f"there is no {method} endpoint here")
+        if endpoint is not None:
+            await self._infer(runtime, scope, receive, send, (endpoint, caller, request_id))
+            return
+        await self._administer(runtime, scope, receive, send, (caller, request_id))
+
+    async def _administer(
+        self,
+        runtime: Runtime,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        known: tuple[Caller, str],
+    ) -> None:
+        caller, request_id = known
+        path: str = scope["path"]
+        if path == METRICS_PATH and caller.role is not Role.ADMIN:
+            raise NotPermitted("metrics need the admin key")
+        if scope["method"] != "GET":
+            _check_open(runtime)
+        state = scope.setdefault("state", {})
+        state["caller"], state["request_id"] = caller, request_id
+        bounded = _bounded(receive, scope, _body_limit(runtime, path, caller))
+        await self._app(scope, bounded, Enveloped(send).send)
+
+    async def _infer(
+        self,
+        runtime: Runtime,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        known: tuple[Endpoint, Caller, str],
+    ) -> None:
+        endpoint, caller, request_id = known
+        started = time.perf_counter()
+        _check_open(runtime)
+        body = clean(endpoint, await _read_json(scope, receive, runtime.settings.max_body_bytes))
+        target = await self._admit(runtime, body["model"], caller)
+        unit = target.unit or caller.unit or caller.role
+        version_id = target.version.id if target.version else None
+        # once more, with no pause before the lease: a drain waits for leases and nothing else
+        _check_open(runtime)
+        with runtime.leases.hold(version_id, unit):
+            runtime.metrics.in_flight.set(runtime.leases.total)
+            body["model"], body["cache_salt"] = target.model, target.salt
+            content = pydantic_core.to_json(body)
+            answer = Answer(send, target, started, draining=lambda: runtime.draining)
+            try:
+                await self._app(
+                    _inner_scope(scope, content, request_id),
+                    _replay(content, receive, answer.client_gone),
+                    answer.send,
+                )
+            except Exception:
+                answer.failed()
+                raise
+            finally:
+                answer.count(runtime.metrics, str(unit), scope.get("state", {}))
+        runtime.metrics.in_flight.set(runtime.leases.total)
+
+    async def _admit(self, runtime: Runtime, model: str, caller: Caller) -> Target:
+        """The target, resident at the moment this returns: the lease is taken without a pause."""
+        while True:
+            target = await _resolve(runtime, model, caller)
+            if target.unit is not None:
+                limit = runtime.units.current.max_concurrent_requests(target.unit)
+                if runtime.leases.of_unit(target.unit) >= limit:
+                    raise RateLimited(f"more than {limit} requests at once for this unit")
+            if target.version is None or target.version.id in runtime.engine.resident:
+                return target
+            await runtime.converger.ensure(target.version)
+
+
+async def _resolve(runtime: Runtime, model: str, caller: Caller) -> Target:
+    """A version published a moment ago is known to the registry before it is to the table."""
+    try:
+        return runtime.converger.table.resolve(model, caller)
+    except NotFound:
+        if split_version(model) is None:
+            raise
+        await runtime.converger.refresh()
+        return runtime.converger.table.resolve(model, caller)
+
+
+def _check_open(runtime: Runtime) -> None:
+    if runtime.draining:
+        raise Draining("this replica is shutting down")
+
+
+def _is_preflight(scope: Scope) -> bool:
+    """A browser's question before a request from another origin; it never carries a key.
+
+    vLLM's CORS middleware answers it by itself, without looking at a route.
+    """
+    asked = {key for key, _ in scope["headers"]}
+    return b"origin" in asked and b"access-control-request-method" in asked
+
+
+def may_reach(path: str) -> bool:
+    """Whether anything at `path` can be reached at all, whoever asks; the rest does not exist."""
+    return path in ENDPOINTS or path in OPEN_PATHS or path == METRICS_PATH or _is_ours(path)
+
+
+def _is_ours(path: str) -> bool:
+    return any(path == prefix or path.startswith(prefix + "/") for prefix in OUR_PREFIXES)
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    return next((value for key, value in scope["headers"] if key == name), None)
+
+
+def _body_limit(runtime: Runtime, path: str, caller: Caller) -> int:
+    if path == UPLOAD_PATH:
+        return runtime.units.current.max_file_bytes(caller.unit) + UPLOAD_MARGIN
+    return runtime.settings.max_body_bytes
+
+
+def _check_length(scope: Scope, limit: int) -> None:
+    """Refuses a body by what it claims to be, before a byte of it is read."""
+    claimed = _header(scope, b"content-length")
+    if claimed is not None and (not claimed.isdigit() or len(claimed) > 15 or int(claimed) > limit):
+        raise TooLarge(f"the body may have at most {limit} bytes")
+
+
+def _bounded(receive: Receive, scope: Scope, limit: int) -> Receive:
+    """`receive` that raises TooLarge when more than `limit` bytes come, whatever was claimed."""
+    _check_length(scope, limit)
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise TooLarge(f"the body may have at most {limit} bytes")
+        return message
+
+    return counted
+
+
+async def _read_json(scope: Scope, receive: Receive, limit: int) -> object:
+    _check_length(scope, limit)
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidRequest("the client went away before the body was complete")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"the body may have at most {limit} bytes")
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    try:
+        return pydantic_core.from_json(b"".join(chunks), allow_inf_nan=False)
+    except ValueError:
+        raise InvalidRequest("the body is not valid JSON") from None
+
+
+def _inner_scope(scope: Scope, content: bytes, request_id: str) -> Scope:
+    """The scope vLLM sees: our id, our length, no key."""
+    headers: wire.Headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(content)).encode()),
+        (b"x-request-id", request_id.encode()),
+        (b"host", b"wardrobe"),
+    ]
+    origin = _header(scope, b"origin")
+    if origin is not None:  # for vLLM's CORS middleware, and for nothing else
+        headers.append((b"origin", origin))
+    scope.setdefault("state", {})
+    return {**scope, "headers": headers, "query_string": b""}
+
+
+def _replay(content: bytes, receive: Receive, gone: Callable[[], None]) -> Receive:
+    """Hands over the new body once, then the real messages; calls `gone` at a disconnect."""
+    pending = True
+
+    async def replayed() -> Message:
+        nonlocal pending
+        if pending:
+            pending = False
+            return {"type": "http.request", "body": content, "more_body": False}
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            gone()
+        return message
+
+    return replayed

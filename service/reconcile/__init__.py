@@ -1,0 +1,1 @@
+"""Brings a replica to the registry's desired state: routes, loaded versions, rollouts."""

@@ -1,0 +1,74 @@
+"""Manifests; what a store does with them is in the contract suite."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from adapters.admission.manifest import (
+    Manifest,
+    ManifestEntry,
+    make_manifest,
+    read_manifest,
+    verify,
+)
+from adapters.domain.names import Digest
+from adapters.errors import Rejected
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "b").write_bytes(b"bb")
+    (tmp_path / "a").write_bytes(b"a")
+    return tmp_path
+
+
+def publish(folder: Path) -> Digest:
+    manifest = make_manifest(folder)
+    (folder / "manifest.json").write_bytes(manifest.to_bytes())
+    return manifest.digest
+
+
+def test_a_manifest_lists_files_by_name_with_size_and_digest(folder: Path) -> None:
+    manifest = make_manifest(folder)
+    assert manifest.files == (
+        ManifestEntry(name="a", size=1, sha256=Digest(hashlib.sha256(b"a").hexdigest())),
+        ManifestEntry(name="b", size=2, sha256=Digest(hashlib.sha256(b"bb").hexdigest())),
+    )
+
+
+def test_the_digest_is_that_of_the_canonical_json(folder: Path) -> None:
+    manifest = make_manifest(folder)
+    content = manifest.to_bytes()
+    assert manifest.digest == hashlib.sha256(content).hexdigest()
+    assert (
+        content == json.dumps(json.loads(content), sort_keys=True, separators=(",", ":")).encode()
+    )
+
+
+def test_what_was_written_is_read_back(folder: Path) -> None:
+    before = make_manifest(folder)
+    digest = publish(folder)
+    assert read_manifest(folder, digest) == verify(folder, digest) == before
+
+
+def test_a_manifest_under_another_digest_is_refused(folder: Path) -> None:
+    publish(folder)
+    with pytest.raises(Rejected):
+        read_manifest(folder, Digest("0" * 64))
+
+
+def test_swapped_files_are_refused(folder: Path) -> None:
+    digest = publish(folder)
+    (folder / "a").rename(folder / "c")
+    (folder / "b").rename(folder / "a")
+    (folder / "c").rename(folder / "b")
+    with pytest.raises(Rejected, match="differs"):
+        verify(folder, digest)
+
+
+def test_an_empty_manifest_has_a_digest_of_its_own() -> None:
+    assert Manifest(files=()).to_bytes() == b'{"files":[]}'

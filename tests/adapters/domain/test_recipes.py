@@ -1,0 +1,93 @@
+"""Where a job's recipe comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from adapters.domain.recipes import (
+    Hyperparameters,
+    Recipe,
+    RecipeOverrides,
+    base_overrides,
+    resolve,
+)
+from adapters.errors import InvalidRequest
+
+NONE = RecipeOverrides()
+AUTO = Hyperparameters()
+
+
+def test_without_opinions_the_defaults_hold() -> None:
+    assert resolve(base=NONE, unit=NONE, job=AUTO) == Recipe()
+
+
+def test_the_nearest_opinion_wins() -> None:
+    base = RecipeOverrides(learning_rate=3e-3, rank=8, n_epochs=9.0)
+    unit = RecipeOverrides(rank=32, n_epochs=7.0)
+    recipe = resolve(base=base, unit=unit, job=Hyperparameters(n_epochs=2))
+    assert (recipe.learning_rate, recipe.rank, recipe.n_epochs) == (3e-3, 32, 2.0)
+
+
+def test_a_job_multiplies_the_learning_rate_it_would_have_had() -> None:
+    base = RecipeOverrides(learning_rate=2e-3)
+    job = Hyperparameters(learning_rate_multiplier=0.5, batch_size=4)
+    recipe = resolve(base=base, unit=NONE, job=job, seed=0)
+    assert (recipe.learning_rate, recipe.batch_size, recipe.seed) == (1e-3, 4, 0)
+
+
+def test_a_multiplier_that_leads_out_of_bounds_is_refused_with_the_field_and_no_value() -> None:
+    with pytest.raises(InvalidRequest, match=r"^learning_rate: .* hyperparameters") as raised:
+        resolve(
+            base=RecipeOverrides(learning_rate=0.5),
+            unit=NONE,
+            job=Hyperparameters(learning_rate_multiplier=99.0),
+        )
+    assert (raised.value.reason, raised.value.param) == ("invalid_recipe", "learning_rate")
+    assert "49.5" not in raised.value.message
+
+
+def test_an_adapter_on_no_layer_is_no_recipe() -> None:
+    for model in (Recipe, RecipeOverrides):
+        with pytest.raises(ValidationError):
+            model.model_validate({"target_modules": []})
+
+
+def test_overrides_may_name_every_field_of_a_recipe_and_no_other() -> None:
+    assert RecipeOverrides.model_fields.keys() == Recipe.model_fields.keys()
+    with pytest.raises(ValidationError):
+        RecipeOverrides.model_validate({"lr": 1e-3})
+
+
+def test_what_a_recipe_may_not_have_overrides_may_not_ask_for() -> None:
+    for values in ({"rank": 0}, {"learning_rate": 2.0}, {"scheduler": "magic"}, {"seed": -1}):
+        for model in (Recipe, RecipeOverrides):
+            with pytest.raises(ValidationError):
+                model.model_validate(values)
+
+
+def test_a_base_recommends_through_its_recipe_file(tmp_path: Path) -> None:
+    assert base_overrides(tmp_path) == NONE
+    (tmp_path / "recipe.json").write_text('{"learning_rate": 0.003}')
+    assert base_overrides(tmp_path) == RecipeOverrides(learning_rate=3e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"rank": 12345}', "rank: "),
+        ('{"rnk": 8}', "rnk: "),
+        ("[12345]", "recipe.json: "),
+        ("{12345", "recipe.json is not proper JSON"),
+    ],
+)
+def test_a_broken_recipe_file_is_told_with_what_to_do(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(InvalidRequest) as raised:
+        base_overrides(tmp_path)
+    assert raised.value.reason == "invalid_recipe"
+    assert raised.value.message.startswith(told)
+    assert "mend or remove the base model's recipe.json" in raised.value.message
+    assert "12345" not in raised.value.message

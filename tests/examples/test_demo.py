@@ -1,0 +1,313 @@
+"""The demo's own parts: what it deletes, what it notes, what it judges."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.fine_tuning import FineTuningJobEvent
+from rich.console import Console
+
+from adapters.errors import Conflict
+from adapters.settings import Settings
+from adapters.state_folder import StateFolder
+from examples.demo.callers import Callers, references
+from examples.demo.data import Example, held_out, second_edition
+from examples.demo.house import MARKER, DemoFailed, House, choose_port, fresh_folder
+from examples.demo.lessons import Lesson, watch
+from examples.demo.verdict import Call, Flip, Reference, judge
+from service.cli.client import Client
+from service.launch.child_process import Process, ProcessSpec
+from tests.service.simulated import BASE
+from tests.service.world import World, free_port
+
+SURE = 5.0
+KNOWN = {
+    "support:1": [Reference(text="one", margin=SURE), Reference(text="same", margin=SURE)],
+    "support:2": [Reference(text="ONE", margin=SURE), Reference(text="same", margin=SURE)],
+}
+
+
+def call(**changes: Any) -> Call:
+    values: dict[str, Any] = {
+        "question": 0,
+        "streamed": True,
+        "names": frozenset({"support:1"}),
+        "text": "one",
+        "finish": "stop",
+        "error": None,
+        "started": 10.0,
+        "ended": 11.0,
+    }
+    return Call(**{**values, **changes})
+
+
+def test_right_answers_are_a_clean_verdict() -> None:
+    found = judge([call(), call(names=frozenset({"support:2"}), text="ONE")], KNOWN, [])
+    assert found.clean
+    assert (found.requests, found.by_version) == (2, {"support:1": 1, "support:2": 1})
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"error": "APIConnectionError", "names": frozenset()}, "failures"),
+        ({"finish": None}, "truncated"),
+        ({"finish": "abort"}, "truncated"),
+        ({"names": frozenset({"support:1", "support:2"})}, "mixed"),
+        ({"text": "onE"}, "mixed"),
+        ({"text": ""}, "mixed"),
+        ({"text": "ONE"}, "misnamed"),
+        ({"names": frozenset({"support:3"})}, "misnamed"),
+        ({"names": frozenset({"support"})}, "misnamed"),
+    ],
+)
+def test_each_kind_of_wrong_answer_is_counted_as_itself(changes: dict[str, Any], kind: str) -> None:
+    found = judge([call(), call(**changes)], KNOWN, [])
+    kinds = ("failures", "truncated", "mixed", "misnamed", "stale")
+    assert {name: getattr(found, name) for name in kinds if getattr(found, name)} == {kind: 1}
+    assert not found.clean
+
+
+def test_a_text_beside_a_coin_edge_is_not_judged_but_counted() -> None:
+    known = {"support:1": [Reference(text="one", margin=0.001)]}
+    found = judge([call(text="other"), *[call()] * 9], known, [])
+    assert (found.ties, found.mixed, found.clean) == (1, 0, True)
+
+
+def test_mostly_ties_prove_nothing() -> None:
+    known = {"support:1": [Reference(text="one", margin=0.001)]}
+    found = judge([*[call(text="other")] * 3, *[call()] * 9], known, [])
+    assert (found.ties, found.clean) == (3, False)
+
+
+FLIPS = [
+    Flip(version="support:1", begun=0.0, complete=1.0),
+    Flip(version="support:2", begun=20.0, complete=21.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("started", "ended", "version", "stale"),
+    [
+        (10.0, 11.0, "support:1", 0),
+        (10.0, 11.0, "support:2", 1),
+        (10.0, 20.5, "support:2", 0),
+        (20.5, 22.0, "support:1", 0),
+        (21.5, 22.0, "support:1", 1),
+        (21.5, 22.0, "support:2", 0),
+        (0.5, 30.0, "support:1", 0),
+    ],
+)
+def test_only_what_was_asked_after_a_complete_flip_can_be_stale(
+    started: float, ended: float, version: str, stale: int
+) -> None:
+    one = call(started=started, ended=ended, names=frozenset({version}), text="same", question=1)
+    assert judge([one], KNOWN, FLIPS).stale == stale
+
+
+def heard(version: str, started: float) -> Call:
+    names = frozenset({version})
+    return call(started=started, ended=started + 1, names=names, text="same", question=1)
+
+
+def test_every_flip_must_have_been_seen_by_somebody_before_the_next() -> None:
+    seen = judge([heard("support:1", 10.0), heard("support:2", 30.0)], KNOWN, FLIPS)
+    assert (seen.unheard, seen.clean) == (0, True)
+    for calls in (
+        [heard("support:1", 10.0)],
+        [heard("support:2", 30.0)],
+        [heard("support:1", 19.5), heard("support:2", 20.5), heard("support:2", 30.0)],
+    ):
+        found = judge(calls, KNOWN, FLIPS)
+        assert (found.unheard, found.stale, found.clean) == (1, 0, False)
+
+
+def test_no_calls_prove_nothing() -> None:
+    assert not judge([], KNOWN, []).clean
+
+
+@given(st.lists(st.sampled_from(["one", "ONE", "cut", ""]), max_size=30))
+def test_every_call_is_judged_once(texts: list[str]) -> None:
+    found = judge([call(text=text) for text in texts], KNOWN, [])
+    wrong = sum(text != "one" for text in texts)
+    assert found.mixed + found.misnamed == wrong
+    assert found.requests == len(texts)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("x")
+    with pytest.raises(Conflict, match="--state"):
+        fresh_folder(tmp_path)
+    assert (tmp_path / "precious").read_text() == "x"
+
+
+def test_an_earlier_demo_makes_room(tmp_path: Path) -> None:
+    folder = fresh_folder(tmp_path / "demo").root
+    (folder / "registry.sqlite3").write_text("old")
+    assert [path.name for path in fresh_folder(folder).root.iterdir()] == [MARKER]
+
+
+def test_a_demo_that_still_runs_is_not_deleted(tmp_path: Path) -> None:
+    state = fresh_folder(tmp_path / "demo")
+    (state.root / "registry.sqlite3").write_text("used")
+    with state.lock("up"), pytest.raises(Conflict, match="another `wardrobe up`"):
+        fresh_folder(state.root)
+    assert (state.root / "registry.sqlite3").exists()
+
+
+def test_a_taken_port_is_replaced_by_a_free_one(world: World) -> None:
+    taken = world.settings.port
+    assert choose_port(Settings(port=taken)) != taken
+    free = free_port()
+    assert choose_port(Settings(port=free)) == free
+
+
+def test_another_services_readiness_on_our_port_is_not_ours(world: World, tmp_path: Path) -> None:
+    waiting = ProcessSpec(
+        name="up", command=["sleep", "30"], environment=dict(os.environ), log=tmp_path / "up.log"
+    )
+    house = House(folder=StateFolder(tmp_path), url=world.url, process=Process.start(waiting))
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks == 3:  # what our own service does once it runs
+            house.folder.keys.write_text("{}")
+
+    try:
+        house.wait_until_ready(tick)
+    finally:
+        house.process.kill()
+    assert ticks == 3
+
+
+def test_the_second_edition_changes_every_answer_and_no_question() -> None:
+    first = held_out("support")
+    lines = [json.loads(line) for line in second_edition("support", "test").splitlines()]
+    assert len(lines) == len(first)
+    for line, example in zip(lines, first, strict=True):
+        assert tuple(line["messages"][:-1]) == example.asked
+        answer = line["messages"][-1]["content"]
+        assert answer != example.answer
+        assert answer.lower() == example.answer.lower()
+
+
+def test_a_bar_tells_step_losses_and_keeps_the_last_held_out_loss() -> None:
+    lesson = Lesson("hr", "ftjob-1", client=None, bar=0)  # type: ignore[arg-type]
+    assert lesson.said() == "waiting"
+    lesson.status = "queued"
+    assert lesson.said() == "queued: the trainer does one job at a time"
+    lesson.status = "running"
+    lesson.hear(event(1, step=5, total_steps=80, train_loss=1.5, full_valid_loss=1.75))
+    lesson.hear(event(2, step=6, total_steps=80, train_loss=1.25))
+    lesson.hear(event(3))
+    assert lesson.said() == "step 6/80  loss 1.25  held-out 1.75"
+    assert lesson.last_event == "ftevent-3"
+    lesson.hear(event(4, step=80, total_steps=80, train_loss=1.0))
+    assert lesson.said() == "a message"
+
+
+def started_job(world: World, client: Client) -> str:
+    line = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    file = client.openai.files.create(
+        file=("x.jsonl", json.dumps(line).encode()), purpose="fine-tune"
+    )
+    return client.openai.fine_tuning.jobs.create(model=BASE, training_file=file.id).id
+
+
+def test_a_job_that_no_trainer_begins_ends_the_wait_with_words(world: World) -> None:
+    with Client(world.url, world.key("support")) as client:
+        jobs = {"support": (client, started_job(world, client))}
+        with pytest.raises(DemoFailed, match="no trainer has begun the jobs of support"):
+            watch(Console(quiet=True), jobs, check=lambda: None, start_seconds=0.1)
+
+
+def test_a_house_is_closed_even_where_a_shell_has_interrupts_ignored(tmp_path: Path) -> None:
+    words = ["sh", "-c", "trap '' INT; trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"]
+    log = tmp_path / "up.log"
+    spec = ProcessSpec(name="up", command=words, environment=dict(os.environ), log=log)
+    house = House(folder=StateFolder(tmp_path), url="", process=Process.start(spec))
+    while "up" not in log.read_text():
+        time.sleep(0.02)
+    assert house.close() == frozenset()
+
+
+def test_a_house_that_has_died_ends_the_wait_with_its_last_words(
+    world: World, tmp_path: Path
+) -> None:
+    words = ["sh", "-c", "echo it broke; exit 3"]
+    spec = ProcessSpec(
+        name="up", command=words, environment=dict(os.environ), log=tmp_path / "up.log"
+    )
+    house = House(folder=StateFolder(tmp_path), url=world.url, process=Process.start(spec))
+    house.process.wait(10)
+    with Client(world.url, world.key("support")) as client:
+        jobs = {"support": (client, started_job(world, client))}
+        with pytest.raises(DemoFailed, match=r"ended with 3:\n  it broke"):
+            watch(Console(quiet=True), jobs, check=house.check)
+
+
+def event(number: int, **data: float) -> FineTuningJobEvent:
+    return FineTuningJobEvent(
+        id=f"ftevent-{number}",
+        object="fine_tuning.job.event",
+        created_at=0,
+        level="info",
+        message="a message",
+        type="metrics" if data else "message",
+        data=data or None,
+    )
+
+
+def test_eight_callers_see_clean_swaps_through_a_real_service(world: World) -> None:
+    for _ in range(2):
+        world.publish("support")
+    examples = [Example(({"role": "user", "content": f"question {n}"},), "") for n in range(3)]
+    with Client(world.url, world.key("support")) as client:
+        client.promote("support", "1")
+        callers = Callers(client, "support", examples, count=8, pace=0.01)
+        flips = []
+        with callers.calling():
+            for turn in range(6):
+                before = len(callers.calls)
+                version = f"support:{turn % 2 + 1}"
+                rollout = client.promote("support", version)
+                assert rollout["state"] == "complete"
+                while len(callers.calls) < before + 24:
+                    pass
+                flips.append(version)
+        known = {
+            name: [Reference(text=f"answer of {name}", margin=SURE) for _ in examples]
+            for name in ("support:1", "support:2")
+        }
+        found = judge(callers.calls, known, [])
+    assert found.clean, found
+    assert set(found.by_version) == {"support:1", "support:2"}
+    assert {one.streamed for one in callers.calls} == {True, False}
+
+
+def test_calls_that_fail_are_noted_and_not_repeated(world: World) -> None:
+    example = Example(({"role": "user", "content": "hello"},), "")
+    with Client(world.url, world.key("support")) as client:
+        callers = Callers(client, "support", [example], count=2, pace=0.01)
+        with callers.calling():
+            while len(callers.calls) < 10:
+                pass
+    found = judge(callers.calls, KNOWN, [])
+    assert found.failures == found.requests >= 10
+
+
+def test_references_are_asked_of_the_version_itself(world: World) -> None:
+    world.publish("support")
+    example = Example(({"role": "user", "content": "hello"},), "")
+    with Client(world.url, world.key("support")) as client:
+        (found,) = references(client, "support:1", [example])
+    assert found.text == "answer of support:1"

@@ -1,0 +1,388 @@
+"""Files and fine-tuning jobs through the real openai SDK."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from adapters.domain.jobs import JobStatus
+from service.api.fine_tuning import MAX_METADATA
+from service.api.uploads import MAX_OF_ONE_KEY, MAX_UPLOADS
+from tests.service.simulated import BASE
+from tests.service.world import World
+
+LINE = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+
+
+def upload(client: openai.OpenAI, content: bytes = LINE * 12, name: str = "train.jsonl") -> Any:
+    return client.files.create(file=(name, content), purpose="fine-tune")
+
+
+def test_a_file_goes_in_and_comes_out_as_it_was(world: World) -> None:
+    client = world.client()
+    made = upload(client)
+    assert (made.filename, made.bytes, made.status) == ("train.jsonl", len(LINE * 12), "processed")
+    assert client.files.content(made.id).read() == LINE * 12
+    assert client.files.retrieve(made.id) == made
+    assert client.files.wait_for_processing(made.id).status == "processed"
+    assert [f.id for f in client.files.list()] == [made.id]
+    assert client.files.delete(made.id).deleted is True
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(made.id)
+
+
+def test_the_sdk_pages_through_many_files(world: World) -> None:
+    client = world.client()
+    made = [upload(client, name=f"{n}.jsonl").id for n in range(7)]
+    assert [f.id for f in client.files.list(limit=3)] == made[::-1]
+    assert [f.id for f in client.files.list(limit=3, order="asc")] == made
+
+
+def test_same_bytes_twice_survive_the_deletion_of_one(world: World) -> None:
+    client = world.client()
+    first, second = upload(client), upload(client)
+    client.files.delete(first.id)
+    assert client.files.content(second.id).read() == LINE * 12
+
+
+def test_another_units_file_is_not_there(world: World) -> None:
+    made = upload(world.client("hr"))
+    client = world.client("support")
+    assert list(client.files.list()) == []
+    for call in (client.files.retrieve, client.files.delete, client.files.content):
+        with pytest.raises(openai.NotFoundError):
+            call(made.id)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.fine_tuning.jobs.create(model=BASE, training_file=made.id)
+    assert refused.value.param == "training_file"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty"),
+        (b"  \n ", "empty"),
+        (b"PK\x03\x04\0\0", "binary"),
+        (b"a,b,c\n1,2,3\n", "JSONL"),
+        (b"[1, 2]\n", "JSONL"),
+    ],
+)
+def test_what_cannot_be_training_data_is_refused_at_the_door(
+    world: World, content: bytes, says: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=says) as refused:
+        upload(world.client(), content)
+    assert refused.value.param == "file"
+    assert list(world.client().files.list()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/abs/x.jsonl", "a\\b\\c.jsonl", "\u202e\x07x.jsonl"]
+)
+def test_a_file_name_is_a_label_and_never_a_path(world: World, name: str) -> None:
+    label = upload(world.client(), name=name).filename
+    assert "/" not in label
+    assert "\\" not in label
+    assert label.isprintable()
+
+
+def test_an_upload_into_a_full_disk_is_told_so_and_leaves_nothing(
+    world: World, small_disk: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = small_disk(512)
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    with pytest.raises(openai.APIStatusError) as refused:
+        upload(world.client(), LINE * 40_000)
+    assert (refused.value.status_code, refused.value.code) == (507, "storage_full")
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    assert list(disk.iterdir()) == []
+    assert upload(world.client()).status == "processed"
+
+
+def slow_upload(world: World, owner: str) -> socket.socket:
+    """An upload whose body does not come: its place is taken when the service asks for it."""
+    raw = socket.create_connection(("127.0.0.1", world.settings.port), timeout=20)
+    raw.sendall(
+        f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {world.key(owner)}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n"
+        "Expect: 100-continue\r\n\r\n".encode()
+    )
+    assert b"100 Continue" in raw.recv(4096)
+    return raw
+
+
+def test_uploads_in_flight_are_bounded_by_key_and_in_all(world: World) -> None:
+    with contextlib.ExitStack() as stack:
+        for owner in ("support", "sales"):
+            for _ in range(MAX_OF_ONE_KEY):
+                stack.enter_context(slow_upload(world, owner))
+            with pytest.raises(openai.RateLimitError) as refused:
+                upload(world.client(owner))
+            assert int(refused.value.response.headers["retry-after"]) >= 1
+        assert MAX_OF_ONE_KEY * 2 == MAX_UPLOADS
+        with pytest.raises(openai.RateLimitError):
+            upload(world.client("hr"))
+    assert upload(world.client("hr", max_retries=5)).status == "processed"
+
+
+def test_uploads_that_are_slow_to_store_hold_nothing_else_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, go_on = threading.Semaphore(0), threading.Event()
+    store = world.runtime.store.put_file
+
+    def slowly(chunks: Any, *, max_bytes: int) -> Any:
+        busy.release()
+        go_on.wait(20)
+        return store(chunks, max_bytes=max_bytes)
+
+    monkeypatch.setattr(world.runtime.store, "put_file", slowly)
+    owners = ["support"] * MAX_OF_ONE_KEY + ["sales"] * MAX_OF_ONE_KEY
+    with concurrent.futures.ThreadPoolExecutor(MAX_UPLOADS) as pool:
+        uploads = [pool.submit(upload, world.client(owner)) for owner in owners]
+        assert busy.acquire(timeout=20)
+        try:
+            revision = world.runtime.converger.snapshot.revision
+            world.publish("hr")
+            started = time.monotonic()
+            while world.runtime.converger.snapshot.revision == revision:
+                assert time.monotonic() - started < 5
+                time.sleep(0.01)
+        finally:
+            go_on.set()
+        assert all(one.result().status == "processed" for one in uploads)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/files/a/b/c", 404, "not_found"),
+        ("PUT", "/v1/files", 405, "method_not_allowed"),
+        ("DELETE", "/v1/models", 405, "method_not_allowed"),
+        ("POST", "/livez", 405, "method_not_allowed"),
+        ("GET", "/v1/units/x", 404, "not_found"),
+    ],
+)
+def test_the_frameworks_own_errors_come_in_our_envelope(
+    world: World, method: str, path: str, status: int, code: str
+) -> None:
+    answer = world.http("support").request(method, path)
+    assert answer.status_code == status
+    assert answer.json()["error"]["code"] == code
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert answer.headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=b"])
+def test_a_malformed_multipart_body_is_a_400_in_our_envelope(world: World, kind: str) -> None:
+    answer = world.http("support").post(
+        "/v1/files", content=b"--b\r\nnonsense", headers={"Content-Type": kind}
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_request"
+
+
+def test_a_wrong_purpose_and_a_missing_file_are_named(world: World) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        world.client().files.create(file=("x.jsonl", LINE), purpose="assistants")
+    assert refused.value.param == "purpose"
+    answer = world.http("support").post("/v1/files", data={"purpose": "fine-tune"})
+    assert answer.json()["error"]["param"] == "file"
+
+
+def test_an_admin_names_the_unit_of_a_file(world: World) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        upload(world.client("admin"))
+    assert refused.value.param == "x_unit"
+    made = world.client("admin").files.create(
+        file=("x.jsonl", LINE), purpose="fine-tune", extra_body={"x_unit": "sales"}
+    )
+    assert [f.id for f in world.client("sales").files.list()] == [made.id]
+
+
+def test_a_job_is_created_listed_and_cancelled(world: World) -> None:
+    client = world.client()
+    file = upload(client)
+    job = client.fine_tuning.jobs.create(
+        model=BASE,
+        training_file=file.id,
+        seed=5,
+        metadata={"team": "a"},
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2}}},
+    )
+    assert (job.status, job.seed, job.hyperparameters.n_epochs) == ("validating_files", 5, 2)
+    assert job.hyperparameters.batch_size == "auto"
+    assert job.fine_tuned_model is None
+    assert client.fine_tuning.jobs.retrieve(job.id).id == job.id
+    assert [j.id for j in client.fine_tuning.jobs.list(metadata={"team": "a"})] == [job.id]
+    assert list(client.fine_tuning.jobs.list(metadata={"team": "b"})) == []
+    events = client.fine_tuning.jobs.list_events(job.id)
+    assert [e.message for e in events] == ["Created fine-tuning job"]
+    assert list(client.fine_tuning.jobs.checkpoints.list(job.id)) == []
+    assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+
+
+def test_a_list_of_jobs_takes_so_many_filters_and_no_more(world: World) -> None:
+    http = world.http("support")
+    query = [f"metadata[k{n}]=v" for n in range(MAX_METADATA + 1)]
+    assert http.get(f"/v1/fine_tuning/jobs?{'&'.join(query[1:])}").status_code == 200
+    answer = http.get(f"/v1/fine_tuning/jobs?{'&'.join(query)}")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata")
+
+
+def test_status_tells_a_unit_of_itself_and_an_admin_of_all(world: World) -> None:
+    theirs = world.client("hr")
+    job = theirs.fine_tuning.jobs.create(model=BASE, training_file=upload(theirs).id)
+    world.runtime.registry.move_job(job.id, JobStatus.QUEUED, fence=None)
+    with world.runtime.leases.hold(None, "hr"):
+        hr, support, admin = (
+            world.http(owner).get("/v1/status").json() for owner in ("hr", "support", "admin")
+        )
+    assert [one["requests_in_flight"] for one in (hr, support, admin)] == [1, 0, 1]
+    assert [one["jobs"]["queued"] for one in (hr, support, admin)] == [[job.id], [], [job.id]]
+    assert [one["replica_count"] for one in (hr, support, admin)] == [1, 1, 1]
+    assert not {"replicas", "revision"} & (hr.keys() | support.keys())
+    assert admin["replicas"][0]["ready"] is True
+    assert world.http("trainer").get("/v1/status").status_code == 403
+
+
+def test_events_come_newest_first_and_page(world: World) -> None:
+    client = world.client()
+    job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id)
+    for n in range(5):
+        world.runtime.registry.add_event(
+            world.runtime.registry.job(job.id, unit=None).id,
+            at=time.time(),
+            level="info",
+            type="message",
+            message=f"m{n}",
+        )
+    messages = [e.message for e in client.fine_tuning.jobs.list_events(job.id, limit=2)]
+    assert messages == ["m4", "m3", "m2", "m1", "m0", "Created fine-tuning job"]
+
+
+def test_a_finished_job_cannot_be_cancelled_again(world: World) -> None:
+    client = world.client()
+    job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id)
+    client.fine_tuning.jobs.cancel(job.id)
+    for call in (
+        client.fine_tuning.jobs.cancel,
+        client.fine_tuning.jobs.pause,
+        client.fine_tuning.jobs.resume,
+    ):
+        with pytest.raises(openai.ConflictError) as refused:
+            call(job.id)
+        assert "cancelled" in refused.value.message
+
+
+def test_a_queued_job_pauses_and_resumes(world: World) -> None:
+    client = world.client()
+    job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id)
+    world.runtime.registry.move_job(job.id, JobStatus.QUEUED, fence=None)
+    assert client.fine_tuning.jobs.pause(job.id).status == "paused"
+    assert client.fine_tuning.jobs.resume(job.id).status == "queued"
+
+
+def test_an_idempotency_key_makes_one_job_of_two_calls(world: World) -> None:
+    client = world.client()
+    file = upload(client)
+    jobs = [
+        client.fine_tuning.jobs.create(
+            model=BASE, training_file=file.id, extra_headers={"Idempotency-Key": "once"}
+        ).id
+        for _ in range(2)
+    ]
+    assert jobs[0] == jobs[1]
+    assert len(list(client.fine_tuning.jobs.list())) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"training_file": "file-nope"}, "training_file"),
+        ({"validation_file": "file-nope"}, "validation_file"),
+        ({"suffix": "hr"}, "suffix"),
+        ({"suffix": "../x"}, "suffix"),
+        ({"seed": -1}, "seed"),
+        ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs"),
+        ({"hyperparameters": {"n_epochs": "many"}}, "hyperparameters.n_epochs"),
+        ({"hyperparameters": {"unknown": 1}}, "hyperparameters.unknown"),
+        ({"method": {"type": "dpo"}}, "method.type"),
+        ({"metadata": {"k": "v" * 600}}, "metadata.k"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_a_job_in_wrong_words_is_a_400_that_names_the_field(
+    world: World, change: dict[str, Any], param: str
+) -> None:
+    file = upload(world.client())
+    body = {"model": BASE, "training_file": file.id} | change
+    answer = world.http("support").post("/v1/fine_tuning/jobs", json=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == param
+
+
+def test_training_on_an_unknown_model_is_a_404_that_names_the_base(world: World) -> None:
+    with pytest.raises(openai.NotFoundError, match=BASE):
+        world.client().fine_tuning.jobs.create(
+            model="gpt-4o-mini", training_file=upload(world.client()).id
+        )
+
+
+def test_a_file_an_unfinished_job_needs_is_kept(world: World) -> None:
+    client = world.client()
+    file = upload(client)
+    client.fine_tuning.jobs.create(model=BASE, training_file=file.id)
+    with pytest.raises(openai.ConflictError) as refused:
+        client.files.delete(file.id)
+    assert refused.value.code == "file_in_use"
+
+
+def test_another_units_job_is_not_there(world: World) -> None:
+    theirs = world.client("hr")
+    job = theirs.fine_tuning.jobs.create(model=BASE, training_file=upload(theirs).id)
+    jobs = world.client("support").fine_tuning.jobs
+    assert list(jobs.list()) == []
+    for call in (
+        jobs.retrieve,
+        jobs.cancel,
+        jobs.pause,
+        jobs.resume,
+        jobs.list_events,
+        jobs.checkpoints.list,
+    ):
+        with pytest.raises(openai.NotFoundError):
+            call(job.id)
+
+
+def test_the_trainers_key_evaluates_and_nothing_else(world: World) -> None:
+    version = world.publish("hr")
+    client = world.client("trainer")
+    hello = [{"role": "user", "content": "x"}]
+    assert client.chat.completions.create(model=version.name, messages=hello).model == version.name
+    for call in (client.files.list, client.fine_tuning.jobs.list):
+        with pytest.raises(openai.PermissionDeniedError):
+            call()
+    assert (
+        world.http("trainer").post("/v1/adapters/hr/promote", json={"version": 1}).status_code
+        == 404
+    )
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=-1", "limit=x", "limit=99999999", "after=nope"]
+)
+def test_a_wrong_page_is_an_error_in_the_envelope(world: World, query: str) -> None:
+    answer = world.http("support").get(f"/v1/files?{query}")
+    assert answer.status_code in {400, 404}
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}

@@ -1,0 +1,133 @@
+"""Which body fields reach the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from adapters.errors import InvalidRequest
+from service.gateway.body_allowlist import ENDPOINTS, MAX_DEPTH, MAX_NODES, clean
+
+CHAT = ENDPOINTS["/v1/chat/completions"]
+COMPLETIONS = ENDPOINTS["/v1/completions"]
+MESSAGES = [{"role": "user", "content": "hello"}]
+
+
+def body(**extra: Any) -> dict[str, Any]:
+    return {"model": "support", "messages": MESSAGES, **extra}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "prompt_logprobs", "echo", "allowed_token_ids", "chat_template", "chat_template_kwargs",
+        "mm_processor_kwargs", "prompt_embeds", "thinking_token_budget", "cache_salt", "priority",
+        "kv_transfer_params", "logits_processors", "vllm_xargs", "documents", "request_id",
+        "guided_json", "structured_outputs", "return_token_ids", "best_of", "use_beam_search",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS])
+def test_a_field_that_could_hurt_others_is_refused_by_name(endpoint: Any, field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        clean(endpoint, {"model": "support", field: 1})
+    assert refused.value.param == field
+    assert refused.value.reason == "unsupported_parameter"
+
+
+def test_harmless_fields_of_openai_are_dropped() -> None:
+    kept = clean(CHAT, body(user="u1", store=False, metadata={"a": "b"}, temperature=0))
+    assert kept == body(temperature=0)
+
+
+def test_null_fields_are_as_if_not_said() -> None:
+    assert clean(CHAT, body(stop=None)) == body()
+
+
+@pytest.mark.parametrize("wrong", [None, "", 7, ["support"], {}])
+def test_a_request_must_name_its_model(wrong: object) -> None:
+    with pytest.raises(InvalidRequest, match="model"):
+        clean(CHAT, {"model": wrong, "messages": MESSAGES})
+
+
+@pytest.mark.parametrize("wrong", [[], "text", 3, None])
+def test_a_body_that_is_no_object_is_refused(wrong: object) -> None:
+    with pytest.raises(InvalidRequest):
+        clean(CHAT, wrong)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("n", 17), ("n", -1), ("top_logprobs", 21), ("top_logprobs", -1), ("stop", ["x"] * 3000)],
+)
+def test_counts_are_bounded(field: str, value: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        clean(CHAT, body(**{field: value}))
+    assert refused.value.param == field
+
+
+@pytest.mark.parametrize("value", ["16384", "2", 16384.0, 2.0, True, [2], {}])
+@pytest.mark.parametrize(
+    ("endpoint", "field"),
+    [(CHAT, "n"), (CHAT, "top_logprobs"), (COMPLETIONS, "n"), (COMPLETIONS, "logprobs")],
+)
+def test_a_count_that_is_no_whole_number_is_refused_though_vllm_would_read_it(
+    endpoint: Any, field: str, value: object
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        clean(endpoint, {"model": "support", field: value})
+    assert refused.value.param == field
+
+
+def test_a_chats_logprobs_are_a_yes_or_no() -> None:
+    asked = body(logprobs=True, top_logprobs=20, n=16)
+    assert clean(CHAT, asked) == asked
+
+
+@pytest.mark.parametrize(("prompts", "n", "passes"), [(4, 16, True), (64, 1, True), (5, 16, False)])
+def test_prompts_times_answers_are_bounded(prompts: int, n: int, passes: bool) -> None:
+    asked = {"model": "support", "prompt": ["x"] * prompts, "n": n}
+    if passes:
+        assert clean(COMPLETIONS, asked) == asked
+        return
+    with pytest.raises(InvalidRequest) as refused:
+        clean(COMPLETIONS, asked)
+    assert refused.value.param == "n"
+
+
+@pytest.mark.parametrize("wrong", [5, True, False, 1.5, "x", "", {}, {"role": "user"}])
+def test_messages_that_are_no_list_are_refused_by_name(wrong: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        clean(CHAT, body(messages=wrong))
+    assert refused.value.param == "messages"
+
+
+def test_a_prompt_of_many_texts_is_bounded_but_one_of_many_tokens_is_not() -> None:
+    with pytest.raises(InvalidRequest):
+        clean(COMPLETIONS, {"model": "support", "prompt": ["x"] * 65})
+    assert clean(COMPLETIONS, {"model": "support", "prompt": [5] * 500})["prompt"] == [5] * 500
+
+
+def test_only_text_reaches_the_engine() -> None:
+    picture = [{"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}]
+    with pytest.raises(InvalidRequest, match="text only"):
+        clean(CHAT, body(messages=[{"role": "user", "content": picture}]))
+
+
+def test_a_deeply_nested_schema_is_refused_without_recursion() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(50_000):
+        schema = {"properties": schema}
+    with pytest.raises(InvalidRequest, match="nested"):
+        clean(CHAT, body(response_format=schema))
+    shallow: dict[str, Any] = {}
+    for _ in range(MAX_DEPTH - 2):
+        shallow = {"p": shallow}
+    assert clean(CHAT, body(response_format=shallow))
+
+
+def test_a_schema_of_very_many_values_is_refused() -> None:
+    schema = {"enum": list(range(MAX_NODES))}
+    with pytest.raises(InvalidRequest, match="at most") as refused:
+        clean(CHAT, body(response_format=schema))
+    assert refused.value.param == "response_format"
