@@ -1,4 +1,4 @@
-"""API keys: made from 256 random bits, shown once, kept as keyed hashes.
+"""Principals, and their API keys: made from 256 random bits, shown once, kept as keyed hashes.
 
 A fast keyed hash is right for a secret of full entropy; every bearer is hashed before it is
 looked up, so that no raw text of a caller reaches the registry.
@@ -20,43 +20,58 @@ MAX_BEARER = 256
 
 
 class Role(StrEnum):
-    """What a key is for."""
+    """What a principal is for."""
 
     ADMIN = "admin"
     """Every unit, and the metrics."""
     UNIT = "unit"
     """One unit: its aliases, files, jobs and versions."""
     TRAINER = "trainer"
-    """Names any version, to evaluate it."""
+    """Names any version, to evaluate it; sees nothing else over HTTP."""
+    SYSTEM = "system"
+    """Wardrobe's own processes beside the registry; no key ever has this role."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Key:
-    """What is kept of a key."""
+class Principal:
+    """Who asks: a key's holder, a job, or Wardrobe's own processes."""
+
+    id: str
+    """A key's or a job's id, or `system`: the actor in histories."""
+    role: Role
+    unit: Unit | None
+
+    def may_act_for(self, unit: str) -> bool:
+        """Whether this principal may see and change what belongs to `unit`."""
+        if self.role is Role.UNIT:
+            return self.unit == unit
+        return self.role in (Role.ADMIN, Role.SYSTEM)
+
+    def may_infer_for(self, unit: str) -> bool:
+        """Whether this principal may be answered by versions of `unit`."""
+        return self.role is Role.TRAINER or self.may_act_for(unit)
+
+
+SYSTEM = Principal(id="system", role=Role.SYSTEM, unit=None)
+"""The service's own tasks and the trainer's, which reach the registry without a key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewKey:
+    """A key on its way into the registry, which gives the time."""
 
     id: str
     role: Role
     unit: Unit | None
     hash: str
-    created_at: float
-    revoked_at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caller:
-    """Who a request comes from, once its key is known."""
+class Key(NewKey):
+    """What is kept of a key."""
 
-    key_id: str
-    role: Role
-    unit: Unit | None
-
-    def may_act_for(self, unit: str) -> bool:
-        """Whether this caller may see and change what belongs to `unit`."""
-        return self.role is Role.ADMIN or (self.role is Role.UNIT and self.unit == unit)
-
-    def may_infer_for(self, unit: str) -> bool:
-        """Whether this caller may be answered by versions of `unit`."""
-        return self.role is Role.TRAINER or self.may_act_for(unit)
+    created_at: float
+    revoked_at: float | None = None
 
 
 def hash_key(secret: str, *, pepper: bytes) -> str:
@@ -65,15 +80,14 @@ def hash_key(secret: str, *, pepper: bytes) -> str:
 
 
 def make_key(
-    role: Role, unit: Unit | None, *, pepper: bytes, at: float, secret: str | None = None
-) -> tuple[str, Key]:
+    role: Role, unit: Unit | None, *, pepper: bytes, secret: str | None = None
+) -> tuple[str, NewKey]:
     """A key and its record. `secret` is given where ops brings its own from a Secret."""
     secret = secret or f"{PREFIX}-{unit or role}-{secrets.token_urlsafe(32)}"
-    record = Key(
+    record = NewKey(
         id=f"key_{secrets.token_hex(8)}",
         role=role,
         unit=unit,
         hash=hash_key(secret, pepper=pepper),
-        created_at=at,
     )
     return secret, record

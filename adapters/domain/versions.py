@@ -24,7 +24,7 @@ class VersionState(StrEnum):
     LIVE = "live"
     """At least one route serves it."""
     RETIRED = "retired"
-    """Served once; may be served again."""
+    """Served once, or withdrawn by command; see `Version.servable`."""
     REJECTED = "rejected"
     """A gate said no; kept to be looked at, never served again."""
 
@@ -38,6 +38,25 @@ _NEXT = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServedVersion:
+    """As much of a version as routing and loading need."""
+
+    id: VersionId
+    adapter: str
+    number: int
+    unit: Unit
+    digest: Digest
+    """Of the manifest; names the artifact."""
+    base_fingerprint: Digest
+    servable: bool = True
+
+    @property
+    def name(self) -> str:
+        """`support:8`: the engine's `lora_name` and what answers call themselves."""
+        return version_name(self.adapter, self.number)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Version:
     """What the registry knows of one build."""
 
@@ -47,7 +66,7 @@ class Version:
     unit: Unit
     state: VersionState
     digest: Digest
-    """Of the manifest; names the artifact's directory."""
+    """Of the manifest; names the artifact."""
     base_fingerprint: Digest
     rank: int
     size_bytes: int
@@ -56,6 +75,12 @@ class Version:
     gates: tuple[GateResult, ...] = ()
     evidence: dict[str, Any] | None = None
     """What the trainer measured: data digests, recipe, held-out scores."""
+    rolled_back_at: float | None = None
+    """When a rollback took it out of service: it is never a rollback's target again."""
+    withdrawn_at: float | None = None
+    """When it was retired by command: it is never served again."""
+    collected_at: float | None = None
+    """When its artifact was given up by the retention; the row and its evidence stay."""
 
     @property
     def name(self) -> str:
@@ -65,7 +90,21 @@ class Version:
     @property
     def servable(self) -> bool:
         """Whether a request may be answered by it."""
-        return self.state is not VersionState.REJECTED
+        gone = self.withdrawn_at is not None or self.collected_at is not None
+        return self.state is not VersionState.REJECTED and not gone
+
+    @property
+    def served(self) -> ServedVersion:
+        """What routing and loading need of it."""
+        return ServedVersion(
+            id=self.id,
+            adapter=self.adapter,
+            number=self.number,
+            unit=self.unit,
+            digest=self.digest,
+            base_fingerprint=self.base_fingerprint,
+            servable=self.servable,
+        )
 
     def to(self, state: VersionState) -> Version:
         """The same version in another state. Raises IllegalTransition."""

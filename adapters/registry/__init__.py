@@ -1,11 +1,5 @@
-"""The registry: desired state and history, in one database that all processes share."""
+"""The registry: desired state, jobs, files and keys, as small ports over one database."""
 
-from adapters.registry.open import open_registry
-from adapters.registry.port import (
-    NewVersion,
-    Registry,
-    ReplicaReport,
-    Snapshot,
-)
+from adapters.registry.registry import Registry
 
-__all__ = ["NewVersion", "Registry", "ReplicaReport", "Snapshot", "open_registry"]
+__all__ = ["Registry"]

@@ -1,0 +1,44 @@
+"""What the service and the trainer need of the registry, as one small port per concern.
+
+Every method is one transaction, is durable when it returns, and blocks: async callers use a
+thread. Time comes from the database, never from a caller. Whoever asks is a `Principal`; what is
+another unit's looks unknown (NotFound). What must grow with every change that replicas route by is
+the *revision*.
+"""
+
+from __future__ import annotations
+
+from adapters.registry.ports.collection import Collection, Retention
+from adapters.registry.ports.files import Files, NewFile
+from adapters.registry.ports.jobs import Jobs, NewJob, Progress
+from adapters.registry.ports.keys import Keys
+from adapters.registry.ports.replicas import (
+    Acknowledgement,
+    ProcessId,
+    Registration,
+    Replica,
+    Replicas,
+)
+from adapters.registry.ports.routes import Changes, Rollouts, Routes
+from adapters.registry.ports.versions import NewVersion, Versions
+
+__all__ = [
+    "Acknowledgement",
+    "Changes",
+    "Collection",
+    "Files",
+    "Jobs",
+    "Keys",
+    "NewFile",
+    "NewJob",
+    "NewVersion",
+    "ProcessId",
+    "Progress",
+    "Registration",
+    "Replica",
+    "Replicas",
+    "Retention",
+    "Rollouts",
+    "Routes",
+    "Versions",
+]

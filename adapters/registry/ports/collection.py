@@ -1,0 +1,50 @@
+"""What nobody may name any more, by a stated retention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from typing import Protocol
+
+from adapters.domain.names import Digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """How long things stay that no route, rollout, rollback, replica or running job names."""
+
+    retired_versions: int = 10
+    """Newest retired versions of an adapter whose artifacts are kept, to roll back to."""
+    rejected_days: float = 30.0
+    candidate_days: float = 90.0
+    """Candidates that were never promoted."""
+    withdrawn_days: float = 0.0
+    """Versions retired by command."""
+    event_days: float = 90.0
+    """Events and checkpoints of finished jobs; revoked keys; ended rollouts beyond history."""
+    replica_days: float = 7.0
+    """Silent replicas whose serving lease surely ended (`stop`)."""
+
+
+class Collection(Protocol):
+    """The registry's part of collecting; versions keep their row and evidence for ever."""
+
+    def collect(self, retention: Retention) -> Mapping[str, int]:
+        """Marks versions as collected (never served again), deletes rows by the retention.
+
+        Never what a route, an open rollout, a rollback or an unfinished job could still name. The
+        answer counts by kind. Repeating it at once finds nothing more.
+        """
+        ...
+
+    def roots(self) -> Set[Digest]:
+        """Digests that a version, an engine, a file or a job may still need."""
+        ...
+
+    def condemn(self, digests: Set[Digest]) -> Set[Digest]:
+        """Those of `digests` that are no roots now; adding one of them waits until `clear`."""
+        ...
+
+    def clear(self, digests: Set[Digest]) -> None:
+        """Their bytes are gone, or stay after all."""
+        ...

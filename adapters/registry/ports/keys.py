@@ -1,0 +1,28 @@
+"""API keys as the registry keeps them: by their keyed hash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from adapters.domain.principals import Key, NewKey, Principal
+
+
+class Keys(Protocol):
+    """Who may call."""
+
+    def add(self, keys: Sequence[NewKey]) -> Sequence[Key]:
+        """All or none; bumps the revision. Raises Conflict (`key_exists`) for a known hash."""
+        ...
+
+    def find(self, key_hash: str) -> Key | None:
+        """The key of this hash, revoked or not."""
+        ...
+
+    def active(self) -> Sequence[Key]:
+        """Those not revoked, oldest first."""
+        ...
+
+    def revoke(self, key_id: str, *, by: Principal) -> Key:
+        """A key revoked before keeps its first time; bumps the revision. Raises NotFound."""
+        ...

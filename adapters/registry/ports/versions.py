@@ -1,0 +1,81 @@
+"""Versions: publishing under the fence, verdicts, retirement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from adapters.domain.gates import GateResult
+from adapters.domain.names import Digest, JobId, Unit, VersionId
+from adapters.domain.pages import Page
+from adapters.domain.principals import Principal
+from adapters.domain.versions import Version
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewVersion:
+    """A published artifact on its way to becoming a version; the registry gives the number."""
+
+    adapter: str
+    unit: Unit
+    digest: Digest
+    base_fingerprint: Digest
+    rank: int
+    size_bytes: int
+    evidence: Mapping[str, Any]
+
+
+class Versions(Protocol):
+    """Every version of every adapter."""
+
+    def publish(self, new: NewVersion, *, job_id: JobId | None, fence: int | None) -> Version:
+        """A candidate with the adapter's next number; bumps the revision.
+
+        At most one version per job: a second call for the same job returns the first version.
+        Raises LeaseLost when `job_id` is given and `fence` is not its current one, or a cancel of
+        the job was asked for; Conflict (`foreign_adapter`); Unavailable (`artifact_condemned`).
+        """
+        ...
+
+    def record_gates(
+        self,
+        version_id: VersionId,
+        gates: Sequence[GateResult],
+        *,
+        fence: int,
+        evidence: Mapping[str, Any],
+    ) -> Version:
+        """Keeps the verdicts, merges `evidence`; rejects a version that failed.
+
+        Only who holds the lease of the job that made the version may judge it, and once: raises
+        LeaseLost, and IllegalTransition (`already_judged`).
+        """
+        ...
+
+    def get(self, adapter: str, number: int, principal: Principal) -> Version:
+        """Raises NotFound when unknown or another unit's."""
+        ...
+
+    def by_id(self, version_id: VersionId) -> Version:
+        """Raises NotFound."""
+        ...
+
+    def of_job(self, job_id: JobId) -> Version | None:
+        """What the job has published."""
+        ...
+
+    def list(
+        self, principal: Principal, *, adapter: str | None, after: str | None, limit: int
+    ) -> Page[Version]:
+        """Newest first; `after` is a version's name (`support:7`)."""
+        ...
+
+    def retire(self, version_id: VersionId, principal: Principal, *, unrouted: bool) -> Version:
+        """Withdraws a version: it is never served again and its artifact is collected.
+
+        Repeating it changes nothing; bumps the revision. Raises NotFound; Conflict (`version_live`)
+        while a route serves it or a rollout wants it, unless it is `unrouted`: no alias of the
+        configuration leads there any more, and then its routes are emptied.
+        """
+        ...

@@ -1,0 +1,36 @@
+"""The registry as one value: its ports side by side, for whoever puts a process together.
+
+Consumers take the ports they need, not this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from adapters.registry.ports import (
+    Collection,
+    Files,
+    Jobs,
+    Keys,
+    Replicas,
+    Rollouts,
+    Routes,
+    Versions,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registry:
+    """Every port over one database."""
+
+    keys: Keys
+    files: Files
+    jobs: Jobs
+    versions: Versions
+    routes: Routes
+    rollouts: Rollouts
+    replicas: Replicas
+    collection: Collection
+    close: Callable[[], None]
+    """Lets go of connections; further calls are undefined."""
