@@ -24,8 +24,10 @@ from adapters.store.local import LocalStore
 from adapters.units import Units, load_units
 from service.api import attach
 from service.converger import Converger, Replica
-from service.engine import VllmEngine, base_name, engine_limits
+from service.engine import VllmEngine, base_name, engine_limits, installed_version, warm_grammars
+from service.engine_version import notice
 from service.first_keys import ensure_keys
+from service.grammars import CompiledGrammars, Grammars, NoGrammars
 from service.leases import Leases
 from service.logs import configure_logs
 from service.metrics import Metrics
@@ -56,12 +58,25 @@ class WardrobePlugin:
         engine = VllmEngine(
             engine_client, state.openai_serving_models, engine_limits(engine_client)
         )
-        runtime = await asyncio.to_thread(build_runtime, settings, engine)
+        if lacking := notice(installed_version()):
+            log.warning("engine_version", notice=lacking)
+        grammars = await open_grammars(engine_client)
+        runtime = await asyncio.to_thread(build_runtime, settings, engine, grammars)
         await first_tick(runtime)
         runtime.start()
         state.wardrobe = runtime
         state.wardrobe_sigterm = asyncio.create_task(drain_on_sigterm(runtime, state))
         log.info("service_started", replica=replica_id(settings), **engine.limits)
+
+
+async def open_grammars(engine_client: Any) -> Grammars:
+    """Warms the engine's grammar compiler, and starts ours. Raises EngineUnavailable."""
+    facts = await warm_grammars(engine_client)
+    if facts is None:
+        return NoGrammars()
+    grammars = CompiledGrammars(facts)
+    await grammars.start()
+    return grammars
 
 
 async def first_tick(runtime: Runtime) -> None:
@@ -86,7 +101,7 @@ async def drain_on_sigterm(runtime: Runtime, state: Any) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runtime.start_drain)
 
 
-def build_runtime(settings: Settings, engine: Any) -> Runtime:
+def build_runtime(settings: Settings, engine: Any, grammars: Grammars) -> Runtime:
     """Opens what the settings name. Blocks: it reads the base model and the registry."""
     folder = settings.state_folder
     registry = open_registry(folder.database_url)
@@ -118,5 +133,6 @@ def build_runtime(settings: Settings, engine: Any) -> Runtime:
         converger=converger,
         units=UnitsWatch(settings.units, metrics, on_change=new_unit_keys),
         metrics=metrics,
+        grammars=grammars,
         pepper=pepper,
     )

@@ -32,12 +32,14 @@ from service.api import attach
 from service.converger import Converger, Replica
 from service.first_keys import ensure_keys
 from service.gateway import Gateway
+from service.grammars import CompiledGrammars
 from service.leases import Leases
 from service.metrics import Metrics
 from service.routing import build_table
 from service.runtime import Runtime, replica_id
 from service.units_watch import UnitsWatch
 from tests.service.simulated import BASE, SimulatedEngine
+from tests.service.tiny_tokenizer import tiny_tokenizer
 
 FINGERPRINT = Digest("b" * 64)
 UNITS = {"support": ["support"], "sales": ["sales"], "hr": ["hr", "hr-screening"]}
@@ -167,6 +169,7 @@ def build(
             on_change=lambda changed: ensure_keys(configured, registry, changed),
         ),
         metrics=metrics,
+        grammars=CompiledGrammars(tiny_tokenizer()),
         pepper=pepper,
         end=lambda: None,
     )
