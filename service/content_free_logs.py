@@ -12,9 +12,9 @@ processes: where it cannot be made, nothing is said from the start.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -53,7 +53,7 @@ class ContentFreeRecords:
         record = self._inner(*args, **named)
         self._sealed = self._sealed or not self._starting.exists()
         if self._sealed:
-            empty(record, constants=_constants(record, sys._getframe(1)))
+            empty(record, constants=_constants(record, inspect.currentframe()))
         return record
 
 

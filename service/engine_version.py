@@ -28,7 +28,9 @@ ADVISORIES = (
     Advisory("CVE-2026-114053", "0.31.0", "`mm_processor_kwargs` and `/tokenize` are refused"),
     Advisory("PYSEC-2026-4344", "0.32.0", "`chat_template` is refused"),
     Advisory(
-        "GHSA-5r3c-5x4v-8gjh", "0.33.0", "not known in detail; unlisted fields and routes are refused"
+        "GHSA-5r3c-5x4v-8gjh",
+        "0.33.0",
+        "not known in detail; unlisted fields and routes are refused",
     ),
 )
 """Newest last; what 0.30.0 has fixed is not listed, because nothing older is ever installed."""

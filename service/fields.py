@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from adapters.errors import InvalidRequest
 from service.messages import rebuild_messages
@@ -147,16 +147,23 @@ def _whole(value: object, name: str) -> int:
 
 
 def _number(value: object, name: str) -> float:
-    if type(value) is not int and type(value) is not float or abs(value) > 1e9:
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e9:
         raise InvalidRequest(f"`{name}` must be a number", param=name)
     return value
 
 
 def _stop(value: object, name: str) -> str | list[str]:
-    several = isinstance(value, list) and len(value) <= MAX_STOPS
-    if isinstance(value, str) or (several and all(isinstance(word, str) for word in value)):
+    if isinstance(value, str):
+        return value
+    if _are_words(value):
         return value
     raise InvalidRequest(f"`stop` must be text or a list of at most {MAX_STOPS}", param=name)
+
+
+def _are_words(value: object) -> TypeGuard[list[str]]:
+    if not isinstance(value, list) or len(value) > MAX_STOPS:
+        return False
+    return all(isinstance(word, str) for word in value)
 
 
 def _stream_options(value: object, name: str) -> dict[str, bool]:

@@ -105,7 +105,7 @@ class Gateway:
             await self._refuse(runtime, reply, error)
         except Exception as error:  # the edge of the process: logged, counted, answered
             # its words may quote the request
-            log.error("request_failed", request_id=request_id, error=outline(error))  # noqa: TRY400
+            log.error("request_failed", request_id=request_id, error=outline(error))
             began = reply.started
             await self._refuse(runtime, reply, WardrobeError("something went wrong here"))
             if began:  # a cut answer must look cut

@@ -141,8 +141,8 @@ class CompiledGrammars:
         self, process: asyncio.subprocess.Process, line: bytes, seconds: float
     ) -> str | None:
         """One question and its answer. Raises _Ended when none comes in time."""
-        assert process.stdin is not None
-        assert process.stdout is not None
+        if process.stdin is None or process.stdout is None:
+            raise _Ended
         try:
             async with asyncio.timeout(seconds):
                 process.stdin.write(line)
@@ -161,7 +161,7 @@ class CompiledGrammars:
             await process.wait()
 
 
-class _Ended(Exception):  # noqa: N818 - never leaves this module
+class _Ended(Exception):
     """The process has ended, or does not answer."""
 
 

@@ -47,10 +47,10 @@ def rebuild_messages(messages: object) -> list[dict[str, Any]]:
     if not messages:
         raise InvalidRequest("`messages` must hold a message", param="messages")
     if len(messages) > MAX_MESSAGES:
-        raise InvalidRequest(
-            f"`messages` may have at most {MAX_MESSAGES} items", param="messages"
-        )
-    parts = sum(_length(message, "content") + _length(message, "tool_calls") for message in messages)
+        raise InvalidRequest(f"`messages` may have at most {MAX_MESSAGES} items", param="messages")
+    parts = sum(
+        _length(message, "content") + _length(message, "tool_calls") for message in messages
+    )
     if parts > MAX_PARTS:
         raise InvalidRequest(
             f"`messages` may have at most {MAX_PARTS} content parts and tool calls in all",
@@ -155,7 +155,7 @@ def _object(value: object, at: str) -> dict[str, Any]:
 
 
 def _refuse_rest(rest: Mapping[str, object], at: str) -> None:
-    """Refuses what is left over; a key that is no plain name is a caller's text, and not repeated."""
+    """Refuses what is left over. A key that is no plain name is a text, and not repeated."""
     for key, held in rest.items():
         if key in _DROPPED or held in _EMPTY:
             continue

@@ -14,9 +14,11 @@ MAX_LENGTH = 1_000
 MAX_NESTING = 16
 """Of parentheses."""
 MAX_REPETITIONS = 10_000
-"""`{m,n}` counts as its greater number, multiplied by those of the groups around it."""
+"""`{m,n}` counts as its greater number, multiplied by those of the groups around it:
+`(a{2}b{3}){10}` has 10 + 10·2 + 10·3.
+"""
 
-_QUANTIFIER = re.compile(r"\{(\d{1,9}),?(\d{0,9})\}")
+_QUANTIFIER = re.compile(r"\{\s*([0-9]*)\s*,?\s*([0-9]*)\s*\}")
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,11 @@ def check_pattern(pattern: str, *, refuse: Callable[[str], Exception]) -> None:
     """Raises what `refuse` makes of a sentence's end, such as `may have …`."""
     if len(pattern) > MAX_LENGTH:
         raise refuse(f"may have patterns of at most {MAX_LENGTH} characters")
-    if shape(pattern).nesting > MAX_NESTING:
+    found = shape(pattern)
+    if found.nesting > MAX_NESTING:
         raise refuse(f"may nest parentheses in a pattern at most {MAX_NESTING} deep")
-
-
-def repetitions(pattern: str) -> int:
-    """The sum of its repetitions: `(a{2}b{3}){10}` has 10 + 10·2 + 10·3."""
-    return shape(pattern).repetitions
+    if found.repetitions > MAX_REPETITIONS:
+        raise refuse(f"may ask for at most {MAX_REPETITIONS} repetitions in a pattern")
 
 
 def shape(pattern: str) -> Shape:
@@ -53,6 +53,7 @@ def shape(pattern: str) -> Shape:
             continue
         if quantifier is not None:
             times = max(int(number or 0) for number in quantifier.groups())
+            # the group before it is counted once already
             sums[-1] += times + max(0, times - 1) * closed
             closed, at = 0, quantifier.end()
             continue

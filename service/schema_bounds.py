@@ -19,7 +19,7 @@ from typing import Any
 import pydantic_core
 
 from adapters.errors import InvalidRequest
-from service.pattern_bounds import MAX_REPETITIONS, check_pattern, repetitions
+from service.pattern_bounds import check_pattern, shape
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
@@ -38,6 +38,8 @@ MAX_COUNTED = 5_000
 """Sum of `maxItems` and its like: each item is a symbol of the grammar."""
 MAX_MULTIPLE = 1_000
 """Product of all `multipleOf`, without their decimal points: an automaton of as many states."""
+MAX_REPETITIONS = 50_000
+"""Of all patterns together; see `service.pattern_bounds`."""
 MAX_REFERENCES = 256
 MAX_REACH = 400
 """JSON levels of the document and of all that is referred to, one after the other."""
@@ -69,7 +71,7 @@ def check_schema(schema: object, *, param: str) -> None:
         raise InvalidRequest(f"the schema {much}", param=param, code=code) from None
 
 
-class _TooMuch(Exception):  # noqa: N818 - says what, and never leaves this module
+class _TooMuch(Exception):
     """What a schema has too much of."""
 
 
@@ -94,11 +96,11 @@ def _walk(root: dict[str, Any]) -> Walked:
     seen = 0
     while todo:
         value, parent, level = todo.pop()
-        seen += 1
-        if seen > MAX_VALUES:
-            raise _TooMuch(f"may hold at most {MAX_VALUES} values")
         if not isinstance(value, dict | list):
             continue
+        seen += len(value)
+        if seen > MAX_VALUES:
+            raise _TooMuch(f"may hold at most {MAX_VALUES} values")
         if level > MAX_DEPTH:
             raise _TooMuch(f"may be nested at most {MAX_DEPTH} levels deep")
         containers.append(value)
@@ -129,9 +131,11 @@ def _held(
     objects: Iterable[Mapping[str, Any]], keys: Sequence[str], kinds: tuple[type, ...]
 ) -> Iterator[Any]:
     """Values of these keys that are of these kinds; another is for the grammar's compiler."""
-    return (
-        one[key] for one in objects for key in keys if key in one and isinstance(one[key], kinds)
-    )
+    for one in objects:
+        for key in keys:
+            value = one.get(key)
+            if isinstance(value, kinds) and not isinstance(value, bool):
+                yield value
 
 
 def _check_combinations(objects: Sequence[Mapping[str, Any]]) -> None:
@@ -181,7 +185,7 @@ def _digits(value: float) -> int:
     sign_digits_exponent = Decimal(repr(value)).normalize().as_tuple()
     exponent = int(sign_digits_exponent.exponent)
     whole = int("".join(map(str, sign_digits_exponent.digits)))
-    return max(1, whole * 10 ** min(max(exponent, 0), 9))
+    return max(1, whole * int(10 ** min(max(exponent, 0), 9)))
 
 
 def _check_patterns(objects: Sequence[Mapping[str, Any]]) -> None:
@@ -190,7 +194,7 @@ def _check_patterns(objects: Sequence[Mapping[str, Any]]) -> None:
         patterns.extend(named)
     for pattern in patterns:
         check_pattern(pattern, refuse=_TooMuch)
-    if sum(map(repetitions, patterns)) > MAX_REPETITIONS:
+    if sum(shape(pattern).repetitions for pattern in patterns) > MAX_REPETITIONS:
         raise _TooMuch(f"may ask for at most {MAX_REPETITIONS} repetitions in its patterns in all")
 
 

@@ -93,7 +93,7 @@ def _object(value: object, at: str, param: str) -> dict[str, Any]:
 
 def _text(held: Mapping[str, Any], key: str, at: str, param: str) -> str:
     value = held.get(key)
-    if not isinstance(value, str) or not value and key == "name":
+    if not isinstance(value, str) or (not value and key == "name"):
         raise InvalidRequest(f"`{at}.{key}` must be text", param=param)
     return value
 

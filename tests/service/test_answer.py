@@ -25,6 +25,7 @@ QUOTED = b'data: {"choices":[{"delta":{"content":"\\"finish_reason\\":\\"abort\\
 ERROR = b'data: {"error": {"message": "the engine died", "code": 500}}\n\n'
 TOLD = wire.translate_event(ERROR)
 DONE = b"data: [DONE]\n\n"
+HELLO = [{"role": "user", "content": "hello"}]
 TARGET = Target(model=BASE, alias=BASE, unit=None, version=None, salt="")
 
 
@@ -194,7 +195,7 @@ async def breaks(scope: Any, receive: Receive, send: Send) -> None:
 
 async def ask(world: World, app: App) -> None:
     """One request whose client goes away behind its body."""
-    content = json.dumps({"model": BASE, "messages": []}).encode()
+    content = json.dumps({"model": BASE, "messages": HELLO}).encode()
     messages: list[Message] = [
         {"type": "http.request", "body": content},
         {"type": "http.disconnect"},
