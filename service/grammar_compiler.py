@@ -56,12 +56,17 @@ def refusal(error: str) -> str:
     )
 
 
+def grammar_of(schema: str) -> str:
+    """The schema as llguidance's compiler takes it, as vLLM hands it over. Raises ValueError."""
+    return llguidance.LLMatcher.grammar_from_json_schema(
+        schema, defaults={"whitespace_flexible": True}
+    )
+
+
 def compile_schema(tokenizer: Any, schema: str) -> str | None:
     """None where the engine can use it, else why not."""
     started = time.thread_time()
-    grammar = llguidance.LLMatcher.grammar_from_json_schema(
-        schema, defaults={"whitespace_flexible": True}
-    )
+    grammar = grammar_of(schema)
     error = llguidance.LLMatcher.validate_grammar(grammar, None)
     checked = time.thread_time()
     if error:
