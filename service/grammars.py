@@ -98,9 +98,8 @@ class CompiledGrammars:
             await self._started()
 
     async def stop(self) -> None:
-        """Ends the process."""
-        async with self._turn:
-            await self._end()
+        """Ends the process, whatever it is at: nobody waits for its answer any more."""
+        await self._end()
 
     def _keep(self, key: tuple[str, bytes], answer: str | None) -> None:
         self._answers[key] = answer

@@ -29,8 +29,8 @@ class Shape:
     repetitions: int
 
 
-def check_pattern(pattern: str, *, refuse: Callable[[str], Exception]) -> None:
-    """Raises what `refuse` makes of a sentence's end, such as `may have …`."""
+def measure(pattern: str, *, refuse: Callable[[str], Exception]) -> Shape:
+    """The shape of a pattern. Raises what `refuse` makes of `may have …` where it is too much."""
     if len(pattern) > MAX_LENGTH:
         raise refuse(f"may have patterns of at most {MAX_LENGTH} characters")
     found = shape(pattern)
@@ -38,6 +38,7 @@ def check_pattern(pattern: str, *, refuse: Callable[[str], Exception]) -> None:
         raise refuse(f"may nest parentheses in a pattern at most {MAX_NESTING} deep")
     if found.repetitions > MAX_REPETITIONS:
         raise refuse(f"may ask for at most {MAX_REPETITIONS} repetitions in a pattern")
+    return found
 
 
 def shape(pattern: str) -> Shape:

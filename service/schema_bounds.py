@@ -19,7 +19,7 @@ from typing import Any
 import pydantic_core
 
 from adapters.errors import InvalidRequest
-from service.pattern_bounds import check_pattern, shape
+from service.pattern_bounds import measure
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
@@ -38,6 +38,8 @@ MAX_COUNTED = 5_000
 """Sum of `maxItems` and its like: each item is a symbol of the grammar."""
 MAX_MULTIPLE = 1_000
 """Product of all `multipleOf`, without their decimal points: an automaton of as many states."""
+MAX_CHARACTERS = 16_000
+"""Of all patterns together: this module scans them, on the event loop."""
 MAX_REPETITIONS = 50_000
 """Of all patterns together; see `service.pattern_bounds`."""
 MAX_REFERENCES = 256
@@ -192,9 +194,10 @@ def _check_patterns(objects: Sequence[Mapping[str, Any]]) -> None:
     patterns = [*_held(objects, ("pattern",), (str,))]
     for named in _held(objects, ("patternProperties",), (dict,)):
         patterns.extend(named)
-    for pattern in patterns:
-        check_pattern(pattern, refuse=_TooMuch)
-    if sum(shape(pattern).repetitions for pattern in patterns) > MAX_REPETITIONS:
+    if sum(map(len, patterns)) > MAX_CHARACTERS:
+        raise _TooMuch(f"may have patterns of at most {MAX_CHARACTERS} characters in all")
+    shapes = [measure(pattern, refuse=_TooMuch) for pattern in patterns]
+    if sum(shape.repetitions for shape in shapes) > MAX_REPETITIONS:
         raise _TooMuch(f"may ask for at most {MAX_REPETITIONS} repetitions in its patterns in all")
 
 

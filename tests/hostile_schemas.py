@@ -48,6 +48,7 @@ TOO_MUCH: Mapping[str, Schema] = {
     "300 of them": record({f"p{at}": text("^(a{1,1000}){1,1000}$") for at in range(300)}),
     "a pattern of 20,000 repetitions": text("(a?){10000}a{10000}"),
     "ten of 6,000": record(dict.fromkeys("abcdefghij", text("(a?){3000}a{3000}"))),
+    "60 long patterns": {"patternProperties": {f"{'(a|b)' * 190}{at}": {} for at in range(60)}},
     "5,000 properties": {"properties": {f"p{at}": {"type": "string"} for at in range(5000)}},
     "1,500 properties": record({f"p{at}": {"type": "string"} for at in range(1500)}),
     "a million items": {"type": "array", "items": {"type": "string"}, "maxItems": 1_000_000},
