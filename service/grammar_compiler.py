@@ -21,6 +21,8 @@ from typing import Any
 
 import llguidance
 
+from service.grammars import TOO_LARGE
+
 LOOP_SECONDS = 0.25
 """vLLM checks a schema on its event loop, where every stream waits for it. The worst that
 `service.schema_bounds` lets through takes 16 ms of a 2024 server: this is for what it does not
@@ -34,7 +36,6 @@ LONGEST_SECONDS = 2.0
 """Of processor time: a schema that is still at it then ends this process."""
 DATA_BYTES = 1024 * 1024 * 1024
 
-TOO_LARGE = "the schema is too large to make a grammar of"
 REASONS = (
     ("look-around", "a pattern uses look-around, which is not supported"),
     ("backreferences", "a pattern uses a backreference, which is not supported"),

@@ -21,7 +21,6 @@ from typing import Any, Protocol
 import structlog
 
 from adapters.errors import EngineUnavailable, InvalidRequest
-from service.grammar_compiler import TOO_LARGE
 
 DEADLINE_SECONDS = 10.0
 """For one schema: long, because a busy machine must not refuse what a quiet one takes."""
@@ -29,6 +28,7 @@ START_SECONDS = 60.0
 """Until the process has read its tokenizer."""
 KEPT = 4096
 """Answers, of 100 bytes or so."""
+TOO_LARGE = "the schema is too large to make a grammar of"
 UNSUPPORTED = "this base model's tokenizer allows no structured outputs"
 
 log = structlog.get_logger("wardrobe.grammars")
