@@ -15,11 +15,13 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 STARTING = "WARDROBE_STARTING"
@@ -30,14 +32,32 @@ RecordFactory = Callable[..., logging.LogRecord]
 
 
 def install() -> None:
-    """From now on, for every logger of this process. vLLM calls it in each of its own.
+    """From now on, for every logger of this process, and for what ends it or one of its threads.
+
+    vLLM calls it in each of its own.
 
     It is registered as a `vllm.general_plugins` entry point.
     """
     inner = logging.getLogRecordFactory()
     if isinstance(inner, ContentFreeRecords) or STARTING not in os.environ:
         return
-    logging.setLogRecordFactory(ContentFreeRecords(inner, Path(os.environ[STARTING])))
+    records = ContentFreeRecords(inner, Path(os.environ[STARTING]))
+    logging.setLogRecordFactory(records)
+    usual, usual_in_thread = sys.excepthook, threading.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+        if not records.sealed:
+            usual(kind, error, at)
+        elif sys.stderr is not None:
+            sys.stderr.write(f"{outline(error)}\n")
+
+    def tell_in_thread(args: threading.ExceptHookArgs) -> None:
+        if records.sealed and args.exc_value is not None:
+            tell(args.exc_type, args.exc_value, args.exc_traceback)
+        else:
+            usual_in_thread(args)
+
+    sys.excepthook, threading.excepthook = tell, tell_in_thread
 
 
 class ContentFreeRecords:
@@ -51,10 +71,15 @@ class ContentFreeRecords:
     def __call__(self, *args: Any, **named: Any) -> logging.LogRecord:
         """As `logging.LogRecord`."""
         record = self._inner(*args, **named)
-        self._sealed = self._sealed or not self._starting.exists()
-        if self._sealed:
+        if self.sealed:
             empty(record, constants=_constants(record, inspect.currentframe()))
         return record
+
+    @property
+    def sealed(self) -> bool:
+        """Whether there was a caller; once true, it stays so."""
+        self._sealed = self._sealed or not self._starting.exists()
+        return self._sealed
 
 
 def empty(record: logging.LogRecord, *, constants: tuple[object, ...]) -> None:

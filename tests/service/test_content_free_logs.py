@@ -114,3 +114,21 @@ def test_every_process_of_vllm_gets_it_from_the_environment(starting: Path) -> N
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         assert done.stderr.strip() == expected
+
+
+def test_what_ends_a_thread_or_a_process_is_told_without_its_words(starting: Path) -> None:
+    words = (
+        "import threading; from service.content_free_logs import install; install()\n"
+        "def fail(): raise ValueError('a prompt'.upper())\n"
+        "one = threading.Thread(target=fail); one.start(); one.join(); fail()"
+    )
+    for there, times in ((True, 2), (False, 0)):
+        if not there:
+            starting.unlink()
+        done = subprocess.run(
+            [sys.executable, "-c", words], env={"WARDROBE_STARTING": str(starting)},
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr.count("A PROMPT") == times
+        assert done.stderr.count("ValueError") == 2
