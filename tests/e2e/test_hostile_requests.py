@@ -50,7 +50,7 @@ def check_nobody_is_disturbed(stack: Stack, work: Callable[[], None]) -> None:
     """
     core = stack.engine_core().pid
     found: list[float] = []
-    while not found or (found[-1] > UNNOTICED_SECONDS and len(found) < 3):
+    while not found or (found[-1] > UNNOTICED_SECONDS and len(found) < 5):
         found.append(longest_pause(stack, work))
         assert stack.engine_core().pid == core
         assert stack.ready()
