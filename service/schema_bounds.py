@@ -46,6 +46,9 @@ MAX_REFERENCES = 256
 MAX_REACH = 400
 """JSON levels of the document and of all that is referred to, one after the other."""
 
+OPTIONS = "x-guidance"
+"""llguidance's own, some of them patterns: whatever stands there is no caller's to say."""
+
 _COUNTED = (
     "minItems", "maxItems", "minContains", "maxContains", "minProperties", "maxProperties",
 )  # fmt: skip
@@ -81,6 +84,8 @@ def _check(schema: object) -> None:
     if not isinstance(schema, dict):
         raise _TooMuch("must be a JSON object")
     walked = _walk(schema)
+    if any(OPTIONS in one for one in walked.objects):
+        raise _TooMuch(f"may not hold `{OPTIONS}`")
     if len(pydantic_core.to_json(schema)) > MAX_BYTES:
         raise _TooMuch(f"may have at most {MAX_BYTES} bytes")
     _check_counts(walked.objects)
@@ -202,9 +207,6 @@ def _check_patterns(objects: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _check_references(walked: Walked) -> None:
-    for one in walked.objects:
-        if "x-guidance" in one:  # llguidance's own options, some of them patterns
-            raise _TooMuch("may not hold `x-guidance`")
     references = set(_held(walked.objects, ("$ref", "$dynamicRef", "$recursiveRef"), (str,)))
     if any(not reference.startswith("#") for reference in references):
         raise _TooMuch("may refer only to parts of itself (`#/…`)")
