@@ -182,17 +182,17 @@ def _check_numbers(objects: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _whole(value: float) -> float:
-    return abs(value) if math.isfinite(value) else math.inf
+    """Its size; a whole number may have more digits than a float can hold."""
+    return abs(value) if isinstance(value, int) or math.isfinite(value) else math.inf
 
 
 def _digits(value: float) -> int:
     """`0.25` → 25, `7` → 7: the automaton counts in units of the last digit."""
-    if not math.isfinite(value):
+    if _whole(value) > MAX_MULTIPLE:
         return MAX_MULTIPLE + 1
-    sign_digits_exponent = Decimal(repr(value)).normalize().as_tuple()
-    exponent = int(sign_digits_exponent.exponent)
-    whole = int("".join(map(str, sign_digits_exponent.digits)))
-    return max(1, whole * int(10 ** min(max(exponent, 0), 9)))
+    number = Decimal(repr(value)).normalize().as_tuple()
+    digits = int("".join(map(str, number.digits)))
+    return max(1, digits * int(10 ** max(int(number.exponent), 0)))
 
 
 def _check_patterns(objects: Sequence[Mapping[str, Any]]) -> None:

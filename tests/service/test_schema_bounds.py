@@ -82,6 +82,7 @@ def test_a_property_may_be_called_like_a_keyword() -> None:
 @pytest.mark.parametrize(
     ("multiple", "passes"),
     [(7, True), (0.01, True), (2.5, True), (997, True), (1009, False), (10**6, False),
+     (10**4000, False), (-10, True), (-(10**400), False), (5e-324, True), (1000, True),
      (0.12345, False), (float("inf"), False), (1e300, False), (0, True), (-5, True)],
 )  # fmt: skip
 def test_a_multiple_counts_without_its_decimal_point(multiple: float, passes: bool) -> None:
@@ -102,6 +103,13 @@ def test_a_reference_counts_with_all_that_it_leads_to() -> None:
     check_schema({"$defs": defined, "items": references[:5]}, param="response_format")
     with pytest.raises(InvalidRequest, match="one after the other"):
         check_schema({"$defs": defined, "items": references}, param="response_format")
+
+
+@pytest.mark.parametrize("number", [10**4000, -(10**400), 1e308, float("nan"), float("inf")])
+def test_a_number_of_any_length_is_measured(number: float) -> None:
+    for key in ("maxItems", "minProperties"):
+        with pytest.raises(InvalidRequest, match="by number"):
+            check_schema({key: number}, param="response_format")
 
 
 @settings(max_examples=300, deadline=None)
