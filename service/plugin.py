@@ -70,12 +70,18 @@ class WardrobePlugin:
 
 
 async def open_grammars(engine_client: Any) -> Grammars:
-    """Warms the engine's grammar compiler, and starts ours. Raises EngineUnavailable."""
+    """Warms the engine's grammar compiler, and starts ours. Raises EngineUnavailable for the engine.
+
+    Where ours does not start, it is tried again for each schema: all other requests go on.
+    """
     facts = await warm_grammars(engine_client)
     if facts is None:
         return NoGrammars()
     grammars = CompiledGrammars(facts)
-    await grammars.start()
+    try:
+        await grammars.start()
+    except EngineUnavailable:
+        log.warning("grammar_compiler_failed")
     return grammars
 
 
