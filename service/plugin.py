@@ -70,9 +70,9 @@ class WardrobePlugin:
 
 
 async def open_grammars(engine_client: Any) -> Grammars:
-    """Warms the engine's grammar compiler, and starts ours. Raises EngineUnavailable for the engine.
+    """Warms the engine's grammar compiler, and starts ours. Raises EngineUnavailable.
 
-    Where ours does not start, it is tried again for each schema: all other requests go on.
+    Where only ours does not start, it is tried again for each schema: other requests go on.
     """
     facts = await warm_grammars(engine_client)
     if facts is None:
