@@ -6,6 +6,7 @@ jobs/<id>/         scratch of running jobs, kept until they end
 pepper             32 random bytes under the key hashes   (0600)
 keys.json          the keys made on first start           (0600)
 logs/              what the supervised processes print
+starting           there until the service meets its first caller
 <name>.lock        one process of a kind at a time
 """
 
@@ -48,6 +49,10 @@ class StateFolder:
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def starting(self) -> Path:
+        return self.root / "starting"
 
     def job(self, job_id: str) -> Path:
         """Scratch of one job; a taken-over job finds its checkpoints here."""

@@ -25,6 +25,7 @@ from adapters.domain.versions import Version
 from adapters.settings import Settings
 from benchmarks.stand import ALIAS, StandFailed, prepared_settings, publish
 from service.gateway.gateway import App, Gateway, Message, Receive, Scope, Send
+from service.grammars import NoGrammars
 from service.launch.logs import configure_logs
 from service.launch.plugin import build_runtime
 from service.runtime import Runtime
@@ -188,7 +189,7 @@ def measure(*, repetitions: int = REPETITIONS, requests: int = REQUESTS) -> list
 
 
 async def _measure(settings: Settings, size: tuple[int, int]) -> list[Added]:
-    runtime = build_runtime(settings, NullEngine())
+    runtime = build_runtime(settings, NullEngine(), NoGrammars())
     try:
         await _put_live(runtime)
         host = FastAPI()

@@ -24,6 +24,7 @@ from adapters.settings import Settings
 from adapters.store import ArtifactStore
 from service.engine.vllm_engine import Engine
 from service.gateway.leases import Leases
+from service.grammars import Grammars
 from service.launch.units_watch import UnitsWatch
 from service.metrics import Metrics
 from service.reconcile.converger import Converger
@@ -51,6 +52,7 @@ class Runtime:
     converger: Converger
     units: UnitsWatch
     metrics: Metrics
+    grammars: Grammars
     pepper: bytes = field(repr=False)
     draining: bool = False
     files_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -60,6 +62,7 @@ class Runtime:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _drain: asyncio.Task[None] | None = None
     _stopping: bool = False
+    _met_caller: bool = False
 
     @property
     def ready(self) -> bool:
@@ -76,6 +79,12 @@ class Runtime:
         if caller is None:
             raise InvalidKey("this key is not known")
         return caller
+
+    def note_caller(self) -> None:
+        """From now on, logs are kept free of content (`service.content_free_logs`)."""
+        if not self._met_caller:
+            self.settings.state_folder.starting.unlink(missing_ok=True)
+            self._met_caller = True
 
     def start(self) -> None:
         """Starts the background tasks."""
@@ -107,6 +116,7 @@ class Runtime:
         with contextlib.suppress(Exception):  # on the way out; the report ages by itself
             async with asyncio.timeout(STOP_SECONDS):
                 await asyncio.to_thread(self.registry.forget_replica, replica_id(self.settings))
+        await self.grammars.stop()
         self.registry.close()
 
     def start_drain(self) -> None:

@@ -15,10 +15,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import shlex
 from argparse import Namespace
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,9 +32,16 @@ from adapters.domain.versions import Version
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
 from adapters.telemetry_off import quieten
+from service.content_free_logs import STARTING, install
+from service.grammars import TokenizerFacts
 
 PLUGIN = "wardrobe"
 MIDDLEWARE = "service.gateway.gateway.Gateway"
+GRAMMAR_BACKEND = "guidance"
+"""vLLM's `auto` checks with one compiler and uses, for all units and until its end, whichever the
+first request was given. xgrammar, its favourite, unfolds patterns by recursion in native code.
+"""
+PROBE_TOKENS = (1, 2, 3, 4, 5, 6, 7)
 
 log = structlog.get_logger("wardrobe.engine")
 
@@ -180,12 +189,54 @@ class VllmEngine:
         params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=1)
         final = None
         async for output in self._client.generate(
-            {"prompt_token_ids": [1, 2, 3, 4, 5, 6, 7]}, params, request_id, lora_request=lora
+            {"prompt_token_ids": list(PROBE_TOKENS)}, params, request_id, lora_request=lora
         ):
             final = output
         if final is None or not final.outputs[0].logprobs:
             raise EngineUnavailable("the engine gave no answer to a probe")
         return float(next(iter(final.outputs[0].logprobs[0].values())).logprob)
+
+
+async def warm_grammars(client: Any, *, seconds: float = 60.0) -> TokenizerFacts | None:
+    """Makes the engine choose its grammar compiler now, by a request of ours, so that no caller's
+    request does and none waits for it. None where this engine can make no grammars.
+
+    Raises EngineUnavailable when the engine does not answer.
+    """
+    from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+
+    if client.vllm_config.structured_outputs_config.backend != GRAMMAR_BACKEND:
+        return None  # WARDROBE_ENGINE_ARGS asks for a compiler that nothing here measures
+    format_ = StructuredOutputsParams(json_object=True)
+    params = SamplingParams(max_tokens=1, temperature=0.0, structured_outputs=format_)
+    prompt = {"prompt_token_ids": list(PROBE_TOKENS)}
+    try:
+        async with asyncio.timeout(seconds):
+            async for _ in client.generate(prompt, params, "warm-grammars"):
+                pass
+    except TimeoutError as error:
+        raise EngineUnavailable(f"the engine did not answer in {seconds:g} s") from error
+    except Exception as error:
+        if _is_death(error) or client.errored:
+            raise EngineUnavailable("the engine has stopped and is being restarted") from error
+        log.warning("no_structured_outputs", exc_info=True)
+        return None
+    return tokenizer_facts(client)
+
+
+def tokenizer_facts(client: Any) -> TokenizerFacts | None:
+    """The engine's tokenizer, as vLLM hands it to llguidance; None where that is no fast one."""
+    tokenizer = client.get_tokenizer()
+    backend = copy(getattr(tokenizer, "backend_tokenizer", None))
+    if backend is None:
+        return None
+    backend.no_padding()
+    backend.no_truncation()
+    return TokenizerFacts(
+        tokenizer=backend.to_str(),
+        vocabulary=max(client.vllm_config.model_config.get_vocab_size(), len(tokenizer)),
+        eos=tokenizer.eos_token_id,
+    )
 
 
 def _is_death(error: Exception) -> bool:
@@ -194,13 +245,18 @@ def _is_death(error: Exception) -> bool:
     return isinstance(error, EngineDeadError)
 
 
-def engine_limits(client: Any) -> dict[str, Any]:
-    """What this engine can serve; the trainer asks before it spends a minute."""
+def installed_version() -> str:
+    """vLLM's, whichever of its builds is installed."""
     import vllm
 
+    return str(vllm.__version__)
+
+
+def engine_limits(client: Any) -> dict[str, Any]:
+    """What this engine can serve; the trainer asks before it spends a minute."""
     config = client.vllm_config
     return {
-        "engine": f"vllm {vllm.__version__}",
+        "engine": f"vllm {installed_version()}",
         "max_lora_rank": config.lora_config.max_lora_rank,
         "max_loras": config.lora_config.max_loras,
         "max_cpu_loras": config.lora_config.max_cpu_loras,
@@ -224,6 +280,9 @@ def arguments(settings: Settings) -> list[str]:
         *("--middleware", MIDDLEWARE),
         # the base's own sampling defaults would make one alias answer unlike another
         *("--generation-config", "vllm"),
+        # the second wall behind `service.messages`, also where the base can see
+        "--language-model-only",
+        *("--structured-outputs-config", json.dumps({"backend": GRAMMAR_BACKEND})),
         "--disable-uvicorn-access-log",
         "--disable-fastapi-docs",
     ]
@@ -254,6 +313,10 @@ def environment(settings: Settings) -> dict[str, str]:
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
         "VLLM_SERVER_DEV_MODE": "0",
         "VLLM_LOGGING_LEVEL": settings.log_level.upper(),
+        # what does not come as a log record, and quotes what it speaks of
+        "LLGUIDANCE_LOG_LEVEL": "0",
+        "PYTHONWARNINGS": "ignore",
+        STARTING: str(settings.state_folder.starting),
     }
     if settings.engine == "cpu":
         words["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
@@ -277,17 +340,18 @@ def parse(words: Sequence[str]) -> Namespace:
 
 def main() -> None:
     """Runs vLLM's API server with Wardrobe inside it, until a signal ends it."""
-    import os
-
     settings = Settings()
     quieten()
     os.environ.update(environment(settings))
+    install()
     import uvloop
     from vllm.entrypoints.launchers.api_server.entry import run_server
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
     cli_env_setup()
     with settings.state_folder.create().lock("serve"):
+        with suppress(OSError):  # a full disk: then nothing is said from the start
+            settings.state_folder.starting.touch()
         uvloop.run(run_server(parse(arguments(settings))))
 
 

@@ -29,10 +29,12 @@ from adapters.errors import (
     WardrobeError,
 )
 from service import http_errors as wire
+from service.content_free_logs import outline
 from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
 from service.gateway.response import Answer, Enveloped
 from service.reconcile.route_table import Target
 from service.runtime import Runtime
+from service.structured_outputs import grammars
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -101,8 +103,9 @@ class Gateway:
             await self._dispatch(runtime, scope, receive, reply.send, request_id)
         except WardrobeError as error:
             await self._refuse(runtime, reply, error)
-        except Exception:  # the edge of the process: logged, counted, answered
-            log.exception("request_failed", request_id=request_id)
+        except Exception as error:  # the edge of the process: logged, counted, answered
+            # its words may quote the request
+            log.error("request_failed", request_id=request_id, error=outline(error))
             began = reply.started
             await self._refuse(runtime, reply, WardrobeError("something went wrong here"))
             if began:  # a cut answer must look cut
@@ -162,7 +165,11 @@ class Gateway:
         endpoint, caller, request_id = known
         started = time.perf_counter()
         _check_open(runtime)
+        runtime.note_caller()
         body = clean(endpoint, await _read_json(scope, receive, runtime.settings.max_body_bytes))
+        for param, schema in grammars(body):
+            asker = str(caller.unit or caller.role)
+            await runtime.grammars.check(schema, param=param, unit=asker)
         target = await self._admit(runtime, body["model"], caller)
         unit = target.unit or caller.unit or caller.role
         version_id = target.version.id if target.version else None

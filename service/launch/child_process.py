@@ -38,6 +38,12 @@ class ProcessSpec:
     log: Path | None
     patience: float = 10.0
     """Seconds between SIGTERM and SIGKILL."""
+    quotable: Path | None = None
+    """While this file is there, its log may be quoted; None is always."""
+
+    @property
+    def may_be_quoted(self) -> bool:
+        return self.quotable is None or self.quotable.exists()
 
 
 class Process:

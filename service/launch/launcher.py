@@ -128,6 +128,8 @@ def specs(
     """What to supervise, in the order it starts; `logs=None` passes its output on."""
     environment = {**child_environment(settings), INSTANCE: instance}
     patience = {"service": settings.drain_seconds + ENGINE_STOP_SECONDS}
+    # what ends an engine under a request may be told in that request's words
+    quotable = {"service": settings.state_folder.starting}
     return [
         ProcessSpec(
             name=name,
@@ -135,6 +137,7 @@ def specs(
             environment=environment,
             log=logs / f"{name}.log" if logs else None,
             patience=patience.get(name, TRAINER_STOP_SECONDS),
+            quotable=quotable.get(name),
         )
         for name, words in programs.items()
     ]

@@ -23,8 +23,16 @@ from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.store.folder import LocalStore
 from service.api import attach
-from service.engine.vllm_engine import VllmEngine, base_name, engine_limits
+from service.engine.vllm_engine import (
+    VllmEngine,
+    base_name,
+    engine_limits,
+    installed_version,
+    warm_grammars,
+)
+from service.engine_version import notice
 from service.gateway.leases import Leases
+from service.grammars import CompiledGrammars, Grammars, NoGrammars
 from service.launch.bootstrap_keys import ensure_keys
 from service.launch.logs import configure_logs
 from service.launch.units_watch import UnitsWatch
@@ -56,12 +64,31 @@ class WardrobePlugin:
         engine = VllmEngine(
             engine_client, state.openai_serving_models, engine_limits(engine_client)
         )
-        runtime = await asyncio.to_thread(build_runtime, settings, engine)
+        if lacking := notice(installed_version()):
+            log.warning("engine_version", notice=lacking)
+        grammars = await open_grammars(engine_client)
+        runtime = await asyncio.to_thread(build_runtime, settings, engine, grammars)
         await first_tick(runtime)
         runtime.start()
         state.wardrobe = runtime
         state.wardrobe_sigterm = asyncio.create_task(drain_on_sigterm(runtime, state))
         log.info("service_started", replica=replica_id(settings), **engine.limits)
+
+
+async def open_grammars(engine_client: Any) -> Grammars:
+    """Warms the engine's grammar compiler, and starts ours. Raises EngineUnavailable.
+
+    Where only ours does not start, it is tried again for each schema: other requests go on.
+    """
+    facts = await warm_grammars(engine_client)
+    if facts is None:
+        return NoGrammars()
+    grammars = CompiledGrammars(facts)
+    try:
+        await grammars.start()
+    except EngineUnavailable:
+        log.warning("grammar_compiler_failed")
+    return grammars
 
 
 async def first_tick(runtime: Runtime) -> None:
@@ -86,7 +113,7 @@ async def drain_on_sigterm(runtime: Runtime, state: Any) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runtime.start_drain)
 
 
-def build_runtime(settings: Settings, engine: Any) -> Runtime:
+def build_runtime(settings: Settings, engine: Any, grammars: Grammars) -> Runtime:
     """Opens what the settings name. Blocks: it reads the base model and the registry."""
     folder = settings.state_folder
     registry = open_registry(folder.database_url)
@@ -118,5 +145,6 @@ def build_runtime(settings: Settings, engine: Any) -> Runtime:
         converger=converger,
         units=UnitsWatch(settings.units, metrics, on_change=new_unit_keys),
         metrics=metrics,
+        grammars=grammars,
         pepper=pepper,
     )

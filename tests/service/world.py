@@ -31,6 +31,7 @@ from adapters.store.folder import LocalStore
 from service.api import attach
 from service.gateway.gateway import Gateway
 from service.gateway.leases import Leases
+from service.grammars import CompiledGrammars
 from service.launch.bootstrap_keys import ensure_keys
 from service.launch.units_watch import UnitsWatch
 from service.metrics import Metrics
@@ -38,6 +39,7 @@ from service.reconcile.converger import Converger, Replica
 from service.reconcile.route_table import build_table
 from service.runtime import Runtime, replica_id
 from tests.service.simulated import BASE, SimulatedEngine
+from tests.service.tiny_tokenizer import tiny_tokenizer
 
 FINGERPRINT = Digest("b" * 64)
 UNITS = {"support": ["support"], "sales": ["sales"], "hr": ["hr", "hr-screening"]}
@@ -167,6 +169,7 @@ def build(
             on_change=lambda changed: ensure_keys(configured, registry, changed),
         ),
         metrics=metrics,
+        grammars=CompiledGrammars(tiny_tokenizer()),
         pepper=pepper,
         end=lambda: None,
     )
