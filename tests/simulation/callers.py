@@ -10,9 +10,9 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 
@@ -130,10 +130,20 @@ class Answer:
             self.finish = choice["finish_reason"] or self.finish
 
 
+class Versions(Protocol):
+    """Versions that were never live, by alias."""
+
+    def take(self, alias: str) -> str: ...
+
+    def give_back(self, alias: str, version: str) -> None:
+        """It was not promoted after all."""
+        ...
+
+
 class Operator:
     """Promotes and rolls back at random; with the generation it saw, as a careful client does.
 
-    `fresh` gives a version of an alias that was never live; `rollbacks` is their share.
+    `rollbacks` is their share, `wait` the seconds that a command waits for *complete*.
     """
 
     def __init__(
@@ -141,37 +151,47 @@ class Operator:
         world: World,
         *,
         seed: int,
-        fresh: Callable[[str], str],
+        versions: Versions,
         rollbacks: float = 0.3,
         wait: float = 30.0,
     ) -> None:
         self._world = world
         self._draw = random.Random(seed)
-        self._fresh = fresh
+        self._versions = versions
         self._rollbacks = rollbacks
         self._wait = wait
 
-    async def run(self, turns: Iterator[int]) -> None:
-        """Takes turns, which operators may share, until none is left."""
-        async with httpx2.AsyncClient(
-            headers=self._world.headers, timeout=2 * self._wait + ANSWER_SECONDS
-        ) as client:
-            for _ in turns:
-                if self._world.stopped.is_set():
-                    return
-                command = await self._command(client)
+    async def first(self) -> None:
+        """Promotes a version of every alias, so that each can be asked for."""
+        async with self._client() as client:
+            for alias in self._world.aliases:
+                endpoint = self._world.endpoints[0]
+                command = await self._command(client, endpoint, alias, "promote")
+                self._world.history.commands.append(command)
+
+    async def run(self, enough: Callable[[], bool]) -> None:
+        """Gives one command after another until there were enough."""
+        async with self._client() as client:
+            while not enough() and not self._world.stopped.is_set():
+                action = "rollback" if self._draw.random() < self._rollbacks else "promote"
+                alias = self._draw.choice(self._world.aliases)
+                endpoint = self._draw.choice(self._world.endpoints)
+                command = await self._command(client, endpoint, alias, action)
                 self._world.history.commands.append(command)
                 if command.error:
                     await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _command(self, client: httpx2.AsyncClient) -> Command:
-        endpoint = self._draw.choice(self._world.endpoints)
-        alias = self._draw.choice(self._world.aliases)
+    def _client(self) -> httpx2.AsyncClient:
+        seconds = 2 * self._wait + ANSWER_SECONDS
+        return httpx2.AsyncClient(headers=self._world.headers, timeout=seconds)
+
+    async def _command(
+        self, client: httpx2.AsyncClient, endpoint: Endpoint, alias: str, action: str
+    ) -> Command:
         path = f"{endpoint.url}/v1/adapters/{alias}"
-        action = "rollback" if self._draw.random() < self._rollbacks else "promote"
         body: dict[str, Any] = {"timeout": self._wait}
         if action == "promote":
-            body["version"] = await asyncio.to_thread(self._fresh, alias)
+            body["version"] = self._versions.take(alias)
         started, sent = time.monotonic(), False
         try:
             looked = await client.get(path)
@@ -184,6 +204,8 @@ class Operator:
             went = sent and not isinstance(broken, httpx2.ConnectError)
             outcome = Outcome.UNKNOWN if went else Outcome.REFUSED
             version, rollout, error = body.get("version"), None, type(broken).__name__
+        if outcome is Outcome.REFUSED and action == "promote":
+            self._versions.give_back(alias, body["version"])
         return Command(
             started=started,
             ended=time.monotonic(),

@@ -6,11 +6,10 @@ The run is over when the commands are, however long they take; nothing is decide
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tests.simulation.callers import Caller, Endpoint, Operator, World
 from tests.simulation.chaos import Chaos, Fault, Fleet, told
@@ -27,6 +26,7 @@ class Plan:
 
     seed: int
     commands: int
+    """So many are carried out; those that are refused come on top."""
     aliases: tuple[str, ...]
     callers: int = 16
     operators: int = 4
@@ -38,21 +38,21 @@ class Plan:
 
 @dataclass(kw_only=True)
 class Pool:
-    """Versions that were never live, handed out once each."""
+    """Published versions that were never live, oldest first."""
 
-    names: dict[str, Iterator[str]]
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    names: dict[str, deque[str]]
 
     @classmethod
     def published(cls, house: Cluster, plan: Plan) -> Pool:
-        """Enough for every command to be a promotion of one alias, which will not happen often."""
-        each = plan.commands * 2 // len(plan.aliases)
-        names = {alias: iter(house.publish_many(alias, each)) for alias in plan.aliases}
-        return cls(names=names)
+        """More of each alias than it will need where the operators' choice is even."""
+        each = 10 + plan.commands * 3 // 2 // len(plan.aliases)
+        return cls(names={alias: deque(house.publish_many(alias, each)) for alias in plan.aliases})
 
     def take(self, alias: str) -> str:
-        with self.lock:
-            return next(self.names[alias])
+        return self.names[alias].popleft()
+
+    def give_back(self, alias: str, version: str) -> None:
+        self.names[alias].appendleft(version)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,11 @@ async def _drive(
         history=history,
         stopped=stopped,
     )
-    turns = iter(range(plan.commands))
+
+    def enough() -> bool:
+        carried_out = (Outcome.COMPLETE, Outcome.ACCEPTED)
+        return sum(c.outcome in carried_out for c in history.commands) >= plan.commands
+
     callers = [
         Caller(world, seed=plan.seed * 1000 + number, pause=plan.caller_pause)
         for number in range(plan.callers)
@@ -126,17 +130,18 @@ async def _drive(
         Operator(
             world,
             seed=plan.seed * 1000 + 500 + number,
-            fresh=pool.take,
+            versions=pool,
             rollbacks=plan.rollbacks,
             wait=plan.wait,
         )
         for number in range(plan.operators)
     ]
     async with asyncio.TaskGroup() as others:
+        await operators[0].first()
         others.create_task(fleet.supervise(stopped))
         for chaos, schedule in faults:
             others.create_task(chaos.run(schedule, stopped))
         for caller in callers:
             others.create_task(caller.run())
-        await asyncio.gather(*(operator.run(turns) for operator in operators))
+        await asyncio.gather(*(operator.run(enough) for operator in operators))
         stopped.set()
