@@ -80,6 +80,20 @@ class Report:
         ]
 
 
+HONEST = (
+    "ConnectError", "ConnectTimeout", "ReadError", "WriteError", "RemoteProtocolError",
+    "status 503", "in-band",
+)  # fmt: skip
+"""How an answer may fail while replicas die: each of these an SDK raises."""
+
+
+def unexpected(history: History, *, faults: bool) -> dict[str, int]:
+    """Reads that failed otherwise than they may, by error; without faults none may."""
+    errors = Counter(read.error for read in history.reads if read.error)
+    honest = HONEST if faults else ()
+    return {error: count for error, count in errors.items() if not error.startswith(honest)}
+
+
 def drive(
     house: Cluster, plan: Plan, faults: Sequence[tuple[Chaos, Iterator[Fault]]], fleet: Fleet
 ) -> Report:
