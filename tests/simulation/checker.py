@@ -9,7 +9,8 @@ gets the smallest flip that it can have been answered by, in the order in which 
 - not come before the flip of a read in the same scope that ended before this one began (else it
   went `backwards`).
 
-A command whose outcome is unknown may have been carried out at any time after it began; what the
+An alias that is not known is an answer, too: the one before the first flip. A command whose outcome
+is unknown may have been carried out at any time after it began; what the
 registry remembers decides whether it was. Flips are real where the registry remembers them, and a
 promise where a client was told: one that was told and is not remembered is `lost`.
 """
@@ -25,6 +26,10 @@ from enum import StrEnum
 from itertools import accumulate
 
 from tests.simulation.history import Command, Flip, History, Outcome, Read
+
+UNKNOWN_ALIAS = "status 404 model_not_found"
+"""A replica's way of saying that it routes by the state before the first flip."""
+NOTHING = ""
 
 Scope = Callable[[Read], str]
 """Reads of one scope never go backwards among each other."""
@@ -197,7 +202,7 @@ class _Register:
         flips = sorted(history.flips, key=lambda flip: flip.id)
         told = {command.rollout: command for command in history.commands if command.rollout}
         unknown = [c for c in history.commands if c.outcome is Outcome.UNKNOWN]
-        places: dict[str, list[int]] = defaultdict(list)
+        places: dict[str, list[int]] = defaultdict(list, {NOTHING: [0]})
         starts, complete = [-math.inf], []
         for index, flip in enumerate(flips, 1):
             places[flip.version].append(index)
@@ -234,7 +239,7 @@ def _earliest(unknown: Sequence[Command], flip: Flip) -> float:
 
 def _check_order(history: History, scope: Scope) -> Iterator[Violation]:
     register = _Register.of(history)
-    reads = [read for read in history.reads if read.error is None and len(read.named) == 1]
+    reads = [read for read in history.reads if _tells_a_version(read)]
     ended: dict[str, _Ended] = defaultdict(_Ended)
     by_end = sorted(range(len(reads)), key=lambda number: reads[number].ended)
     finished = iter(by_end)
@@ -250,6 +255,10 @@ def _check_order(history: History, scope: Scope) -> Iterator[Violation]:
             yield place
         else:
             past.places[number] = place
+
+
+def _tells_a_version(read: Read) -> bool:
+    return read.error == UNKNOWN_ALIAS or (read.error is None and len(read.named) == 1)
 
 
 class _Ended:
@@ -270,7 +279,7 @@ def _place(register: _Register, read: Read, newest_seen: int) -> int | Violation
     def wrong(kind: Kind, why: str) -> Violation:
         return Violation(kind=kind, alias=read.alias, entry=read, why=why)
 
-    (version,) = read.named
+    version = NOTHING if read.error else read.named[0]
     if version not in register.places:
         return wrong(Kind.UNKNOWN_VERSION, f"{version} was never live")
     complete = register.complete_before(read.started)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.simulation.checker import Kind, as_one, check, summary
+from tests.simulation.checker import UNKNOWN_ALIAS, Kind, as_one, check, summary
 from tests.simulation.history import Command, Flip, History, Outcome, Read
 
 ALIAS = "support"
@@ -86,6 +86,7 @@ def kinds(history: History) -> list[Kind]:
         pytest.param([read(9.5, 30, "v1")], id="admitted before and still speaking"),
         pytest.param([read(9.5, 10.1, "v2")], id="begun before the flip, answered after it"),
         pytest.param([read(10.9, 40, "v1"), read(11.1, 11.2, "v2")], id="overlapping, any order"),
+        pytest.param([read(0.1, 0.9, "", error=UNKNOWN_ALIAS, named=())], id="not live yet"),
         pytest.param([read(20, 21, "v1", error="status 503", named=())], id="an honest error"),
         pytest.param([read(12, 13, "v2", text="v2-a", finish="length")], id="cut by its own limit"),
     ],
@@ -139,6 +140,7 @@ def test_replicas_may_differ_until_it_is_complete_and_as_one_they_may_not() -> N
     [
         (read(12, 13, "v1"), Kind.STALE),
         (read(5, 6, "v2"), Kind.EARLY),
+        (read(5, 6, "", error=UNKNOWN_ALIAS, named=()), Kind.STALE),
         (read(12, 13, "v9"), Kind.UNKNOWN_VERSION),
         (read(2, 3, "v1", text="v1-a v2-b"), Kind.MIXED),
         (read(2, 3, "v1", text="v1-a~0123abcd v1-b"), Kind.MIXED),
