@@ -1,26 +1,28 @@
 """A replica as operating system processes, which tests kill, stop and start again.
 
-With one API process the simulated engine is within it. With several, the engine has a process of
-its own and they share one listening socket, as with vLLM's `--api-server-count`; as with vLLM, the
-end of one of them is the end of the replica.
+They are forked from a process that has imported everything, so that a start costs what the service
+does and not what Python does. With one API process the simulated engine is within it. With several,
+the engine has a process of its own and they share one listening socket, as with vLLM's
+`--api-server-count`; as with vLLM, the end of one of them is the end of the replica.
 """
 
 from __future__ import annotations
 
 import http.client
+import multiprocessing
 import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.simulation import api_process, remote
+
 WAIT_SECONDS = 120.0
 """A bound on hanging, not on speed."""
 LOOK_SECONDS = 0.02
@@ -46,7 +48,7 @@ class Replica:
     logs: Path
     api_processes: int = 1
     port: int = field(default_factory=free_port)
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[ForkServerProcess] = field(default_factory=list)
     starts: int = 0
     _folder: Path | None = None
 
@@ -57,7 +59,14 @@ class Replica:
     @property
     def running(self) -> bool:
         """All of its processes are there."""
-        return bool(self.processes) and all(p.poll() is None for p in self.processes)
+        return bool(self.processes) and all(p.is_alive() for p in self.processes)
+
+    @property
+    def pid(self) -> int:
+        """Of its last API process. Raises ReplicaFailed when it does not run."""
+        if not self.processes or (pid := self.processes[-1].pid) is None:
+            raise ReplicaFailed(f"{self.name} does not run")
+        return pid
 
     @property
     def log(self) -> Path:
@@ -68,15 +77,14 @@ class Replica:
         """Starts it; `wait_ready` waits for it."""
         self.starts += 1
         if self.api_processes == 1:
-            self.processes = [self._spawn("tests.simulation.api_process", {})]
+            self.processes = [self._spawn(api_process.main, {})]
             return
         # a Unix socket's path holds 107 bytes, which a test's own folder may exceed
         self._folder = Path(tempfile.mkdtemp(prefix="simulated-"))
         engine = {"SIMULATED_SOCKET": str(self._folder / "engine")}
         with socket.create_server(("127.0.0.1", self.port)) as listening:
-            shared = {**engine, "SIMULATED_LISTEN_FD": str(listening.fileno())}
-            self.processes = [self._spawn("tests.simulation.remote", engine)] + [
-                self._spawn("tests.simulation.api_process", shared, keep=listening.fileno())
+            self.processes = [self._spawn(remote.main, engine)] + [
+                self._spawn(api_process.main, engine, listening=listening)
                 for _ in range(self.api_processes)
             ]
 
@@ -101,7 +109,7 @@ class Replica:
         self._signal(signal.SIGTERM)
         if self.api_processes > 1:  # the engine does not drain: it goes when nobody needs it
             for process in self.processes[1:]:
-                process.wait(WAIT_SECONDS)
+                process.join(WAIT_SECONDS)
         self._reap()
 
     def pause(self) -> None:
@@ -115,7 +123,7 @@ class Replica:
     def kill_one(self, index: int) -> None:
         """SIGKILL to one process: 0 is the engine's, where it has its own."""
         self.processes[index].kill()
-        self.processes[index].wait()
+        self.processes[index].join(WAIT_SECONDS)
 
     def stop(self) -> None:
         """Whatever state it is in, it is gone afterwards."""
@@ -138,32 +146,49 @@ class Replica:
             connection.close()
 
     def _spawn(
-        self, module: str, more: Mapping[str, str], *, keep: int | None = None
-    ) -> subprocess.Popen[bytes]:
-        environment = {
-            **os.environ,
-            **self.environment,
-            "WARDROBE_PORT": str(self.port),
-            "PYTHONPATH": str(ROOT),
-            **more,
-        }
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", module], env=environment, stdout=log, stderr=log,
-                pass_fds=() if keep is None else (keep,), start_new_session=True, cwd=self.logs,
-            )  # fmt: skip
+        self,
+        main: Callable[[], None],
+        more: Mapping[str, str],
+        *,
+        listening: socket.socket | None = None,
+    ) -> ForkServerProcess:
+        environment = {**self.environment, "WARDROBE_PORT": str(self.port), **more}
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["pytest", api_process.__name__, remote.__name__])
+        process = context.Process(
+            target=_become, args=(main, environment, self.log, listening), daemon=True
+        )
+        process.start()
+        return process
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(number)
+            if process.is_alive() and process.pid is not None:
+                os.kill(process.pid, number)
 
     def _reap(self) -> None:
+        if self.api_processes > 1:
+            self.processes[0].kill()
         for process in self.processes:
-            if process.poll() is None and self.api_processes > 1 and process is self.processes[0]:
-                process.kill()
-            process.wait(WAIT_SECONDS)
+            process.join(WAIT_SECONDS)
         self.processes = []
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+
+def _become(
+    main: Callable[[], None],
+    environment: Mapping[str, str],
+    log: Path,
+    listening: socket.socket | None,
+) -> None:
+    """In the new process: takes up its environment, its log and its group, and runs."""
+    os.setsid()
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
+    if listening is not None:
+        os.environ["SIMULATED_LISTEN_FD"] = str(listening.detach())
+    main()

@@ -38,6 +38,9 @@ def told(report: Report, house: Cluster) -> dict[str, int]:
     }
 
 
+@pytest.mark.xfail(
+    strict=True, reason="`previous` toggles: a rollback returns to what was rolled back from"
+)
 def test_promotions_under_callers_with_one_replica(tmp_path: Path) -> None:
     commands = max(1, COMMANDS // 5)
     with cluster(tmp_path, replicas=1, aliases=ALIASES, WARDROBE_MAX_CPU_LORAS=16) as house:
@@ -49,6 +52,9 @@ def test_promotions_under_callers_with_one_replica(tmp_path: Path) -> None:
         assert unexpected(report.history, faults=False) == {}
 
 
+@pytest.mark.xfail(
+    strict=True, reason="`previous` toggles: a rollback returns to what was rolled back from"
+)
 def test_promotions_while_replicas_die_and_come_back(tmp_path: Path) -> None:
     weights = {FaultKind.KILL: 6, FaultKind.TERMINATE: 2, FaultKind.PAUSE: 1}
     with cluster(tmp_path, replicas=3, aliases=ALIASES, WARDROBE_MAX_CPU_LORAS=16) as house:

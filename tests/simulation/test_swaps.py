@@ -75,14 +75,14 @@ async def run(house: Cluster, history: History) -> list[Footprint]:
     )
     # every alias is live, and the caches are as full as they get, before the first look
     await asyncio.gather(*(swap(house, a, versions[a], EACH, history) for a in ALIASES))
-    looks = [look(replica.processes[0].pid, url)]
+    looks = [look(replica.pid, url)]
     async with asyncio.TaskGroup() as callers:
         for number in range(4):
             callers.create_task(Caller(world, seed=number, pause=0.05).run())
         for _ in range(LOOKS):
             share = SWAPS // LOOKS // len(ALIASES)
             await asyncio.gather(*(swap(house, a, versions[a], share, history) for a in ALIASES))
-            looks.append(look(replica.processes[0].pid, url))
+            looks.append(look(replica.pid, url))
         stopped.set()
     return looks
 
