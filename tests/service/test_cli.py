@@ -23,8 +23,8 @@ from adapters.errors import WardrobeError
 from adapters.registry import NewVersion
 from service.cli.app import app
 from service.cli.errors import run
-from tests.service.simulated import BASE
 from tests.service.world import FINGERPRINT, World, free_port
+from tests.simulation.engine import BASE
 
 Cli = Callable[..., "Ran"]
 

@@ -38,8 +38,9 @@ from service.metrics import Metrics
 from service.reconcile.converger import Converger, Replica
 from service.reconcile.route_table import build_table
 from service.runtime import Runtime, replica_id
-from tests.service.simulated import BASE, SimulatedEngine
 from tests.service.tiny_tokenizer import tiny_tokenizer
+from tests.simulation.engine import BASE, SimulatedEngine
+from tests.simulation.weights import write_adapter
 
 FINGERPRINT = Digest("b" * 64)
 UNITS = {"support": ["support"], "sales": ["sales"], "hr": ["hr", "hr-screening"]}
@@ -97,11 +98,11 @@ class World:
     def publish(
         self, adapter: str, unit: str | None = None, *, base: Digest = FINGERPRINT
     ) -> Version:
-        """A candidate whose artifact is really in the store."""
+        """A candidate whose artifact is really in the store; it answers with its own name."""
+        newest = self.runtime.registry.versions(unit=None, adapter=adapter, after=None, limit=1)
+        number = newest.items[0].number + 1 if newest.items else 1
         folder = self.settings.state / "made" / f"{adapter}-{time.monotonic_ns()}"
-        folder.mkdir(parents=True)
-        (folder / "adapter_config.json").write_text("{}")
-        (folder / "adapter_model.safetensors").write_bytes(str(folder).encode())
+        write_adapter(folder, f"answer of {adapter}:{number}")
         new = NewVersion(
             adapter=adapter,
             unit=Unit(unit or adapter),

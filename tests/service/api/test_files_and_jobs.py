@@ -18,8 +18,8 @@ import pytest
 from adapters.domain.jobs import JobStatus
 from service.api.fine_tuning import MAX_METADATA
 from service.api.uploads import MAX_OF_ONE_KEY, MAX_UPLOADS
-from tests.service.simulated import BASE
 from tests.service.world import World
+from tests.simulation.engine import BASE
 
 LINE = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 

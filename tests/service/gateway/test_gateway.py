@@ -17,8 +17,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.testclient import TestClient
 
 from service.gateway.gateway import Gateway, may_reach
-from tests.service.simulated import BASE, SimulatedEngine
 from tests.service.world import World, running, write_units
+from tests.simulation.engine import BASE, SimulatedEngine
 
 HELLO = [{"role": "user", "content": "hello"}]
 

@@ -14,8 +14,8 @@ from service.gateway.gateway import App, Gateway, Receive, Send
 from service.gateway.response import Answer, Enveloped, Message
 from service.metrics import Metrics
 from service.reconcile.route_table import Target
-from tests.service.simulated import BASE
 from tests.service.world import World
+from tests.simulation.engine import BASE
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 WORD = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}]}\n\n'

@@ -15,8 +15,8 @@ from adapters.errors import Conflict, EngineUnavailable, StorageFull
 from adapters.registry import ReplicaReport
 from adapters.registry.memory import MemoryRegistry
 from service.reconcile.converger import SLOT_SECONDS
-from tests.service.simulated import SimulatedEngine
 from tests.service.world import World, offline
+from tests.simulation.engine import SimulatedEngine
 
 ANOTHER_BASE = Digest("c" * 64)
 CLIENTS_WORDS = Exception("Call to add_lora method failed: ...")

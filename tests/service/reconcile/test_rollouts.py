@@ -20,8 +20,8 @@ from adapters.domain.versions import Version
 from adapters.registry import NewVersion, ReplicaReport
 from adapters.registry.memory import MemoryRegistry
 from service.reconcile import rollouts
-from tests.service.simulated import BASE, SimulatedEngine
 from tests.service.world import FINGERPRINT, World, offline, running
+from tests.simulation.engine import BASE, SimulatedEngine
 
 HELLO = [{"role": "user", "content": "hello"}]
 
