@@ -21,7 +21,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from adapters.domain.names import Alias, VersionId
-from adapters.domain.versions import Version
+from adapters.domain.principals import SYSTEM
+from adapters.domain.versions import ServedVersion
 from adapters.settings import Settings
 from benchmarks.stand import ALIAS, StandFailed, prepared_settings, publish
 from service.gateway.gateway import App, Gateway, Message, Receive, Scope, Send
@@ -71,7 +72,7 @@ class NullEngine:
     def resident(self) -> frozenset[VersionId]:
         return frozenset(self._resident)
 
-    async def load(self, version: Version, path: Path) -> None:
+    async def load(self, version: ServedVersion, path: Path) -> None:
         self._resident.add(version.id)
 
     async def unload(self, version_id: VersionId) -> None:
@@ -200,15 +201,9 @@ async def _measure(settings: Settings, size: tuple[int, int]) -> list[Added]:
 
 
 async def _put_live(runtime: Runtime) -> None:
-    version = publish(runtime.settings, runtime.registry)
-    runtime.registry.begin_rollout(
-        Alias(version.adapter),
-        version.id,
-        unit=version.unit,
-        action="promote",
-        actor="benchmark",
-        expected_generation=None,
-        at=time.time(),
+    version = publish(runtime.settings, runtime.registry.versions)
+    runtime.registry.rollouts.promote(
+        Alias(version.adapter), version.id, SYSTEM, unit=version.unit, expected_generation=None
     )
     while await runtime.converger.tick():
         pass

@@ -1,6 +1,6 @@
-"""`/v1/models`: what this caller may put in `model`, in OpenAI's words.
+"""`/v1/models`: what this principal may put in `model`, in OpenAI's words.
 
-Aliases with a live version, the caller's servable versions, and the base. `root` of an alias is
+Aliases with a live version, the principal's servable versions, and the base. `root` of an alias is
 the version it serves, never a path.
 """
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from adapters.domain.principals import Caller
-from service.api.request import CallerOf, RuntimeOf
+from adapters.domain.principals import Principal
+from service.api.request import PrincipalOf, RuntimeOf
 from service.reconcile.route_table import Target
 from service.runtime import Runtime
 
@@ -19,23 +19,23 @@ router = APIRouter(prefix="/v1/models")
 
 
 @router.get("")
-async def list_models(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
-    """Every model of this caller."""
+async def list_models(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
+    """Every model of this principal."""
     table = runtime.converger.table
     visible = [
         _card(runtime, name, target)
         for name, target in sorted(table.targets.items())
-        if target.unit is not None and caller.may_infer_for(target.unit)
+        if target.unit is not None and principal.may_infer_for(target.unit)
     ]
-    return {"object": "list", "data": [_base_card(runtime, caller), *visible]}
+    return {"object": "list", "data": [_base_card(runtime, principal), *visible]}
 
 
 @router.get("/{model}")
-async def retrieve_model(model: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+async def retrieve_model(model: str, runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
     """One model. 404 when unknown or another unit's."""
-    target = runtime.converger.table.resolve(model, caller)
+    target = runtime.converger.table.resolve(model, principal)
     if target.version is None:
-        return _base_card(runtime, caller)
+        return _base_card(runtime, principal)
     return _card(runtime, model, target)
 
 
@@ -53,8 +53,8 @@ def _card(runtime: Runtime, name: str, target: Target) -> dict[str, Any]:
     }
 
 
-def _base_card(runtime: Runtime, caller: Caller) -> dict[str, Any]:
-    target = runtime.converger.table.resolve(runtime.converger.table.base_name, caller)
+def _base_card(runtime: Runtime, principal: Principal) -> dict[str, Any]:
+    target = runtime.converger.table.resolve(runtime.converger.table.base_name, principal)
     return {
         "id": target.model,
         "object": "model",
