@@ -6,6 +6,7 @@ The service only records and shows jobs; the trainer does them. Fields of ours c
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -101,9 +102,16 @@ async def create_job(request: Request, runtime: RuntimeOf, principal: OwnerOf) -
 def _create(runtime: Runtime, principal: Principal, asked: CreateJob, key: str | None) -> Job:
     new = _new_job(runtime, principal, asked)
     for param in ("training_file", "validation_file"):
-        _check_file(runtime.registry.files, principal, new, param)
+        _check_purpose(runtime.registry.files, principal, new, param)
     jobs = runtime.registry.jobs
-    stored = jobs.create(new, principal, idempotency_key=key)
+    try:
+        stored = jobs.create(new, principal, idempotency_key=key)
+    except NotFound as missing:
+        raise InvalidRequest(
+            f"`{missing.param}` names no file of this unit",
+            param=missing.param,
+            code="file_not_found",
+        ) from None
     if stored.id == new.id:
         jobs.say(stored.id, "Created fine-tuning job")
         if asked.integrations:
@@ -117,7 +125,7 @@ def _new_job(runtime: Runtime, principal: Principal, asked: CreateJob) -> NewJob
     if unit is None:
         raise InvalidRequest("an admin key must name the unit as `x_unit`", param="x_unit")
     config = runtime.units.current.units.get(unit)
-    base = runtime.converger.table.base_name
+    base = runtime.table.base_name
     if asked.model != base:
         raise NotFound(
             f"`model` must be the base model, `{base}`", param="model", code="model_not_found"
@@ -148,21 +156,16 @@ def _adapter(config: UnitConfig, suffix: str | None) -> str:
     return suffix
 
 
-def _check_file(files: Files, principal: Principal, job: NewJob, param: str) -> None:
-    """Raises InvalidRequest where the file is unknown, another unit's or no training data."""
+def _check_purpose(files: Files, principal: Principal, job: NewJob, param: str) -> None:
+    """Raises InvalidRequest for a file that is no training data; whether it is there is decided
+    where the job is stored, so that a repeated request finds its job whatever became of the file.
+    """
     file_id: FileId | None = getattr(job, param)
     if file_id is None:
         return
-    try:
-        file = files.get(file_id, principal)
-    except NotFound:
-        file = None
-    if file is None or file.unit != job.unit:
-        raise InvalidRequest(
-            f"`{param}` names no file of this unit", param=param, code="file_not_found"
-        )
-    if file.purpose != "fine-tune":
-        raise InvalidRequest(f"`{param}` must have the purpose `fine-tune`", param=param)
+    with suppress(NotFound):
+        if files.get(file_id, principal).purpose != "fine-tune":
+            raise InvalidRequest(f"`{param}` must have the purpose `fine-tune`", param=param)
 
 
 @router.get("")

@@ -1,7 +1,8 @@
 """`/v1/models`: what this principal may put in `model`, in OpenAI's words.
 
 Aliases with a live version, the principal's servable versions, and the base. `root` of an alias is
-the version it serves, never a path.
+the version it serves, never a path. Everything is answered from the route table: clients ask this
+often, and a unit may have thousands of versions.
 """
 
 from __future__ import annotations
@@ -21,19 +22,14 @@ router = APIRouter(prefix="/v1/models")
 @router.get("")
 async def list_models(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
     """Every model of this principal."""
-    table = runtime.converger.table
-    visible = [
-        _card(runtime, name, target)
-        for name, target in sorted(table.targets.items())
-        if target.unit is not None and principal.may_infer_for(target.unit)
-    ]
+    visible = [_card(runtime, name, target) for name, target in runtime.table.visible(principal)]
     return {"object": "list", "data": [_base_card(runtime, principal), *visible]}
 
 
 @router.get("/{model}")
 async def retrieve_model(model: str, runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
     """One model. 404 when unknown or another unit's."""
-    target = runtime.converger.table.resolve(model, principal)
+    target = runtime.table.resolve(model, principal)
     if target.version is None:
         return _base_card(runtime, principal)
     return _card(runtime, model, target)
@@ -48,13 +44,12 @@ def _card(runtime: Runtime, name: str, target: Target) -> dict[str, Any]:
         "created": int(version.created_at),
         "owned_by": target.unit,
         "root": version.name,
-        "parent": runtime.converger.table.base_name,
-        "state": version.state,
+        "parent": runtime.table.base_name,
     }
 
 
 def _base_card(runtime: Runtime, principal: Principal) -> dict[str, Any]:
-    target = runtime.converger.table.resolve(runtime.converger.table.base_name, principal)
+    target = runtime.table.resolve(runtime.table.base_name, principal)
     return {
         "id": target.model,
         "object": "model",

@@ -367,6 +367,16 @@ def test_an_idempotency_key_makes_one_job_of_two_calls(world: World) -> None:
     assert len(list(client.fine_tuning.jobs.list())) == 1
 
 
+def test_a_repeated_request_finds_its_job_although_the_file_is_gone(world: World) -> None:
+    client = world.client()
+    words = {"model": BASE, "training_file": upload(client).id}
+    once = {"Idempotency-Key": "once"}
+    first = client.fine_tuning.jobs.create(**words, extra_headers=once)
+    client.fine_tuning.jobs.cancel(first.id)
+    client.files.delete(words["training_file"])
+    assert client.fine_tuning.jobs.create(**words, extra_headers=once).id == first.id
+
+
 @pytest.mark.parametrize(
     "other", [{"seed": 7}, {"metadata": {"team": "b"}}, {"hyperparameters": {"n_epochs": 2}}]
 )
