@@ -33,6 +33,7 @@ from service.runtime import Runtime
 REPETITIONS = 20
 REQUESTS = 200
 """Of each side in half a repetition."""
+LIVE_SECONDS = 30.0
 CHUNKS = 64
 """Of the long stream; the short one has one."""
 PATH = "/v1/chat/completions"
@@ -60,7 +61,7 @@ SDK_HEADERS = (
 
 
 class NullEngine:
-    """`service.engine.vllm_engine.Engine` that has nothing to load into."""
+    """`service.engine.port.Engine` that has nothing to load into."""
 
     alive = True
 
@@ -76,6 +77,12 @@ class NullEngine:
         self._resident.add(version.id)
 
     async def unload(self, version_id: VersionId) -> None:
+        self._resident.discard(version_id)
+
+    def name(self, version: ServedVersion, path: Path) -> None:
+        self._resident.add(version.id)
+
+    def forget(self, version_id: VersionId) -> None:
         self._resident.discard(version_id)
 
 
@@ -205,8 +212,13 @@ async def _put_live(runtime: Runtime) -> None:
     runtime.registry.rollouts.promote(
         Alias(version.adapter), version.id, SYSTEM, unit=version.unit, expected_generation=None
     )
-    while await runtime.converger.tick():
-        pass
+    try:
+        async with asyncio.timeout(LIVE_SECONDS):
+            while not runtime.table.live():
+                for owner in runtime.swap.owners:
+                    await owner.repeat.attempt()
+    except TimeoutError:
+        raise StandFailed(f"{version.name} did not become live") from None
 
 
 async def _case(case: Case, host: FastAPI, key: str, size: tuple[int, int]) -> Added:

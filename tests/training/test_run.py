@@ -531,7 +531,7 @@ class Death:
 
     def awaits(self, registry: Registry) -> Registry:
         """The registry, each of whose ports counts its calls."""
-        ports = {
+        ports: dict[str, Any] = {
             field.name: Mortal(getattr(registry, field.name), self)
             for field in fields(registry)
             if field.name != "close"
