@@ -16,6 +16,7 @@ from typing import Any
 import openai
 import pytest
 
+from adapters.domain.jobs import JobError
 from adapters.domain.names import Digest, FileId, JobId, Unit, new_file_id
 from adapters.domain.principals import SYSTEM
 from adapters.errors import Unavailable
@@ -219,10 +220,10 @@ def test_uploads_that_are_slow_to_store_hold_nothing_else_up(
         uploads = [pool.submit(upload, world.client(owner)) for owner in owners]
         assert busy.acquire(timeout=20)
         try:
-            revision = world.runtime.converger.snapshot.revision
+            revision = world.runtime.table.revision
             world.publish("hr")
             started = time.monotonic()
-            while world.runtime.converger.snapshot.revision == revision:
+            while world.runtime.table.revision == revision:
                 assert time.monotonic() - started < 5
                 time.sleep(0.01)
         finally:
@@ -332,15 +333,21 @@ def test_events_come_newest_first_and_page(world: World) -> None:
     assert messages == ["m4", "m3", "m2", "m1", "m0", "Created fine-tuning job"]
 
 
-def test_a_finished_job_cannot_be_cancelled_again(world: World) -> None:
-    client = world.client()
-    job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id)
-    client.fine_tuning.jobs.cancel(job.id)
-    for call in (
-        client.fine_tuning.jobs.cancel,
-        client.fine_tuning.jobs.pause,
-        client.fine_tuning.jobs.resume,
-    ):
+def test_a_finished_job_can_be_neither_cancelled_nor_paused_nor_resumed(world: World) -> None:
+    jobs = world.client().fine_tuning.jobs
+    job = jobs.create(model=BASE, training_file=upload(world.client()).id)
+    world.runtime.registry.jobs.accept(JobId(job.id), error=JobError(code="x", message="no"))
+    for call in (jobs.cancel, jobs.pause, jobs.resume):
+        with pytest.raises(openai.ConflictError) as refused:
+            call(job.id)
+        assert "failed" in refused.value.message
+
+
+def test_cancelling_twice_is_cancelling_once(world: World) -> None:
+    jobs = world.client().fine_tuning.jobs
+    job = jobs.create(model=BASE, training_file=upload(world.client()).id)
+    assert jobs.cancel(job.id) == jobs.cancel(job.id)
+    for call in (jobs.pause, jobs.resume):
         with pytest.raises(openai.ConflictError) as refused:
             call(job.id)
         assert "cancelled" in refused.value.message
