@@ -50,7 +50,7 @@ class ServedVersion:
     digest: Digest
     """Of the manifest; names the artifact."""
     base_fingerprint: Digest
-    created_at: float = 0.0
+    created_at: float
     """For the list of models, which is asked often and must not read every version anew."""
     servable: bool = True
 
