@@ -21,6 +21,7 @@ _SERVED = (
     "unit",
     "digest",
     "base_fingerprint",
+    "created_at",
     "state",
     "withdrawn_at",
     "collected_at",
