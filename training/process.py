@@ -21,7 +21,7 @@ import structlog
 from adapters.admission.base_model import load_base_model
 from adapters.domain.names import JobId
 from adapters.errors import LeaseLost, Unavailable, WardrobeError
-from adapters.registry import open_registry
+from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from adapters.store.folder import LocalStore
@@ -104,7 +104,7 @@ def _with_parts(
             tuner=LoraTuner(base),
             answers=ServiceAnswers(client, stopping=stopping.is_set),
             workdir=state.job(order.job_id),
-            clock=time.time,
+            clock=time.monotonic,
             sleep=time.sleep,
             stopping=stopping.is_set,
         )

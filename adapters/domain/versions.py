@@ -48,6 +48,8 @@ class ServedVersion:
     digest: Digest
     """Of the manifest; names the artifact."""
     base_fingerprint: Digest
+    created_at: float = 0.0
+    """For the list of models, which is asked often and must not read every version anew."""
     servable: bool = True
 
     @property
@@ -103,6 +105,7 @@ class Version:
             unit=self.unit,
             digest=self.digest,
             base_fingerprint=self.base_fingerprint,
+            created_at=self.created_at,
             servable=self.servable,
         )
 

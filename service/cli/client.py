@@ -66,12 +66,21 @@ class Client:
         return list(self._pages(f"/adapters/{_segment(alias)}/rollouts"))
 
     def promote(self, alias: str, version: str, *, generation: int | None = None) -> Json:
-        """Returns the rollout once it is complete, or still loading after a minute."""
+        """Returns the rollout once it is complete, or as far as it has come in a minute.
+
+        A version that was rolled back is put live again only with the route's `generation`.
+        """
         body = {"version": version, **_generation(generation)}
         return self._post(f"/adapters/{_segment(alias)}/promote", body)
 
     def rollback(self, alias: str, *, generation: int | None = None) -> Json:
-        """Back to the previous version."""
+        """Back to the newest good version before the live one, once however often it is sent.
+
+        Without a `generation` it goes by the one that it reads now: the SDK repeats a request
+        whose answer was lost, and the route may have moved by then.
+        """
+        if generation is None:
+            generation = int(self.adapter(alias)["route"]["generation"])
         return self._post(f"/adapters/{_segment(alias)}/rollback", _generation(generation))
 
     def events(self, job_id: str) -> list[FineTuningJobEvent]:

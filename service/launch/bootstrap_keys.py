@@ -7,11 +7,10 @@ only their keyed hashes. Run again, it makes what is missing and changes nothing
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from adapters.domain.names import Unit
-from adapters.domain.principals import Key, Role, hash_key, make_key
+from adapters.domain.principals import SYSTEM, NewKey, Role, hash_key, make_key
 from adapters.domain.units import Units
 from adapters.errors import Conflict
 from adapters.registry import Registry
@@ -30,14 +29,14 @@ def ensure_keys(settings: Settings, registry: Registry, units: Units) -> list[st
     secrets: dict[str, str] = _flat(kept)
     if settings.admin_key is not None:
         secrets["admin"] = settings.admin_key.get_secret_value()
-    known = {key.hash for key in registry.keys()}
-    fresh: list[Key] = []
+    known = {key.hash for key in registry.keys.active()}
+    fresh: list[NewKey] = []
     made: list[str] = []
     for owner, role, unit in _owners(units):
         secret = secrets.get(owner)
         if secret is not None and hash_key(secret, pepper=pepper) in known:
             continue
-        new_secret, record = make_key(role, unit, pepper=pepper, at=time.time(), secret=secret)
+        new_secret, record = make_key(role, unit, pepper=pepper, secret=secret)
         if secret is None:
             made.append(owner)
         secrets[owner] = new_secret
@@ -47,7 +46,7 @@ def ensure_keys(settings: Settings, registry: Registry, units: Units) -> list[st
     if not folder.keys.exists() or folder.keys.read_text() != content:
         write_private(folder.keys, content.encode())
     try:
-        registry.add_keys(fresh)
+        registry.keys.add(fresh)
     except Conflict:
         raise Conflict(
             "a key that was revoked cannot come back: bring another admin key, or remove its "
@@ -61,9 +60,9 @@ def ensure_keys(settings: Settings, registry: Registry, units: Units) -> list[st
 
 def _revoke_older_admins(registry: Registry, current: str) -> None:
     """Ops rotates the key it brings by bringing another: the one before must stop working."""
-    for key in registry.keys():
+    for key in registry.keys.active():
         if key.role is Role.ADMIN and key.hash != current:
-            registry.revoke_key(key.id, at=time.time())
+            registry.keys.revoke(key.id, by=SYSTEM)
 
 
 def _owners(units: Units) -> list[tuple[str, Role, Unit | None]]:

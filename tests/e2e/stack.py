@@ -19,7 +19,9 @@ import openai
 import psutil
 
 from adapters.domain.versions import Version
-from adapters.registry import NewVersion, Registry, open_registry
+from adapters.registry import Registry
+from adapters.registry.open import open_registry
+from adapters.registry.ports import NewVersion
 from adapters.state_folder import StateFolder
 from adapters.store import LocalStore
 from tests.service.world import free_port
@@ -140,7 +142,7 @@ class Stack:
             evidence={},
         )
         with self.registry() as registry:
-            return registry.publish_version(new, job_id=None, fence=None, at=time.time())
+            return registry.versions.publish(new, job_id=None, fence=None)
 
     def logs(self) -> str:
         """Everything the supervised processes printed."""
