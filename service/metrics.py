@@ -150,7 +150,7 @@ class Metrics:
 
 def _series(metric: MetricWrapperBase) -> AbstractSet[tuple[str, ...]]:
     """Label values of every series there is; its public `collect` would copy every bucket."""
-    return set(metric._metrics)  # noqa: SLF001 - pinned by a test
+    return {tuple(labels) for labels in metric._metrics}  # noqa: SLF001 - pinned by a test
 
 
 def _remove(metric: MetricWrapperBase, labels: tuple[str, ...]) -> None:

@@ -197,6 +197,7 @@ class Runtime:
     def close(self) -> None:
         """Lets go of everything that `stop` leaves, and of the rows' owner without a word."""
         self.swap.close()
+        self.units.close()
         self.registry.close()
 
     def start_drain(self) -> None:

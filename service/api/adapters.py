@@ -19,8 +19,8 @@ from adapters.domain.versions import Version
 from adapters.errors import Conflict, InvalidRequest, WardrobeError
 from service.api.adapter_objects import wire_adapter, wire_rollout, wire_version
 from service.api.request import (
-    CallerOf,
     CursorOf,
+    PrincipalOf,
     RuntimeOf,
     body_of,
     in_thread,
@@ -58,8 +58,8 @@ class Rollback(Waiting):
 
 
 @router.get("/units")
-async def list_units(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
-    """The units this caller may see."""
+async def list_units(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
+    """The units this principal may see."""
     units = runtime.units.current.units
     data = [
         {
@@ -72,36 +72,36 @@ async def list_units(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
             "limits": config.limits.model_dump(),
         }
         for name, config in sorted(units.by_name.items())
-        if caller.may_act_for(name)
+        if principal.may_act_for(name)
     ]
     return {"object": "list", "data": data, "has_more": False}
 
 
 @router.get("/adapters")
-async def list_adapters(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
-    """Every alias of the caller's units, with its route."""
+async def list_adapters(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
+    """Every alias of the principal's units, with its route."""
     owners = sorted(runtime.units.current.units.owner_of.items())
     data = [
-        wire_adapter(runtime, alias, unit) for alias, unit in owners if caller.may_act_for(unit)
+        wire_adapter(runtime, alias, unit) for alias, unit in owners if principal.may_act_for(unit)
     ]
     return {"object": "list", "data": data, "has_more": False}
 
 
 @router.get("/adapters/{alias}")
-async def show_adapter(alias: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+async def show_adapter(alias: str, runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
     """One alias."""
-    return wire_adapter(runtime, Alias(alias), unit_of_alias(runtime, caller, alias))
+    return wire_adapter(runtime, Alias(alias), unit_of_alias(runtime, principal, alias))
 
 
 @router.get("/adapters/{alias}/versions")
 async def list_versions(
-    alias: str, runtime: RuntimeOf, caller: CallerOf, cursor: CursorOf
+    alias: str, runtime: RuntimeOf, principal: PrincipalOf, cursor: CursorOf
 ) -> dict[str, Any]:
     """The adapter's versions, newest first, rejected ones too."""
-    unit_of_alias(runtime, caller, alias)
+    unit_of_alias(runtime, principal, alias)
     listed = await in_thread(
         runtime.registry.versions.list,
-        caller,
+        principal,
         adapter=alias,
         after=cursor.after,
         limit=cursor.limit,
@@ -111,27 +111,27 @@ async def list_versions(
 
 @router.get("/adapters/{alias}/versions/{number}")
 async def show_version(
-    alias: str, number: str, runtime: RuntimeOf, caller: CallerOf
+    alias: str, number: str, runtime: RuntimeOf, principal: PrincipalOf
 ) -> dict[str, Any]:
     """One version: its data, base, recipe, gates and state."""
-    unit_of_alias(runtime, caller, alias)
-    version = await in_thread(runtime.registry.versions.get, *_named(alias, number), caller)
+    unit_of_alias(runtime, principal, alias)
+    version = await in_thread(runtime.registry.versions.get, *_named(alias, number), principal)
     return wire_version(runtime, version)
 
 
 @router.post("/adapters/{alias}/versions/{number}/retire")
 async def retire(
-    alias: str, number: str, runtime: RuntimeOf, caller: CallerOf
+    alias: str, number: str, runtime: RuntimeOf, principal: PrincipalOf
 ) -> dict[str, Any]:
     """Withdraws a version for good. 409 while its alias serves it.
 
     Also where no unit names the alias any more: that is when versions are left behind.
     """
-    version = await in_thread(runtime.registry.versions.get, *_named(alias, number), caller)
+    version = await in_thread(runtime.registry.versions.get, *_named(alias, number), principal)
     retired = await in_thread(
         runtime.registry.versions.retire,
         version.id,
-        caller,
+        principal,
         unrouted=version.id not in _routed(runtime),
     )
     runtime.swap.routes.repeat.kick()
@@ -147,10 +147,10 @@ def _routed(runtime: Runtime) -> set[VersionId]:
 
 @router.get("/adapters/{alias}/rollouts")
 async def list_rollouts(
-    alias: str, runtime: RuntimeOf, caller: CallerOf, cursor: CursorOf
+    alias: str, runtime: RuntimeOf, principal: PrincipalOf, cursor: CursorOf
 ) -> dict[str, Any]:
     """Who changed the route, when, and to what; newest first."""
-    unit = unit_of_alias(runtime, caller, alias)
+    unit = unit_of_alias(runtime, principal, alias)
     if cursor.after is not None and not cursor.after.isdigit():
         raise InvalidRequest("`after` must be an id of this list", param="after")
     listed = await in_thread(
@@ -180,19 +180,19 @@ def _names_of(runtime: Runtime, versions: Iterable[VersionId]) -> dict[VersionId
 
 @router.post("/adapters/{alias}/promote")
 async def promote(
-    alias: str, request: Request, runtime: RuntimeOf, caller: CallerOf
+    alias: str, request: Request, runtime: RuntimeOf, principal: PrincipalOf
 ) -> dict[str, Any]:
     """Puts a version live. 409 when the route moved, another rollout runs or a gate said no."""
-    unit = unit_of_alias(runtime, caller, alias)
+    unit = unit_of_alias(runtime, principal, alias)
     asked = await body_of(request, Promote)
     named = _named(alias, str(asked.version))
-    version = await in_thread(runtime.registry.versions.get, *named, caller)
+    version = await in_thread(runtime.registry.versions.get, *named, principal)
     await _check_base(runtime, version)
     rollout = await in_thread(
         runtime.registry.rollouts.promote,
         Alias(alias),
         version.id,
-        caller,
+        principal,
         unit=unit,
         expected_generation=asked.expected_generation,
     )
@@ -211,13 +211,13 @@ async def _check_base(runtime: Runtime, version: Version) -> None:
 
 @router.post("/adapters/{alias}/rollback")
 async def rollback(
-    alias: str, request: Request, runtime: RuntimeOf, caller: CallerOf
+    alias: str, request: Request, runtime: RuntimeOf, principal: PrincipalOf
 ) -> dict[str, Any]:
     """Returns to the newest good version before the live one, which is marked.
 
     It names the generation it was decided on: repeating the request is the same rollback.
     """
-    unit = unit_of_alias(runtime, caller, alias)
+    unit = unit_of_alias(runtime, principal, alias)
     asked = await body_of(request, Rollback)
     if asked.expected_generation is None:
         raise InvalidRequest(
@@ -229,7 +229,7 @@ async def rollback(
     rollout = await in_thread(
         runtime.registry.rollouts.roll_back,
         Alias(alias),
-        caller,
+        principal,
         unit=unit,
         expected_generation=asked.expected_generation,
     )

@@ -13,8 +13,8 @@ from adapters.domain.principals import Principal, Role
 from adapters.domain.versions import ServedVersion
 from adapters.errors import NotPermitted
 from adapters.registry.ports import Replica
-from service.api.request import CallerOf, RuntimeOf, in_thread, reach
 from service.api.adapter_objects import wire_rollout
+from service.api.request import PrincipalOf, RuntimeOf, in_thread, reach
 from service.engine.shared_residency import Reason
 from service.runtime import Runtime
 
@@ -22,12 +22,12 @@ router = APIRouter(prefix="/v1")
 
 
 @router.get("/status")
-async def status(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
-    """Readiness, what is resident and what is being trained, as far as it is the caller's.
+async def status(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
+    """Readiness, what is resident and what is being trained, as far as it is the principal's.
 
     Of the replicas, and of other units' requests, only an admin learns more than a number.
     """
-    unit = reach(caller)
+    unit = reach(principal)
     found = await in_thread(runtime.registry.replicas.list)
     running = await in_thread(runtime.registry.jobs.in_status, JobStatus.RUNNING)
     queued = await in_thread(runtime.registry.jobs.in_status, JobStatus.QUEUED)
@@ -47,24 +47,26 @@ async def status(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
 
 
 @router.get("/replicas")
-async def list_replicas(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+async def list_replicas(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
     """Every replica, silent ones too."""
-    _check_admin(caller)
+    _check_admin(principal)
     found = await in_thread(runtime.registry.replicas.list)
     return {"object": "list", "data": [_wire_replica(each) for each in found], "has_more": False}
 
 
 @router.post("/replicas/{replica}/retire")
-async def retire_replica(replica: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+async def retire_replica(
+    replica: str, runtime: RuntimeOf, principal: PrincipalOf
+) -> dict[str, Any]:
     """An operator's word that a silent replica is gone. 409 where it was heard lately."""
-    _check_admin(caller)
-    await in_thread(runtime.registry.replicas.retire, replica, by=caller)
+    _check_admin(principal)
+    await in_thread(runtime.registry.replicas.retire, replica, by=principal)
     runtime.swap.rollouts.kick()
     return {"id": replica, "object": "replica", "retired": True}
 
 
-def _check_admin(caller: Principal) -> None:
-    if caller.role is not Role.ADMIN:
+def _check_admin(principal: Principal) -> None:
+    if principal.role is not Role.ADMIN:
         raise NotPermitted("replicas are the admin's")
 
 

@@ -260,9 +260,7 @@ def _record(version_id: VersionId) -> int:
 def _lock(descriptor: int, kind: int, start: int) -> bool:
     """Takes or gives back the lock of one byte without waiting; False when another has it."""
     try:
-        fcntl.fcntl(
-            descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, 1, 0)
-        )
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, 1, 0))
     except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, as the system likes
         return False
     return True

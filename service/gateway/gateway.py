@@ -28,8 +28,8 @@ from adapters.errors import (
     WardrobeError,
 )
 from service import http_errors as wire
-from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
 from service.engine.leases import Lease
+from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
 from service.gateway.response import Answer, Enveloped
 from service.reconcile.route_table import Target
 from service.runtime import Runtime
@@ -124,14 +124,14 @@ class Gateway:
         if method == "OPTIONS" and _is_preflight(scope) and may_reach(path):
             await self._app(scope, receive, Enveloped(send).send)
             return
-        caller = runtime.authenticate(_header(scope, b"authorization"))
+        principal = runtime.authenticate(_header(scope, b"authorization"))
         endpoint = ENDPOINTS.get(path)
         if not may_reach(path) or (endpoint is not None and method != "POST"):
             raise NotFound(f"there is no {method} endpoint here")
         if endpoint is not None:
-            await self._infer(runtime, scope, receive, send, (endpoint, caller, request_id))
+            await self._infer(runtime, scope, receive, send, (endpoint, principal, request_id))
             return
-        await self._administer(runtime, scope, receive, send, (caller, request_id))
+        await self._administer(runtime, scope, receive, send, (principal, request_id))
 
     async def _administer(
         self,
@@ -141,15 +141,15 @@ class Gateway:
         send: Send,
         known: tuple[Principal, str],
     ) -> None:
-        caller, request_id = known
+        principal, request_id = known
         path: str = scope["path"]
-        if path == METRICS_PATH and caller.role is not Role.ADMIN:
+        if path == METRICS_PATH and principal.role is not Role.ADMIN:
             raise NotPermitted("metrics need the admin key")
         if scope["method"] != "GET":
             _check_running(runtime)
         state = scope.setdefault("state", {})
-        state["caller"], state["request_id"] = caller, request_id
-        bounded = _bounded(receive, scope, _body_limit(runtime, path, caller))
+        state["principal"], state["request_id"] = principal, request_id
+        bounded = _bounded(receive, scope, _body_limit(runtime, path, principal))
         await self._app(scope, bounded, Enveloped(send).send)
 
     async def _infer(
@@ -160,18 +160,18 @@ class Gateway:
         send: Send,
         known: tuple[Endpoint, Principal, str],
     ) -> None:
-        endpoint, caller, request_id = known
+        endpoint, principal, request_id = known
         started = time.perf_counter()
         _check_open(runtime)
         body = clean(endpoint, await _read_json(scope, receive, runtime.settings.max_body_bytes))
-        target = await runtime.swap.routes.resolve(body["model"], caller)
-        unit = str(target.unit or caller.unit or caller.role)
+        target = await runtime.swap.routes.resolve(body["model"], principal)
+        unit = str(target.unit or principal.unit or principal.role)
         limit = None
         if target.unit is not None:
             limit = runtime.units.current.max_concurrent_requests(target.unit)
         # from here on the request counts, also while it waits for a load
         with runtime.leases.place(unit, limit):
-            target, lease = await _admit(runtime, target, body["model"], caller)
+            target, lease = await _admit(runtime, target, body["model"], principal)
             with lease:
                 runtime.metrics.in_flight.set(runtime.leases.total)
                 body["model"], body["cache_salt"] = target.model, target.salt
@@ -192,7 +192,7 @@ class Gateway:
 
 
 async def _admit(
-    runtime: Runtime, target: Target, model: str, caller: Principal
+    runtime: Runtime, target: Target, model: str, principal: Principal
 ) -> tuple[Target, Lease]:
     """The target and a lease of its version.
 
@@ -207,7 +207,7 @@ async def _admit(
             return target, lease
         assert target.version is not None  # noqa: S101 - the base always has a lease
         await runtime.swap.loader.ensure(target.version)
-        target = runtime.table.resolve(model, caller)
+        target = runtime.table.resolve(model, principal)
 
 
 def _check_running(runtime: Runtime) -> None:
@@ -246,9 +246,9 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
     return next((value for key, value in scope["headers"] if key == name), None)
 
 
-def _body_limit(runtime: Runtime, path: str, caller: Principal) -> int:
+def _body_limit(runtime: Runtime, path: str, principal: Principal) -> int:
     if path == UPLOAD_PATH:
-        return runtime.units.current.max_file_bytes(caller.unit) + UPLOAD_MARGIN
+        return runtime.units.current.max_file_bytes(principal.unit) + UPLOAD_MARGIN
     return runtime.settings.max_body_bytes
 
 

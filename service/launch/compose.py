@@ -145,7 +145,7 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
         replicas=registry.replicas,
         membership=membership,
         state=loader.state,
-        on_sent=lambda: rollouts.kick(),
+        on_sent=lambda: rollouts.kick(),  # noqa: PLW0108 - made below
         on_unknown=lambda: _kick(heartbeat),
         metrics=metrics,
     )

@@ -56,9 +56,7 @@ class WardrobePlugin:
         runtime.start()
         state.wardrobe = runtime
         state.wardrobe_sigterm = asyncio.create_task(drain_on_sigterm(runtime, state))
-        log.info(
-            "service_started", replica=replica_id(settings), process=number, **engine.limits
-        )
+        log.info("service_started", replica=replica_id(settings), process=number, **engine.limits)
 
 
 async def drain_on_sigterm(runtime: Runtime, state: Any) -> None:

@@ -17,14 +17,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from adapters.domain.names import VersionId
-from adapters.domain.versions import Version
+from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected
 
 BASE = "wardrobe-base"
 
 
 class SimulatedEngine:
-    """`service.engine.vllm_engine.Engine` without an engine."""
+    """`service.engine.port.Engine` without an engine."""
 
     def __init__(self, *, capacity: int = 8) -> None:
         self.names: dict[VersionId, str] = {}
@@ -48,7 +48,7 @@ class SimulatedEngine:
     def resident(self) -> frozenset[VersionId]:
         return frozenset(self.names)
 
-    async def load(self, version: Version, path: Path) -> None:
+    async def load(self, version: ServedVersion, path: Path) -> None:
         if not path.is_dir():  # noqa: ASYNC240
             raise Rejected("no such directory")
         self.asked.append(version.name)
@@ -67,6 +67,12 @@ class SimulatedEngine:
         name = self.names.pop(version_id, None)
         if name in self.broken:
             raise self.broken[name]
+
+    def name(self, version: ServedVersion, path: Path) -> None:
+        self.names[version.id] = version.name
+
+    def forget(self, version_id: VersionId) -> None:
+        self.names.pop(version_id, None)
 
     # -- the handlers behind the gateway
 

@@ -102,8 +102,6 @@ class Rollouts(Protocol):
         """Ids of replicas that have not loaded (loading) or not observed (flipped); sorted."""
         ...
 
-    def history(
-        self, alias: Alias, unit: Unit, *, after: str | None, limit: int
-    ) -> Page[Rollout]:
+    def history(self, alias: Alias, unit: Unit, *, after: str | None, limit: int) -> Page[Rollout]:
         """The unit's rollouts of an alias, newest first; `after` is a rollout's id as text."""
         ...
