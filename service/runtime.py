@@ -30,6 +30,7 @@ from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.collection import Collector
 from service.reconcile.gauges import Gauges
 from service.reconcile.heartbeat import Heartbeat
+from service.reconcile.hints import HintListener
 from service.reconcile.loader import Loader
 from service.reconcile.membership import Membership
 from service.reconcile.repeat import Repeat
@@ -69,6 +70,7 @@ class Swap:
     loader: Loader
     acknowledgements: Acknowledgements
     rollouts: RolloutSteps
+    hints: HintListener | None
     gauges: Gauges
     collector: Collector
 
@@ -82,12 +84,15 @@ class Swap:
             self.rollouts,
             self.gauges,
             self.collector,
+            *([self.hints] if self.hints else []),
         )
 
     def stop(self) -> None:
         """Lets the present step of each be its last."""
         for owner in self.owners:
             owner.repeat.stop()
+        if self.hints:
+            self.hints.stop()
 
     def close(self) -> None:
         """Lets go of threads and connections."""
@@ -99,6 +104,8 @@ class Swap:
             self.collector,
         ):
             owner.close()
+        if self.hints:
+            self.hints.close()
         self.registry.close()
 
 

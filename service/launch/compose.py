@@ -25,6 +25,7 @@ from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.collection import Collector
 from service.reconcile.gauges import Gauges, Seen
 from service.reconcile.heartbeat import Heartbeat
+from service.reconcile.hints import HintListener, Hints
 from service.reconcile.loader import Loader
 from service.reconcile.membership import Membership
 from service.reconcile.rollouts import RolloutSteps
@@ -52,6 +53,8 @@ class Parts:
     """Which of the engine's API processes this is."""
     on_units: Callable[[Units], object] = lambda _: None
     """Called when the units have changed; blocks."""
+    hints: Hints | None = None
+    """Of the registry's database, where it gives any."""
     collect_store: Callable[[], object] | None = None
     end: Callable[[], None] = interrupt
     clock: Callable[[], float] = time.monotonic
@@ -178,6 +181,9 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
         loader=loader,
         acknowledgements=acknowledgements,
         rollouts=rollouts,
+        hints=None
+        if parts.hints is None
+        else HintListener(parts.hints, on_hint=lambda: _kick(routes), metrics=metrics),
         gauges=Gauges(
             Seen(
                 table=table,

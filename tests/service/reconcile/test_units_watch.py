@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
+from service.launch.units_watch import UnitsWatch
 
 from adapters.domain.names import Unit
 from adapters.domain.units import Units
 from adapters.errors import StorageFull
-from service.launch.units_watch import UnitsWatch
 from service.metrics import Metrics
 from tests.service.world import World, write_units
 
