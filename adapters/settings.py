@@ -28,6 +28,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WARDROBE_", frozen=True, extra="ignore")
 
     state: Path = Field(default=Path(".wardrobe/state"), description="The state folder.")
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="The registry's database, `postgresql://…`; empty: SQLite in the state folder.",
+    )
     units: Path = Field(default=Path("examples/units"), description="Folder of unit YAML files.")
     cache: Path = Field(default_factory=default_cache, description="Built and fetched base models.")
     base: str = Field(
@@ -86,6 +90,11 @@ class Settings(BaseSettings):
         return StateFolder(self.state.expanduser().absolute())
 
     @property
+    def registry_url(self) -> str:
+        """The registry's address, with its password: for `open_registry` and nobody's eyes."""
+        return self.database_url.get_secret_value() or self.state_folder.database_url
+
+    @property
     def url(self) -> str:
         """Where the service is reached from this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
@@ -94,6 +103,7 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""
         values = self.model_dump(exclude_none=True)
+        values["database_url"] = self.database_url.get_secret_value()
         if self.admin_key is not None:
             values["admin_key"] = self.admin_key.get_secret_value()
         return {f"WARDROBE_{name.upper()}": str(value) for name, value in values.items()}

@@ -3,6 +3,8 @@
 candidate ──promote──▶ live ──replaced──▶ retired
     │                    ▲                   │
     └──gate fails──▶ rejected       promote or roll back
+
+Every one that is not rejected becomes retired when it is withdrawn by command.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class VersionState(StrEnum):
 
 
 _NEXT = {
-    VersionState.CANDIDATE: {VersionState.LIVE, VersionState.REJECTED},
+    VersionState.CANDIDATE: {VersionState.LIVE, VersionState.REJECTED, VersionState.RETIRED},
     VersionState.LIVE: {VersionState.RETIRED},
     VersionState.RETIRED: {VersionState.LIVE},
     VersionState.REJECTED: set(),

@@ -2,7 +2,11 @@
 
 What must hold however many processes write is a constraint here: numbers are unique per adapter,
 a job publishes once, an alias has one rollout under way, an idempotency key makes one job. The
-tables are made by the migrations beside this module; a test holds the two together.
+tables are made by `adapters.registry.migrations`; a test holds the two together.
+
+`revision` on keys, versions and routes is the registry's revision at which replicas were told of
+the row's last change: what a replica has not seen is found by an index, however many rows there
+are.
 """
 
 from __future__ import annotations
@@ -43,16 +47,35 @@ revision = Table(
     CheckConstraint("id = 1", name="single_row"),
 )
 
+claims = Table(
+    "claims",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("value", Integer, nullable=False),
+    CheckConstraint("id = 1", name="single_row"),
+)
+"""Counts the jobs that were claimed; its lock makes claims come one after another."""
+
 replicas = Table(
     "replicas",
     metadata,
     Column("id", String(128), primary_key=True),
-    Column("at", Float, nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("loaded", _JSON, nullable=False),
-    Column("ready", Boolean, nullable=False),
+    Column("incarnation", String(64), nullable=False),
     Column("base_fingerprint", String(64), nullable=False),
     Column("limits", _JSON, nullable=False),
+    Column("on_loss", String(8), nullable=False),
+)
+
+replica_processes = Table(
+    "replica_processes",
+    metadata,
+    Column("replica", ForeignKey("replicas.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("incarnation", String(64), nullable=False),
+    Column("ready", Boolean, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("lease_until", Float),
+    Column("observed", Integer),
 )
 
 keys = Table(
@@ -65,6 +88,8 @@ keys = Table(
     Column("hash", String(64), nullable=False, unique=True),
     Column("created_at", Float, nullable=False),
     Column("revoked_at", Float),
+    Column("revoked_by", String(64)),
+    Column("revision", Integer, nullable=False, server_default=text("0"), index=True),
     sqlite_autoincrement=True,
 )
 
@@ -79,8 +104,10 @@ files = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("digest", String(64), nullable=False, index=True),
     Column("created_at", Float, nullable=False),
+    Column("deleted_at", Float),
     sqlite_autoincrement=True,
 )
+"""A deleted file's row stays for a while without its name: lists go on after it."""
 
 jobs = Table(
     "jobs",
@@ -113,7 +140,10 @@ jobs = Table(
     Column("lease_until", Float),
     Column("attempts", Integer, nullable=False),
     Column("idempotency_key", String(256)),
+    Column("words", String(64)),
+    Column("turn", Integer),
     UniqueConstraint("unit", "idempotency_key"),
+    Index("ix_jobs_unit_turn", "unit", "turn"),
     CheckConstraint(
         "(lease_owner IS NULL) = (lease_fence IS NULL)"
         " AND (lease_owner IS NULL) = (lease_until IS NULL)",
@@ -122,6 +152,8 @@ jobs = Table(
     CheckConstraint("lease_owner IS NULL OR status = 'running'", name="lease_running"),
     sqlite_autoincrement=True,
 )
+"""`words` is the digest of what was asked for under the idempotency key, `turn` the number of the
+last claim."""
 
 job_metadata = Table(
     "job_metadata",
@@ -173,20 +205,35 @@ versions = Table(
     Column("created_at", Float, nullable=False),
     Column("gates", _JSON, nullable=False),
     Column("evidence", _JSON),
+    Column("rolled_back_at", Float),
+    Column("withdrawn_at", Float),
+    Column("withdrawn_by", String(64)),
+    Column("collected_at", Float),
+    Column("revision", Integer, nullable=False, server_default=text("0"), index=True),
     UniqueConstraint("adapter", "number"),
     sqlite_autoincrement=True,
 )
 """Ids are the engine's `lora_int_id`: AUTOINCREMENT, because one must never come back."""
+
+acknowledgements = Table(
+    "acknowledgements",
+    metadata,
+    Column("replica", ForeignKey("replicas.id", ondelete="CASCADE"), primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("error", String),
+)
+"""What an engine holds, or why it cannot."""
 
 routes = Table(
     "routes",
     metadata,
     Column("alias", String(40), primary_key=True),
     Column("unit", String(40), nullable=False),
-    Column("stable", ForeignKey("versions.id")),
-    Column("previous", ForeignKey("versions.id")),
+    Column("stable", ForeignKey("versions.id"), index=True),
     Column("generation", Integer, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("since", Integer, nullable=False, server_default=text("0")),
+    Column("revision", Integer, nullable=False, server_default=text("0"), index=True),
 )
 
 rollouts = Table(
@@ -202,12 +249,27 @@ rollouts = Table(
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
     Column("error", String),
+    Column("unit", String(40), nullable=False),
+    Column("replaced", ForeignKey("versions.id")),
+    Column("flipped_at", Float),
+    Column("flip_revision", Integer),
     sqlite_autoincrement=True,
 )
+_IS_LOADING = text("state = 'loading'")
+_IS_OPEN = text("state IN ('loading', 'flipped')")
 Index(
     "uq_rollouts_loading",
     rollouts.c.alias,
     unique=True,
-    sqlite_where=text("state = 'loading'"),
-    postgresql_where=text("state = 'loading'"),
+    sqlite_where=_IS_LOADING,
+    postgresql_where=_IS_LOADING,
 )
+Index("ix_rollouts_open", rollouts.c.id, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
+
+condemned = Table(
+    "condemned",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("at", Float, nullable=False),
+)
+"""Digests whose bytes are being deleted."""

@@ -18,41 +18,31 @@ from adapters.domain.jobs import (
     Lease,
     StopRequest,
 )
-from adapters.domain.names import VersionId
-from adapters.domain.principals import Key, Role
+from adapters.domain.principals import Key, NewKey, Role
 from adapters.domain.recipes import Hyperparameters
 from adapters.domain.routes import Rollout, RolloutState, Route
-from adapters.domain.versions import Version, VersionState
-from adapters.registry.port import ReplicaReport
+from adapters.domain.versions import ServedVersion, Version, VersionState
 
 
-def replica_values(report: ReplicaReport) -> dict[str, Any]:
-    """Column values of a replica's report."""
-    return {
-        "id": report.id,
-        "at": report.at,
-        "revision": report.revision,
-        "loaded": sorted(report.loaded),
-        "ready": report.ready,
-        "base_fingerprint": report.base_fingerprint,
-        "limits": dict(report.limits),
-    }
-
-
-def replica_from(row: RowMapping) -> ReplicaReport:
-    """A replica's report from its row."""
-    loaded = frozenset(VersionId(number) for number in row["loaded"])
-    return ReplicaReport(**{**row, "loaded": loaded})
-
-
-def key_values(key: Key) -> dict[str, Any]:
+def key_values(key: NewKey) -> dict[str, Any]:
     """Column values of a key's record."""
     return {**asdict(key), "role": key.role.value}
 
 
 def key_from(row: RowMapping) -> Key:
     """A key's record from its row."""
-    return Key(**{**_without(row, "seq"), "role": Role(row["role"])})
+    return Key(**{**_without(row, "seq", "revoked_by", "revision"), "role": Role(row["role"])})
+
+
+_JOB_ROW_ONLY = (
+    "seq",
+    "idempotency_key",
+    "words",
+    "turn",
+    "lease_owner",
+    "lease_fence",
+    "lease_until",
+)
 
 
 def file_values(file: StoredFile) -> dict[str, Any]:
@@ -62,7 +52,7 @@ def file_values(file: StoredFile) -> dict[str, Any]:
 
 def file_from(row: RowMapping) -> StoredFile:
     """A stored file from its row."""
-    return StoredFile(**_without(row, "seq"))
+    return StoredFile(**_without(row, "seq", "deleted_at"))
 
 
 def job_values(job: Job) -> dict[str, Any]:
@@ -84,7 +74,7 @@ def job_values(job: Job) -> dict[str, Any]:
 
 def job_from(row: RowMapping) -> Job:
     """A job from its row."""
-    values = _without(row, "seq", "idempotency_key", "lease_owner", "lease_fence", "lease_until")
+    values = _without(row, *_JOB_ROW_ONLY)
     stop = row["stop_requested"]
     values |= {
         "status": JobStatus(row["status"]),
@@ -133,7 +123,16 @@ def version_values(version: Version) -> dict[str, Any]:
 def version_from(row: RowMapping) -> Version:
     """A version from its row."""
     gates = tuple(GateResult(**gate) for gate in row["gates"])
-    return Version(**{**row, "state": VersionState(row["state"]), "gates": gates})
+    values = _without(row, "revision", "withdrawn_by")
+    return Version(**{**values, "state": VersionState(row["state"]), "gates": gates})
+
+
+def served_from(row: RowMapping) -> ServedVersion:
+    """As much of a version as routing needs, from a row with no more than that."""
+    gone = row["withdrawn_at"] is not None or row["collected_at"] is not None
+    servable = row["state"] != VersionState.REJECTED.value and not gone
+    values = _without(row, "state", "withdrawn_at", "collected_at")
+    return ServedVersion(**values, servable=servable)
 
 
 def route_values(route: Route) -> dict[str, Any]:
@@ -143,7 +142,7 @@ def route_values(route: Route) -> dict[str, Any]:
 
 def route_from(row: RowMapping) -> Route:
     """A route from its row."""
-    return Route(**row)
+    return Route(**_without(row, "revision"))
 
 
 def rollout_values(rollout: Rollout) -> dict[str, Any]:
