@@ -58,11 +58,18 @@ def by_use(uses: Iterable[Use], turns: Mapping[Unit, float]) -> tuple[VersionId,
     for use in uses:
         of_unit[use.unit].append(use)
     ranked = [
-        (place, use.asked_at is None, turns.get(unit, 0.0), -use.last_use, use.version)
-        for unit, used in of_unit.items()
+        (place, use.asked_at is None, *_turn(use, turns), use.version)
+        for used in of_unit.values()
         for place, use in enumerate(sorted(used, key=lambda use: use.order))
     ]
     return tuple(version for *_, version in sorted(ranked))
+
+
+def _turn(use: Use, turns: Mapping[Unit, float]) -> tuple[float, float]:
+    """Among the same place of several units: whose turn it is where requests wait, else use."""
+    if use.asked_at is None:
+        return (0.0, -use.last_use)
+    return (turns.get(use.unit, 0.0), use.asked_at)
 
 
 def desired(

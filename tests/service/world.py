@@ -20,8 +20,8 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from adapters.domain.names import Alias, Digest, Unit
-from adapters.domain.routes import Rollout
 from adapters.domain.principals import SYSTEM
+from adapters.domain.routes import Rollout
 from adapters.domain.units import load_units
 from adapters.domain.versions import Version
 from adapters.registry import Registry
@@ -120,7 +120,7 @@ class World:
         )
 
     def make_live(self, version: Version) -> Version:
-        """Promoted by a replica that has left since, as if it had been long ago."""
+        """Promoted by a replica that has left since; only where no other is registered yet."""
         registry = self.runtime.registry
         before = ProcessId(replica="long-ago", incarnation="1")
         registry.replicas.register(

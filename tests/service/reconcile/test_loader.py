@@ -93,7 +93,7 @@ async def test_a_failed_unload_stops_no_load(tmp_path: Path) -> None:
         await world.settle()
         await asked_for(world, hr, sales)
         engine.broken["hr:1"] = CLIENTS_WORDS
-        world.make_live(world.publish("support"))
+        world.begin(world.publish("support"))
         await world.settle()
         assert "support:1" in engine.names.values()
         assert errors(world, "loader") == 1
@@ -239,7 +239,7 @@ async def test_a_dead_engine_is_asked_for_nothing_more_and_is_not_ready(still: W
     still.make_live(still.publish("support"))
     await still.settle()
     assert still.prometheus.get_sample_value("wardrobe_ready") == 1
-    still.make_live(still.publish("sales"))
+    still.begin(still.publish("sales"))
     still.engine.alive = False
     await still.settle()
     assert not still.runtime.ready
@@ -328,6 +328,7 @@ async def test_another_process_names_what_the_loader_has_loaded_and_forgets_what
         while not waiting.done():
             await loader.runtime.swap.loader.repeat.attempt()
             await other.runtime.swap.loader.repeat.attempt()
+            await asyncio.sleep(0)
         assert (first.loads, second.loads) == (["support:1", "support:2"], [])
         # what the other answers with, the loader does not unload
         lease = other.runtime.leases.take(candidate.id)
