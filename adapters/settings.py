@@ -63,6 +63,16 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=2 * 1024 * 1024, ge=1024, description="Largest JSON request body."
     )
+    api_servers: int = Field(
+        default=1, ge=1, le=64, description="API processes in front of the engine."
+    )
+    on_registry_loss: Literal["keep", "stop"] = Field(
+        default="keep",
+        description="Without the registry: keep answering, or stop when the serving lease ends.",
+    )
+    serving_lease_seconds: float = Field(
+        default=15.0, ge=5.0, description="How long a heartbeat lets a replica answer (`stop`)."
+    )
     kv_cache_gib: int = Field(default=1, ge=1, description="GiB of key-value cache on the CPU.")
     drain_seconds: float = Field(
         default=30.0, ge=0.0, description="How long running answers may take to finish at shutdown."

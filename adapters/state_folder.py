@@ -5,6 +5,7 @@ artifacts/         the artifact store
 jobs/<id>/         scratch of running jobs, kept until they end
 pepper             32 random bytes under the key hashes   (0600)
 keys.json          the keys made on first start           (0600)
+engines/           what the API processes of a running engine share
 logs/              what the supervised processes print
 starting           there until the service meets its first caller
 <name>.lock        one process of a kind at a time
@@ -45,6 +46,11 @@ class StateFolder:
     @property
     def keys(self) -> Path:
         return self.root / "keys.json"
+
+    @property
+    def engines(self) -> Path:
+        """What the API processes of each running engine share."""
+        return self.root / "engines"
 
     @property
     def logs(self) -> Path:

@@ -66,22 +66,35 @@ class Client:
         return list(self._pages(f"/adapters/{_segment(alias)}/rollouts"))
 
     def promote(self, alias: str, version: str, *, generation: int | None = None) -> Json:
-        """Returns the rollout once it is complete, or as far as it has come in a minute.
+        """Returns the rollout once it is complete, or as far as it is after a minute.
 
-        A version that was rolled back is put live again only with the route's `generation`.
+        Names the generation it saw: the SDK may repeat the request, and then it is the same one.
         """
-        body = {"version": version, **_generation(generation)}
+        seen = self._generation(alias) if generation is None else generation
+        body = {"version": version, "expected_generation": seen}
         return self._post(f"/adapters/{_segment(alias)}/promote", body)
 
     def rollback(self, alias: str, *, generation: int | None = None) -> Json:
-        """Back to the newest good version before the live one, once however often it is sent.
+        """Back to the newest good version before the live one; names the generation it saw."""
+        seen = self._generation(alias) if generation is None else generation
+        path = f"/adapters/{_segment(alias)}/rollback"
+        return self._post(path, {"expected_generation": seen})
 
-        Without a `generation` it goes by the one that it reads now: the SDK repeats a request
-        whose answer was lost, and the route may have moved by then.
-        """
-        if generation is None:
-            generation = int(self.adapter(alias)["route"]["generation"])
-        return self._post(f"/adapters/{_segment(alias)}/rollback", _generation(generation))
+    def retire(self, alias: str, number: str) -> Json:
+        """Withdraws a version for good."""
+        path = f"/adapters/{_segment(alias)}/versions/{_segment(number)}/retire"
+        return self._post(path, {})
+
+    def replicas(self) -> list[Json]:
+        """Every replica, silent ones too."""
+        return cast(list[Json], self._get("/replicas")["data"])
+
+    def retire_replica(self, replica: str) -> Json:
+        """Says that a silent replica is gone."""
+        return self._post(f"/replicas/{_segment(replica)}/retire", {})
+
+    def _generation(self, alias: str) -> int:
+        return int(self.adapter(alias)["route"]["generation"])
 
     def events(self, job_id: str) -> list[FineTuningJobEvent]:
         """All events of a job so far, oldest first."""
@@ -123,10 +136,6 @@ class Client:
             if not page.get("has_more") or not page["data"]:
                 return
             after = {"after": page["data"][-1]["id"]}
-
-
-def _generation(number: int | None) -> Json:
-    return {} if number is None else {"expected_generation": number}
 
 
 def _segment(text: str) -> str:

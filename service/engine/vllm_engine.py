@@ -16,26 +16,31 @@ import asyncio
 import json
 import math
 import os
+import secrets
 import shlex
 from argparse import Namespace
 from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from adapters.domain.names import VersionId
-from adapters.domain.versions import Version
+from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
 from adapters.telemetry_off import quieten
 from service.content_free_logs import STARTING, install
+from service.engine.shared_residency import INCARNATION
 from service.grammars import TokenizerFacts
 
 PLUGIN = "wardrobe"
+LEAVE_SECONDS = 10.0
+"""What an API process may take to end after its last answer."""
 MIDDLEWARE = "service.gateway.gateway.Gateway"
 GRAMMAR_BACKEND = "guidance"
 """vLLM's `auto` checks with one compiler and uses, for all units and until its end, whichever the
@@ -58,40 +63,6 @@ class Patience:
     """Waits for one step of the engine."""
 
 
-class Engine(Protocol):
-    """What the swap loop needs of an inference engine."""
-
-    @property
-    def resident(self) -> frozenset[VersionId]:
-        """Versions that answer now."""
-        ...
-
-    @property
-    def alive(self) -> bool:
-        """False once the engine has died; it does not come back in this process."""
-        ...
-
-    @property
-    def limits(self) -> Mapping[str, Any]:
-        """`max_lora_rank`, `max_model_len`, `max_cpu_loras`, `engine`."""
-        ...
-
-    async def load(self, version: Version, path: Path) -> None:
-        """Makes a version answer under its name; already resident is fine.
-
-        Raises Rejected when the engine refuses it or it has no effect, EngineUnavailable when
-        the engine is gone or does not answer.
-        """
-        ...
-
-    async def unload(self, version_id: VersionId) -> None:
-        """Takes a version out; the caller has made sure that no request uses it.
-
-        It no longer answers, whatever is raised: the same as `load`.
-        """
-        ...
-
-
 class VllmEngine:
     """vLLM's engine client and model table behind the port."""
 
@@ -110,19 +81,17 @@ class VllmEngine:
         self.limits = limits
 
     @property
-    def resident(self) -> frozenset[VersionId]:
-        return frozenset(self._names)
+    def resident(self) -> AbstractSet[VersionId]:
+        return self._names.keys()
 
     @property
     def alive(self) -> bool:
         return not self._client.errored
 
-    async def load(self, version: Version, path: Path) -> None:
-        from vllm.lora.request import LoRARequest
-
+    async def load(self, version: ServedVersion, path: Path) -> None:
         if version.id in self._names:
             return
-        request = LoRARequest(lora_name=version.name, lora_int_id=version.id, lora_path=str(path))
+        request = _request(version, path)
         try:
             async with self._edge(version.name, self._patience.add):
                 await self._client.add_lora(request)
@@ -131,15 +100,25 @@ class VllmEngine:
         except WardrobeError:
             await self._discard(version.id)
             raise
-        self._names[version.id] = version.name
-        self._models.lora_requests[version.name] = request
+        self._learn(version, request)
 
     async def unload(self, version_id: VersionId) -> None:
+        name = self._names.get(version_id, f"version {version_id}")
+        self.forget(version_id)
+        async with self._edge(name, self._patience.remove):
+            await self._client.remove_lora(version_id)
+
+    def name(self, version: ServedVersion, path: Path) -> None:
+        self._learn(version, _request(version, path))
+
+    def forget(self, version_id: VersionId) -> None:
         name = self._names.pop(version_id, None)
         if name is not None:
             self._models.lora_requests.pop(name, None)
-            async with self._edge(name, self._patience.remove):
-                await self._client.remove_lora(version_id)
+
+    def _learn(self, version: ServedVersion, request: Any) -> None:
+        self._models.lora_requests[version.name] = request
+        self._names[version.id] = version.name
 
     @asynccontextmanager
     async def _edge(self, name: str, seconds: float) -> AsyncIterator[None]:
@@ -239,6 +218,13 @@ def tokenizer_facts(client: Any) -> TokenizerFacts | None:
     )
 
 
+def _request(version: ServedVersion, path: Path) -> Any:
+    """The same in every process: name, id and path are what vLLM's caches go by."""
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(lora_name=version.name, lora_int_id=version.id, lora_path=str(path))
+
+
 def _is_death(error: Exception) -> bool:
     from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -262,6 +248,11 @@ def engine_limits(client: Any) -> dict[str, Any]:
         "max_cpu_loras": config.lora_config.max_cpu_loras,
         "max_model_len": config.model_config.max_model_len,
     }
+
+
+def process_number(client: Any) -> int:
+    """Which of the engine's API processes this is, from 0."""
+    return int(client.vllm_config.parallel_config._api_process_rank)  # noqa: SLF001 - pinned
 
 
 def arguments(settings: Settings) -> list[str]:
@@ -288,6 +279,11 @@ def arguments(settings: Settings) -> list[str]:
     ]
     if settings.engine == "cpu":
         words += ["--enforce-eager"]
+    if settings.api_servers > 1:
+        # the parent ends its API processes at SIGTERM: each needs the time to drain
+        patience = math.ceil(settings.drain_seconds + LEAVE_SECONDS)
+        words += ["--api-server-count", str(settings.api_servers)]
+        words += ["--shutdown-timeout", str(patience)]
     return words + shlex.split(settings.engine_args)
 
 
@@ -343,16 +339,16 @@ def main() -> None:
     settings = Settings()
     quieten()
     os.environ.update(environment(settings))
+    os.environ[INCARNATION] = secrets.token_hex(8)
     install()
-    import uvloop
-    from vllm.entrypoints.launchers.api_server.entry import run_server
+    from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
     cli_env_setup()
     with settings.state_folder.create().lock("serve"):
         with suppress(OSError):  # a full disk: then nothing is said from the start
             settings.state_folder.starting.touch()
-        uvloop.run(run_server(parse(arguments(settings))))
+        ServeSubcommand.cmd(parse(arguments(settings)))
 
 
 if __name__ == "__main__":

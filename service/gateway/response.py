@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from adapters.domain.versions import Version
+from adapters.domain.versions import ServedVersion
 from adapters.errors import Draining
 from service import http_errors as wire
 from service.metrics import Metrics
@@ -119,7 +119,7 @@ class Answer:
             (b"openai-processing-ms", str(elapsed).encode()),
             (b"cache-control", b"no-cache"),
         ]
-        version: Version | None = self._target.version
+        version: ServedVersion | None = self._target.version
         if version is not None:
             headers.append((b"x-adapter-version", version.name.encode()))
             headers.append((b"x-adapter-digest", version.digest.encode()))

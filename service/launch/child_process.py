@@ -22,8 +22,6 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 KEPT_LOGS = 5
-INSTANCE = "WARDROBE_INSTANCE"
-"""Environment variable of what we start: a random name of this start, which /readyz repeats."""
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 

@@ -24,8 +24,9 @@ from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from adapters.telemetry_off import QUIET
+from service.instance import INSTANCE
 from service.launch.base_resolver import resolve_base
-from service.launch.child_process import INSTANCE, ProcessSpec, rotate
+from service.launch.child_process import ProcessSpec, rotate
 from service.launch.supervisor import Signals, Supervisor
 
 Tell = Callable[[str], None]

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from adapters.domain.names import VersionId
-from adapters.domain.versions import Version
+from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected
 from tests.simulation.client import Client, LocalClient, Sampling
 from tests.simulation.core import BASE, Core, EngineDeadError, Limits, Lora
@@ -50,7 +50,7 @@ class ClientEngine:
     def alive(self) -> bool:
         return not self.client.errored
 
-    async def load(self, version: Version, path: Path) -> None:
+    async def load(self, version: ServedVersion, path: Path) -> None:
         if version.id in self.names:
             return
         lora = Lora(lora_name=version.name, lora_int_id=version.id, lora_path=str(path))
@@ -72,6 +72,17 @@ class ClientEngine:
         if name is not None:
             self.models.lora_requests.pop(name, None)
             await self.client.remove_lora(version_id)
+
+    def name(self, version: ServedVersion, path: Path) -> None:
+        self.names[version.id] = version.name
+        self.models.lora_requests[version.name] = Lora(
+            lora_name=version.name, lora_int_id=version.id, lora_path=str(path)
+        )
+
+    def forget(self, version_id: VersionId) -> None:
+        name = self.names.pop(version_id, None)
+        if name is not None:
+            self.models.lora_requests.pop(name, None)
 
     def attach(self, app: FastAPI) -> None:
         """Adds what stands for vLLM's own routes."""
@@ -131,7 +142,7 @@ class SimulatedEngine(ClientEngine):
     def token_seconds(self, seconds: float) -> None:
         self.core.pace.step = seconds
 
-    async def load(self, version: Version, path: Path) -> None:
+    async def load(self, version: ServedVersion, path: Path) -> None:
         if version.id not in self.names:
             self.asked.append(version.name)
         if version.name in self.broken:

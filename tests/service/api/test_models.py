@@ -6,8 +6,8 @@ import openai
 import pytest
 
 from adapters.domain.versions import Version
-from tests.service.simulated import BASE
 from tests.service.world import World
+from tests.simulation.engine import BASE
 
 
 def live(world: World, unit: str) -> Version:

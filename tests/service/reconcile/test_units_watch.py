@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 from adapters.domain.names import Unit
 from adapters.domain.units import Units
 from adapters.errors import StorageFull
-from service.launch.units_watch import UnitsWatch
 from service.metrics import Metrics
+from service.reconcile.units_watch import UnitsWatch
 from tests.service.world import World, write_units
 
 SOON = 6.0
@@ -75,3 +75,18 @@ async def test_a_change_that_cannot_be_put_into_force_is_counted_and_tried_again
     assert Unit("legal") in watch.current.units.by_name
     assert await watch.attempt()
     assert answers == []
+
+
+async def test_a_unit_that_is_gone_is_out_of_force_even_while_the_rest_cannot_be_put_into_force(
+    tmp_path: Path,
+) -> None:
+    def on_change(_: Units) -> None:
+        raise StorageFull("no room for keys")
+
+    write_units(tmp_path)
+    watch = UnitsWatch(tmp_path, Metrics(CollectorRegistry()), on_change=on_change)
+    (tmp_path / "sales.yaml").unlink()
+    (tmp_path / "legal.yaml").write_text("unit: legal\naliases: [legal]\n")
+    assert await watch.attempt() is False
+    assert sorted(watch.current.units.by_name) == ["hr", "support"]
+    assert sorted(watch.current.units.owner_of) == ["hr", "hr-screening", "support"]

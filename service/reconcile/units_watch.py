@@ -1,7 +1,8 @@
 """Units that change while the service runs: the folder is looked at every second.
 
 A folder with mistakes changes nothing: the last good units stay in force, the mistakes are
-logged and `wardrobe_units_folder_invalid` is 1.
+logged and `wardrobe_units_folder_invalid` is 1. A unit or alias that is gone is refused at once,
+whether or not the rest of the change can be put into force.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import structlog
 
 from adapters.domain.names import Unit
 from adapters.domain.units import InvalidUnits, UnitLimits, Units, load_units
 from service.metrics import Metrics
+from service.reconcile.registry_calls import RegistryCalls
 
 WATCH_SECONDS = 1.0
 RETRY_SECONDS = 10.0
 """After a change that could not be put into force (say, a full disk)."""
+CHANGE_SECONDS = 60.0
 
 log = structlog.get_logger("wardrobe.units")
 
@@ -54,6 +58,7 @@ class UnitsWatch:
         self._folder = folder
         self._metrics = metrics
         self._on_change = on_change
+        self._calls = RegistryCalls("units", seconds=CHANGE_SECONDS)
         self._seen = self._fingerprint()
         self.current = CurrentUnits(load_units(folder))
 
@@ -66,7 +71,7 @@ class UnitsWatch:
     async def attempt(self) -> bool:
         """A look that never raises; False when what changed must be tried again."""
         try:
-            await asyncio.to_thread(self.look)
+            await self._calls(self.look)
         except Exception:  # the edge of a background process: log, count, try again
             self._metrics.units_errors.set(1)
             log.exception("units_not_in_force")
@@ -85,10 +90,16 @@ class UnitsWatch:
             self._metrics.units_errors.set(1)
             log.error("units_invalid", problems=error.problems)
             return
+        # what was taken away ends at once; what is new begins when it can work
+        self.current = CurrentUnits(_remaining(self.current.units, units))
         self._on_change(units)
         self._seen, self.current = seen, CurrentUnits(units)
         self._metrics.units_errors.set(0)
         log.info("units_changed", units=sorted(units.by_name))
+
+    def close(self) -> None:
+        """Lets go of the thread."""
+        self._calls.close()
 
     def _fingerprint(self) -> tuple[tuple[str, int, int], ...]:
         """Names, sizes and times of the real files: a ConfigMap swaps a link above them."""
@@ -98,3 +109,12 @@ class UnitsWatch:
         except OSError:
             return ()
         return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def _remaining(units: Units, new: Units) -> Units:
+    """Those of `units` and their aliases that `new` still has, as they were."""
+    by_name = {name: config for name, config in units.by_name.items() if name in new.by_name}
+    owner_of = {
+        alias: unit for alias, unit in units.owner_of.items() if new.owner_of.get(alias) == unit
+    }
+    return Units(MappingProxyType(by_name), MappingProxyType(owner_of))
