@@ -100,14 +100,14 @@ def _databases() -> Iterator[tuple[str, Callable[[], str]]]:
 def measure(fresh: Callable[[], str]) -> Found:
     """Everything on one kind of database."""
     snapshot, first_read = {}, {}
-    for size in SIZES:
+    urls = {size: fresh() for size in SIZES}
+    for size, url in urls.items():
         _tell(f"{size} versions")
-        url = fresh()
         with closing(open_registry(url)) as registry:
             fill(url, size)
             snapshot[size] = median_ms(_revisions(registry))
             first_read[size] = median_ms(_first_reads(registry), rounds=5)
-    with closing(open_registry(url)) as registry:
+    with closing(open_registry(urls[max(SIZES)])) as registry:
         return Found(
             snapshot=snapshot,
             first_read=first_read,

@@ -240,8 +240,8 @@ class Routes(RuleBasedStateMachine):
 def test_any_sequence_of_commands_does_what_the_model_says(
     empty: Callable[[], Backend],
 ) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: Routes(empty()),
+    run_state_machine_as_test(
+        lambda: Routes(empty()),  # type: ignore[arg-type,unused-ignore]
         settings=settings(
             max_examples=10,
             stateful_step_count=30,

@@ -11,18 +11,21 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
-from adapters.domain.jobs import JobStatus, StopRequest
+from adapters.domain.files import StoredFile
+from adapters.domain.jobs import Job, JobStatus, StopRequest
 from adapters.domain.names import Alias, Digest, Unit, new_job_id
-from adapters.domain.principals import SYSTEM, Principal, Role
+from adapters.domain.principals import SYSTEM, NewKey, Principal, Role
 from adapters.domain.routes import Rollout, RolloutState
-from adapters.domain.versions import VersionState
+from adapters.domain.versions import Version, VersionState
 from adapters.errors import WardrobeError
 from adapters.registry import Registry
 from adapters.registry.open import open_registry
+from adapters.registry.ports import NewJob, ProcessId
 from tests.adapters.registry.backends import Backend
 from tests.adapters.registry.values import (
     ADMIN,
@@ -31,7 +34,6 @@ from tests.adapters.registry.values import (
     SALES,
     SUPPORT,
     a_build,
-    a_file,
     a_gate,
     a_job,
     a_key,
@@ -53,6 +55,50 @@ from tests.adapters.registry.values import (
 TIMES = 4
 
 Command = Callable[[Registry], Any]
+
+
+def advance(registry: Registry) -> Any:
+    return registry.rollouts.advance()
+
+
+def claim(registry: Registry) -> Any:
+    return registry.jobs.claim(owner="t", lease_seconds=1e6)
+
+
+def retire(registry: Registry, version: Version) -> Any:
+    return registry.versions.retire(version.id, OWNER, unrouted=False)
+
+
+def publish_of(registry: Registry, job: Job) -> Any:
+    return registry.versions.publish(a_build(), job_id=job.id, fence=fence_of(job))
+
+
+def cancel(registry: Registry, job: Job) -> Any:
+    return registry.jobs.request_stop(job.id, StopRequest.CANCEL, OWNER)
+
+
+def create(registry: Registry, words: NewJob, key: str | None) -> Any:
+    return registry.jobs.create(words, OWNER, idempotency_key=key)
+
+
+def add_key(registry: Registry, key: NewKey) -> Any:
+    return registry.keys.add([key])
+
+
+def delete(registry: Registry, file: StoredFile) -> Any:
+    return registry.files.delete(file.id, OWNER)
+
+
+def condemn(registry: Registry, digest: Digest) -> Any:
+    return registry.collection.condemn({digest})
+
+
+def leave(registry: Registry, process: ProcessId) -> Any:
+    return registry.replicas.leave(process)
+
+
+def observe_at(registry: Registry, process: ProcessId, revision: int) -> Any:
+    return registry.replicas.observe(process, revision)
 
 
 class Racers:
@@ -103,7 +149,7 @@ def test_the_first_versions_of_an_adapter_get_one_number_each(
 ) -> None:
     for turn in range(TIMES):
         name = f"new-{turn}"
-        answers = racers.race(*[lambda r, n=name: published(r, SUPPORT, n)] * 4)
+        answers = racers.race(*[partial(published, unit=SUPPORT, adapter=name)] * 4)
         assert numbers(answers) == [1, 2, 3, 4]
 
 
@@ -124,10 +170,10 @@ def test_of_two_promotions_one_begins(racers: Racers, registry: Registry) -> Non
         alias = Alias(f"alias-{turn}")
         first, second = published(registry), published(registry)
 
-        def command(r: Registry, v: Any = None, a: Alias = alias) -> Any:
-            return promote(r, v, alias=a)
-
-        answers = racers.race(lambda r, v=first: command(r, v), lambda r, v=second: command(r, v))
+        answers = racers.race(
+            partial(promote, version=first, alias=alias),
+            partial(promote, version=second, alias=alias),
+        )
         assert sum(isinstance(answer, Rollout) for answer in answers) == 1
         assert "rollout_in_progress" in answers
 
@@ -160,7 +206,7 @@ def test_everybody_advances_and_each_step_is_taken_once(racers: Racers, registry
         version = published(registry)
         promote(registry, version)
         load(registry, process, version)
-        answers = racers.race(*[lambda r: r.rollouts.advance()] * 4)
+        answers = racers.race(*[advance] * 4)
         moved = [rollout for answer in answers for rollout in answer]
         assert [rollout.state for rollout in moved] == [RolloutState.FLIPPED]
         assert registry.routes.route(ALIAS, SUPPORT).generation == turn + 1
@@ -180,7 +226,7 @@ def test_aliases_that_share_a_version_agree_whether_it_is_live(
         load(registry, process, mine, theirs)
         promote(registry, mine)
         promote(registry, theirs, alias=triage)
-        racers.race(*[lambda r: r.rollouts.advance()] * 4)
+        racers.race(*[advance] * 4)
         states = [registry.versions.by_id(v.id).state for v in (shared, mine, theirs)]
         assert states == [VersionState.RETIRED, VersionState.LIVE, VersionState.LIVE]
         observe(registry, process)
@@ -193,8 +239,7 @@ def test_a_version_is_promoted_or_retired_and_never_both(
     for turn in range(TIMES):
         version, alias = published(registry), Alias(f"alias-{turn}")
         begun, retired = racers.race(
-            lambda r, v=version, a=alias: promote(r, v, alias=a),
-            lambda r, v=version: r.versions.retire(v.id, OWNER, unrouted=False),
+            partial(promote, version=version, alias=alias), partial(retire, version=version)
         )
         assert (begun == "version_retired") != (retired == "version_live")
 
@@ -202,7 +247,7 @@ def test_a_version_is_promoted_or_retired_and_never_both(
 def test_a_job_is_claimed_once(racers: Racers, registry: Registry) -> None:
     for _ in range(TIMES):
         jobs = {queued(registry).id, queued(registry, SALES).id}
-        answers = racers.race(*[lambda r: r.jobs.claim(owner="t", lease_seconds=1e6)] * 4)
+        answers = racers.race(*[claim] * 4)
         assert {job.id for job in answers if job is not None} == jobs
         assert sum(job is not None for job in answers) == 2
 
@@ -213,7 +258,7 @@ def test_claims_at_one_moment_take_turns(racers: Racers, registry: Registry) -> 
         for _ in range(4):
             queued(registry)
         queued(registry, SALES)
-        answers = racers.race(*[lambda r: r.jobs.claim(owner="t", lease_seconds=1e6)] * 2)
+        answers = racers.race(*[claim] * 2)
         assert Counter(job.unit for job in answers) == {SUPPORT: 1, SALES: 1}
         for job in registry.jobs.in_status(JobStatus.QUEUED):
             registry.jobs.request_stop(job.id, StopRequest.CANCEL, SYSTEM)
@@ -225,10 +270,7 @@ def test_a_cancel_beside_a_publish_leaves_a_version_or_none_and_no_half(
     for _ in range(TIMES):
         queued(registry)
         job = claimed(registry)
-        version, stopped = racers.race(
-            lambda r, j=job: r.versions.publish(a_build(), job_id=j.id, fence=fence_of(j)),
-            lambda r, j=job: r.jobs.request_stop(j.id, StopRequest.CANCEL, OWNER),
-        )
+        version, stopped = racers.race(partial(publish_of, job=job), partial(cancel, job=job))
         assert stopped.stop_requested is StopRequest.CANCEL
         kept = registry.versions.of_job(job.id)
         assert kept == (None if version == "lease_lost" else version)
@@ -245,8 +287,7 @@ def test_a_cancel_beside_its_jobs_promotion_leaves_nothing_loading(
         registry.versions.record_gates(version.id, [a_gate()], fence=fence, evidence={})
         trainer = Principal(id=job.id, role=Role.UNIT, unit=SUPPORT)
         begun, _ = racers.race(
-            lambda r, v=version, t=trainer: promote(r, v, by=t),
-            lambda r, j=job: r.jobs.request_stop(j.id, StopRequest.CANCEL, OWNER),
+            partial(promote, version=version, by=trainer), partial(cancel, job=job)
         )
         if begun != "job_state":
             assert registry.rollouts.get(begun.id).state is RolloutState.FAILED
@@ -256,12 +297,7 @@ def test_an_idempotency_key_at_once_makes_one_job(racers: Racers, registry: Regi
     for turn in range(TIMES):
         words, key = a_job(registry), f"key-{turn}"
         answers = racers.race(
-            *[
-                lambda r, w=words, k=key: r.jobs.create(
-                    replace(w, id=new_job_id()), OWNER, idempotency_key=k
-                )
-            ]
-            * 4
+            *[partial(create, words=replace(words, id=new_job_id()), key=key) for _ in range(4)]
         )
         assert len({job.id for job in answers}) == 1
     assert len(registry.jobs.list(OWNER, metadata=None, after=None, limit=99).items) == TIMES
@@ -270,7 +306,7 @@ def test_an_idempotency_key_at_once_makes_one_job(racers: Racers, registry: Regi
 def test_a_key_is_added_once(racers: Racers, registry: Registry) -> None:
     for turn in range(TIMES):
         key = a_key(f"key_{turn}")
-        answers = racers.race(*[lambda r, k=key: r.keys.add([k])] * 3)
+        answers = racers.race(*[partial(add_key, key=key)] * 3)
         assert sorted(map(str, answers)).count("key_exists") == 2
     assert len(registry.keys.active()) == TIMES
 
@@ -282,8 +318,7 @@ def test_a_file_that_a_job_has_come_to_name_is_not_deleted(
         file = added_file(registry)
         words = a_job(registry, training_file=file.id)
         created, deleted = racers.race(
-            lambda r, w=words: r.jobs.create(w, OWNER, idempotency_key=None),
-            lambda r, f=file: r.files.delete(f.id, OWNER),
+            partial(create, words=words, key=None), partial(delete, file=file)
         )
         assert (created == "not_found") != (deleted == "file_in_use")
 
@@ -292,9 +327,9 @@ def test_bytes_are_condemned_or_named_and_never_both(racers: Racers, registry: R
     for turn in range(TIMES):
         digest = Digest(f"{turn:064x}")
         file, version, condemned = racers.race(
-            lambda r, d=digest: r.files.add(a_file(digest=d)),
-            lambda r, d=digest: published(r, digest=d),
-            lambda r, d=digest: r.collection.condemn({d}),
+            partial(added_file, digest=digest),
+            partial(published, digest=digest),
+            partial(condemn, digest=digest),
         )
         named = [answer for answer in (file, version) if answer != "artifact_condemned"]
         assert bool(named) != (condemned == {digest})
@@ -305,9 +340,7 @@ def test_processes_of_one_start_register_at_once(racers: Racers, registry: Regis
         start = f"start-{turn}"
         racers.race(
             *[
-                lambda r, n=number, s=start: joined(
-                    r, a_process(incarnation=s, number=n), observed=False
-                )
+                partial(joined, process=a_process(incarnation=start, number=number), observed=False)
                 for number in range(4)
             ]
         )
@@ -322,7 +355,7 @@ def test_processes_of_one_start_register_at_once(racers: Racers, registry: Regis
 def test_the_last_processes_of_a_replica_leave_at_once(racers: Racers, registry: Registry) -> None:
     for _ in range(TIMES):
         processes = [joined(registry, a_process(number=number)) for number in range(4)]
-        racers.race(*[lambda r, p=process: r.replicas.leave(p) for process in processes])
+        racers.race(*[partial(leave, process=process) for process in processes])
         assert registry.replicas.list() == []
 
 
@@ -338,10 +371,7 @@ def test_a_process_that_comes_beside_a_flip_is_waited_for_or_has_seen_it(
         newcomer = joined(registry, a_process(f"new-{turn}"), observed=False)
         load(registry, newcomer, version)
         seen = registry.routes.revision()
-        newest, *_ = racers.race(
-            lambda r, p=newcomer, s=seen: r.replicas.observe(p, s),
-            lambda r: r.rollouts.advance(),
-        )
+        newest, *_ = racers.race(partial(observe_at, process=newcomer, revision=seen), advance)
         observe(registry, old)
         registry.rollouts.advance()
         complete = registry.rollouts.get(rollout.id).state is RolloutState.COMPLETE

@@ -38,7 +38,7 @@ def write_for_ever(backend: Backend, owner: str, told: Connection) -> None:
     """Everything a job does to the registry, again and again; tells of what was acknowledged."""
     registry = opened(backend)
     # both writers answer for one replica: a killed one's rows hold up nothing
-    process = joined(registry, a_process(number=int(owner.endswith("two"))))
+    process = joined(registry, a_process(number=int(owner.endswith("two"))), observed=False)
     told.send(("ready", None))
     for number in itertools.count():
         asked = a_job(registry)
