@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from pydantic import SecretStr
 from adapters.domain.principals import hash_key
 from adapters.domain.units import load_units
 from adapters.errors import Conflict
-from adapters.registry import Registry, open_registry
+from adapters.registry import Registry
+from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from service.launch.bootstrap_keys import ensure_keys
 from tests.service.world import write_units
@@ -27,8 +29,10 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def registry() -> Registry:
-    return open_registry("memory:")
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    opened = open_registry(f"sqlite:///{tmp_path / 'registry.sqlite3'}")
+    yield opened
+    opened.close()
 
 
 def test_first_start_makes_a_key_for_everyone_and_keeps_them_private(
@@ -41,7 +45,7 @@ def test_first_start_makes_a_key_for_everyone_and_keeps_them_private(
     assert set(kept["units"]) == {"support", "sales", "hr"}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len({kept["admin"], kept["trainer"], *kept["units"].values()}) == 5
-    stored = [key.hash for key in registry.keys()]
+    stored = [key.hash for key in registry.keys.active()]
     assert all(secret not in str(stored) for secret in kept["units"].values())
     assert hash_key(kept["admin"], pepper=settings.state_folder.pepper()) in stored
 
@@ -52,7 +56,7 @@ def test_again_it_changes_nothing(settings: Settings, registry: Registry) -> Non
     before = settings.state_folder.keys.read_text()
     assert ensure_keys(settings, registry, units) == []
     assert settings.state_folder.keys.read_text() == before
-    assert len(registry.keys()) == 5
+    assert len(registry.keys.active()) == 5
 
 
 def test_a_new_unit_gets_a_key_and_the_others_keep_theirs(
@@ -76,7 +80,7 @@ def test_an_admin_key_that_ops_brings_replaces_the_one_before(
     for brought in ("a-key-from-a-secret-1", "a-key-from-a-secret-2"):
         ensure_keys(settings.model_copy(update={"admin_key": SecretStr(brought)}), registry, units)
         pepper = settings.state_folder.pepper()
-        valid = {key.hash for key in registry.keys()}
+        valid = {key.hash for key in registry.keys.active()}
         assert hash_key(brought, pepper=pepper) in valid
         assert hash_key(old, pepper=pepper) not in valid
         old = brought
@@ -92,11 +96,14 @@ def test_a_revoked_admin_key_cannot_come_back(settings: Settings) -> None:
     registry.close()
 
 
-def test_a_lost_registry_takes_the_kept_keys_again(settings: Settings, registry: Registry) -> None:
+def test_a_lost_registry_takes_the_kept_keys_again(
+    settings: Settings, registry: Registry, tmp_path: Path
+) -> None:
     units = load_units(settings.units)
     ensure_keys(settings, registry, units)
     before = settings.state_folder.keys.read_text()
-    fresh = open_registry("memory:")
+    fresh = open_registry(f"sqlite:///{tmp_path / 'fresh.sqlite3'}")
     assert ensure_keys(settings, fresh, units) == []
     assert settings.state_folder.keys.read_text() == before
-    assert {key.hash for key in fresh.keys()} == {key.hash for key in registry.keys()}
+    assert {key.hash for key in fresh.keys.active()} == {key.hash for key in registry.keys.active()}
+    fresh.close()
