@@ -219,10 +219,10 @@ def test_uploads_that_are_slow_to_store_hold_nothing_else_up(
         uploads = [pool.submit(upload, world.client(owner)) for owner in owners]
         assert busy.acquire(timeout=20)
         try:
-            revision = world.runtime.converger.snapshot.revision
+            revision = world.runtime.table.revision
             world.publish("hr")
             started = time.monotonic()
-            while world.runtime.converger.snapshot.revision == revision:
+            while world.runtime.table.revision == revision:
                 assert time.monotonic() - started < 5
                 time.sleep(0.01)
         finally:
@@ -311,7 +311,9 @@ def test_status_tells_a_unit_of_itself_and_an_admin_of_all(world: World) -> None
     theirs = world.client("hr")
     job = theirs.fine_tuning.jobs.create(model=BASE, training_file=upload(theirs).id)
     world.runtime.registry.jobs.accept(JobId(job.id), error=None)
-    with world.runtime.leases.hold(None, "hr"):
+    lease = world.runtime.leases.take(None)
+    assert lease is not None
+    with world.runtime.leases.place("hr", None), lease:
         hr, support, admin = (
             world.http(owner).get("/v1/status").json() for owner in ("hr", "support", "admin")
         )
