@@ -40,6 +40,7 @@ async def readyz(runtime: RuntimeOf) -> JSONResponse:
             "status": "ready" if runtime.ready else "not ready",
             "checks": checks,
             "instance": os.environ.get(INSTANCE),
+            "process": swap.membership.process.number,
         },
         status_code=200 if runtime.ready else 503,
     )

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from adapters.domain.names import Digest, Unit, VersionId
-from adapters.domain.versions import Version, VersionState
+from adapters.domain.versions import ServedVersion
 from adapters.errors import WardrobeError
 from service.content_free_logs import STARTING, ContentFreeRecords
 from service.grammar_compiler import grammar_of
@@ -84,10 +84,9 @@ def outcome(client: Client) -> list[Any]:
     """What becomes of a load: its error's name or `loaded`, and whether all of it is gone again."""
     from service.engine.vllm_engine import Patience, VllmEngine
 
-    version = Version(
-        id=VersionId(3), adapter="support", number=1, unit=Unit("support"), rank=8, size_bytes=1,
-        digest=Digest("a" * 64), base_fingerprint=Digest("b" * 64), created_at=0.0, job_id=None,
-        state=VersionState.CANDIDATE,
+    version = ServedVersion(
+        id=VersionId(3), adapter="support", number=1, unit=Unit("support"), created_at=0.0,
+        digest=Digest("a" * 64), base_fingerprint=Digest("b" * 64),
     )  # fmt: skip
     models = SimpleNamespace(lora_requests={})
     engine = VllmEngine(client, models, {}, patience=Patience(add=0.2, probe=0.2, remove=0.2))

@@ -147,8 +147,13 @@ async def test_nothing_is_admitted_before_the_newest_revision_is_the_one_routed_
     await swap.heartbeat.repeat.attempt()
     replicas = Counted(swap.routes._replicas)
     swap.routes._replicas = replicas
+
     # something changes between the look and the word of it, once
-    replicas.before["observe"] = lambda: (replicas.before.clear(), still.publish("support"))
+    def publish_meanwhile() -> None:
+        replicas.before.clear()
+        still.publish("support")
+
+    replicas.before["observe"] = publish_meanwhile
     await swap.routes.repeat.attempt()
     assert not swap.membership.admits
     await swap.routes.repeat.attempt()
