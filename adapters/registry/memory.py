@@ -63,6 +63,10 @@ class MemoryRegistry(MemoryJobs, MemoryRoutes):
         with self._transaction() as tables:
             return _not_revoked(tables)
 
+    def find_key(self, hashed: str) -> Key | None:
+        with self._transaction() as tables:
+            return next((key for key in tables.keys.values() if key.hash == hashed), None)
+
     def revoke_key(self, key_id: str, *, at: float) -> None:
         with self._transaction() as tables:
             if key_id not in tables.keys:

@@ -97,6 +97,10 @@ class Registry(Protocol):
         """Those not revoked, oldest first."""
         ...
 
+    def find_key(self, hashed: str) -> Key | None:
+        """The key of this hash, be it revoked or not; None when it was never known."""
+        ...
+
     def revoke_key(self, key_id: str, *, at: float) -> None: ...
 
     # -- files

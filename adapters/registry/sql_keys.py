@@ -35,6 +35,13 @@ class SqlKeys(SqlPart):
         with self._database.read() as connection:
             return list(all_of(connection, query, rows.key_from))
 
+    def find_key(self, hashed: str) -> Key | None:
+        """The key of this hash, be it revoked or not; None when it was never known."""
+        table = schema.keys
+        query = select(table).where(table.c.hash == hashed)
+        with self._database.read() as connection:
+            return next(iter(all_of(connection, query, rows.key_from)), None)
+
     def revoke_key(self, key_id: str, *, at: float) -> None:
         """A key revoked before keeps its first time. Raises NotFound."""
         table = schema.keys

@@ -30,6 +30,7 @@ from adapters.domain.versions import Version
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
 from adapters.telemetry_off import quieten
+from service.engine.socket_folder import fresh_socket_folder, remove_socket_folder
 
 PLUGIN = "wardrobe"
 MIDDLEWARE = "service.gateway.gateway.Gateway"
@@ -253,6 +254,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "VLLM_PLUGINS": PLUGIN,
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
         "VLLM_SERVER_DEV_MODE": "0",
+        "VLLM_RPC_BASE_PATH": str(settings.state_folder.sockets),
         "VLLM_LOGGING_LEVEL": settings.log_level.upper(),
     }
     if settings.engine == "cpu":
@@ -287,8 +289,13 @@ def main() -> None:
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
     cli_env_setup()
-    with settings.state_folder.create().lock("serve"):
-        uvloop.run(run_server(parse(arguments(settings))))
+    state = settings.state_folder.create()
+    with state.lock("serve"):
+        fresh_socket_folder(state)
+        try:
+            uvloop.run(run_server(parse(arguments(settings))))
+        finally:
+            remove_socket_folder(state)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.brought_keys import trainer_environment
 from adapters.errors import InvalidRequest, Unavailable
 from adapters.settings import Settings
 from adapters.telemetry_off import QUIET
@@ -51,7 +52,7 @@ def build_embedded(settings: Settings) -> BaseFolder:
     """The embedded base, built now or found in the cache; progress goes to our standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "training.base", "--json"],
-        env={**os.environ, **QUIET, **settings.environment()},
+        env=trainer_environment(settings, {**os.environ, **QUIET}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         check=False,

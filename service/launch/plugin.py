@@ -17,7 +17,7 @@ import structlog
 from fastapi import FastAPI
 
 from adapters.admission.base_model import fingerprint
-from adapters.domain.units import Units, load_units
+from adapters.domain.units import load_units
 from adapters.errors import EngineUnavailable
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
@@ -25,7 +25,7 @@ from adapters.store.folder import LocalStore
 from service.api import attach
 from service.engine.vllm_engine import VllmEngine, base_name, engine_limits
 from service.gateway.leases import Leases
-from service.launch.bootstrap_keys import ensure_keys
+from service.launch.bootstrap_keys import KeyKeeper
 from service.launch.logs import configure_logs
 from service.launch.units_watch import UnitsWatch
 from service.metrics import Metrics
@@ -92,12 +92,8 @@ def build_runtime(settings: Settings, engine: Any) -> Runtime:
     registry = open_registry(folder.database_url)
     metrics = Metrics(prometheus_client.REGISTRY)
     pepper = folder.pepper()
-    ensure_keys(settings, registry, load_units(settings.units))
-
-    def new_unit_keys(units: Units) -> None:
-        for owner in ensure_keys(settings, registry, units):
-            log.info("key_made", owner=owner, kept_in=folder.keys.name)
-
+    keys = KeyKeeper(settings, registry)
+    keys.ensure(load_units(settings.units))
     leases = Leases()
     store = LocalStore(folder.artifacts)
     converger = Converger(
@@ -116,7 +112,7 @@ def build_runtime(settings: Settings, engine: Any) -> Runtime:
         engine=engine,
         leases=leases,
         converger=converger,
-        units=UnitsWatch(settings.units, metrics, on_change=new_unit_keys),
+        units=UnitsWatch(settings.units, metrics, on_change=keys.ensure),
         metrics=metrics,
         pepper=pepper,
     )

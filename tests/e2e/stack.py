@@ -22,6 +22,7 @@ from adapters.domain.versions import Version
 from adapters.registry import NewVersion, Registry, open_registry
 from adapters.state_folder import StateFolder
 from adapters.store import LocalStore
+from service.launch.key_files import read_kept
 from tests.service.world import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -65,8 +66,8 @@ class Stack:
 
     def key(self, owner: str) -> str:
         """`admin`, `trainer` or a unit's."""
-        keys = json.loads(self.state.keys.read_text())
-        return str(keys.get(owner) or keys["units"][owner])
+        secrets = read_kept(self.state).secrets
+        return secrets.get(owner) or secrets[f"units.{owner}"]
 
     def client(self, owner: str = "support", **options: Any) -> Any:
         """The real SDK."""

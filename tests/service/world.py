@@ -32,6 +32,7 @@ from service.api import attach
 from service.gateway.gateway import Gateway
 from service.gateway.leases import Leases
 from service.launch.bootstrap_keys import ensure_keys
+from service.launch.key_files import read_kept
 from service.launch.units_watch import UnitsWatch
 from service.metrics import Metrics
 from service.reconcile.converger import Converger, Replica
@@ -74,8 +75,8 @@ class World:
 
     def key(self, owner: str) -> str:
         """`admin`, `trainer` or a unit's."""
-        keys = json.loads(self.settings.state_folder.keys.read_text())
-        return str(keys.get(owner) or keys["units"][owner])
+        secrets = read_kept(self.settings.state_folder).secrets
+        return secrets.get(owner) or secrets[f"units.{owner}"]
 
     def client(self, owner: str = "support", **options: Any) -> Any:
         """The real SDK with `owner`'s key; untyped, for tests send it wrong things too."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from adapters.domain.files import StoredFile
@@ -139,6 +141,15 @@ def test_revoking_again_changes_nothing_and_an_unknown_key_is_not_found(
     assert registry.revision() == revision
     with pytest.raises(NotFound):
         registry.revoke_key("key_2", at=6.0)
+
+
+def test_a_key_is_found_by_its_hash_also_when_it_is_revoked(registry: Registry) -> None:
+    key = a_key()
+    registry.add_keys([key])
+    assert registry.find_key(key.hash) == key
+    registry.revoke_key(key.id, at=5.0)
+    assert registry.find_key(key.hash) == replace(key, revoked_at=5.0)
+    assert registry.find_key("0" * 64) is None
 
 
 def test_keys_are_added_all_or_none(registry: Registry) -> None:
