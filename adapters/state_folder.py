@@ -6,7 +6,7 @@ jobs/<id>/         scratch of running jobs, kept until they end
 pepper             32 random bytes under the key hashes   (0600)
 keys.json          keys made for the admin and the units  (0600)
 trainer.key        the trainer's key, where one was made  (0600)
-run/               sockets of the running engine, removed at its end
+tmp/               temporary files and sockets of the running engine, removed at its end
 logs/              what the supervised processes print
 <name>.lock        one process of a kind at a time
 """
@@ -56,12 +56,12 @@ class StateFolder:
         return self.root / "trainer.key"
 
     @property
-    def sockets(self) -> Path:
-        """Where the engine's sockets are, short enough for their addresses.
+    def temporary(self) -> Path:
+        """Where the engine's temporary files and sockets are, short enough for their addresses.
 
         Below a deep root it is a folder of the system's, named after the root.
         """
-        folder = self.root / "run"
+        folder = self.root / "tmp"
         if len(os.fsencode(folder)) <= MAX_SOCKET_FOLDER:
             return folder
         named = f"wardrobe-{hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]}"

@@ -30,7 +30,7 @@ from adapters.domain.versions import Version
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
 from adapters.telemetry_off import quieten
-from service.engine.socket_folder import fresh_socket_folder, remove_socket_folder
+from service.engine.temporary_folder import temporary_folder
 
 PLUGIN = "wardrobe"
 MIDDLEWARE = "service.gateway.gateway.Gateway"
@@ -254,7 +254,6 @@ def environment(settings: Settings) -> dict[str, str]:
         "VLLM_PLUGINS": PLUGIN,
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
         "VLLM_SERVER_DEV_MODE": "0",
-        "VLLM_RPC_BASE_PATH": str(settings.state_folder.sockets),
         "VLLM_LOGGING_LEVEL": settings.log_level.upper(),
     }
     if settings.engine == "cpu":
@@ -284,18 +283,16 @@ def main() -> None:
     settings = Settings()
     quieten()
     os.environ.update(environment(settings))
-    import uvloop
-    from vllm.entrypoints.launchers.api_server.entry import run_server
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
-
-    cli_env_setup()
     state = settings.state_folder.create()
-    with state.lock("serve"):
-        fresh_socket_folder(state)
-        try:
-            uvloop.run(run_server(parse(arguments(settings))))
-        finally:
-            remove_socket_folder(state)
+    # vLLM looks where temporary files go while it is imported
+    with state.lock("serve"), temporary_folder(state) as folder:
+        os.environ["VLLM_RPC_BASE_PATH"] = str(folder)
+        import uvloop
+        from vllm.entrypoints.launchers.api_server.entry import run_server
+        from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+
+        cli_env_setup()
+        uvloop.run(run_server(parse(arguments(settings))))
 
 
 if __name__ == "__main__":

@@ -25,9 +25,8 @@ from adapters.errors import Conflict, InvalidRequest
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
-from adapters.telemetry_off import QUIET
-from service.engine.socket_folder import remove_socket_folder
-from service.launch.base_resolver import resolve_base
+from service.engine.temporary_folder import remove_temporary_folder
+from service.launch.base_resolver import inherited_environment, resolve_base
 from service.launch.child_process import INSTANCE, ProcessSpec, rotate
 from service.launch.key_files import TRAINER, read_kept
 from service.launch.supervisor import Signals, Supervisor
@@ -123,7 +122,7 @@ def child_environment(settings: Settings, name: str) -> dict[str, str]:
 
     Of the keys, the trainer gets no other but its own.
     """
-    inherited = {**os.environ, **QUIET, "PYTHONUNBUFFERED": "1"}
+    inherited = {**inherited_environment(settings), "PYTHONUNBUFFERED": "1"}
     if name == "service":
         return {**inherited, **settings.environment()}
     return trainer_environment(settings, inherited)
@@ -180,15 +179,15 @@ def up(
         watch = ReadinessWatch(settings, instance, known_keys=known_keys, tell=tell)
         with Signals() as signals:
             code = Supervisor(wanted, tell=tell, watch=watch).run(signals)
-        _remove_sockets(folder)
+        _remove_temporary_files(folder)
         tell("stopped")
         return code
 
 
-def _remove_sockets(folder: StateFolder) -> None:
-    """What an engine that had to be killed has left; those of one that still runs stay."""
+def _remove_temporary_files(folder: StateFolder) -> None:
+    """What an engine that had to be killed has left; those of one that runs stay."""
     with suppress(Conflict), folder.lock("serve"):
-        remove_socket_folder(folder)
+        remove_temporary_folder(folder)
 
 
 def become_trainer(settings: Settings) -> None:

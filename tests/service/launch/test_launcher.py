@@ -31,9 +31,9 @@ from tests.service.world import World, free_port, write_units
 SERVICE = """
 import http.server, json, os, pathlib
 from adapters.state_folder import StateFolder
-sockets = StateFolder(pathlib.Path(os.environ["WARDROBE_STATE"])).sockets
-sockets.mkdir(exist_ok=True)
-sockets.joinpath("socket").touch()
+temporary = StateFolder(pathlib.Path(os.environ["WARDROBE_STATE"])).temporary
+temporary.mkdir(exist_ok=True)
+temporary.joinpath("socket").touch()
 keys = pathlib.Path(os.environ["WARDROBE_STATE"], "keys.json")
 if not keys.exists():
     keys.write_text(json.dumps({"admin": "wr-admin-1", "units": {"hr": "wr-hr-1"}}))
@@ -175,15 +175,15 @@ def test_the_trainer_is_given_no_key_but_its_own(environment: dict[str, str]) ->
     assert tail(started.logs / "trainer.log", 1) == ["WARDROBE_TRAINER_KEY"]
 
 
-def test_the_sockets_of_an_engine_that_had_to_be_killed_are_gone_at_a_clean_end(
+def test_the_temporary_files_of_an_engine_that_had_to_be_killed_are_gone_at_a_clean_end(
     environment: dict[str, str],
 ) -> None:
-    sockets = StateFolder(Path(environment["WARDROBE_STATE"])).sockets
+    temporary = StateFolder(Path(environment["WARDROBE_STATE"])).temporary
     started = Up(environment)
     started.wait_for("ready after")
-    assert sockets.is_dir()
+    assert temporary.is_dir()
     assert started.stop() == 0
-    assert not sockets.exists()
+    assert not temporary.exists()
 
 
 @pytest.mark.parametrize(
