@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from adapters.domain.principals import MIN_BROUGHT
 from adapters.state_folder import StateFolder
 
 
@@ -78,7 +79,20 @@ class Settings(BaseSettings):
         default=30.0, ge=0.0, description="How long running answers may take to finish at shutdown."
     )
     admin_key: SecretStr | None = Field(
-        default=None, min_length=16, description="Use this admin key instead of making one."
+        default=None,
+        min_length=MIN_BROUGHT,
+        description="Use this admin key instead of making one; it is written nowhere.",
+    )
+    admin_key_file: Path | None = Field(
+        default=None, description="The same from a file, as a mounted Secret is."
+    )
+    trainer_key: SecretStr | None = Field(
+        default=None,
+        min_length=MIN_BROUGHT,
+        description="Use this trainer key instead of making one; it is written nowhere.",
+    )
+    trainer_key_file: Path | None = Field(
+        default=None, description="The same from a file, as a mounted Secret is."
     )
     lease_seconds: float = Field(
         default=15.0, ge=1.0, description="A trainer silent for this long loses its job."
@@ -102,8 +116,9 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""
-        values = self.model_dump(exclude_none=True)
-        values["database_url"] = self.database_url.get_secret_value()
-        if self.admin_key is not None:
-            values["admin_key"] = self.admin_key.get_secret_value()
-        return {f"WARDROBE_{name.upper()}": str(value) for name, value in values.items()}
+        return {
+            f"WARDROBE_{name.upper()}": value.get_secret_value()
+            if isinstance(value, SecretStr)
+            else str(value)
+            for name, value in self.model_dump(exclude_none=True).items()
+        }

@@ -136,7 +136,7 @@ def serving(engine_args: str, environment: Mapping[str, str]) -> Iterator[Stand]
             ProcessSpec(
                 name="service",
                 command=[sys.executable, "-m", "service.engine.vllm_engine"],
-                environment={**child_environment(settings), **environment},
+                environment={**child_environment(settings, "service"), **environment},
                 log=log,
             )
         )

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from adapters.brought_keys import trainer_environment
 from adapters.domain.jobs import Job, JobError, JobStatus
 from adapters.domain.names import JobId
 from adapters.domain.principals import SYSTEM
@@ -194,7 +195,8 @@ def _check_base(settings: Settings) -> None:
 
 def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> None:
     registry = open_registry(state.database_url)
-    starter = Starter(child_command, os.environ | settings.environment(), waiting=[*_RUN, "--wait"])
+    environment = trainer_environment(settings, os.environ)
+    starter = Starter(child_command, environment, waiting=[*_RUN, "--wait"])
     try:
         attendance = Attendance(
             jobs=registry.jobs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from service.cli import adapters, asking, jobs, replicas, running, units
+from service.cli import adapters, asking, jobs, keys, replicas, running, units
 
 EPILOG = "First time here: `make demo` shows everything, `wardrobe up` runs it."
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 running.add_to(app)
 app.add_typer(running.base, name="base")
 app.add_typer(units.app, name="units")
+app.add_typer(keys.app, name="keys")
 app.add_typer(adapters.app, name="adapters")
 adapters.add_to(app)
 app.add_typer(replicas.app, name="replicas")

@@ -36,6 +36,7 @@ from adapters.settings import Settings
 from adapters.telemetry_off import quieten
 from service.content_free_logs import STARTING, install
 from service.engine.shared_residency import INCARNATION
+from service.engine.temporary_folder import temporary_folder
 from service.grammars import TokenizerFacts
 
 PLUGIN = "wardrobe"
@@ -341,13 +342,16 @@ def main() -> None:
     os.environ.update(environment(settings))
     os.environ[INCARNATION] = secrets.token_hex(8)
     install()
-    from vllm.entrypoints.cli.serve import ServeSubcommand
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    state = settings.state_folder.create()
+    # vLLM looks where temporary files go while it is imported
+    with state.lock("serve"), temporary_folder(state) as folder:
+        os.environ["VLLM_RPC_BASE_PATH"] = str(folder)
+        from vllm.entrypoints.cli.serve import ServeSubcommand
+        from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
-    cli_env_setup()
-    with settings.state_folder.create().lock("serve"):
+        cli_env_setup()
         with suppress(OSError):  # a full disk: then nothing is said from the start
-            settings.state_folder.starting.touch()
+            state.starting.touch()
         ServeSubcommand.cmd(parse(arguments(settings)))
 
 

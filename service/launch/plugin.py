@@ -16,7 +16,7 @@ import structlog
 from fastapi import FastAPI
 
 from adapters.admission.base_model import fingerprint
-from adapters.domain.units import Units, load_units
+from adapters.domain.units import load_units
 from adapters.errors import EngineUnavailable
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
@@ -33,7 +33,7 @@ from service.engine.vllm_engine import (
 )
 from service.engine_version import notice
 from service.grammars import CompiledGrammars, Grammars, NoGrammars
-from service.launch.bootstrap_keys import ensure_keys
+from service.launch.bootstrap_keys import KeyKeeper
 from service.launch.compose import Parts, compose
 from service.launch.logs import configure_logs
 from service.runtime import Runtime, replica_id
@@ -105,12 +105,8 @@ def build_runtime(
     """Opens what the settings name. Blocks: it reads the base model and the registry."""
     folder = settings.state_folder
     registry = open_registry(folder.database_url)
-    ensure_keys(settings, registry, load_units(settings.units))
-
-    def new_unit_keys(units: Units) -> None:
-        for owner in ensure_keys(settings, registry, units):
-            log.info("key_made", owner=owner, kept_in=folder.keys.name)
-
+    keys = KeyKeeper(settings, registry)
+    keys.ensure(load_units(settings.units))
     return compose(
         Parts(
             settings=settings,
@@ -123,6 +119,6 @@ def build_runtime(
             base_fingerprint=fingerprint(Path(settings.base)),
             prometheus=prometheus_client.REGISTRY,
             process=process,
-            on_units=new_unit_keys,
+            on_units=keys.ensure,
         )
     )

@@ -383,10 +383,49 @@ def test_units_check_prints_all_problems_at_once(
     assert len(found["problems"]) == 3
 
 
+def test_a_key_that_is_revoked_here_is_refused_by_the_running_service(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = ("--state", str(world.settings.state))
+    assert run(app, ["keys", "list", "--json", *state]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [(each["role"], each["unit"]) for each in listed] == [
+        ("admin", None),
+        ("trainer", None),
+        *(("unit", unit) for unit in ("hr", "sales", "support")),
+    ]
+    (hr,) = [each["id"] for each in listed if each["unit"] == "hr"]
+    client = world.http("hr")
+    assert client.get("/v1/models").status_code == 200
+    assert run(app, ["keys", "revoke", hr, *state]) == 0
+    deadline = time.monotonic() + 5
+    while client.get("/v1/models").status_code == 200 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert client.get("/v1/models").status_code == 401
+    assert world.http("sales").get("/v1/models").status_code == 200
+    capsys.readouterr()
+    assert run(app, ["keys", "list", *state]) == 0
+    assert hr not in capsys.readouterr().out
+    assert run(app, ["keys", "revoke", "key_unknown", *state]) == 1
+    assert one_line(capsys.readouterr().err)
+
+
+def test_the_admins_key_that_is_brought_is_the_one_commands_act_with(
+    world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "admin-key").write_text(world.key("admin"))
+    done = wardrobe(
+        *("status", "--json", "--url", world.url, "--state", str(tmp_path / "none")),
+        WARDROBE_ADMIN_KEY_FILE=str(tmp_path / "admin-key"),
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [
         *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat"),
         *("base build", "units list", "units check", "adapters list", "adapters show"),
+        *("keys list", "keys revoke"),
         *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),
     ]
     for command in commands:

@@ -35,6 +35,7 @@ from service.gateway.gateway import Gateway
 from service.grammars import CompiledGrammars
 from service.launch.bootstrap_keys import ensure_keys
 from service.launch.compose import Parts, compose
+from service.launch.key_files import read_kept
 from service.runtime import Runtime
 from tests.service.tiny_tokenizer import tiny_tokenizer
 from tests.simulation.engine import BASE, SimulatedEngine
@@ -75,8 +76,8 @@ class World:
 
     def key(self, owner: str) -> str:
         """`admin`, `trainer` or a unit's."""
-        keys = json.loads(self.settings.state_folder.keys.read_text())
-        return str(keys.get(owner) or keys["units"][owner])
+        secrets = read_kept(self.settings.state_folder).secrets
+        return secrets.get(owner) or secrets[f"units.{owner}"]
 
     def client(self, owner: str = "support", **options: Any) -> Any:
         """The real SDK with `owner`'s key; untyped, for tests send it wrong things too."""

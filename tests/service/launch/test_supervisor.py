@@ -53,6 +53,15 @@ PARENT_OF_STRAY = (
 )
 
 
+# as vLLM's processes do: named memory that only Python's resource tracker removes after a death
+SHARES_MEMORY = (
+    "from multiprocessing.shared_memory import SharedMemory\n"
+    "import os, signal, time\n"
+    "memory = SharedMemory(create=True, size=64)\n"
+    "print(memory.name, flush=True)\n"
+)
+
+
 class Supervised:
     """A running supervisor and what it has said."""
 
@@ -121,6 +130,20 @@ def test_the_delay_doubles_with_each_young_death_and_starts_over_after_a_long_li
     failures: int, ran_for: float, expected: tuple[int, float]
 ) -> None:
     assert after_exit(failures, ran_for=ran_for) == expected
+
+
+@pytest.mark.parametrize(
+    "end", ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(0)", "time.sleep(600)"]
+)
+def test_shared_memory_is_removed_however_its_owner_ends(
+    tmp_path: Path, started: list[Supervised], end: str
+) -> None:
+    started.append(one := Supervised(tmp_path, SHARES_MEMORY + end))
+    one.wait_for(0, lines=1 if "sleep" in end else 2)
+    assert one.stop() == 0
+    names = [name for name in one.log(0) if name.startswith("psm_")]
+    assert names
+    assert not [name for name in names if Path("/dev/shm", name).exists()]
 
 
 def test_a_child_that_dies_is_started_again(tmp_path: Path, started: list[Supervised]) -> None:
