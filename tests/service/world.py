@@ -98,7 +98,7 @@ class World:
         self, adapter: str, unit: str | None = None, *, base: Digest = FINGERPRINT
     ) -> Version:
         """A candidate whose artifact is really in the store; it answers with its own name."""
-        newest = self.runtime.registry.versions(unit=None, adapter=adapter, after=None, limit=1)
+        newest = self.runtime.registry.versions.list(SYSTEM, adapter=adapter, after=None, limit=1)
         number = newest.items[0].number + 1 if newest.items else 1
         folder = self.settings.state / "made" / f"{adapter}-{time.monotonic_ns()}"
         write_adapter(folder, f"answer of {adapter}:{number}")

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from adapters.domain.jobs import JobStatus
+from adapters.domain.jobs import Job, JobStatus
+from adapters.domain.names import FileId, JobId, Unit
 from adapters.errors import IllegalTransition
-from tests.adapters.registry.values import a_job
+
+
+def a_job(**changes: Any) -> Job:
+    values: dict[str, Any] = {
+        "id": JobId("ftjob-1"),
+        "unit": Unit("support"),
+        "adapter": "support",
+        "model": "base",
+        "training_file": FileId("file-1"),
+        "validation_file": None,
+        "status": JobStatus.QUEUED,
+        "created_at": 1.0,
+        "created_by": "key_1",
+        "seed": 1,
+    }
+    return Job(**values | changes)
+
 
 ARROWS = {
     "validating_files": {"queued", "failed", "cancelled"},
