@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,8 +15,9 @@ import httpx2
 
 from adapters.admission.base_model import fingerprint
 from adapters.domain.names import Unit
-from adapters.registry import NewVersion
+from adapters.domain.principals import SYSTEM
 from adapters.registry.open import open_registry
+from adapters.registry.ports import NewVersion
 from adapters.settings import Settings
 from adapters.store.folder import LocalStore
 from tests.adapters.admission.tensors import write_base
@@ -63,7 +63,7 @@ class Cluster:
         registry = open_registry(settings.state_folder.database_url)
         store = LocalStore(settings.state_folder.artifacts)
         base = fingerprint(Path(settings.base))
-        newest = registry.versions(unit=None, adapter=alias, after=None, limit=1).items
+        newest = registry.versions.list(SYSTEM, adapter=alias, after=None, limit=1).items
         first = newest[0].number + 1 if newest else 1
         made = []
         for number in range(first, first + count):
@@ -79,7 +79,7 @@ class Cluster:
                 size_bytes=100,
                 evidence={},
             )
-            version = registry.publish_version(new, job_id=None, fence=None, at=time.time())
+            version = registry.versions.publish(new, job_id=None, fence=None)
             self.texts[version.name] = text
             made.append(version.name)
         registry.close()

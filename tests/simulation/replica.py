@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import multiprocessing
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from service.engine.shared_residency import INCARNATION
 from tests.simulation import api_process, remote
 
 WAIT_SECONDS = 120.0
@@ -76,16 +78,21 @@ class Replica:
     def start(self) -> None:
         """Starts it; `wait_ready` waits for it."""
         self.starts += 1
+        life = {INCARNATION: secrets.token_hex(8)}
         if self.api_processes == 1:
-            self.processes = [self._spawn(api_process.main, {})]
+            self.processes = [self._spawn(api_process.main, life)]
             return
         # a Unix socket's path holds 107 bytes, which a test's own folder may exceed
         self._folder = Path(tempfile.mkdtemp(prefix="simulated-"))
-        engine = {"SIMULATED_SOCKET": str(self._folder / "engine")}
+        engine = {**life, "SIMULATED_SOCKET": str(self._folder / "engine")}
         with socket.create_server(("127.0.0.1", self.port)) as listening:
             self.processes = [self._spawn(remote.main, engine)] + [
-                self._spawn(api_process.main, engine, listening=listening)
-                for _ in range(self.api_processes)
+                self._spawn(
+                    api_process.main,
+                    {**engine, "SIMULATED_PROCESS": str(number)},
+                    listening=listening,
+                )
+                for number in range(self.api_processes)
             ]
 
     def wait_ready(self, seconds: float = WAIT_SECONDS) -> float:

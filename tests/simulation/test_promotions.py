@@ -21,10 +21,6 @@ ALIASES = ("support", "sales", "hr", "legal", "travel", "it")
 COMMANDS = int(os.environ.get("SIMULATED_COMMANDS", "500"))
 SEED = int(os.environ.get("SIMULATED_SEED", "20"))
 
-TOGGLES = pytest.mark.xfail(
-    strict=True, reason="`previous` toggles: a rollback returns to what was rolled back from"
-)
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -49,7 +45,6 @@ def test_promotions_under_callers_with_one_replica(tmp_path: Path) -> None:
         assert unexpected(report.history, faults=False) == {}
 
 
-@TOGGLES
 def test_promotions_while_replicas_die_and_come_back(tmp_path: Path) -> None:
     weights = {FaultKind.KILL: 5, FaultKind.TERMINATE: 2, FaultKind.PAUSE: 2}
     with cluster(tmp_path, replicas=3, aliases=ALIASES, WARDROBE_MAX_CPU_LORAS=16) as house:

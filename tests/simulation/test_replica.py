@@ -58,7 +58,8 @@ def test_a_drained_replica_finishes_its_answer_first(tmp_path: Path) -> None:
         replica.wait_ready()
         promote(house, version)
         url = f"{replica.url}/v1/chat/completions"
-        body = {"model": ALIAS, "messages": [], "stream": True}
+        messages = [{"role": "user", "content": "hi"}]
+        body = {"model": ALIAS, "messages": messages, "stream": True}
         with httpx2.stream("POST", url, json=body, headers=house.headers, timeout=30) as answer:
             lines = answer.iter_lines()
             first = next(lines)
