@@ -231,6 +231,7 @@ class Runtime:
         try:
             finished = await self.leases.drained(self.settings.drain_seconds)
             log.info("drained", complete=finished, left=self.leases.total)
+            await self.swap.rollouts.end_waits()
             await self.stop()
         finally:
             self.end()
