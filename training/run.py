@@ -232,7 +232,7 @@ def _prove(parts: Parts, version: Version, plan: Plan) -> Judgement:
         adapter = parts.answers.ask(version.name, questions)
     except Rejected as error:
         return unservable(error.message)
-    published = parts.store.adapter_path(version.digest)
+    published = parts.store.fetch(version.digest)
     measured = Measured(
         references=[question.reference for question in questions],
         base=base,

@@ -18,6 +18,7 @@ from adapters.domain.files import PURPOSES, StoredFile
 from adapters.domain.names import FileId, Unit, new_file_id
 from adapters.domain.principals import Caller
 from adapters.errors import InvalidFile, InvalidRequest, NotFound
+from adapters.store import ArtifactKind
 from service.api.request import CallerOf, CursorOf, RuntimeOf, in_thread, now, page, reach
 from service.api.uploads import UPLOAD_SECONDS, Uploads, spooling
 from service.runtime import Runtime
@@ -180,7 +181,7 @@ def _forget(runtime: Runtime, file_id: FileId, unit: Unit | None) -> None:
     with runtime.files_lock:
         unnamed = runtime.registry.delete_file(file_id, unit=unit)
         if unnamed is not None:
-            runtime.store.delete_file(unnamed)
+            runtime.store.delete(unnamed, ArtifactKind.FILE)
 
 
 def wire_file(file: StoredFile) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from adapters.domain.units import Units, load_units
 from adapters.errors import EngineUnavailable
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
-from adapters.store.folder import LocalStore
+from adapters.store.open import open_store
 from service.api import attach
 from service.engine.vllm_engine import VllmEngine, base_name, engine_limits
 from service.gateway.leases import Leases
@@ -99,7 +99,7 @@ def build_runtime(settings: Settings, engine: Any) -> Runtime:
             log.info("key_made", owner=owner, kept_in=folder.keys.name)
 
     leases = Leases()
-    store = LocalStore(folder.artifacts)
+    store = open_store(settings)
     converger = Converger(
         replica=Replica(id=replica_id(settings), base_fingerprint=fingerprint(Path(settings.base))),
         registry=registry,

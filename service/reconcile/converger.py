@@ -280,7 +280,7 @@ class Converger:
     async def _load(self, version: Version) -> None:
         started = time.perf_counter()
         try:
-            path = await asyncio.to_thread(self._store.adapter_path, version.digest)
+            path = await asyncio.to_thread(self._store.fetch, version.digest)
             await self._engine.load(version, path)
         except Exception as error:  # one version's edge: the others are still to be loaded
             self._failures.note(version, error)

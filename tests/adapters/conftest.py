@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from adapters.registry import Registry, open_registry
-from adapters.store import ArtifactStore, LocalStore, MemoryStore
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -18,9 +17,3 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
     opened = open_registry(url)
     yield opened
     opened.close()
-
-
-@pytest.fixture(params=["memory", "local"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
-    """An empty store."""
-    return MemoryStore() if request.param == "memory" else LocalStore(tmp_path / "artifacts")

@@ -21,7 +21,7 @@ import psutil
 from adapters.domain.versions import Version
 from adapters.registry import NewVersion, Registry, open_registry
 from adapters.state_folder import StateFolder
-from adapters.store import LocalStore
+from adapters.store import FolderStore
 from tests.service.world import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -121,10 +121,10 @@ class Stack:
 
         Another `rank` than its weights have is a version that no engine can load.
         """
-        store = LocalStore(self.state.artifacts)
+        store = FolderStore(self.state.artifacts)
         made = self.folder / f"variant-{time.monotonic_ns()}"
         made.mkdir()
-        for path in store.adapter_path(of.digest).iterdir():
+        for path in store.fetch(of.digest).iterdir():
             if path.name != "manifest.json":
                 (made / path.name).write_bytes(path.read_bytes())
         config = json.loads((made / "adapter_config.json").read_text())

@@ -27,7 +27,7 @@ from adapters.domain.versions import Version
 from adapters.registry import NewVersion, Registry
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
-from adapters.store.folder import LocalStore
+from adapters.store.folder import FolderStore
 from service.api import attach
 from service.gateway.gateway import Gateway
 from service.gateway.leases import Leases
@@ -143,7 +143,7 @@ def build(
     prometheus = CollectorRegistry()
     metrics = Metrics(prometheus)
     ensure_keys(configured, registry, load_units(units))
-    leases, store, pepper = Leases(), LocalStore(folder.artifacts), folder.pepper()
+    leases, store, pepper = Leases(), FolderStore(folder.artifacts), folder.pepper()
     converger = Converger(
         replica=Replica(id=replica_id(configured), base_fingerprint=FINGERPRINT),
         registry=registry,

@@ -121,7 +121,7 @@ def test_the_result_file_is_openais_csv(ready: Stage) -> None:
 def test_what_is_published_is_clean_and_has_a_card(ready: Stage) -> None:
     run(ready)
     (version,) = versions(ready.world)
-    path = ready.world.store.adapter_path(version.digest)
+    path = ready.world.store.fetch(version.digest)
     assert {file.name for file in path.iterdir()} == {
         "README.md",
         "adapter_config.json",

@@ -15,7 +15,7 @@ from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import Digest, FileId, JobId, Unit, new_file_id, new_job_id
 from adapters.registry import Registry, ReplicaReport, open_registry
 from adapters.state_folder import StateFolder
-from adapters.store.folder import LocalStore
+from adapters.store.folder import FolderStore
 from training.starter import Order
 
 FINGERPRINT = Digest("b" * 64)
@@ -28,7 +28,7 @@ class World:
     state: StateFolder
     units: Path
     registry: Registry
-    store: LocalStore
+    store: FolderStore
 
     def upload(self, content: bytes) -> FileId:
         digest, size = self.store.put_file([content], max_bytes=1 << 24)
@@ -111,7 +111,7 @@ def make_world(
         state=state,
         units=units,
         registry=open_registry(database_url or state.database_url),
-        store=LocalStore(state.artifacts),
+        store=FolderStore(state.artifacts),
     )
 
 

@@ -168,7 +168,7 @@ def test_what_the_engine_refuses_changes_nothing_and_says_why(world: World) -> N
 
 def test_a_damaged_artifact_is_found_before_the_engine_sees_it(world: World) -> None:
     version = world.publish("support")
-    folder = world.runtime.store.adapter_path(version.digest)
+    folder = world.runtime.store.fetch(version.digest)
     weights = folder / "adapter_model.safetensors"
     weights.chmod(0o644)
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
@@ -350,7 +350,7 @@ def test_readiness_stays_red_while_a_live_version_cannot_be_loaded(tmp_path: Pat
             world.publish(alias)
             promote(world, 1, alias)
         digest = world.runtime.registry.version("sales", 1, unit=None).digest
-        folder = world.runtime.store.adapter_path(digest)
+        folder = world.runtime.store.fetch(digest)
     folder.chmod(0o755)
     shutil.rmtree(folder)
     with running(state) as world:
