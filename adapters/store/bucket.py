@@ -6,6 +6,7 @@ says is dropped: it names addresses and keys, and may name more.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import secrets
@@ -32,8 +33,10 @@ PART_BYTES = 8 << 20
 """Of a multipart upload, and of what one request reads."""
 _PARTS_AT_ONCE = 4
 _ENDPOINTS = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AZURE_STORAGE_ENDPOINT")
-# obstore tells a full storage from any other failure by its text alone
+# obstore tells these from other failures by its text alone; a refused list from none at all
 _NO_ROOM = re.compile(r"status code: 507|StorageFull|InsufficientStorage|QuotaExceeded")
+_REFUSED = re.compile(r"status code: 40[13]\b")
+_TRIES = 3
 _T = TypeVar("_T")
 
 
@@ -97,7 +100,7 @@ class Bucket:
         return int(_call(lambda: obstore.head(self._store, key))["size"])
 
     def read(self, key: str, size: int) -> Iterator[bytes]:
-        """The first `size` bytes, in parts; fewer where there are fewer. Raises NotFound.
+        """The first `size` bytes, in parts. Raises NotFound.
 
         Each part is a request of its own, so that a deadline holds for objects of any size.
         """
@@ -123,13 +126,19 @@ class Bucket:
     def put_new(self, key: str, content: bytes) -> bool:
         """Writes an object unless there is one; False then.
 
-        Also False where this very call wrote it, was not answered and was repeated.
+        Also False where this very call wrote it, was not answered and was repeated: obstore does
+        not repeat it by itself.
         """
-        try:
-            _call(lambda: obstore.put(self._store, key, content, mode="create"))
-        except _Exists:
-            return False
-        return True
+        for left in reversed(range(_TRIES)):
+            try:
+                _call(lambda: obstore.put(self._store, key, content, mode="create"))
+                return True
+            except _Exists:
+                return False
+            except Unavailable:
+                if not left:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     def delete(self, key: str) -> None:
         """What is not there is fine."""
@@ -154,7 +163,8 @@ class Bucket:
         """
         key = f"probe/{secrets.token_hex(16)}"
         try:
-            return self.put_new(key, b"") and not self.put_new(key, b"")
+            self.put(key, io.BytesIO())
+            return not self.put_new(key, b"")
         except NotFound:
             raise InvalidRequest("the bucket of WARDROBE_ARTIFACTS does not exist") from None
         finally:
@@ -182,7 +192,8 @@ def _translated(error: BaseError) -> Exception:
         return _Exists()
     if _NO_ROOM.search(str(error)):
         return StorageFull("the object storage has no room left; free some")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+    refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+    if refused or _REFUSED.search(str(error)):
         return Unavailable(
             "the object storage refuses this service; check its credentials and what they allow",
             code="storage_refused",

@@ -29,15 +29,19 @@ class VerifiedObjects:
 
     def write(self, key: str, file: BinaryIO, digest: Digest, size: int) -> None:
         """Writes until the right bytes come back. Raises Unavailable, StorageFull."""
-        for _ in range(TRIES):
-            file.seek(0)
-            self._bucket.put(key, file)
-            if self.holds(key, digest, size):
-                return
-        raise Unavailable(
+        failure = Unavailable(
             "the object storage does not give back what is stored in it; try again",
             code="storage_unavailable",
         )
+        for _ in range(TRIES):
+            file.seek(0)
+            try:
+                self._bucket.put(key, file)
+                if self.holds(key, digest, size):
+                    return
+            except Unavailable as error:
+                failure = error
+        raise failure
 
     def holds(self, key: str, digest: Digest, size: int) -> bool:
         """Whether the object is there and reads right. Raises Unavailable."""
@@ -71,13 +75,13 @@ class VerifiedObjects:
             raise damaged(MANIFEST_FILE, "is not the one that was published")
         return parse_manifest(content.getvalue(), digest)
 
-    def _read_once(self, key: str, size: int, into: BinaryIO | None) -> Digest:
+    def _read_once(self, key: str, size: int, into: BinaryIO | None) -> Digest | None:
         running = hashlib.sha256()
         if into is not None:
             into.seek(0)
             into.truncate()
-        if size == 0:
-            self._bucket.size(key)  # no byte will be asked for: is it there at all?
+        if self._bucket.size(key) != size:
+            return None
         for part in self._bucket.read(key, size):
             running.update(part)
             if into is not None:

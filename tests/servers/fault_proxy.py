@@ -117,6 +117,7 @@ class HttpFaultProxy:
 class _Relaying(BaseHTTPRequestHandler):
     owner: HttpFaultProxy
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def handle(self) -> None:
         with suppress(ConnectionError):

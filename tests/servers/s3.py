@@ -20,6 +20,7 @@ class S3Server:
         # it writes a line for every request otherwise
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._client: Any = None
 
     def start(self) -> Self:
         """Listens when this returns."""
@@ -51,7 +52,9 @@ class S3Server:
 
     def client(self) -> Any:
         """Another client than the product's, to look at a bucket and to harm it."""
-        return boto3.client("s3", endpoint_url=self.endpoint, **_CREDENTIALS)
+        if self._client is None:
+            self._client = boto3.client("s3", endpoint_url=self.endpoint, **_CREDENTIALS)
+        return self._client
 
     def environment(self, endpoint: str | None = None) -> Mapping[str, str]:
         """What the product's processes need to reach it, through `endpoint` where given."""

@@ -191,9 +191,7 @@ def test_a_slow_download_holds_up_nobody_else_and_keeps_its_room(
         verify(coming.result(30.0), slow)
 
 
-def test_many_processes_worth_of_use_never_see_a_torn_directory(
-    folder: Path, shelf: Shelf
-) -> None:
+def test_many_processes_worth_of_use_never_see_a_torn_directory(folder: Path, shelf: Shelf) -> None:
     digests = [shelf.add(1000) for _ in range(6)]
 
     def use(seed: int) -> int:
