@@ -119,9 +119,9 @@ def _check_entries(entries: Iterable[ManifestEntry]) -> None:
     """Raises ValueError where an entry would not name a file of the directory."""
     for entry in entries:
         if Path(entry.name).name != entry.name or entry.name in ("", "..", MANIFEST_FILE):
-            raise ValueError(entry.name)
+            raise ValueError("no file's name")
         if entry.size < 0:
-            raise ValueError(entry.size)
+            raise ValueError("no file's size")
 
 
 def verify(directory: Path, digest: Digest) -> Manifest:

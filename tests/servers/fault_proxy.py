@@ -190,8 +190,8 @@ class TcpFaultProxy:
 
     def cut(self) -> None:
         """Resets every connection that is open now."""
-        for connection in list(self._open):
-            self._open.discard(connection)
+        harmed, self._open = self._open, set()
+        for connection in harmed:
             _reset(connection)
 
     def __enter__(self) -> Self:
@@ -229,11 +229,11 @@ class TcpFaultProxy:
             while piece := source.recv(1 << 16):
                 time.sleep(self.delay_s)
                 sink.sendall(piece)
-        for end in (source, sink):
+        # What is being cut is reset by who cuts it; ending it in good order would hide that.
+        for end in {source, sink} & self._open:
             self._open.discard(end)
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            if end is source:
                 end.close()
 
 

@@ -1,4 +1,4 @@
-"""Where a cache under test gets its directories from: others on the same disk."""
+"""Directories to publish, and where a cache under test gets its own from."""
 
 from __future__ import annotations
 
@@ -40,3 +40,23 @@ class Shelf:
         self.downloads.append(digest)
         assert self.open.wait(30.0)
         shutil.copyfile(self._folder / digest / entry.name, into)
+
+
+def an_adapter(folder: Path, *, size: int = 300_000, seed: int = 1) -> Path:
+    """A new directory like a trained adapter's."""
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(random.Random(seed).randbytes(size))
+    return folder
+
+
+def a_base(folder: Path) -> Path:
+    """A new directory like a base model's in a hub's cache, which is made of links."""
+    blobs = folder.with_name(f"{folder.name}-blobs")
+    blobs.mkdir(parents=True)
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "pytorch_model.bin"):
+        (blobs / name).write_bytes(name.encode() * 1000)
+        (folder / name).symlink_to(blobs / name)
+    (folder / "original").mkdir()
+    return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,23 +64,3 @@ class Storage:
     @property
     def client(self) -> Any:
         return self.server.client()
-
-
-def an_adapter(folder: Path, *, size: int = 300_000, seed: int = 1) -> Path:
-    """A new directory like a trained adapter's."""
-    folder.mkdir(parents=True)
-    (folder / "adapter_config.json").write_text("{}")
-    (folder / "adapter_model.safetensors").write_bytes(random.Random(seed).randbytes(size))
-    return folder
-
-
-def a_base(folder: Path) -> Path:
-    """A new directory like a base model's in a hub's cache, which is made of links."""
-    blobs = folder.with_name(f"{folder.name}-blobs")
-    blobs.mkdir(parents=True)
-    folder.mkdir()
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "pytorch_model.bin"):
-        (blobs / name).write_bytes(name.encode() * 1000)
-        (folder / name).symlink_to(blobs / name)
-    (folder / "original").mkdir()
-    return folder

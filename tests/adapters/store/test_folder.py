@@ -23,7 +23,7 @@ from adapters.domain.names import Digest
 from adapters.errors import Rejected, StorageFull
 from adapters.store.folder import FolderStore
 from adapters.store.staging import remove, sweep
-from tests.adapters.store.stores import an_adapter
+from tests.adapters.store.sources import an_adapter
 from tests.adapters.tracing import synced, traced
 
 PUBLISHES_FOR_EVER = """

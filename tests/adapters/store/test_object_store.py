@@ -30,7 +30,8 @@ from adapters.errors import (
 from adapters.store import ArtifactKind
 from adapters.store.bucket import PART_BYTES, Bucket
 from adapters.store.object_store import ObjectStore
-from tests.adapters.store.stores import QUICK, Storage, an_adapter
+from tests.adapters.store.sources import an_adapter
+from tests.adapters.store.stores import QUICK, Storage
 from tests.servers.fault_proxy import Fault, HttpFaultProxy
 from tests.servers.s3 import ACCESS_KEY, SECRET_KEY
 

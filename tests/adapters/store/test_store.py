@@ -14,7 +14,8 @@ from adapters.admission.manifest import verify
 from adapters.domain.names import Digest
 from adapters.errors import InvalidRequest, NotFound, Rejected, TooLarge
 from adapters.store import ArtifactKind, ArtifactStore, FolderStore, pinned
-from tests.adapters.store.stores import UNKNOWN, a_base
+from tests.adapters.store.sources import a_base
+from tests.adapters.store.stores import UNKNOWN
 
 NO_DIGESTS = ["", "..", "../../etc/passwd", "A" * 64, "0" * 63, "0" * 64 + "\n", "/etc/passwd"]
 
