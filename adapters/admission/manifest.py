@@ -144,7 +144,7 @@ def verify(directory: Path, digest: Digest) -> Manifest:
 
 def damaged(name: str, problem: str) -> Rejected:
     """What is raised for a published directory that is not as it was published."""
-    return Rejected(f"the published adapter is damaged: {name} {problem}", code="adapter_damaged")
+    return Rejected(f"what was published is damaged: {name} {problem}", code="adapter_damaged")
 
 
 def sha256_file(path: Path) -> Digest:

@@ -148,7 +148,8 @@ class Bucket:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Every object whose key begins so."""
         pages = _call(lambda: iter(obstore.list(self._store, prefix=prefix)))
-        while page := _call(lambda: next(pages, None)):
+        # a page may be empty and not the last
+        while (page := _call(lambda: next(pages, None))) is not None:
             for found in page:
                 yield StoredObject(
                     key=found["path"],

@@ -44,4 +44,4 @@ def _print_of(directory: Path) -> _Print:
             found.append((path.name, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns))
         return tuple(found)
     except OSError as error:
-        raise Rejected("the published adapter cannot be read", code="adapter_damaged") from error
+        raise Rejected("what was published cannot be read", code="adapter_damaged") from error
