@@ -49,6 +49,13 @@ class Storage:
         found = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
         return sorted(item["Key"].removeprefix("a/prefix/") for item in found)
 
+    def clear(self) -> None:
+        """Empties the bucket."""
+        found = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        if found:
+            objects = [{"Key": item["Key"]} for item in found]
+            self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": objects})
+
     def read(self, key: str) -> bytes:
         found: bytes = self.client.get_object(Bucket=self.bucket, Key=f"a/prefix/{key}")[
             "Body"
