@@ -22,6 +22,7 @@ from adapters.admission.manifest import verify
 from adapters.domain.names import Digest
 from adapters.errors import Rejected, StorageFull
 from adapters.store.folder import FolderStore
+from adapters.store.port import ArtifactKind
 from adapters.store.staging import remove, sweep
 from tests.adapters.store.sources import an_adapter
 from tests.adapters.tracing import synced, traced
@@ -297,3 +298,66 @@ def test_a_full_disk_shows_nothing_and_works_again_when_there_is_room(
     store.fetch(first)
     filler.unlink()
     assert store.fetch(store.publish_adapter(large)).is_dir()
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_every_truncation_and_every_flipped_bit_is_found_before_the_engine_sees_it(
+    tmp_path: Path, name: str
+) -> None:
+    store = FolderStore(tmp_path / "artifacts")
+    digest = store.publish_adapter(an_adapter(tmp_path / "trained", size=50_000))
+    path = store.fetch(digest) / name
+    path.chmod(0o600)
+    content = path.read_bytes()
+    for place in {0, 1, len(content) - 1, *range(0, len(content), 4096)}:
+        flipped = content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
+        for harmed in (content[:place], flipped):
+            path.write_bytes(harmed)
+            with pytest.raises(Rejected):
+                store.fetch(digest)
+    path.write_bytes(content)
+    store.fetch(digest)
+
+
+def test_the_files_of_two_versions_are_not_mistaken_for_each_other(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "artifacts")
+    one, two = (
+        store.fetch(store.publish_adapter(an_adapter(tmp_path / f"{seed}", seed=seed)))
+        for seed in range(2)
+    )
+    for path in (one, two):
+        path.chmod(0o700)
+    (one / "adapter_model.safetensors").rename(tmp_path / "between")
+    (two / "adapter_model.safetensors").rename(one / "adapter_model.safetensors")
+    (tmp_path / "between").rename(two / "adapter_model.safetensors")
+    for path in (one, two):
+        with pytest.raises(Rejected):
+            store.fetch(Digest(path.name))
+
+
+@pytest.mark.parametrize("content", [b"", b"ab", b"abcd", b"abd"])
+def test_a_damaged_file_gives_no_byte_and_is_mended_by_an_upload(
+    tmp_path: Path, content: bytes
+) -> None:
+    store = FolderStore(tmp_path / "artifacts")
+    digest, _ = store.put_file([b"abc"], max_bytes=9)
+    (stored,) = (tmp_path / "artifacts" / "files").glob("*/*")
+    stored.chmod(0o600)
+    stored.write_bytes(content)
+    with pytest.raises(Rejected) as raised:
+        store.open_file(digest)
+    assert raised.value.reason == "file_damaged"
+    store.put_file([b"abc"], max_bytes=9)
+    with store.open_file(digest) as file:
+        assert file.read() == b"abc"
+
+
+def test_what_an_engine_uses_is_not_deleted(tmp_path: Path, adapter: Path) -> None:
+    store, other = (FolderStore(tmp_path / "artifacts") for _ in range(2))
+    digest = store.publish_adapter(adapter)
+    store.pin(digest)
+    assert not other.delete(digest, ArtifactKind.ADAPTER)
+    verify(store.fetch(digest), digest)
+    store.release(digest)
+    assert other.delete(digest, ArtifactKind.ADAPTER)
+    assert staged(tmp_path / "artifacts") == []
