@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -120,20 +121,25 @@ class DirectoryCache:
             os.close(held)
 
     def _make_room(self, size: int) -> None:
-        """Evicts until `size` more bytes fit. Raises StorageFull. Needs the lock."""
+        """Evicts until `size` more bytes fit the bound and the disk, as far as that can be.
+
+        Raises StorageFull. Needs the lock.
+        """
         self._sweep()
         if self._max_bytes is None:
             return
+        disk = shutil.disk_usage(self._entries)
         entries = {path: _size(path) for path in self._entries.iterdir()}
-        reserved = sum(int(path.name.partition("-")[2]) for path in self._staging.iterdir())
-        excess = sum(entries.values()) + reserved + size - self._max_bytes
+        wanted = size + sum(int(path.name.partition("-")[2]) for path in self._staging.iterdir())
+        excess = max(sum(entries.values()) + wanted - self._max_bytes, wanted - disk.free)
+        could_fit = size <= min(self._max_bytes, disk.total)
         for path in sorted(entries, key=lambda path: path.stat().st_mtime):
-            if excess > 0 and size <= self._max_bytes and self._evict(path):
+            if could_fit and excess > 0 and self._evict(path):
                 excess -= entries[path]
         if excess > 0:
             raise StorageFull(
                 f"the artifact cache has no room for {size} bytes beside the adapters in use; "
-                "raise WARDROBE_ARTIFACT_CACHE_GIB",
+                "raise WARDROBE_ARTIFACT_CACHE_GIB, or give its disk more room",
                 code="artifact_cache_full",
             )
 

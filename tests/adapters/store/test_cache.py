@@ -268,6 +268,23 @@ def test_a_full_disk_fails_one_fetch_and_leaves_nothing_torn(
     verify(cache.fetch(first, shelf), first)
 
 
+def test_a_disk_smaller_than_the_bound_is_the_bound(
+    shelf: Shelf, small_disk: Callable[[int], Path]
+) -> None:
+    disk = small_disk(1024)
+    cache = DirectoryCache(disk, max_bytes=1 << 30)
+    first, second, third = (shelf.add(400_000) for _ in range(3))
+    fetched(cache, shelf, first, second)
+    verify(cache.fetch(third, shelf), third)
+    assert cached(disk) == {second, third}
+    for digest in (second, third):
+        cache.pin(digest)
+    with pytest.raises(StorageFull) as raised:
+        cache.fetch(first, shelf)
+    assert raised.value.reason == "artifact_cache_full"
+    assert cached(disk) == {second, third}
+
+
 FETCHES = """
 import sys
 from pathlib import Path

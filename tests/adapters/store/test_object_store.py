@@ -94,6 +94,17 @@ def test_large_files_go_in_parts_and_come_back(storage: Storage, tmp_path: Path)
     verify(storage.open(machine="two").fetch(store.publish_adapter(adapter)), published(adapter))
 
 
+def test_an_upload_that_fails_in_the_middle_leaves_no_parts(
+    harmed: Storage, proxy: HttpFaultProxy
+) -> None:
+    store = harmed.open()
+    proxy.harm(Fault(status=400), times=3, applies=puts("partNumber=2"))
+    with pytest.raises(Unavailable):
+        store.put_file([os.urandom(2 * PART_BYTES)], max_bytes=1 << 30)
+    assert harmed.keys() == []
+    assert "Uploads" not in harmed.client.list_multipart_uploads(Bucket=harmed.bucket)
+
+
 def published(adapter: Path) -> Digest:
     return make_manifest(adapter).digest
 
