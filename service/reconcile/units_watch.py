@@ -1,8 +1,8 @@
 """Units that change while the service runs: the folder is looked at every second.
 
 A folder with mistakes changes nothing: the last good units stay in force, the mistakes are
-logged and `wardrobe_units_folder_invalid` is 1. A unit or alias that is gone is refused at once, whether or not the
-rest of the change can be put into force.
+logged and `wardrobe_units_folder_invalid` is 1. A unit or alias that is gone is refused at once,
+whether or not the rest of the change can be put into force.
 """
 
 from __future__ import annotations

@@ -121,6 +121,7 @@ def test_of_all_the_engines_routes_only_these_can_be_reached(facts: dict[str, An
         "/v1/adapters/{alias}/rollouts",
         "/v1/adapters/{alias}/versions",
         "/v1/adapters/{alias}/versions/{number}",
+        "/v1/adapters/{alias}/versions/{number}/retire",
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/files",
@@ -135,6 +136,8 @@ def test_of_all_the_engines_routes_only_these_can_be_reached(facts: dict[str, An
         "/v1/fine_tuning/jobs/{job_id}/resume",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/replicas",
+        "/v1/replicas/{replica}/retire",
         "/v1/status",
         "/v1/units",
     }
