@@ -104,6 +104,13 @@ def test_our_command_line_means_what_we_think(facts: dict[str, Any]) -> None:
     assert args["enforce_eager"] is True
 
 
+def test_several_api_processes_are_started_and_each_is_told_its_number(
+    facts: dict[str, Any],
+) -> None:
+    assert facts["serve"] == ["args"]
+    assert facts["process_number"] is True
+
+
 def test_the_gateway_stands_outside_everything_else(facts: dict[str, Any]) -> None:
     assert facts["middleware"][0] == "Gateway"
 
