@@ -52,7 +52,7 @@ class SqlCollection(SqlPort):
                 "events": _told_by_finished_jobs(schema.job_events, history),
                 "checkpoints": _told_by_finished_jobs(schema.job_checkpoints, history),
                 "rollouts": _rollouts_beyond_history(history),
-                "files": delete(schema.files).where(schema.files.c.deleted_at < history),
+                "files": delete(schema.files).where(schema.files.c.deleted_at <= history),
                 "replicas": _stopped_replicas(retention, now=now),
                 "acknowledgements": _failures_to_load_what_is_gone(),
             }.items():

@@ -59,21 +59,27 @@ class PostgresHints:
         address = make_url(url).set(drivername="postgresql")
         self._address = address.render_as_string(hide_password=False)
         self._closed = threading.Event()
+        self._hearing = threading.Lock()
         self._connection: psycopg.Connection | None = None
 
     def wait(self, timeout: float) -> bool:
         end = time.monotonic() + timeout
-        try:
-            return self._hear(end)
-        except (psycopg.Error, OSError):
-            self._let_go()
-            self._closed.wait(max(0.0, end - time.monotonic()))
-            return False
+        with self._hearing:
+            try:
+                return self._hear(end)
+            except (psycopg.Error, OSError):
+                self._let_go()
+        self._closed.wait(max(0.0, end - time.monotonic()))
+        return False
 
     def close(self) -> None:
         self._closed.set()
+        with self._hearing:
+            self._let_go()
 
     def _hear(self, end: float) -> bool:
+        if self._closed.is_set():
+            return False
         if self._connection is None:
             self._connection = psycopg.connect(
                 self._address, autocommit=True, connect_timeout=CONNECT_SECONDS
@@ -81,11 +87,8 @@ class PostgresHints:
             self._connection.execute(f"LISTEN {CHANNEL}")
             return True  # what changed before was not heard
         while not self._closed.is_set() and (left := end - time.monotonic()) > 0.0:
-            heard = self._connection.notifies(timeout=min(left, _SLICE_S), stop_after=1)
-            if any(True for _ in heard):
+            if list(self._connection.notifies(timeout=min(left, _SLICE_S), stop_after=1)):
                 return True
-        if self._closed.is_set():
-            self._let_go()
         return False
 
     def _let_go(self) -> None:

@@ -66,7 +66,7 @@ def share_revision(connection: Connection) -> int:
 
 
 def bump_revision(connection: Connection) -> int:
-    """The next revision; to be asked for once in a transaction that holds the revision's lock."""
+    """The next revision, in a transaction that holds the revision's lock."""
     table = schema.revision
     bumped = update(table).values(value=table.c.value + 1).returning(table.c.value)
     value = int(connection.execute(bumped).scalar_one())

@@ -37,7 +37,7 @@ from adapters.registry.sql.queries import (
 from adapters.registry.sql.rollout_rows import (
     MOVED,
     add_rollout,
-    end_loading,
+    fail_rollouts,
     find_rollout,
     loading_rollout,
     newest_rollout,
@@ -208,7 +208,7 @@ def _make_room(connection: Connection, alias: Alias, unit: Unit, *, at: float) -
     loading = loading_rollout(connection, alias)
     if loading is not None and loading.unit != unit:
         moved = schema.rollouts.c.id == loading.id
-        end_loading(connection, moved, transitions.ALIAS_MOVED, at=at)
+        fail_rollouts(connection, moved, transitions.ALIAS_MOVED, at=at)
         return
     transitions.check_not_loading(loading)
 

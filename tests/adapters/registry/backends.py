@@ -57,8 +57,11 @@ class SqliteBackend:
         self._name = name
         self._journal: Journal = "wal" if name == "sqlite-wal" else "rollback"
 
-    def fresh(self, path: Path) -> Backend:
-        """A copy of an empty database at `path`."""
+    def fresh(self, folder: Path) -> Backend:
+        """A copy of an empty database; what was in the folder before must be closed."""
+        for left in folder.iterdir():
+            left.unlink()
+        path = folder / "registry.sqlite3"
         path.write_bytes(empty_database())
         return Backend(self._name, f"sqlite:///{path}", self._journal)
 

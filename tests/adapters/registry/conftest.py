@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,21 +23,27 @@ from tests.servers.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")
-def _postgres_backend(request: pytest.FixtureRequest) -> PostgresBackend:
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return PostgresBackend(server)
+def postgres_backend(postgres: PostgresServer) -> PostgresBackend:
+    """The database on PostgreSQL that tests take one after another."""
+    return PostgresBackend(postgres)
 
 
 @pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """An empty registry's database, already migrated; SQLite's where no disk makes it wait."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+def empty(request: pytest.FixtureRequest) -> Iterator[Callable[[], Backend]]:
+    """Empties a registry's database, already migrated; SQLite's is where no disk makes it wait."""
     if request.param == "postgres":
-        found: PostgresBackend = request.getfixturevalue("_postgres_backend")
-        yield found.fresh()
-    else:
-        with tempfile.TemporaryDirectory(dir=memory) as folder:
-            yield SqliteBackend(request.param).fresh(Path(folder) / "registry.sqlite3")
+        found: PostgresBackend = request.getfixturevalue("postgres_backend")
+        yield found.fresh
+        return
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield partial(SqliteBackend(request.param).fresh, Path(folder))
+
+
+@pytest.fixture
+def backend(empty: Callable[[], Backend]) -> Backend:
+    """An empty registry's database."""
+    return empty()
 
 
 @pytest.fixture
