@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from adapters.admission.base_model import fingerprint
 from adapters.domain.units import Units, load_units
 from adapters.registry.open import open_registry
+from adapters.registry.sql.hints import open_hints
 from adapters.settings import Settings
 from adapters.store.folder import LocalStore
 from service.api import attach
@@ -73,7 +74,7 @@ async def drain_on_sigterm(runtime: Runtime, state: Any) -> None:
 def build_runtime(settings: Settings, engine: Engine, *, process: int = 0) -> Runtime:
     """Opens what the settings name. Blocks: it reads the base model and the registry."""
     folder = settings.state_folder
-    registry = open_registry(folder.database_url)
+    registry = open_registry(settings.registry_url)
     ensure_keys(settings, registry, load_units(settings.units))
 
     def new_unit_keys(units: Units) -> None:
@@ -85,7 +86,8 @@ def build_runtime(settings: Settings, engine: Engine, *, process: int = 0) -> Ru
             settings=settings,
             engine=engine,
             registry=registry,
-            swap_registry=open_registry(folder.database_url),
+            swap_registry=open_registry(settings.registry_url),
+            hints=open_hints(settings.registry_url),
             store=LocalStore(folder.artifacts),
             base_name=base_name(settings),
             base_fingerprint=fingerprint(Path(settings.base)),
