@@ -106,6 +106,7 @@ class Swap:
         ):
             owner.close()
         if self.hints:
+            self.hints.stop()
             self.hints.close()
         self.registry.close()
 
