@@ -86,8 +86,7 @@ class Report:
             f"reads without an answer: {dict(errors) or 'none'}",
             f"{len(self.history.flips)} flips; replicas that ended by themselves: {self.deaths}",
             *(line for chaos in self.chaos for line in told(chaos.mended, self.history)),
-            f"all replicas answered by the newest routes {self.converged:.1f} s after the last "
-            "command and fault",
+            f"all replicas routed by the registry {self.converged:.1f} s after the last fault",
             f"violations: {summary(violations) or 'none'}",
         ]
 
