@@ -133,7 +133,7 @@ class Answer:
 class Versions(Protocol):
     """Versions that were never live, by alias."""
 
-    def take(self, alias: str) -> str: ...
+    async def take(self, alias: str) -> str: ...
 
     def give_back(self, alias: str, version: str) -> None:
         """It was not promoted after all."""
@@ -191,7 +191,7 @@ class Operator:
         path = f"{endpoint.url}/v1/adapters/{alias}"
         body: dict[str, Any] = {"timeout": self._wait}
         if action == "promote":
-            body["version"] = self._versions.take(alias)
+            body["version"] = await self._versions.take(alias)
         started, sent = time.monotonic(), False
         try:
             looked = await client.get(path)
