@@ -15,7 +15,7 @@ import pytest
 
 from adapters.errors import InvalidRequest
 from service.gateway.gateway import may_reach
-from service.messages import rebuild_messages
+from service.gateway.messages import rebuild_messages
 
 ROOT = Path(__file__).parents[2]
 
