@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.postgres import postgres as postgres
+from tests.servers.postgres import postgres
+
+__all__ = ["postgres"]
 
 _LATER = ("slow", "engine")
 
