@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.postgres import postgres
-
-__all__ = ["postgres"]
+from tests.servers.postgres import postgres  # noqa: F401 - a fixture
 
 _LATER = ("slow", "engine")
 
