@@ -174,14 +174,14 @@ def up(folder: Path) -> Iterator[Stack]:
         )
     stack = Stack(folder, port, process)
     try:
-        wait_for(stack.ready, seconds=420, what="`wardrobe up` is ready")
+        wait_for(stack.ready, seconds=1800, what="`wardrobe up` is ready")
         yield stack
     finally:
         for client in stack.opened:
             client.close()
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
-        code = process.wait(90)
+        code = process.wait(180)
         left = [child for child in family if child.is_running() and child.status() != "zombie"]
         assert code == 0, (folder / "up.log").read_text()
         assert left == []
