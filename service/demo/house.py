@@ -83,15 +83,17 @@ class House:
         )
         return cls(folder=folder, url=settings.url, process=process)
 
-    def wait_until_ready(self, tick: Callable[[], None]) -> None:
-        """Calls `tick` while waiting. Raises DemoFailed with the end of the log."""
+    def wait_until_ready(
+        self, tick: Callable[[], None], *, still_seconds: float = STILL_SECONDS
+    ) -> None:
+        """Calls `tick` and waits while the logs grow. Raises DemoFailed with their end."""
         written, since = -1, 0.0
         # keys first: where another service took the port meanwhile, its readiness is not ours
         while not (self.folder.keys.is_file() and is_ready(self.url, timeout=READY_SECONDS)):
             tick()
             if written != (now_written := self._written()):
                 written, since = now_written, time.monotonic()
-            still = time.monotonic() - since > STILL_SECONDS
+            still = time.monotonic() - since > still_seconds
             if self.process.exit_code() is not None or still or self._restarts() > MAX_RESTARTS:
                 raise DemoFailed("the service did not start:\n  " + "\n  ".join(self.last_words()))
             time.sleep(0.25)

@@ -125,12 +125,12 @@ def watch(
             news = [_look(lesson, progress) for lesson in lessons if lesson.ended is None]
             if any(news):
                 heard_at = time.monotonic()
-            _check_news(lessons, time.monotonic() - heard_at, start_seconds)
+            check_news(lessons, time.monotonic() - heard_at, start_seconds)
             time.sleep(POLL_SECONDS)
     return _versions(lessons)
 
 
-def _check_news(lessons: Sequence[Lesson], still: float, start_seconds: float) -> None:
+def check_news(lessons: Sequence[Lesson], still: float, start_seconds: float) -> None:
     """`still` is how many seconds nothing was heard. One trainer does one job after another, so
     some may wait as long as one is done.
     """

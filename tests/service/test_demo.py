@@ -21,9 +21,10 @@ from service.client import Client
 from service.demo.callers import Callers, references
 from service.demo.data import Example, held_out, second_edition
 from service.demo.house import MARKER, DemoFailed, House, choose_port, fresh_folder
-from service.demo.lessons import Lesson, watch
+from service.demo.lessons import STILL_SECONDS, Lesson, check_news, watch
 from service.demo.verdict import Call, Flip, Reference, judge
 from service.process import Process, ProcessSpec
+from service.supervisor import STARTING_AGAIN
 from tests.service.simulated import BASE
 from tests.service.world import World, free_port
 
@@ -189,6 +190,43 @@ def test_another_services_readiness_on_our_port_is_not_ours(world: World, tmp_pa
     assert ticks == 3
 
 
+def waiting_house(folder: Path, words: list[str], url: str) -> House:
+    log = folder / "up.log"
+    spec = ProcessSpec(name="up", command=words, environment=dict(os.environ), log=log)
+    return House(folder=StateFolder(folder), url=url, process=Process.start(spec))
+
+
+def test_a_slow_start_is_waited_for_as_long_as_its_logs_grow(world: World, tmp_path: Path) -> None:
+    chatty = "for i in 1 2 3 4 5 6 7 8 9 10; do echo loading; sleep 0.2; done; echo {} > keys.json"
+    words = ["sh", "-c", f"cd {tmp_path}; {chatty}; sleep 60"]
+    house = waiting_house(tmp_path, words, world.url)
+    try:
+        house.wait_until_ready(lambda: None, still_seconds=1.0)
+    finally:
+        house.process.kill()
+    assert house.folder.keys.is_file()
+
+
+def test_a_start_without_a_word_is_given_up(world: World, tmp_path: Path) -> None:
+    house = waiting_house(tmp_path, ["sh", "-c", "echo begun; sleep 60"], world.url)
+    try:
+        with pytest.raises(DemoFailed, match=r"did not start:\n  begun"):
+            house.wait_until_ready(lambda: None, still_seconds=0.5)
+    finally:
+        house.process.kill()
+
+
+def test_a_service_that_ends_again_and_again_is_given_up(world: World, tmp_path: Path) -> None:
+    line = f"wardrobe: service ended with exit code 1; {STARTING_AGAIN} in 1 s"
+    words = ["sh", "-c", f"while :; do echo '{line}'; sleep 0.05; done"]
+    house = waiting_house(tmp_path, words, world.url)
+    try:
+        with pytest.raises(DemoFailed, match="did not start"):
+            house.wait_until_ready(lambda: None)
+    finally:
+        house.process.kill()
+
+
 def test_the_second_edition_changes_every_answer_and_no_question() -> None:
     first = held_out("support")
     lines = [json.loads(line) for line in second_edition("support", "test").splitlines()]
@@ -228,6 +266,14 @@ def test_a_job_that_no_trainer_begins_ends_the_wait_with_words(world: World) -> 
         jobs = {"support": (client, started_job(world, client))}
         with pytest.raises(DemoFailed, match="no trainer has begun the jobs of support"):
             watch(Console(quiet=True), jobs, check=lambda: None, start_seconds=0.1)
+
+
+def test_jobs_may_take_as_long_as_they_like_while_there_is_news() -> None:
+    lessons = [Lesson(unit, "ftjob-1", client=None, bar=0) for unit in ("hr", "sales")]  # type: ignore[arg-type]
+    lessons[0].status = "running"
+    check_news(lessons, STILL_SECONDS - 1.0, 0.1)
+    with pytest.raises(DemoFailed, match="nothing was heard of the jobs of hr, sales"):
+        check_news(lessons, STILL_SECONDS + 1.0, 0.1)
 
 
 def test_a_house_is_closed_even_where_a_shell_has_interrupts_ignored(tmp_path: Path) -> None:
