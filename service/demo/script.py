@@ -134,7 +134,7 @@ def _swap_under_load(stage: Stage, first: str) -> Verdict:
     client = stage.house.client(SWAPPED)
     alias = stage.aliases[SWAPPED]
     questions = held_out(SWAPPED)[:QUESTIONS]
-    known = {first: references(client, first, questions)}
+    known = {first: references(client, first, questions, at_once=CALLERS)}
     stage.console.print(
         "  its new data writes the topic in capitals, so every answer tells them apart"
     )
@@ -151,7 +151,7 @@ def _swap_under_load(stage: Stage, first: str) -> Verdict:
             _until_answered(stage, callers, since=flips[-1].complete)
             flips.append(_flip(stage, command, version))
         _until_answered(stage, callers, since=flips[-1].complete)
-    known[second] = references(client, second, questions)
+    known[second] = references(client, second, questions, at_once=CALLERS)
     verdict = judge(callers.calls, known, flips)
     tables.verdict(stage.console, verdict, _rollouts(client, alias))
     return verdict

@@ -29,9 +29,15 @@ from tests.service.simulated import BASE
 from tests.service.world import World, free_port
 
 SURE = 5.0
+
+
+def known(*texts: str, margin: float = SURE) -> Reference:
+    return Reference(texts=frozenset(texts), margin=margin)
+
+
 KNOWN = {
-    "support:1": [Reference(text="one", margin=SURE), Reference(text="same", margin=SURE)],
-    "support:2": [Reference(text="ONE", margin=SURE), Reference(text="same", margin=SURE)],
+    "support:1": [known("one", "one."), known("same"), known("a", "both")],
+    "support:2": [known("ONE", "ONE."), known("SAME"), known("b", "both")],
 }
 
 
@@ -52,6 +58,7 @@ def call(**changes: Any) -> Call:
 def test_right_answers_are_a_clean_verdict() -> None:
     found = judge([call(), call(names=frozenset({"support:2"}), text="ONE")], KNOWN, [])
     assert found.clean
+    assert judge([call(text="one."), call()], KNOWN, []).clean, "as another batch rounds it"
     assert (found.requests, found.by_version) == (2, {"support:1": 1, "support:2": 1})
 
 
@@ -65,6 +72,7 @@ def test_right_answers_are_a_clean_verdict() -> None:
         ({"text": "onE"}, "mixed"),
         ({"text": ""}, "mixed"),
         ({"text": "ONE"}, "misnamed"),
+        ({"text": "ONE."}, "misnamed"),
         ({"names": frozenset({"support:3"})}, "misnamed"),
         ({"names": frozenset({"support"})}, "misnamed"),
     ],
@@ -76,15 +84,32 @@ def test_each_kind_of_wrong_answer_is_counted_as_itself(changes: dict[str, Any],
     assert not found.clean
 
 
+def test_a_question_that_two_versions_may_answer_alike_is_not_used() -> None:
+    both = [call(question=2, text=text) for text in ("a", "both", "b", "else")]
+    found = judge([call(), *both], KNOWN, [])
+    assert (found.alike, found.mixed, found.misnamed, found.clean) == (4, 0, 0, True)
+    assert not judge(both, KNOWN, []).clean, "nothing was judged"
+    assert judge([call(question=2, finish=None)], KNOWN, []).truncated == 1
+
+
+UNSURE = {
+    "support:1": [known("one", margin=0.001)],
+    "support:2": [known("ONE", margin=0.001)],
+}
+
+
 def test_a_text_beside_a_coin_edge_is_not_judged_but_counted() -> None:
-    known = {"support:1": [Reference(text="one", margin=0.001)]}
-    found = judge([call(text="other"), *[call()] * 9], known, [])
+    found = judge([call(text="other"), *[call()] * 9], UNSURE, [])
     assert (found.ties, found.mixed, found.clean) == (1, 0, True)
 
 
+def test_another_versions_text_is_wrong_beside_a_coin_edge_too() -> None:
+    found = judge([call(text="ONE"), *[call()] * 9], UNSURE, [])
+    assert (found.misnamed, found.ties, found.clean) == (1, 0, False)
+
+
 def test_mostly_ties_prove_nothing() -> None:
-    known = {"support:1": [Reference(text="one", margin=0.001)]}
-    found = judge([*[call(text="other")] * 3, *[call()] * 9], known, [])
+    found = judge([*[call(text="other")] * 3, *[call()] * 9], UNSURE, [])
     assert (found.ties, found.clean) == (3, False)
 
 
@@ -115,10 +140,11 @@ def test_only_what_was_asked_after_a_complete_flip_can_be_stale(
 
 def heard(version: str, started: float) -> Call:
     names = frozenset({version})
-    return call(started=started, ended=started + 1, names=names, text="same", question=1)
+    text = "same" if version == "support:1" else "SAME"
+    return call(started=started, ended=started + 1, names=names, text=text, question=1)
 
 
-def test_every_flip_must_have_been_seen_by_somebody_before_the_next() -> None:
+def test_a_flip_that_nobody_saw_is_counted_and_no_fault() -> None:
     seen = judge([heard("support:1", 10.0), heard("support:2", 30.0)], KNOWN, FLIPS)
     assert (seen.unheard, seen.clean) == (0, True)
     for calls in (
@@ -127,7 +153,7 @@ def test_every_flip_must_have_been_seen_by_somebody_before_the_next() -> None:
         [heard("support:1", 19.5), heard("support:2", 20.5), heard("support:2", 30.0)],
     ):
         found = judge(calls, KNOWN, FLIPS)
-        assert (found.unheard, found.stale, found.clean) == (1, 0, False)
+        assert (found.unheard, found.stale, found.clean) == (1, 0, True)
 
 
 def test_no_calls_prove_nothing() -> None:
@@ -330,11 +356,11 @@ def test_eight_callers_see_clean_swaps_through_a_real_service(world: World) -> N
                 while len(callers.calls) < before + 24:
                     pass
                 flips.append(version)
-        known = {
-            name: [Reference(text=f"answer of {name}", margin=SURE) for _ in examples]
+        answers = {
+            name: [known(f"answer of {name}") for _ in examples]
             for name in ("support:1", "support:2")
         }
-        found = judge(callers.calls, known, [])
+        found = judge(callers.calls, answers, [])
     assert found.clean, found
     assert set(found.by_version) == {"support:1", "support:2"}
     assert {one.streamed for one in callers.calls} == {True, False}
@@ -355,5 +381,21 @@ def test_references_are_asked_of_the_version_itself(world: World) -> None:
     world.publish("support")
     example = Example(({"role": "user", "content": "hello"},), "")
     with Client(world.url, world.key("support")) as client:
-        (found,) = references(client, "support:1", [example])
-    assert found.text == "answer of support:1"
+        (found,) = references(client, "support:1", [example], at_once=3)
+    assert found.texts == {"answer of support:1"}
+
+
+def test_only_answers_asked_for_after_a_moment_are_waited_for(world: World) -> None:
+    world.publish("support")
+    example = Example(({"role": "user", "content": "hello"},), "")
+    with Client(world.url, world.key("support")) as client:
+        client.promote("support", "1")
+        callers = Callers(client, "support", [example], count=2, pace=0.01)
+        with callers.calling():
+            while callers.answered(since=0.0) < 4:
+                time.sleep(0.01)
+            since = time.monotonic()
+            assert callers.answered(since=since) == 0
+            while callers.answered(since=since) < 4:
+                time.sleep(0.01)
+    assert callers.answered(since=0.0) == len(callers.calls) >= 8

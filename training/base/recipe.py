@@ -51,7 +51,7 @@ class BaseRecipe:
             learning_rate=3e-3,
             warmup_ratio=0.1,
             batch_size=32,
-            n_epochs=12.0,
+            n_epochs=10.0,
             evaluations=10,
             patience=6,
             max_length=1024,
