@@ -160,6 +160,8 @@ def environment(folder: Path, port: int) -> dict[str, str]:
         "WARDROBE_UNITS": str(folder / "units"),
         "WARDROBE_PORT": str(port),
         "WARDROBE_LEASE_SECONDS": "5",
+        # every machine can, and what `auto` would choose says nothing of the setting
+        "WARDROBE_TRAIN_PRECISION": "float32",
     }
 
 
