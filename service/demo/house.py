@@ -91,8 +91,9 @@ class House:
         # keys first: where another service took the port meanwhile, its readiness is not ours
         while not (self.folder.keys.is_file() and is_ready(self.url, timeout=READY_SECONDS)):
             tick()
-            if written != (now_written := self._written()):
-                written, since = now_written, time.monotonic()
+            size = self._written()
+            if size != written:
+                written, since = size, time.monotonic()
             still = time.monotonic() - since > still_seconds
             if self.process.exit_code() is not None or still or self._restarts() > MAX_RESTARTS:
                 raise DemoFailed("the service did not start:\n  " + "\n  ".join(self.last_words()))

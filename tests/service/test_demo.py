@@ -223,11 +223,11 @@ def waiting_house(folder: Path, words: list[str], url: str) -> House:
 
 
 def test_a_slow_start_is_waited_for_as_long_as_its_logs_grow(world: World, tmp_path: Path) -> None:
-    chatty = "for i in 1 2 3 4 5 6 7 8 9 10; do echo loading; sleep 0.2; done; echo {} > keys.json"
+    chatty = "for i in $(seq 14); do echo loading; sleep 0.5; done; echo {} > keys.json"
     words = ["sh", "-c", f"cd {tmp_path}; {chatty}; sleep 60"]
     house = waiting_house(tmp_path, words, world.url)
     try:
-        house.wait_until_ready(lambda: None, still_seconds=1.0)
+        house.wait_until_ready(lambda: None, still_seconds=6.0)
     finally:
         house.process.kill()
     assert house.folder.keys.is_file()
