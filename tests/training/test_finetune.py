@@ -23,7 +23,7 @@ from training.finetune.clock import Clock, rate_share
 from training.finetune.run import RESULT
 from training.tuning import Diverged, Stopped
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 BASE = BaseRecipe(
     vocabulary=512,
