@@ -156,7 +156,8 @@ def test_twenty_promotions_and_rollbacks_under_eight_clients_mix_nothing(
             name = next(iter(names))
             served.append(name)
             if len(names) != 1 or not ended or text not in reference[name][which]:
-                wrong.append((names, ended, which, text))
+                whose = [version for version in reference if text in reference[version][which]]
+                wrong.append((names, ended, which, text, whose))
 
     with concurrent.futures.ThreadPoolExecutor(CALLERS) as pool:
         callers = [pool.submit(call, bool(i % 2), i) for i in range(CALLERS)]
