@@ -325,7 +325,8 @@ def test_the_rate_follows_the_steps_and_not_the_clock(base: Path, tmp_path: Path
     assert done.stopped == "time_limit"
     state = torch.load(tmp_path / f"checkpoint-{done.steps}" / "scheduler.pt")
     share = rate_share(hurried, done.steps / done.history[-1].total_steps)
-    assert set(state["_last_lr"]) == {pytest.approx(hurried.learning_rate * share)}
+    for rate in state["_last_lr"]:  # one a group of parameters
+        assert rate == pytest.approx(hurried.learning_rate * share)
 
 
 def test_a_run_without_a_limit_takes_the_time_it_needs() -> None:
