@@ -69,6 +69,7 @@ def test_a_job_ends_with_a_proven_version_that_is_live(stack: Stack, first: Vers
     assert first.state == "live"
     assert {gate.gate for gate in first.gates} == {"artifact", "effect", "fidelity", "held_out"}
     assert all(gate.passed for gate in first.gates)
+    assert first.evidence is not None
     assert first.evidence["training"]["precision"] == "float32"
     answer = client.chat.completions.create(model="support", messages=questions(1)[0], **GREEDY)
     assert answer.model == "support:1"
