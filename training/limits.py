@@ -13,6 +13,10 @@ from adapters.registry import Registry, ReplicaReport
 FRESH = 10.0
 """Seconds after which a replica's report says nothing about now."""
 
+PATIENCE = 1800.0
+"""Seconds a running job waits for a service that is not ready: a slow machine's restart takes
+minutes, and so may the loading of a large base."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceLimits:
@@ -48,7 +52,7 @@ def wait_for_limits(
     *,
     clock: Callable[[], float],
     pause: Callable[[], None],
-    patience: float = 600.0,
+    patience: float = PATIENCE,
 ) -> ServiceLimits:
     """`common_limits` once a replica is ready; `pause` waits a moment and may raise.
 

@@ -14,8 +14,9 @@ from adapters.domain.versions import Version
 from adapters.errors import Conflict
 from adapters.registry import Registry
 
-PATIENCE = 180.0
-"""Seconds a rollout may take before the job ends without it."""
+PATIENCE = 1800.0
+"""Seconds after which a rollout that has neither failed nor come to an end is left to others. The
+service itself ends one that it cannot load, so this is for a service that is gone."""
 _PAGE = 100
 
 

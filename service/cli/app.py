@@ -6,7 +6,7 @@ import typer
 
 from service.cli import adapters, asking, jobs, running, units
 
-EPILOG = "First time here: `make demo` shows everything, `wardrobe up` runs it."
+EPILOG = "First time here: `wardrobe demo` shows everything, `wardrobe up` runs it."
 
 app = typer.Typer(
     help="Many LoRA adapters on one base model: serve, train, prove and swap without a stop.",

@@ -22,15 +22,12 @@ _ADVICE: Mapping[str, str] = {
 }
 
 
-def run(app: typer.Typer, arguments: list[str] | None = None, *, name: str = "wardrobe") -> int:
-    """Runs the command line and returns its exit code. Raises only what nobody foresaw.
-
-    `name` is the program's name in its help; with no arguments at all, a tree of commands shows it.
-    """
+def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit code. Raises only what nobody foresaw."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
         code = get_command(app).main(
-            args=words or _help_of(app), prog_name=name, standalone_mode=False
+            args=words or ["--help"], prog_name="wardrobe", standalone_mode=False
         )
         sys.stdout.flush()
     except typer.Abort:
@@ -46,11 +43,6 @@ def run(app: typer.Typer, arguments: list[str] | None = None, *, name: str = "wa
         line, code = told
         _complain(line)
     return code if isinstance(code, int) else 0
-
-
-def _help_of(app: typer.Typer) -> list[str]:
-    """A single command runs without arguments; a tree of commands shows its help."""
-    return ["--help"] if app.registered_groups else []
 
 
 def explain(error: Exception) -> tuple[str, int] | None:

@@ -1,8 +1,8 @@
-"""Commands that run something here: `up`, `serve`, `trainer`, `base build`."""
+"""Commands that run something here: `up`, `serve`, `trainer`, `base build`, `demo`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(serve)
     app.command()(trainer)
+    app.command()(demo)
 
 
 @needs(chosen_settings)
@@ -49,6 +50,22 @@ def trainer(settings: Settings) -> None:
     from service.launch.launcher import become_trainer
 
     become_trainer(settings)
+
+
+def demo(
+    state: Annotated[
+        str, typer.Option("--state", metavar="FOLDER", help="A folder that the demo may make anew.")
+    ] = ".wardrobe/demo",
+) -> None:
+    """Show everything, for real: three units trained, proven, live, swapped under load.
+
+    Takes some minutes and ends by itself. Example: wardrobe demo
+    """
+    from pathlib import Path
+
+    from examples.demo import run_demo
+
+    raise typer.Exit(run_demo(Path(state)))
 
 
 @base.command("build")

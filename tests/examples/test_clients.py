@@ -50,7 +50,7 @@ def test_following_a_job_prints_each_event_once_and_oldest_first(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     service = _TwoLookService()
-    job = finetune.follow(_client(service.answer), "ftjob-1", pause=0)
+    job = finetune.follow(_client(service.gateway.response), "ftjob-1", pause=0)
     assert job.fine_tuned_model == "support:1"
     assert capsys.readouterr().out.splitlines() == ["info  queued", "info  started", "info  done"]
 

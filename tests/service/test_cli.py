@@ -392,7 +392,7 @@ def test_units_check_prints_all_problems_at_once(
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [
-        *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat"),
+        *("up", "serve", "trainer", "demo", "promote", "rollback", "logs", "status", "chat"),
         *("base build", "units list", "units check", "adapters list", "adapters show"),
         *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),
     ]

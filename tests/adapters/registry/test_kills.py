@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from adapters.registry import Registry, open_registry
-from tests.adapters.registry import writers
+from tests.adapters import registry_writers
 from tests.adapters.registry.values import ALIAS, SUPPORT, a_job, promoted, published
 
 KINDS = ("job", "version", "verdict", "succeeded", "generation")
@@ -29,7 +29,7 @@ PATIENCE_S = 60.0
 def processes() -> Iterator[ForkServerContext]:
     """Processes that have imported everything already and start in milliseconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([writers.__name__])
+    context.set_forkserver_preload([registry_writers.__name__])
     yield context
     multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
@@ -62,8 +62,8 @@ def test_of_two_processes_one_begins_the_rollout_and_one_gets_the_job(
     published(registry)
     job = registry.add_job(a_job())
     with (
-        started(processes, writers.race, address, "one") as one,
-        started(processes, writers.race, address, "two") as two,
+        started(processes, registry_writers.race, address, "one") as one,
+        started(processes, registry_writers.race, address, "two") as two,
     ):
         assert (one.recv(), two.recv()) == ("ready", "ready")
         one.send("go")
@@ -82,7 +82,7 @@ def test_killed_writers_lose_nothing_that_was_acknowledged(
     chance = random.Random(11)
     said: list[tuple[str, Any]] = []
     for turn, kind in enumerate(KINDS * 2):
-        write = writers.write_for_ever
+        write = registry_writers.write_for_ever
         with (
             started(processes, write, address, f"{turn}-one") as one,
             started(processes, write, address, f"{turn}-two") as two,
@@ -151,7 +151,7 @@ def test_a_job_taken_over_and_over_publishes_once(
     registry = open_registry(address)
     job = registry.add_job(a_job())
     for _ in range(3):
-        trainer = processes.Process(target=writers.publish_and_die, args=(address,))
+        trainer = processes.Process(target=registry_writers.publish_and_die, args=(address,))
         trainer.start()
         trainer.join(30)
         assert trainer.exitcode == -signal.SIGKILL
