@@ -18,8 +18,8 @@ from fastapi import FastAPI
 
 from adapters.settings import Settings
 from service.api import attach
+from service.engine.grammars import NoGrammars
 from service.gateway.gateway import Gateway
-from service.grammars import NoGrammars
 from service.launch.logs import configure_logs
 from service.launch.plugin import build_runtime, drain_on_sigterm
 from tests.simulation.client import Client, LocalClient

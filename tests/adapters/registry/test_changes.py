@@ -184,7 +184,7 @@ def test_flips_that_a_silent_replica_has_not_seen_do_not_make_every_read_longer(
 def test_a_revision_costs_what_changed_and_not_every_version_ever_made(
     registry: Registry, backend: Backend
 ) -> None:
-    """Without a bound on the rows, both planners read the whole table."""
+    """Without a bound on the rows, planners read the whole table."""
     newest = published(registry)
     with closing(Database(backend.url, journal=backend.journal)) as database:
         with database.write() as connection:
