@@ -10,8 +10,8 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import httpx2
@@ -41,6 +41,10 @@ class World:
     aliases: Sequence[str]
     history: History
     stopped: asyncio.Event
+    questions: int = 8
+    """How many different ones are asked."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of each question's body."""
 
 
 class Caller:
@@ -64,12 +68,14 @@ class Caller:
     async def _ask(self, client: httpx2.AsyncClient) -> Read:
         endpoint = self._draw.choice(self._world.endpoints)
         alias, streamed = self._draw.choice(self._world.aliases), self._draw.random() < 0.5
+        number = self._draw.randrange(self._world.questions)
         answer, error = Answer(streamed=streamed), None
         started = time.monotonic()
         body = {
             "model": alias,
-            "messages": [{"role": "user", "content": f"question {self._draw.randrange(8)}"}],
+            "messages": [{"role": "user", "content": f"question {number}"}],
             "stream": streamed,
+            **self._world.more,
         }
         try:
             url = f"{endpoint.url}/v1/chat/completions"
