@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.servers.postgres import running_postgres
@@ -98,6 +99,23 @@ def replicas_apart(
             for replica in house.replicas:
                 fleet.bring_back(replica)
             yield house, Chaos(fleet=fleet, database=postgres, storage=bucket)
+
+
+def test_three_replicas_start_at_once_with_one_brought_key_on_an_empty_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with replicas_apart(tmp_path, monkeypatch, api_processes=1) as (house, outages):
+        assert outages.fleet.deaths == 0, house.replicas[0].tail()
+        version = house.publish("support")
+        for replica in house.replicas:
+            answer = httpx2.post(
+                f"{replica.url}/v1/adapters/support/promote",
+                json={"version": version},
+                headers=house.headers,
+                timeout=60,
+            )
+            assert (answer.status_code, answer.json()["state"]) == (200, "complete"), answer.text
+        assert house.answers("support") == [version] * 3
 
 
 @pytest.mark.parametrize(("api_processes", "few"), [(1, 100), (2, 30)])
