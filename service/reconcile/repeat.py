@@ -9,13 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import structlog
 
+from adapters.errors import Unavailable
 from service.metrics import Metrics
 
 log = structlog.get_logger("wardrobe.swap")
+
+
+def reason_or_traceback(error: Exception) -> Mapping[str, Any]:
+    """What a log line says of a failure. An outage that was foreseen is one line for each step, not
+    a page: steps are repeated several times a second.
+    """
+    if isinstance(error, Unavailable):
+        return {"reason": error.reason}
+    if isinstance(error, TimeoutError):
+        return {"reason": "timeout"}
+    return {"exc_info": error}
 
 
 class Repeat:
@@ -66,6 +79,5 @@ class Repeat:
             return bool(await self._step())
         except Exception as error:  # the edge of a background process
             self._metrics.swap_errors.labels(owner=self.owner).inc()
-            foreseen = isinstance(error, TimeoutError)
-            log.error("step_failed", owner=self.owner, exc_info=not foreseen)
+            log.error("step_failed", owner=self.owner, **reason_or_traceback(error))
             return False

@@ -20,7 +20,7 @@ from adapters.errors import RolloutFailed
 from adapters.registry.ports import Rollouts
 from service.metrics import Metrics
 from service.reconcile.registry_calls import RegistryCalls
-from service.reconcile.repeat import Repeat
+from service.reconcile.repeat import Repeat, reason_or_traceback
 from service.reconcile.route_table import RouteTable
 
 ADVANCE_SECONDS = 0.25
@@ -154,8 +154,8 @@ class RolloutSteps:
     async def _look(self, rollout: Rollout) -> Rollout:
         try:
             return await self._commands(self._rollouts.get, rollout.id)
-        except Exception:  # committed is committed
-            log.warning("rollout_not_read", rollout=rollout.id, exc_info=True)
+        except Exception as error:  # committed is committed
+            log.warning("rollout_not_read", rollout=rollout.id, **reason_or_traceback(error))
             await asyncio.sleep(WATCH_SECONDS)
             return rollout
 
@@ -165,8 +165,8 @@ class RolloutSteps:
             return ()
         try:
             return await self._commands(self._rollouts.waits_for, rollout.id)
-        except Exception:
-            log.warning("rollout_not_read", rollout=rollout.id, exc_info=True)
+        except Exception as error:
+            log.warning("rollout_not_read", rollout=rollout.id, **reason_or_traceback(error))
             return None
 
     def close(self) -> None:
