@@ -101,7 +101,7 @@ async def run(house: Cluster, history: History) -> list[Footprint]:
     looks = [await round_of(house, EACH, history)]
     async with asyncio.TaskGroup() as callers:
         for number in range(4):
-            callers.create_task(Caller(world, seed=number, pause=0.05).run())
+            callers.create_task(Caller(world, seed=number, pause=0.2).run())
         for _ in range(LOOKS):
             looks.append(await round_of(house, SWAPS // LOOKS // len(ALIASES), history))
         stopped.set()
