@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from adapters.domain.principals import MIN_BROUGHT
 from adapters.state_folder import StateFolder
 
 
@@ -28,6 +29,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WARDROBE_", frozen=True, extra="ignore")
 
     state: Path = Field(default=Path(".wardrobe/state"), description="The state folder.")
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="The registry's database, `postgresql://…`; empty: SQLite in the state folder.",
+    )
     units: Path = Field(default=Path("examples/units"), description="Folder of unit YAML files.")
     cache: Path = Field(default_factory=default_cache, description="Built and fetched base models.")
     base: str = Field(
@@ -59,12 +64,35 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=2 * 1024 * 1024, ge=1024, description="Largest JSON request body."
     )
+    api_servers: int = Field(
+        default=1, ge=1, le=64, description="API processes in front of the engine."
+    )
+    on_registry_loss: Literal["keep", "stop"] = Field(
+        default="keep",
+        description="Without the registry: keep answering, or stop when the serving lease ends.",
+    )
+    serving_lease_seconds: float = Field(
+        default=15.0, ge=5.0, description="How long a heartbeat lets a replica answer (`stop`)."
+    )
     kv_cache_gib: int = Field(default=1, ge=1, description="GiB of key-value cache on the CPU.")
     drain_seconds: float = Field(
         default=30.0, ge=0.0, description="How long running answers may take to finish at shutdown."
     )
     admin_key: SecretStr | None = Field(
-        default=None, min_length=16, description="Use this admin key instead of making one."
+        default=None,
+        min_length=MIN_BROUGHT,
+        description="Use this admin key instead of making one; it is written nowhere.",
+    )
+    admin_key_file: Path | None = Field(
+        default=None, description="The same from a file, as a mounted Secret is."
+    )
+    trainer_key: SecretStr | None = Field(
+        default=None,
+        min_length=MIN_BROUGHT,
+        description="Use this trainer key instead of making one; it is written nowhere.",
+    )
+    trainer_key_file: Path | None = Field(
+        default=None, description="The same from a file, as a mounted Secret is."
     )
     lease_seconds: float = Field(
         default=15.0, ge=1.0, description="A trainer silent for this long loses its job."
@@ -76,6 +104,11 @@ class Settings(BaseSettings):
         return StateFolder(self.state.expanduser().absolute())
 
     @property
+    def registry_url(self) -> str:
+        """The registry's address, with its password: for `open_registry` and nobody's eyes."""
+        return self.database_url.get_secret_value() or self.state_folder.database_url
+
+    @property
     def url(self) -> str:
         """Where the service is reached from this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
@@ -83,7 +116,9 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""
-        values = self.model_dump(exclude_none=True)
-        if self.admin_key is not None:
-            values["admin_key"] = self.admin_key.get_secret_value()
-        return {f"WARDROBE_{name.upper()}": str(value) for name, value in values.items()}
+        return {
+            f"WARDROBE_{name.upper()}": value.get_secret_value()
+            if isinstance(value, SecretStr)
+            else str(value)
+            for name, value in self.model_dump(exclude_none=True).items()
+        }

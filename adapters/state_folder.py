@@ -4,18 +4,24 @@ registry.sqlite3   the registry
 artifacts/         the artifact store
 jobs/<id>/         scratch of running jobs, kept until they end
 pepper             32 random bytes under the key hashes   (0600)
-keys.json          the keys made on first start           (0600)
+keys.json          keys made for the admin and the units  (0600)
+trainer.key        the trainer's key, where one was made  (0600)
+tmp/               temporary files and sockets of the running engine, removed at its end
+engines/           what the API processes of a running engine share
 logs/              what the supervised processes print
+starting           there until the service meets its first caller
 <name>.lock        one process of a kind at a time
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +31,8 @@ from adapters.errors import Conflict
 
 _QUOTED = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
 """What means something else in an address than in a path."""
+MAX_SOCKET_FOLDER = 107 - len("/") - 36
+"""Bytes: the kernel takes 107 for a socket's path, and vLLM names its sockets by UUID."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,36 @@ class StateFolder:
         return self.root / "keys.json"
 
     @property
+    def engines(self) -> Path:
+        """What the API processes of each running engine share."""
+        return self.root / "engines"
+
+    @property
+    def trainer_key(self) -> Path:
+        return self.root / "trainer.key"
+
+    @property
+    def temporary(self) -> Path:
+        """Where the engine's temporary files and sockets are, short enough for their addresses.
+
+        Below a deep root it is a folder of the system's, named after the root.
+        """
+        folder = self.root / "tmp"
+        if len(os.fsencode(folder)) <= MAX_SOCKET_FOLDER:
+            return folder
+        named = f"wardrobe-{hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]}"
+        chosen = Path(tempfile.gettempdir(), named)
+        if len(os.fsencode(chosen)) <= MAX_SOCKET_FOLDER:
+            return chosen
+        return Path("/tmp", named)  # noqa: S108 - made private, and only used where it is ours
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def starting(self) -> Path:
+        return self.root / "starting"
 
     def job(self, job_id: str) -> Path:
         """Scratch of one job; a taken-over job finds its checkpoints here."""
@@ -72,15 +108,16 @@ class StateFolder:
         return path.read_bytes()
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
+    def lock(self, name: str, *, wait: bool = False) -> Iterator[None]:
         """Holds `<name>.lock` while the body runs. Raises Conflict when another process has it.
 
-        The kernel lets go of it when the process dies, however it dies.
+        With `wait` it is waited for. The kernel lets go of it when the process dies, however it
+        dies.
         """
         path = self.root / f"{name}.lock"
         with path.open("a+") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 file.seek(0)
                 owner = file.read().strip() or "unknown"

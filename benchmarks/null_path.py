@@ -21,10 +21,12 @@ from typing import Any
 from fastapi import FastAPI
 
 from adapters.domain.names import Alias, VersionId
-from adapters.domain.versions import Version
+from adapters.domain.principals import SYSTEM
+from adapters.domain.versions import ServedVersion
 from adapters.settings import Settings
 from benchmarks.stand import ALIAS, StandFailed, prepared_settings, publish
 from service.gateway.gateway import App, Gateway, Message, Receive, Scope, Send
+from service.grammars import NoGrammars
 from service.launch.logs import configure_logs
 from service.launch.plugin import build_runtime
 from service.runtime import Runtime
@@ -32,6 +34,7 @@ from service.runtime import Runtime
 REPETITIONS = 20
 REQUESTS = 200
 """Of each side in half a repetition."""
+LIVE_SECONDS = 30.0
 CHUNKS = 64
 """Of the long stream; the short one has one."""
 PATH = "/v1/chat/completions"
@@ -59,7 +62,7 @@ SDK_HEADERS = (
 
 
 class NullEngine:
-    """`service.engine.vllm_engine.Engine` that has nothing to load into."""
+    """`service.engine.port.Engine` that has nothing to load into."""
 
     alive = True
 
@@ -71,10 +74,16 @@ class NullEngine:
     def resident(self) -> frozenset[VersionId]:
         return frozenset(self._resident)
 
-    async def load(self, version: Version, path: Path) -> None:
+    async def load(self, version: ServedVersion, path: Path) -> None:
         self._resident.add(version.id)
 
     async def unload(self, version_id: VersionId) -> None:
+        self._resident.discard(version_id)
+
+    def name(self, version: ServedVersion, path: Path) -> None:
+        self._resident.add(version.id)
+
+    def forget(self, version_id: VersionId) -> None:
         self._resident.discard(version_id)
 
 
@@ -188,7 +197,7 @@ def measure(*, repetitions: int = REPETITIONS, requests: int = REQUESTS) -> list
 
 
 async def _measure(settings: Settings, size: tuple[int, int]) -> list[Added]:
-    runtime = build_runtime(settings, NullEngine())
+    runtime = build_runtime(settings, NullEngine(), NoGrammars())
     try:
         await _put_live(runtime)
         host = FastAPI()
@@ -200,18 +209,17 @@ async def _measure(settings: Settings, size: tuple[int, int]) -> list[Added]:
 
 
 async def _put_live(runtime: Runtime) -> None:
-    version = publish(runtime.settings, runtime.registry)
-    runtime.registry.begin_rollout(
-        Alias(version.adapter),
-        version.id,
-        unit=version.unit,
-        action="promote",
-        actor="benchmark",
-        expected_generation=None,
-        at=time.time(),
+    version = publish(runtime.settings, runtime.registry.versions)
+    runtime.registry.rollouts.promote(
+        Alias(version.adapter), version.id, SYSTEM, unit=version.unit, expected_generation=None
     )
-    while await runtime.converger.tick():
-        pass
+    try:
+        async with asyncio.timeout(LIVE_SECONDS):
+            while not runtime.table.live():
+                for owner in runtime.swap.owners:
+                    await owner.repeat.attempt()
+    except TimeoutError:
+        raise StandFailed(f"{version.name} did not become live") from None
 
 
 async def _case(case: Case, host: FastAPI, key: str, size: tuple[int, int]) -> Added:

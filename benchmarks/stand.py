@@ -23,8 +23,8 @@ from adapters.admission.base_model import base_shapes, fingerprint
 from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE, admit, canonicalise
 from adapters.domain.names import Unit
 from adapters.domain.versions import Version
-from adapters.registry import NewVersion, Registry
 from adapters.registry.open import open_registry
+from adapters.registry.ports import NewVersion, Versions
 from adapters.settings import Settings
 from adapters.store.folder import LocalStore
 from service.cli.client import Client
@@ -83,7 +83,7 @@ def write_unit(folder: Path, unit: str) -> None:
     (folder / f"{unit}.yaml").write_text(text, "utf-8")
 
 
-def publish(settings: Settings, registry: Registry) -> Version:
+def publish(settings: Settings, versions: Versions) -> Version:
     """A version of `support` with random weights, through admission and store as any other."""
     base, store = Path(settings.base), LocalStore(settings.state_folder.artifacts)
     with tempfile.TemporaryDirectory(dir=settings.state) as folder:
@@ -101,7 +101,7 @@ def publish(settings: Settings, registry: Registry) -> Version:
             size_bytes=admitted.size_bytes,
             evidence={},
         )
-    return registry.publish_version(new, job_id=None, fence=None, at=time.time())
+    return versions.publish(new, job_id=None, fence=None)
 
 
 def draw_adapter(base: Path, folder: Path, *, seed: int = 7) -> None:
@@ -136,7 +136,7 @@ def serving(engine_args: str, environment: Mapping[str, str]) -> Iterator[Stand]
             ProcessSpec(
                 name="service",
                 command=[sys.executable, "-m", "service.engine.vllm_engine"],
-                environment={**child_environment(settings), **environment},
+                environment={**child_environment(settings, "service"), **environment},
                 log=log,
             )
         )
@@ -156,7 +156,7 @@ def _with_live_version(settings: Settings) -> Stand:
     kept = json.loads(settings.state_folder.keys.read_text("utf-8"))
     registry = open_registry(settings.state_folder.database_url)
     try:
-        version = publish(settings, registry)
+        version = publish(settings, registry.versions)
     finally:
         registry.close()
     with Client(settings.url, kept["units"][ALIAS]) as client:

@@ -6,6 +6,7 @@ can act on and an `x-request-id` a person can quote.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pydantic_core
 
 from adapters import errors
+from service.gateway.body_allowlist import ENDPOINTS
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -83,9 +85,9 @@ def _retry_after(error: errors.WardrobeError) -> int:
 
 
 def translate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
-    """An error answer of vLLM's in our envelope: its message where a caller can act on it.
+    """An error answer of vLLM's in our envelope and our words.
 
-    vLLM's 5xx texts may quote engine internals, so those are replaced.
+    None of its texts is handed on: they quote engine internals, and what the caller sent.
     """
     headers: Headers = [(b"content-type", b"application/json")]
     if status >= 500:
@@ -94,14 +96,29 @@ def translate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
         code, kind = "engine_unavailable", "service_unavailable_error"
         return 503, envelope(message, kind=kind, code=code), headers
     code, kind = _ENGINE_STATUS.get(status, ("invalid_request", "invalid_request_error"))
-    message, param = _engine_message(body)
-    if "context length" in message or "max_model_len" in message:
-        code = "context_length_exceeded"
+    said, param = _engine_message(body)
+    message = f"the engine refuses `{param}`" if param else "the engine refuses this request"
+    if "context length" in said or "max_model_len" in said:
+        code, message = "context_length_exceeded", _too_long(said)
     return (
         (400 if status == 422 else status),
         envelope(message, kind=kind, code=code, param=param),
         headers,
     )
+
+
+def translate_event(event: bytes) -> bytes:
+    """An error within a stream of vLLM's, the same way."""
+    body = event.removeprefix(b"data:")
+    error = _document(body).get("error")
+    status = error.get("code") if isinstance(error, dict) else None
+    return b"data: " + translate(status if isinstance(status, int) else 500, body)[1] + b"\n\n"
+
+
+def _too_long(said: str) -> str:
+    longest = re.search(r"maximum context length (?:is|of) (\d{1,9})", said)
+    most = f" of {longest.group(1)} tokens" if longest else ""
+    return f"the prompt and the answer asked for exceed the model's context length{most}"
 
 
 def is_envelope(body: bytes) -> bool:
@@ -137,6 +154,12 @@ def _engine_message(body: bytes) -> tuple[str, str | None]:
     said = error if isinstance(error, dict) else {}
     message, param = said.get("message"), said.get("param")
     return (
-        message if isinstance(message, str) and message else "the engine refused this request",
-        param if isinstance(param, str) else None,
+        message if isinstance(message, str) else "",
+        _field(param) if isinstance(param, str) else None,
     )
+
+
+def _field(place: str) -> str | None:
+    """The body's field in `body.messages.0.SomeClass.content`; its other words are not ours."""
+    name = place.removeprefix("body.").split(".")[0]
+    return name if any(name in endpoint.allowed for endpoint in ENDPOINTS.values()) else None

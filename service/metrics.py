@@ -6,17 +6,18 @@ versions of the registry, never a caller's text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
-from adapters.domain.names import Alias, VersionId
-from adapters.domain.versions import Version
+from prometheus_client.metrics import MetricWrapperBase
 
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _SWAP = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ROUTE = ("unit", "alias", "version")
+_MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+"""Set by vLLM where several API processes answer for one engine: no series can be removed then."""
 
 
 class Metrics:
@@ -50,7 +51,10 @@ class Metrics:
             registry=registry,
         )
         self.in_flight = Gauge(
-            "wardrobe_requests_in_flight", "Requests being answered.", registry=registry
+            "wardrobe_requests_in_flight",
+            "Requests being answered.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self.refused = Counter(
             "wardrobe_requests_refused_total",
@@ -82,51 +86,75 @@ class Metrics:
             "1 for each version the engine holds.",
             ("version",),
             registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.unavailable = Gauge(
+            "wardrobe_version_unavailable",
+            "1 for each live version that cannot be served, with the reason.",
+            (*_ROUTE, "reason"),
+            registry=registry,
+            multiprocess_mode="livemostrecent",
         )
         self.generation = Gauge(
             "wardrobe_route_generation",
             "Generation of a route; grows with every flip.",
             ("alias",),
             registry=registry,
+            multiprocess_mode="livemostrecent",
         )
         self.revision = Gauge(
-            "wardrobe_registry_revision", "Revision this replica routes by.", registry=registry
+            "wardrobe_registry_revision",
+            "Revision this replica routes by.",
+            registry=registry,
+            multiprocess_mode="livemin",
         )
-        self.registry_errors = Counter(
-            "wardrobe_swap_loop_errors_total",
-            "Ticks of the swap loop that failed.",
+        self.swap_errors = Counter(
+            "wardrobe_swap_errors_total",
+            "Steps that failed, by the owner of the step.",
+            ("owner",),
             registry=registry,
         )
         self.units_errors = Gauge(
             "wardrobe_units_folder_invalid",
             "1 while the units folder has mistakes and the last good one is in use.",
             registry=registry,
+            multiprocess_mode="livemax",
         )
         self.ready = Gauge(
-            "wardrobe_ready", "1 when every live version answers.", registry=registry
+            "wardrobe_ready",
+            "1 when this replica may answer and every live version answers or has failed.",
+            registry=registry,
+            multiprocess_mode="livemin",
         )
-        self._versions: frozenset[str] = frozenset()
-        self._aliases: frozenset[Alias] = frozenset()
+        self._about_versions: tuple[MetricWrapperBase, ...] = (
+            self.requests,
+            self.tokens,
+            self.latency,
+            self.first_token,
+        )
 
-    def show_state(
-        self,
-        *,
-        versions: Mapping[VersionId, Version],
-        resident: AbstractSet[VersionId],
-        generations: Mapping[Alias, int],
-        revision: int,
-        ready: bool,
-    ) -> None:
-        """Mirrors the replica's state into the gauges; series of what is gone are dropped."""
-        names = frozenset(versions[v].name for v in resident if v in versions)
-        for name in self._versions - names:
-            self.resident.remove(name)
-        for name in names - self._versions:
-            self.resident.labels(name).set(1)
-        for gone in self._aliases - generations.keys():
-            self.generation.remove(gone)
-        self._versions, self._aliases = names, frozenset(generations)
-        for alias, generation in generations.items():
-            self.generation.labels(alias).set(generation)
-        self.revision.set(revision)
-        self.ready.set(ready)
+    def show(self, gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
+        """Makes a labelled gauge say exactly `values`; series of what is gone are dropped."""
+        for labels in _series(gauge) - values.keys():
+            _remove(gauge, labels)
+        for labels, value in values.items():
+            gauge.labels(*labels).set(value)
+
+    def drop_requests_of(self, is_gone: Callable[[str, str], bool]) -> None:
+        """Drops what was counted for (alias, version) pairs that nobody can name any more."""
+        for metric in self._about_versions:
+            for labels in _series(metric):
+                if is_gone(labels[1], labels[2]):
+                    _remove(metric, labels)
+
+
+def _series(metric: MetricWrapperBase) -> AbstractSet[tuple[str, ...]]:
+    """Label values of every series there is; its public `collect` would copy every bucket."""
+    return {tuple(labels) for labels in metric._metrics}  # noqa: SLF001 - pinned by a test
+
+
+def _remove(metric: MetricWrapperBase, labels: tuple[str, ...]) -> None:
+    if _MULTIPROCESS not in os.environ:
+        metric.remove(*labels)
+    elif isinstance(metric, Gauge):
+        metric.labels(*labels).set(0)

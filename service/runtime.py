@@ -13,23 +13,35 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
-from adapters.domain.principals import MAX_BEARER, Caller, hash_key
-from adapters.errors import InvalidKey
+from adapters.domain.principals import MAX_BEARER, Principal, hash_key
+from adapters.errors import InvalidKey, Unavailable
 from adapters.registry import Registry
 from adapters.settings import Settings
 from adapters.store import ArtifactStore
-from service.engine.vllm_engine import Engine
-from service.gateway.leases import Leases
-from service.launch.units_watch import UnitsWatch
+from service.engine.leases import Leases
+from service.engine.port import Engine
+from service.engine.shared_residency import SharedResidency
+from service.grammars import Grammars
 from service.metrics import Metrics
-from service.reconcile.converger import Converger
+from service.reconcile.acknowledgements import Acknowledgements
+from service.reconcile.collection import Collector
+from service.reconcile.gauges import Gauges
+from service.reconcile.heartbeat import Heartbeat
+from service.reconcile.hints import HintListener
+from service.reconcile.loader import Loader
+from service.reconcile.membership import Membership
+from service.reconcile.repeat import Repeat
+from service.reconcile.rollouts import RolloutSteps
+from service.reconcile.route_cache import RouteCache
+from service.reconcile.route_table import RouteTable
+from service.reconcile.units_watch import UnitsWatch
 
 STOP_SECONDS = 2.0
-"""For each step of letting go of the registry; what is late ages by itself in 10 s."""
+"""For each step of letting go of the registry."""
 
 log = structlog.get_logger("wardrobe.service")
 
@@ -37,6 +49,65 @@ log = structlog.get_logger("wardrobe.service")
 def interrupt() -> None:
     """vLLM's own way out of this process."""
     os.kill(os.getpid(), signal.SIGINT)
+
+
+class Owner(Protocol):
+    """One part of the swap with a step of its own."""
+
+    repeat: Repeat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swap:
+    """The owners that bring this replica to the registry's desired state; none waits for another.
+
+    Their registry calls go through a handle of their own, `registry`.
+    """
+
+    registry: Registry = field(repr=False)
+    membership: Membership
+    routes: RouteCache
+    heartbeat: Heartbeat
+    loader: Loader
+    acknowledgements: Acknowledgements
+    rollouts: RolloutSteps
+    hints: HintListener | None
+    gauges: Gauges
+    collector: Collector
+
+    @property
+    def owners(self) -> Sequence[Owner]:
+        return (
+            self.heartbeat,
+            self.routes,
+            self.loader,
+            self.acknowledgements,
+            self.rollouts,
+            self.gauges,
+            self.collector,
+            *([self.hints] if self.hints else []),
+        )
+
+    def stop(self) -> None:
+        """Lets the present step of each be its last."""
+        for owner in self.owners:
+            owner.repeat.stop()
+        if self.hints:
+            self.hints.stop()
+
+    def close(self) -> None:
+        """Lets go of threads and connections."""
+        for owner in (
+            self.heartbeat,
+            self.routes,
+            self.acknowledgements,
+            self.rollouts,
+            self.collector,
+        ):
+            owner.close()
+        if self.hints:
+            self.hints.close()
+        self.registry.close()
 
 
 @dataclass(kw_only=True)
@@ -47,10 +118,12 @@ class Runtime:
     registry: Registry
     store: ArtifactStore
     engine: Engine
+    residency: SharedResidency
     leases: Leases
-    converger: Converger
+    swap: Swap
     units: UnitsWatch
     metrics: Metrics
+    grammars: Grammars
     pepper: bytes = field(repr=False)
     draining: bool = False
     files_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -60,29 +133,57 @@ class Runtime:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _drain: asyncio.Task[None] | None = None
     _stopping: bool = False
+    _met_caller: bool = False
+
+    @property
+    def table(self) -> RouteTable:
+        """What names and keys mean."""
+        return self.swap.routes.table
+
+    @property
+    def settled(self) -> bool:
+        """Ready as far as this process goes: the registry was read and observed, the engine lives,
+        and every live version answers or has failed with a reason.
+        """
+        return (
+            self.swap.routes.synced
+            and self.swap.membership.admits
+            and self.engine.alive
+            and not self.swap.loader.missing()
+        )
 
     @property
     def ready(self) -> bool:
-        """The swap loop is where it should be, and we are not on the way out."""
-        return self.converger.ready and not self.draining
+        """Settled, and not on the way out."""
+        return self.settled and not self.draining
 
-    def authenticate(self, header: bytes | None) -> Caller:
-        """Whose request it is. Raises InvalidKey, the same for every wrong key."""
+    def authenticate(self, header: bytes | None) -> Principal:
+        """Whose request it is. Raises InvalidKey, the same for every wrong key, and Unavailable
+        (`starting`) while no key can be known.
+        """
         scheme, _, secret = (header or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not secret or len(secret) > MAX_BEARER:
             raise InvalidKey("send your key as `Authorization: Bearer <key>`")
         hashed = hash_key(secret.decode("utf-8", "surrogateescape"), pepper=self.pepper)
-        caller = self.converger.table.caller(hashed)
-        if caller is None:
+        principal = self.table.principal(hashed)
+        if principal is None:
+            if not self.swap.routes.synced:
+                raise Unavailable("this replica is starting", code="starting")
             raise InvalidKey("this key is not known")
-        return caller
+        return principal
+
+    def note_caller(self) -> None:
+        """From now on, logs are kept free of content (`service.content_free_logs`)."""
+        if not self._met_caller:
+            self.settings.state_folder.starting.unlink(missing_ok=True)
+            self._met_caller = True
 
     def start(self) -> None:
         """Starts the background tasks."""
         self._tasks = [
-            self._background(self.converger.run(), "converger"),
-            self._background(self.units.run(), "units"),
+            self._background(owner.repeat.run(), owner.repeat.owner) for owner in self.swap.owners
         ]
+        self._tasks.append(self._background(self.units.run(), "units"))
 
     def _background(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -94,19 +195,26 @@ class Runtime:
             log.error("background_task_ended", task=task.get_name(), exc_info=task.exception())
 
     async def stop(self) -> None:
-        """Stops the background tasks, takes back this replica's report, closes the registry.
+        """Stops the background tasks, takes back this process's rows, closes the registry.
 
-        The swap loop ends between two ticks, so that none of its reports comes after the last.
+        The owners end between two steps, so that none of their reports comes after the last.
         """
         self._stopping = True
-        self.converger.stop()
-        await _ended(self._tasks[:1])
+        self.swap.stop()
+        await _ended(self._tasks[:-1])
         for task in self._tasks:
             task.cancel()
         await _ended(self._tasks)
-        with contextlib.suppress(Exception):  # on the way out; the report ages by itself
+        with contextlib.suppress(Exception):  # on the way out; silent rows are replaced later
             async with asyncio.timeout(STOP_SECONDS):
-                await asyncio.to_thread(self.registry.forget_replica, replica_id(self.settings))
+                await self.swap.heartbeat.leave()
+        await self.grammars.stop()
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of everything that `stop` leaves, and of the rows' owner without a word."""
+        self.swap.close()
+        self.units.close()
         self.registry.close()
 
     def start_drain(self) -> None:
@@ -134,5 +242,5 @@ async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 def replica_id(settings: Settings) -> str:
-    """The same after a restart, so that a dead replica's report is replaced, not waited for."""
+    """The same after a restart, so that a dead replica's rows are replaced, not waited for."""
     return f"{platform.node()}:{settings.port}"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.postgres import postgres  # noqa: F401 - a fixture
+
 _LATER = ("slow", "engine")
 
 # a shell's background job has SIGINT ignored, and so would every process that tests interrupt

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -17,8 +16,9 @@ import structlog
 
 from adapters.domain.jobs import Job, JobError, JobStatus, StopRequest
 from adapters.domain.names import JobId
+from adapters.domain.principals import SYSTEM
 from adapters.errors import LeaseLost, StorageFull, Unavailable
-from adapters.registry import Registry
+from adapters.registry.ports import Jobs
 from training.child import Child, describe_exit
 from training.starter import Order, Starter
 
@@ -49,11 +49,10 @@ class Wish(Enum):
 class Attendance:
     """What attending needs."""
 
-    registry: Registry
+    jobs: Jobs
     starter: Starter
     lease_seconds: float
     stopping: threading.Event
-    clock: Callable[[], float] = time.time
 
     @property
     def beat(self) -> float:
@@ -93,12 +92,10 @@ def _watch(child: Child, job_id: JobId, fence: int, parts: Attendance) -> tuple[
     while (code := child.ended(within=parts.beat)) is None:
         now = time.monotonic()
         try:
-            job = parts.registry.heartbeat(
-                job_id, fence=fence, now=parts.clock(), lease_seconds=parts.lease_seconds
-            )
+            job = parts.jobs.heartbeat(job_id, fence=fence, lease_seconds=parts.lease_seconds)
             beaten = now
         except LeaseLost:
-            if not parts.registry.job(job_id, unit=None).status.finished:
+            if not parts.jobs.get(job_id, SYSTEM).status.finished:
                 raise
             return wish, child.ended(within=FINISH_PATIENCE)
         except (Unavailable, StorageFull) as error:
@@ -134,18 +131,16 @@ def _patience(wish: Wish) -> float:
 
 def _settled(job_id: JobId, fence: int, wish: Wish, parts: Attendance) -> bool:
     """After a child is gone: whether nothing is left to do here. False means that it crashed."""
-    job = parts.registry.job(job_id, unit=None)
+    job = parts.jobs.get(job_id, SYSTEM)
     if job.status is not JobStatus.RUNNING or job.lease is None or job.lease.fence != fence:
         return True
     wish = wanted_of(job, shutting_down=parts.stopping.is_set()) if wish is Wish.GO_ON else wish
     try:
         if wish is Wish.CANCEL:
-            parts.registry.move_job(
-                job_id, JobStatus.CANCELLED, fence=fence, finished_at=parts.clock()
-            )
+            parts.jobs.finish(job_id, JobStatus.CANCELLED, fence=fence)
             _say(job_id, "Fine-tuning job cancelled", "info", parts)
         elif wish is Wish.PAUSE:
-            parts.registry.move_job(job_id, JobStatus.PAUSED, fence=fence)
+            parts.jobs.finish(job_id, JobStatus.PAUSED, fence=fence)
             _say(job_id, "Fine-tuning job paused", "info", parts)
     except LeaseLost:
         _log.warning("lease_lost", job=job_id)
@@ -168,13 +163,7 @@ def _tell_crash(job: Job, code: int | None, crash: int, parts: Attendance) -> No
 def _fail(job: Job, parts: Attendance, why: str) -> None:
     error = JobError(code="trainer_crashed", message=f"{why}; start a new job to try again")
     try:
-        parts.registry.move_job(
-            job.id,
-            JobStatus.FAILED,
-            fence=_fence(job),
-            error=error,
-            finished_at=parts.clock(),
-        )
+        parts.jobs.finish(job.id, JobStatus.FAILED, fence=_fence(job), error=error)
     except LeaseLost:
         _log.warning("lease_lost", job=job.id)
         return
@@ -191,8 +180,6 @@ def _fence(job: Job) -> int:
 def _say(job_id: JobId, message: str, level: str, parts: Attendance) -> None:
     """Events are for people: one that cannot be written changes nothing."""
     try:
-        parts.registry.add_event(
-            job_id, at=parts.clock(), level=level, type="message", message=message
-        )
+        parts.jobs.say(job_id, message, level=level)
     except (Unavailable, StorageFull) as error:
         _log.warning("event_not_written", job=job_id, reason=error.message)

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from adapters.domain.names import Digest
 from adapters.domain.recipes import Recipe
 from adapters.errors import Conflict, InvalidRequest, Unavailable
-from adapters.registry import Registry, ReplicaReport
-
-FRESH = 10.0
-"""Seconds after which a replica's report says nothing about now."""
+from adapters.registry.ports import Replica, Replicas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +19,18 @@ class ServiceLimits:
     max_model_len: int
 
 
-def ready_replicas(registry: Registry, *, now: float) -> Sequence[ReplicaReport]:
-    """Replicas that have reported lately and take requests."""
-    return [report for report in registry.replicas(newer_than=now - FRESH) if report.ready]
+def reporting(replicas: Replicas) -> Sequence[Replica]:
+    """Replicas that were heard lately.
+
+    Whether one is ready is not asked: that is about one unit's live version as much as about
+    another's, and each unit's jobs run whatever has become of the others.
+    """
+    return [replica for replica in replicas.list() if replica.reporting]
 
 
-def common_limits(replicas: Sequence[ReplicaReport], base: Digest) -> ServiceLimits:
+def common_limits(found: Sequence[Replica], base: Digest) -> ServiceLimits:
     """What every replica can serve. Raises Conflict (`base_mismatch`) when none has our base."""
-    alike = [report for report in replicas if report.base_fingerprint == base]
+    alike = [replica for replica in found if replica.base_fingerprint == base]
     if not alike:
         raise Conflict(
             "the service runs another base model than the trainer has; give both the same base "
@@ -37,32 +38,32 @@ def common_limits(replicas: Sequence[ReplicaReport], base: Digest) -> ServiceLim
             code="base_mismatch",
         )
     return ServiceLimits(
-        max_lora_rank=min(int(report.limits["max_lora_rank"]) for report in alike),
-        max_model_len=min(int(report.limits["max_model_len"]) for report in alike),
+        max_lora_rank=min(int(replica.limits["max_lora_rank"]) for replica in alike),
+        max_model_len=min(int(replica.limits["max_model_len"]) for replica in alike),
     )
 
 
 def wait_for_limits(
-    registry: Registry,
+    replicas: Replicas,
     base: Digest,
     *,
     clock: Callable[[], float],
     pause: Callable[[], None],
     patience: float = 600.0,
 ) -> ServiceLimits:
-    """`common_limits` once a replica is ready; `pause` waits a moment and may raise.
+    """`common_limits` once a replica reports; `pause` waits a moment and may raise.
 
     Raises Unavailable after `patience` seconds, Conflict when the base is another.
     """
     until = clock() + patience
-    while not (replicas := ready_replicas(registry, now=clock())):
+    while not (found := reporting(replicas)):
         if clock() >= until:
             raise Unavailable(
-                f"the service was not ready for {patience:.0f} s; start it, then the job again",
+                f"the service was not there for {patience:.0f} s; start it, then the job again",
                 code="service_unavailable",
             )
         pause()
-    return common_limits(replicas, base)
+    return common_limits(found, base)
 
 
 def fit(recipe: Recipe, limits: ServiceLimits) -> Recipe:

@@ -15,7 +15,11 @@ from training.tuning import Stopped, Tuner
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The ports of one run, and the folder that is its own until the job ends."""
+    """What one run works with, and the folder that is its own until the job ends.
+
+    `clock` is monotonic: it measures how long this process waits; what time it is, the registry
+    says.
+    """
 
     registry: Registry
     store: ArtifactStore

@@ -8,7 +8,6 @@ and the sidecar tries again.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import threading
@@ -19,11 +18,12 @@ from pathlib import Path
 import structlog
 
 from adapters.admission.base_model import load_base_model
+from adapters.brought_keys import brought_key
 from adapters.domain.names import JobId
+from adapters.domain.principals import Role
 from adapters.errors import LeaseLost, Unavailable, WardrobeError
-from adapters.registry import open_registry
+from adapters.registry.open import open_registry
 from adapters.settings import Settings
-from adapters.state_folder import StateFolder
 from adapters.store.folder import LocalStore
 from adapters.telemetry_off import quieten
 from training.evaluate.through_service import ServiceAnswers, service_client
@@ -94,7 +94,7 @@ def _with_parts(
     state = settings.state_folder
     base = Path(settings.base)
     registry = open_registry(state.database_url)
-    client = service_client(settings.url, trainer_key(state, stopping))
+    client = service_client(settings.url, trainer_key(settings, stopping))
     try:
         parts = Parts(
             registry=registry,
@@ -104,7 +104,7 @@ def _with_parts(
             tuner=LoraTuner(base),
             answers=ServiceAnswers(client, stopping=stopping.is_set),
             workdir=state.job(order.job_id),
-            clock=time.time,
+            clock=time.monotonic,
             sleep=time.sleep,
             stopping=stopping.is_set,
         )
@@ -115,17 +115,24 @@ def _with_parts(
 
 
 def trainer_key(
-    state: StateFolder, stopping: threading.Event, *, patience: float = KEY_PATIENCE
+    settings: Settings, stopping: threading.Event, *, patience: float = KEY_PATIENCE
 ) -> str:
-    """The trainer's own key, once the service has made it. Raises Unavailable, Stopped."""
+    """The trainer's own key: the one that was brought, else the one that the service makes.
+
+    No other key is read. Raises InvalidRequest, Unavailable, Stopped.
+    """
+    brought = brought_key(settings, Role.TRAINER)
+    if brought is not None:
+        return brought
+    path = settings.state_folder.trainer_key
     until = time.monotonic() + patience
     while True:
         try:
-            return str(json.loads(state.keys.read_text("utf-8"))["trainer"])
-        except (FileNotFoundError, KeyError):
+            return path.read_text("utf-8").strip()
+        except FileNotFoundError:
             if time.monotonic() >= until:
                 raise Unavailable(
-                    f"there is no trainer key in {state.keys.name}; start the service first",
+                    f"there is no {path.name} in the state folder; start the service first",
                     code="service_unavailable",
                 ) from None
         if stopping.wait(0.25):

@@ -6,91 +6,118 @@ owner is told why, and anyone may promote it later.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from adapters.domain.names import Alias
-from adapters.domain.routes import Rollout, RolloutState
+from adapters.domain.names import Alias, VersionId
+from adapters.domain.principals import Principal
+from adapters.domain.routes import Rollout, RolloutState, Route
 from adapters.domain.versions import Version
 from adapters.errors import Conflict
-from adapters.registry import Registry
+from adapters.registry.ports import Rollouts, Routes, Versions
 
 PATIENCE = 180.0
-"""Seconds a rollout may take before the job ends without it."""
+"""Seconds a rollout may take to flip before the job ends without it."""
+OBSERVING = 10.0
+"""Seconds that replicas have to observe a flip before the missing ones are named; who answers
+needs less than one."""
 _PAGE = 100
+_LIVE = (RolloutState.FLIPPED, RolloutState.COMPLETE)
 
 
 class NotPromoted(Exception):
     """Why the version is not live now, in words for the job's owner."""
 
 
-def promote(
-    registry: Registry,
-    version: Version,
-    *,
-    actor: str,
-    clock: Callable[[], float],
-    pause: Callable[[], None],
-) -> None:
-    """Returns when `version` answers to its adapter's alias; `pause` waits a moment and may raise.
+@dataclass(frozen=True, kw_only=True)
+class Promoter:
+    """Puts versions live; `pause` waits a moment and may raise."""
 
-    Raises NotPromoted. Asking again after a crash finds the rollout that is under way; one that
-    was completed before is not repeated over what an operator has done since.
-    """
-    try:
-        rollout = _begin(registry, version, actor=actor, at=clock())
-    except Conflict as conflict:
-        raise NotPromoted(conflict.message) from conflict
-    until = clock() + PATIENCE
-    while rollout.state is RolloutState.LOADING:
-        if clock() >= until:
+    versions: Versions
+    routes: Routes
+    rollouts: Rollouts
+    clock: Callable[[], float]
+    pause: Callable[[], None]
+
+    def promote(self, version: Version, principal: Principal) -> Sequence[str]:
+        """Returns once `version` answers to its adapter's alias.
+
+        The answer is the ids of replicas that have not observed it: none where the rollout is
+        complete. Raises NotPromoted. Asking again after a crash finds the rollout that is under
+        way; one that moved the route before is not repeated over what an operator has done since.
+        """
+        try:
+            rollout = self._begin(version, principal)
+        except Conflict as conflict:
+            raise NotPromoted(conflict.message) from conflict
+        if rollout is None:
+            return ()
+        rollout = self._while(RolloutState.LOADING, rollout, PATIENCE)
+        if rollout.state is RolloutState.LOADING:
             raise NotPromoted(f"its rollout is still under way after {PATIENCE:.0f} s")
-        pause()
-        rollout = registry.rollout(rollout.id)
-    if rollout.state is RolloutState.FAILED:
-        raise NotPromoted(rollout.error or "its rollout failed")
+        if rollout.state is RolloutState.FAILED:
+            raise NotPromoted(rollout.error or "its rollout failed")
+        rollout = self._while(RolloutState.FLIPPED, rollout, OBSERVING)
+        done = rollout.state is RolloutState.COMPLETE
+        return () if done else self.rollouts.waits_for(rollout.id)
 
+    def _while(self, state: RolloutState, rollout: Rollout, patience: float) -> Rollout:
+        """The rollout when it has left `state`, or after `patience` seconds."""
+        until = self.clock() + patience
+        while rollout.state is state and self.clock() < until:
+            self.pause()
+            rollout = self.rollouts.get(rollout.id)
+        return rollout
 
-def _begin(registry: Registry, version: Version, *, actor: str, at: float) -> Rollout:
-    alias = Alias(version.adapter)
-    route = registry.route(alias, unit=version.unit)
-    if route.stable != version.id and _completed_before(registry, alias, version, actor):
-        raise NotPromoted("it was put live before, and the alias has been moved on since")
-    if route.stable is not None:
-        live = registry.version_by_id(route.stable)
+    def _begin(self, version: Version, principal: Principal) -> Rollout | None:
+        """The rollout that brings `version`; None where nothing is left to wait for."""
+        # The route first: whatever is decided after this look moves its generation.
+        route = self.routes.route(Alias(version.adapter), version.unit)
+        if route.stable == version.id:
+            newest = self._newest(route, version.id)
+            return newest if newest and newest.state in _LIVE else None
+        self._check_wanted(route, version.id, principal)
+        try:
+            return self.rollouts.promote(
+                route.alias,
+                version.id,
+                principal,
+                unit=version.unit,
+                expected_generation=route.generation,
+            )
+        except Conflict:
+            newest = self._newest(route, version.id)
+            if newest is None or newest.state is RolloutState.FAILED:
+                raise
+            return newest
+
+    def _check_wanted(self, route: Route, version_id: VersionId, principal: Principal) -> None:
+        """Raises NotPromoted where a newer version is live or an operator has decided otherwise."""
+        version = self.versions.by_id(version_id)
+        if version.rolled_back_at is not None:
+            raise NotPromoted("it was rolled back")
+        if self._moved_route_before(route, version_id, principal):
+            raise NotPromoted("it was put live before, and the alias has been moved on since")
+        if route.stable is None:
+            return
+        live = self.versions.by_id(route.stable)
         if live.adapter == version.adapter and live.number > version.number:
             raise NotPromoted(f"the newer {live.name} is live")
-    try:
-        return registry.begin_rollout(
-            alias,
-            version.id,
-            unit=version.unit,
-            action="promote",
-            actor=actor,
-            expected_generation=route.generation,
-            at=at,
-        )
-    except Conflict:
-        ours = _under_way(registry, alias, version)
-        if ours is None:
-            raise
-        return ours
 
+    def _moved_route_before(
+        self, route: Route, version_id: VersionId, principal: Principal
+    ) -> bool:
+        after = None
+        while True:
+            page = self.rollouts.history(route.alias, route.unit, after=after, limit=_PAGE)
+            for item in page.items:
+                if (item.target, item.actor) == (version_id, principal.id) and item.state in _LIVE:
+                    return True
+            if not page.has_more:
+                return False
+            after = str(page.items[-1].id)
 
-def _completed_before(registry: Registry, alias: Alias, version: Version, actor: str) -> bool:
-    after = None
-    while True:
-        page = registry.rollouts(alias=alias, after=after, limit=_PAGE)
-        for item in page.items:
-            if (item.target, item.actor, item.state) == (version.id, actor, RolloutState.COMPLETE):
-                return True
-        if not page.has_more:
-            return False
-        after = str(page.items[-1].id)
-
-
-def _under_way(registry: Registry, alias: Alias, version: Version) -> Rollout | None:
-    latest = registry.rollouts(alias=alias, after=None, limit=1).items
-    wanted = (RolloutState.LOADING, RolloutState.COMPLETE)
-    return next(
-        (item for item in latest if item.target == version.id and item.state in wanted), None
-    )
+    def _newest(self, route: Route, version_id: VersionId) -> Rollout | None:
+        """The newest rollout of the alias, if it is of this version."""
+        latest = self.rollouts.history(route.alias, route.unit, after=None, limit=1).items
+        return next((item for item in latest if item.target == version_id), None)

@@ -7,7 +7,8 @@ base takes many steps in one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,9 @@ import structlog
 
 from adapters.domain.jobs import JobEvent
 from adapters.domain.names import JobId
+from adapters.domain.principals import SYSTEM
 from adapters.errors import StorageFull, Unavailable
-from adapters.registry import Registry
+from adapters.registry.ports import Jobs, Progress
 
 EVERY = 1.0
 """Seconds between two metrics events that bring nothing but training loss."""
@@ -80,31 +82,30 @@ class Reporter:
     """One run's voice."""
 
     def __init__(
-        self, registry: Registry, job_id: JobId, fence: int, *, clock: Callable[[], float]
+        self,
+        jobs: Jobs,
+        job_id: JobId,
+        fence: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._registry = registry
+        self._jobs = jobs
         self._job_id = job_id
         self._fence = fence
         self._clock = clock
-        self._told_at = 0.0
+        self._told_at = float("-inf")
 
     def say(self, message: str, *, level: str = "info") -> None:
         """A message event."""
         with _if_possible():
-            self._event("message", message, level=level)
+            self._jobs.say(self._job_id, message, level=level)
 
     def gate_checks(self, message: str, data: dict[str, Any], *, passed: bool) -> None:
         """The verdicts, as an event of their own type; nothing where an earlier attempt told it."""
+        level = "info" if passed else "error"
         with _if_possible():
             if all(event.type != "gate_checks" for event in self._all_events()):
-                self._event("gate_checks", message, level="info" if passed else "error", data=data)
-
-    def _event(
-        self, kind: str, message: str, *, level: str, data: Mapping[str, Any] | None = None
-    ) -> None:
-        self._registry.add_event(
-            self._job_id, at=self._clock(), level=level, type=kind, message=message, data=data
-        )
+                self._jobs.say(self._job_id, message, level=level, type="gate_checks", data=data)
 
     def step(self, measures: Measures, *, seconds_left: float) -> None:
         """A metrics event, the estimated finish, and a checkpoint where one was evaluated.
@@ -118,19 +119,10 @@ class Reporter:
             return
         self._told_at = now
         with _if_possible():
-            self._registry.update_job(
-                self._job_id, fence=self._fence, estimated_finish=now + seconds_left
-            )
-            self._event("metrics", measures.as_text(), level="info", data=measures.as_data())
+            progress = _progress(measures, seconds_left)
+            self._jobs.report_progress(self._job_id, progress, fence=self._fence)
             if measures.evaluated:
-                self._checkpoint(measures, at=now)
-
-    def _checkpoint(self, measures: Measures, *, at: float) -> None:
-        """A repeated step (a resumed run) is kept once."""
-        data = measures.as_data()
-        del data["total_steps"]
-        self._registry.add_checkpoint(self._job_id, at=at, step=measures.step, metrics=data)
-        self.say(f"Checkpoint created at step {measures.step}")
+                self.say(f"Checkpoint created at step {measures.step}")
 
     def curve(self) -> list[dict[str, Any]]:
         """The data of all metrics events so far, one a step, in the order of steps."""
@@ -145,11 +137,23 @@ class Reporter:
         events: list[JobEvent] = []
         after = None
         while True:
-            page = self._registry.events(self._job_id, after=after, limit=_PAGE)
+            page = self._jobs.events(self._job_id, SYSTEM, after=after, limit=_PAGE)
             events.extend(page.items)
             if not page.has_more:
                 return events
             after = str(page.items[-1].id)
+
+
+def _progress(measures: Measures, seconds_left: float) -> Progress:
+    """A step as the registry takes it; a repeated checkpoint (a resumed run) is kept once."""
+    data = measures.as_data()
+    numbers = {key: value for key, value in data.items() if key != "total_steps"}
+    return Progress(
+        seconds_left=seconds_left,
+        message=measures.as_text(),
+        data=data,
+        checkpoint=numbers if measures.evaluated else None,
+    )
 
 
 @contextmanager

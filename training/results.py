@@ -1,4 +1,4 @@
-"""The result file of a job: OpenAI's CSV of the training curve."""
+"""The result file of a job: OpenAI's CSV of the training curve, kept once for its owner."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from adapters.domain.names import FileId, JobId
+from adapters.domain.files import StoredFile
+from adapters.domain.jobs import Job
+from adapters.domain.names import Digest, FileId, JobId
+from adapters.errors import NotFound
+from adapters.registry.ports import Files, NewFile
+from adapters.store import ArtifactStore
+from adapters.store.adding import put_and_add
 
+MAX_BYTES = 64 * 1024 * 1024
 _COLUMNS = {
     "step": "step",
     "train_loss": "train_loss",
@@ -33,3 +40,37 @@ def result_csv(curve: Iterable[Mapping[str, Any]]) -> bytes:
 def result_file_id(job_id: JobId) -> FileId:
     """The same for every attempt of a job, so that a resumed run writes no second file."""
     return FileId(f"file-{hashlib.sha256(job_id.encode()).hexdigest()[:24]}")
+
+
+def kept_results(job: Job, files: Files) -> tuple[FileId, ...]:
+    """What this job has kept, in whichever attempt."""
+    try:
+        return (files.get(result_file_id(job.id), job.principal).id,)
+    except NotFound:
+        return ()
+
+
+def keep_results(
+    job: Job, curve: Iterable[Mapping[str, Any]], *, files: Files, store: ArtifactStore
+) -> None:
+    """Stores the curve as the job's result file. Raises Conflict, StorageFull, Unavailable."""
+    content = result_csv(curve)
+
+    def add(stored: tuple[Digest, int]) -> StoredFile:
+        digest, size = stored
+        return files.add(
+            NewFile(
+                id=result_file_id(job.id),
+                unit=job.unit,
+                filename="step_metrics.csv",
+                purpose="fine-tune-results",
+                size_bytes=size,
+                digest=digest,
+            )
+        )
+
+    put_and_add(
+        lambda: store.put_file([content], max_bytes=MAX_BYTES),
+        add,
+        lambda stored: store.open_file(stored[0]).close(),
+    )

@@ -14,12 +14,13 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
-from adapters.domain.files import StoredFile
 from adapters.domain.gates import all_passed
 from adapters.domain.jobs import Job, JobError, JobStatus
-from adapters.domain.names import JobId
+from adapters.domain.names import Digest, JobId
+from adapters.domain.principals import SYSTEM
 from adapters.domain.recipes import Recipe, base_overrides, resolve
 from adapters.domain.units import UnitConfig
 from adapters.domain.versions import Version
@@ -34,22 +35,24 @@ from adapters.errors import (
     Unavailable,
     WardrobeError,
 )
-from adapters.registry import NewVersion
+from adapters.registry.ports import NewVersion
+from adapters.store.adding import put_and_add
 from training.card import Card
 from training.data.material import Material, Sources, gather
 from training.evaluate.verdicts import Judgement, Measured, in_words, judge, refusal, unservable
 from training.limits import ServiceLimits, fit, wait_for_limits
 from training.parts import Parts
-from training.promotion import NotPromoted, promote
+from training.promotion import NotPromoted, Promoter
 from training.publishing import prepare
 from training.reporting import Reporter
-from training.results import result_csv, result_file_id
+from training.results import keep_results, kept_results
 from training.tuning import Task, Tuned, Watch
 from training.units import wait_for_unit
 
-MAX_RESULT_BYTES = 64 * 1024 * 1024
 END_PATIENCE = 600.0
 """Seconds to wait for a registry that cannot take the job's end now."""
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +73,8 @@ class GateFailed(WardrobeError):
 
 def run_job(parts: Parts, job_id: JobId, fence: int) -> None:
     """Runs a leased job to a final state. Raises LeaseLost, Stopped, and what nobody foresaw."""
-    reporter = Reporter(parts.registry, job_id, fence, clock=parts.clock)
-    job = parts.registry.job(job_id, unit=None)
+    reporter = Reporter(parts.registry.jobs, job_id, fence, clock=parts.clock)
+    job = parts.registry.jobs.get(job_id, SYSTEM)
     try:
         version = _run(parts, job, fence, reporter)
     except LeaseLost:
@@ -92,9 +95,9 @@ def _run(parts: Parts, job: Job, fence: int, reporter: Reporter) -> Version:
     """Ask → read → train → publish → prove → promote. What an earlier attempt did is not redone."""
     reporter.say("Fine-tuning job started" if job.attempts < 2 else "Fine-tuning job resumed")
     plan = _plan(parts, job, reporter)
-    parts.registry.update_job(job.id, fence=fence, resolved=plan.recipe.model_dump(mode="json"))
+    parts.registry.jobs.resolve(job.id, fence=fence, recipe=plan.recipe.model_dump(mode="json"))
 
-    version = parts.registry.version_of_job(job.id)
+    version = parts.registry.versions.of_job(job.id)
     if version is None:
         tuned = _train(parts, plan, reporter)
         version = _publish(parts, job, fence, plan, tuned)
@@ -102,7 +105,9 @@ def _run(parts: Parts, job: Job, fence: int, reporter: Reporter) -> Version:
     if not version.gates:
         version = _keep(parts, version, fence, _prove(parts, version, plan))
     _tell(version, reporter)
-    _keep_curve(parts, job, fence, reporter)
+    files, store = parts.registry.files, parts.store
+    if not kept_results(job, files):
+        keep_results(job, reporter.curve(), files=files, store=store)
 
     if not all_passed(version.gates):
         raise GateFailed(refusal(version))
@@ -115,10 +120,10 @@ def _plan(parts: Parts, job: Job, reporter: Reporter) -> Plan:
     """Raises InvalidFile, InvalidRequest, Conflict (`base_mismatch`), Unavailable."""
     unit = wait_for_unit(parts.units, job.unit, clock=parts.clock, pause=parts.pause)
     limits = wait_for_limits(
-        parts.registry, parts.base.fingerprint, clock=parts.clock, pause=parts.pause
+        parts.registry.replicas, parts.base.fingerprint, clock=parts.clock, pause=parts.pause
     )
     recipe = fit(_recipe(parts, job, unit), limits)
-    sources = Sources(registry=parts.registry, store=parts.store)
+    sources = Sources(files=parts.registry.files, store=parts.store)
     material = gather(job, unit, recipe, sources=sources, tuner=parts.tuner)
     for level, note in material.parts.notes:
         reporter.say(note, level=level)
@@ -167,7 +172,7 @@ def _same_training(parts: Parts, plan: Plan) -> str:
 
 def _publish(parts: Parts, job: Job, fence: int, plan: Plan, tuned: Tuned) -> Version:
     """The admitted adapter in the store, then its row. Raises StorageFull, GateFailed."""
-    parts.registry.update_job(job.id, fence=fence, trained_tokens=tuned.trained_tokens)
+    parts.registry.jobs.trained(job.id, fence=fence, tokens=tuned.trained_tokens)
     evidence = _evidence(plan, tuned)
     card = Card(
         job_id=job.id,
@@ -187,16 +192,24 @@ def _publish(parts: Parts, job: Job, fence: int, plan: Plan, tuned: Tuned) -> Ve
         )
     except Rejected as error:
         raise GateFailed(f"gate `artifact` said no: {error.message}") from error
-    new = NewVersion(
-        adapter=job.adapter,
-        unit=job.unit,
-        digest=parts.store.publish_adapter(ready.directory),
-        base_fingerprint=parts.base.fingerprint,
-        rank=ready.rank,
-        size_bytes=ready.size_bytes,
-        evidence=evidence,
+
+    def add(digest: Digest) -> Version:
+        new = NewVersion(
+            adapter=job.adapter,
+            unit=job.unit,
+            digest=digest,
+            base_fingerprint=parts.base.fingerprint,
+            rank=ready.rank,
+            size_bytes=ready.size_bytes,
+            evidence=evidence,
+        )
+        return parts.registry.versions.publish(new, job_id=job.id, fence=fence)
+
+    return put_and_add(
+        lambda: parts.store.publish_adapter(ready.directory),
+        add,
+        parts.store.adapter_path,
     )
-    return parts.registry.publish_version(new, job_id=job.id, fence=fence, at=parts.clock())
 
 
 def _evidence(plan: Plan, tuned: Tuned) -> dict[str, Any]:
@@ -245,11 +258,11 @@ def _prove(parts: Parts, version: Version, plan: Plan) -> Judgement:
 def _keep(parts: Parts, version: Version, fence: int, judgement: Judgement) -> Version:
     """The verdicts in the registry, once: it rejects a candidate that failed one."""
     try:
-        return parts.registry.record_gates(
+        return parts.registry.versions.record_gates(
             version.id, judgement.gates, fence=fence, evidence=judgement.evidence
         )
     except IllegalTransition:
-        judged = parts.registry.version_by_id(version.id)
+        judged = parts.registry.versions.by_id(version.id)
         if not judged.gates:
             raise
         return judged
@@ -263,36 +276,35 @@ def _tell(version: Version, reporter: Reporter) -> None:
     )
 
 
-def _keep_curve(parts: Parts, job: Job, fence: int, reporter: Reporter) -> None:
-    """The result file, written once, however often the job is resumed. Raises StorageFull."""
-    file_id = result_file_id(job.id)
-    try:
-        parts.registry.file(file_id, unit=job.unit)
-    except NotFound:
-        digest, size = parts.store.put_file(
-            [result_csv(reporter.curve())], max_bytes=MAX_RESULT_BYTES
-        )
-        parts.registry.add_file(
-            StoredFile(
-                id=file_id,
-                unit=job.unit,
-                filename="step_metrics.csv",
-                purpose="fine-tune-results",
-                size_bytes=size,
-                digest=digest,
-                created_at=parts.clock(),
-            )
-        )
-    parts.registry.update_job(job.id, fence=fence, result_files=(file_id,))
-
-
 def _promote(parts: Parts, job: Job, version: Version, reporter: Reporter) -> None:
+    promoter = Promoter(
+        versions=parts.registry.versions,
+        routes=parts.registry.routes,
+        rollouts=parts.registry.rollouts,
+        clock=parts.clock,
+        pause=parts.pause,
+    )
     try:
-        promote(parts.registry, version, actor=job.id, clock=parts.clock, pause=parts.pause)
+        _check_alias(parts, version)
+        waited_for = promoter.promote(version, job.principal)
     except NotPromoted as reason:
         reporter.say(f"{version.name} was not put live: {reason}", level="warn")
-    else:
-        reporter.say(f"{version.name} is live as {version.adapter}")
+        return
+    said = f"{version.name} is live as {version.adapter}"
+    if waited_for:
+        _log.warning("flip_not_observed", version=version.name, replicas=list(waited_for))
+        said += f"; {len(waited_for)} silent replicas may still answer as before"
+    reporter.say(said, level="warn" if waited_for else "info")
+
+
+def _check_alias(parts: Parts, version: Version) -> None:
+    """Raises NotPromoted where the alias went to another unit, or its unit away, meanwhile."""
+    try:
+        unit = wait_for_unit(parts.units, version.unit, clock=parts.clock, pause=parts.pause)
+    except NotFound as gone:
+        raise NotPromoted(gone.message) from gone
+    if version.adapter not in unit.aliases:
+        raise NotPromoted(f"the alias {version.adapter} is not this unit's any more")
 
 
 def _as_job_error(error: WardrobeError | OSError) -> JobError:
@@ -304,13 +316,27 @@ def _as_job_error(error: WardrobeError | OSError) -> JobError:
     return JobError(code=error.reason, message=error.message, param=error.param)
 
 
-def _end(parts: Parts, job: Job, fence: int, to: JobStatus, **changes: Any) -> None:
+def _end(
+    parts: Parts,
+    job: Job,
+    fence: int,
+    status: JobStatus,
+    *,
+    error: JobError | None = None,
+    fine_tuned_model: str | None = None,
+) -> None:
     """Lands the job, once the registry can take it. Raises LeaseLost, Stopped."""
     until = parts.clock() + END_PATIENCE
     while True:
         try:
-            now = parts.clock()
-            parts.registry.move_job(job.id, to, fence=fence, finished_at=now, **changes)
+            parts.registry.jobs.finish(
+                job.id,
+                status,
+                fence=fence,
+                error=error,
+                fine_tuned_model=fine_tuned_model,
+                result_files=kept_results(job, parts.registry.files),
+            )
             return
         except (Unavailable, StorageFull):
             if parts.clock() >= until:

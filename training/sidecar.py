@@ -13,25 +13,28 @@ import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from adapters.brought_keys import trainer_environment
 from adapters.domain.jobs import Job, JobError, JobStatus
 from adapters.domain.names import JobId
+from adapters.domain.principals import SYSTEM
 from adapters.domain.units import InvalidUnits, Units, load_units
 from adapters.errors import InvalidRequest, NotFound, StorageFull, Unavailable, WardrobeError
-from adapters.registry import Registry, open_registry
+from adapters.registry import Registry
+from adapters.registry.open import open_registry
+from adapters.registry.ports import Jobs
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from adapters.store import ArtifactStore
 from adapters.store.folder import LocalStore
 from adapters.telemetry_off import quieten
 from training.attend import Attendance, attend
-from training.limits import ready_replicas
+from training.limits import reporting
 from training.logs import configure_logs
 from training.starter import Order, Starter
 from training.validate import validate_job
@@ -55,7 +58,6 @@ class Sidecar:
     owner: str
     attendance: Attendance
     stopping: threading.Event
-    clock: Callable[[], float] = time.time
 
     def run(self) -> None:
         """Until `stopping` is set. Attends jobs in the calling thread, which children die with."""
@@ -66,7 +68,7 @@ class Sidecar:
         while not self.stopping.is_set():
             try:
                 if not swept:
-                    sweep(self.state, self.registry)
+                    sweep(self.state, self.registry.jobs)
                     swept = True
                 waiting = self._turn(waiting)
             except (Unavailable, StorageFull) as error:
@@ -77,15 +79,15 @@ class Sidecar:
 
     def _turn(self, waiting: bool) -> bool:
         """One look at the queue; the answer is whether the service was waited for."""
-        if not ready_replicas(self.registry, now=self.clock()):
+        if not reporting(self.registry.replicas):
             if not waiting:
-                _log.info("waiting_for_service", hint="no replica has reported itself ready yet")
+                _log.info("waiting_for_service", hint="no replica reports")
             self.stopping.wait(POLL)
             return True
         if waiting:
-            _log.info("service_ready")
-        job = self.registry.claim_job(
-            owner=self.owner, now=self.clock(), lease_seconds=self.attendance.lease_seconds
+            _log.info("service_reports")
+        job = self.registry.jobs.claim(
+            owner=self.owner, lease_seconds=self.attendance.lease_seconds
         )
         if job is None:
             self.stopping.wait(POLL)
@@ -93,7 +95,7 @@ class Sidecar:
         _log.info("job_claimed", job=job.id, unit=job.unit, attempt=job.attempts)
         attend(job, self.attendance)
         self.attendance.starter.prepare()
-        sweep(self.state, self.registry)
+        sweep(self.state, self.registry.jobs)
         return False
 
     def _validate(self) -> None:
@@ -113,7 +115,7 @@ class Sidecar:
 
         They wait then: one unit's typo is neither another unit's mistake nor its business.
         """
-        jobs = self.registry.jobs_in(JobStatus.VALIDATING_FILES)
+        jobs = self.registry.jobs.in_status(JobStatus.VALIDATING_FILES)
         if not jobs:
             return unreadable
         try:
@@ -130,7 +132,11 @@ class Sidecar:
     def _validate_one(self, job: Job, units: Units) -> None:
         try:
             validate_job(
-                job, registry=self.registry, store=self.store, units=units, clock=self.clock
+                job,
+                jobs=self.registry.jobs,
+                files=self.registry.files,
+                store=self.store,
+                units=units,
             )
         except WardrobeError:
             raise
@@ -141,17 +147,15 @@ class Sidecar:
                 code="internal_error",
                 message="the files could not be checked; the trainer's log says why",
             )
-            self.registry.move_job(
-                job.id, JobStatus.FAILED, fence=None, error=error, finished_at=self.clock()
-            )
+            self.registry.jobs.accept(job.id, error=error)
 
 
-def sweep(state: StateFolder, registry: Registry) -> None:
+def sweep(state: StateFolder, jobs: Jobs) -> None:
     """Removes the scratch of jobs that have ended or are not known."""
     folder = state.job("any").parent
     for path in folder.iterdir() if folder.is_dir() else ():
         try:
-            ended = registry.job(JobId(path.name), unit=None).status.finished
+            ended = jobs.get(JobId(path.name), SYSTEM).status.finished
         except NotFound:
             ended = True
         if ended:
@@ -191,10 +195,11 @@ def _check_base(settings: Settings) -> None:
 
 def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> None:
     registry = open_registry(state.database_url)
-    starter = Starter(child_command, os.environ | settings.environment(), waiting=[*_RUN, "--wait"])
+    environment = trainer_environment(settings, os.environ)
+    starter = Starter(child_command, environment, waiting=[*_RUN, "--wait"])
     try:
         attendance = Attendance(
-            registry=registry,
+            jobs=registry.jobs,
             starter=starter,
             lease_seconds=settings.lease_seconds,
             stopping=stopping,

@@ -6,15 +6,12 @@ meanwhile is left alone.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import structlog
 
-from adapters.domain.jobs import Job, JobError, JobStatus
+from adapters.domain.jobs import Job, JobError
 from adapters.domain.units import Units
 from adapters.errors import Conflict, StorageFull, Unavailable, WardrobeError
-from adapters.registry import Registry
+from adapters.registry.ports import Files, Jobs
 from adapters.store import ArtifactStore
 from training.data.files import check_files, find_files
 from training.data.split import split
@@ -22,39 +19,26 @@ from training.data.split import split
 _log = structlog.get_logger(__name__)
 
 
-def validate_job(
-    job: Job,
-    *,
-    registry: Registry,
-    store: ArtifactStore,
-    units: Units,
-    clock: Callable[[], float] = time.time,
-) -> None:
+def validate_job(job: Job, *, jobs: Jobs, files: Files, store: ArtifactStore, units: Units) -> None:
     """Moves `job` on to queued or failed. Raises Unavailable when the registry cannot be used."""
-
-    def say(level: str, message: str) -> None:
-        registry.add_event(job.id, at=clock(), level=level, type="message", message=message)
-
     names = ", ".join(str(name) for name in (job.training_file, job.validation_file) if name)
-    say("info", f"Validating training file: {names}")
-    error = _mistake(job, registry, store, units)
+    jobs.say(job.id, f"Validating training file: {names}")
+    error = _mistake(job, files, store, units)
     try:
-        if error is None:
-            registry.move_job(job.id, JobStatus.QUEUED, fence=None)
-            say("info", "Files validated, moving job to queued state")
-        else:
-            registry.move_job(
-                job.id, JobStatus.FAILED, fence=None, error=error, finished_at=clock()
-            )
-            say("error", error.message)
+        jobs.accept(job.id, error=error)
     except Conflict:
         _log.info("job_moved_meanwhile", job=job.id)
+        return
+    if error is None:
+        jobs.say(job.id, "Files validated, moving job to queued state")
+    else:
+        jobs.say(job.id, error.message, level="error")
 
 
-def _mistake(job: Job, registry: Registry, store: ArtifactStore, units: Units) -> JobError | None:
+def _mistake(job: Job, files: Files, store: ArtifactStore, units: Units) -> JobError | None:
     try:
         limits = units.get(job.unit).limits
-        training, validation = check_files(find_files(job, registry), store, limits)
+        training, validation = check_files(find_files(job, files), store, limits)
         split(training, validation, seed=job.seed, min_examples=limits.min_examples)
     except (Unavailable, StorageFull):
         raise

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from adapters.domain.names import FileId, JobId, Unit
+from adapters.domain.principals import Principal, Role
 from adapters.domain.recipes import Hyperparameters
 from adapters.errors import IllegalTransition
 
@@ -108,6 +109,11 @@ class Job:
     stop_requested: StopRequest | None = None
     lease: Lease | None = None
     attempts: int = 0
+
+    @property
+    def principal(self) -> Principal:
+        """As whom the job asks for what is its unit's; histories name it by its id."""
+        return Principal(id=self.id, role=Role.UNIT, unit=self.unit)
 
     def to(self, status: JobStatus, **changes: Any) -> Job:
         """The same job in another status. Raises IllegalTransition."""

@@ -17,6 +17,8 @@ from adapters.domain.names import Unit
 PREFIX = "wr"
 MAX_BEARER = 256
 """Characters; a longer bearer is refused before it is hashed."""
+MIN_BROUGHT = 16
+"""Characters of a key that an operator brings; a shorter one can be guessed."""
 
 
 class Role(StrEnum):
@@ -27,7 +29,7 @@ class Role(StrEnum):
     UNIT = "unit"
     """One unit: its aliases, files, jobs and versions."""
     TRAINER = "trainer"
-    """Names any version, to evaluate it; sees nothing else over HTTP."""
+    """Names any version, to evaluate it; sees and changes nothing else over HTTP."""
     SYSTEM = "system"
     """Wardrobe's own processes beside the registry; no key ever has this role."""
 
@@ -79,11 +81,16 @@ def hash_key(secret: str, *, pepper: bytes) -> str:
     return hmac.new(pepper, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
+def make_secret(role: Role, unit: Unit | None) -> str:
+    """A key nobody has yet; it begins with `PREFIX`."""
+    return f"{PREFIX}-{unit or role}-{secrets.token_urlsafe(32)}"
+
+
 def make_key(
     role: Role, unit: Unit | None, *, pepper: bytes, secret: str | None = None
 ) -> tuple[str, NewKey]:
-    """A key and its record. `secret` is given where ops brings its own from a Secret."""
-    secret = secret or f"{PREFIX}-{unit or role}-{secrets.token_urlsafe(32)}"
+    """A key and its record. `secret` is given where the key is there already."""
+    secret = secret or make_secret(role, unit)
     record = NewKey(
         id=f"key_{secrets.token_hex(8)}",
         role=role,

@@ -3,6 +3,8 @@
 candidate ──promote──▶ live ──replaced──▶ retired
     │                    ▲                   │
     └──gate fails──▶ rejected       promote or roll back
+
+Every one that is not rejected becomes retired when it is withdrawn by command.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class VersionState(StrEnum):
 
 
 _NEXT = {
-    VersionState.CANDIDATE: {VersionState.LIVE, VersionState.REJECTED},
+    VersionState.CANDIDATE: {VersionState.LIVE, VersionState.REJECTED, VersionState.RETIRED},
     VersionState.LIVE: {VersionState.RETIRED},
     VersionState.RETIRED: {VersionState.LIVE},
     VersionState.REJECTED: set(),
@@ -48,6 +50,8 @@ class ServedVersion:
     digest: Digest
     """Of the manifest; names the artifact."""
     base_fingerprint: Digest
+    created_at: float
+    """For the list of models, which is asked often and must not read every version anew."""
     servable: bool = True
 
     @property
@@ -103,6 +107,7 @@ class Version:
             unit=self.unit,
             digest=self.digest,
             base_fingerprint=self.base_fingerprint,
+            created_at=self.created_at,
             servable=self.servable,
         )
 

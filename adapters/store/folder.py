@@ -98,6 +98,16 @@ class LocalStore:
             self._verified[digest] = before
         return path
 
+    def fetch(self, digest: Digest) -> Path:
+        """The same. Raises NotFound, Rejected."""
+        return self.adapter_path(digest)
+
+    def pin(self, digest: Digest) -> None:
+        """Nothing here is evicted."""
+
+    def release(self, digest: Digest) -> None:
+        """Nothing here is evicted."""
+
     def _make_visible(self, path: Path, digest: Digest) -> None:
         final = self._adapter(digest)
         try:

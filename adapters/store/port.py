@@ -46,3 +46,15 @@ class ArtifactStore(Protocol):
         Raises NotFound, and Rejected when a file is missing or differs from its digest.
         """
         ...
+
+    def fetch(self, digest: Digest) -> Path:
+        """`adapter_path`, whatever it takes to have it here."""
+        ...
+
+    def pin(self, digest: Digest) -> None:
+        """Keeps an adapter's local files until `release`."""
+        ...
+
+    def release(self, digest: Digest) -> None:
+        """Takes one `pin` back."""
+        ...

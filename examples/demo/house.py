@@ -8,10 +8,11 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.brought_keys import BROUGHT
 from adapters.errors import Conflict, WardrobeError
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
@@ -53,6 +54,11 @@ def choose_port(settings: Settings) -> int:
     return settings.port
 
 
+def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """The demo's folder makes keys of its own, whatever its caller brings elsewhere."""
+    return {name: value for name, value in environment.items() if name not in BROUGHT}
+
+
 @dataclass(frozen=True, kw_only=True)
 class House:
     """A running `wardrobe up`."""
@@ -70,7 +76,7 @@ class House:
             ProcessSpec(
                 name="up",
                 command=[sys.executable, "-m", "service.cli", "up"],
-                environment={**os.environ, **settings.environment()},
+                environment=_without_keys({**os.environ, **settings.environment()}),
                 log=folder.root / "up.log",
             )
         )

@@ -145,13 +145,19 @@ def _swap_under_load(stage: Stage, first: str) -> Verdict:
         flips = [_automatic(client, alias, second)]
         flips += [
             _flip(stage, lambda: client.rollback(alias), first),
-            _flip(stage, lambda: client.promote(alias, second), second),
+            _flip(stage, lambda: _promote_again(client, alias, second), second),
         ]
         time.sleep(BETWEEN_FLIPS)
     known[second] = references(client, second, questions)
     verdict = judge(callers.calls, known, flips)
     tables.verdict(stage.console, verdict, _rollouts(client, alias))
     return verdict
+
+
+def _promote_again(client: Client, alias: str, version: str) -> Mapping[str, object]:
+    """Puts live what was rolled back: only who has seen the route since may do that."""
+    generation = client.adapter(alias)["route"]["generation"]
+    return client.promote(alias, version, generation=generation)
 
 
 def _automatic(client: Client, alias: str, version: str) -> Flip:

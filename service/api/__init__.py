@@ -1,7 +1,7 @@
 """The HTTP surface that is ours: routers beside vLLM's, all behind the gateway.
 
-The gateway has authenticated the caller before any of these runs; each takes the caller from the
-request and asks the registry in the caller's name, so that another unit's things look unknown.
+The gateway has authenticated the principal before any of these runs; each takes it from the request
+and asks the registry in its name, so that another unit's things look unknown.
 """
 
 from __future__ import annotations

@@ -1,32 +1,33 @@
 """`/v1/adapters` and `/v1/units`: what OpenAI has no words for.
 
 An adapter is listed under its alias, with its route and its versions; promote and rollback move
-the route. Same conventions as OpenAI's: list objects, cursors, the error envelope.
+the route, retire withdraws a version. Same conventions as OpenAI's: list objects, cursors, the
+error envelope.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.domain.names import Alias, Unit, VersionId, parse_version, split_version
-from adapters.domain.principals import Caller
-from adapters.domain.routes import Rollout, Route, rollback_target
+from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import Version
-from adapters.errors import InvalidRequest
+from adapters.errors import Conflict, InvalidRequest, WardrobeError
+from service.api.adapter_objects import wire_adapter, wire_rollout, wire_version
 from service.api.request import (
-    CallerOf,
     CursorOf,
+    PrincipalOf,
     RuntimeOf,
     body_of,
     in_thread,
     page,
     unit_of_alias,
 )
-from service.reconcile import rollouts
+from service.reconcile.rollouts import Outcome
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1")
@@ -34,30 +35,31 @@ router = APIRouter(prefix="/v1")
 MAX_WAIT = 300.0
 
 
-class Promote(BaseModel):
-    """The body of promote."""
+class Waiting(BaseModel):
+    """How long a command's answer waits for its rollout. Types are taken at their word."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    wait: bool = True
+    timeout: float = Field(default=60.0, gt=0.0, le=MAX_WAIT)
+
+
+class Promote(Waiting):
+    """The body of promote."""
 
     version: int | str
     expected_generation: int | None = Field(default=None, ge=0)
-    wait: bool = True
-    timeout: float = Field(default=60.0, gt=0.0, le=MAX_WAIT)
 
 
-class Rollback(BaseModel):
+class Rollback(Waiting):
     """The body of rollback."""
 
-    model_config = ConfigDict(extra="forbid")
-
     expected_generation: int | None = Field(default=None, ge=0)
-    wait: bool = True
-    timeout: float = Field(default=60.0, gt=0.0, le=MAX_WAIT)
 
 
 @router.get("/units")
-async def list_units(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
-    """The units this caller may see."""
+async def list_units(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
+    """The units this principal may see."""
     units = runtime.units.current.units
     data = [
         {
@@ -70,185 +72,202 @@ async def list_units(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
             "limits": config.limits.model_dump(),
         }
         for name, config in sorted(units.by_name.items())
-        if caller.may_act_for(name)
+        if principal.may_act_for(name)
     ]
     return {"object": "list", "data": data, "has_more": False}
 
 
 @router.get("/adapters")
-async def list_adapters(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
-    """Every alias of the caller's units, with its route."""
+async def list_adapters(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
+    """Every alias of the principal's units, with its route."""
     owners = sorted(runtime.units.current.units.owner_of.items())
     data = [
-        _wire_adapter(runtime, alias, unit) for alias, unit in owners if caller.may_act_for(unit)
+        wire_adapter(runtime, alias, unit) for alias, unit in owners if principal.may_act_for(unit)
     ]
     return {"object": "list", "data": data, "has_more": False}
 
 
 @router.get("/adapters/{alias}")
-async def show_adapter(alias: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+async def show_adapter(alias: str, runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
     """One alias."""
-    return _wire_adapter(runtime, Alias(alias), unit_of_alias(runtime, caller, alias))
+    return wire_adapter(runtime, Alias(alias), unit_of_alias(runtime, principal, alias))
 
 
 @router.get("/adapters/{alias}/versions")
 async def list_versions(
-    alias: str, runtime: RuntimeOf, caller: CallerOf, cursor: CursorOf
+    alias: str, runtime: RuntimeOf, principal: PrincipalOf, cursor: CursorOf
 ) -> dict[str, Any]:
     """The adapter's versions, newest first, rejected ones too."""
+    unit_of_alias(runtime, principal, alias)
     listed = await in_thread(
-        runtime.registry.versions,
-        unit=unit_of_alias(runtime, caller, alias),
+        runtime.registry.versions.list,
+        principal,
         adapter=alias,
         after=cursor.after,
         limit=cursor.limit,
     )
-    return page([_wire_version(runtime, version) for version in listed.items], listed)
+    return page([wire_version(runtime, version) for version in listed.items], listed)
 
 
 @router.get("/adapters/{alias}/versions/{number}")
 async def show_version(
-    alias: str, number: str, runtime: RuntimeOf, caller: CallerOf
+    alias: str, number: str, runtime: RuntimeOf, principal: PrincipalOf
 ) -> dict[str, Any]:
     """One version: its data, base, recipe, gates and state."""
-    unit = unit_of_alias(runtime, caller, alias)
-    version = await in_thread(runtime.registry.version, *_named(alias, number), unit=unit)
-    return _wire_version(runtime, version)
+    unit_of_alias(runtime, principal, alias)
+    version = await in_thread(runtime.registry.versions.get, *_named(alias, number), principal)
+    return wire_version(runtime, version)
+
+
+@router.post("/adapters/{alias}/versions/{number}/retire")
+async def retire(
+    alias: str, number: str, runtime: RuntimeOf, principal: PrincipalOf
+) -> dict[str, Any]:
+    """Withdraws a version for good. 409 while its alias serves it.
+
+    Also where no unit names the alias any more: that is when versions are left behind.
+    """
+    version = await in_thread(runtime.registry.versions.get, *_named(alias, number), principal)
+    retired = await in_thread(
+        runtime.registry.versions.retire,
+        version.id,
+        principal,
+        unrouted=version.id not in _routed(runtime),
+    )
+    runtime.swap.routes.repeat.kick()
+    return wire_version(runtime, retired)
+
+
+def _routed(runtime: Runtime) -> set[VersionId]:
+    """What an alias of the configuration leads to, or is about to."""
+    owner_of = runtime.units.current.units.owner_of
+    wanted = {o.target for o in runtime.table.rollouts if owner_of.get(o.alias) == o.unit}
+    return wanted | {version.id for version in runtime.table.live().values()}
 
 
 @router.get("/adapters/{alias}/rollouts")
 async def list_rollouts(
-    alias: str, runtime: RuntimeOf, caller: CallerOf, cursor: CursorOf
+    alias: str, runtime: RuntimeOf, principal: PrincipalOf, cursor: CursorOf
 ) -> dict[str, Any]:
     """Who changed the route, when, and to what; newest first."""
-    unit = unit_of_alias(runtime, caller, alias)
+    unit = unit_of_alias(runtime, principal, alias)
     if cursor.after is not None and not cursor.after.isdigit():
         raise InvalidRequest("`after` must be an id of this list", param="after")
     listed = await in_thread(
-        runtime.registry.rollouts, alias=Alias(alias), after=cursor.after, limit=cursor.limit
+        runtime.registry.rollouts.history,
+        Alias(alias),
+        unit,
+        after=cursor.after,
+        limit=cursor.limit,
     )
-    items = [await _wire_rollout(runtime, rollout, unit) for rollout in listed.items]
+    names = await in_thread(_names_of, runtime, {rollout.target for rollout in listed.items})
+    items = [
+        wire_rollout(
+            runtime,
+            rollout,
+            await runtime.swap.rollouts.waits_for(rollout),
+            version=names[rollout.target],
+        )
+        for rollout in listed.items
+    ]
     return page(items, listed)
+
+
+def _names_of(runtime: Runtime, versions: Iterable[VersionId]) -> dict[VersionId, str]:
+    """Also of those that are not served any more. Blocks."""
+    return {each: runtime.registry.versions.by_id(each).name for each in versions}
 
 
 @router.post("/adapters/{alias}/promote")
 async def promote(
-    alias: str, request: Request, runtime: RuntimeOf, caller: CallerOf
+    alias: str, request: Request, runtime: RuntimeOf, principal: PrincipalOf
 ) -> dict[str, Any]:
     """Puts a version live. 409 when the route moved, another rollout runs or a gate said no."""
-    unit = unit_of_alias(runtime, caller, alias)
+    unit = unit_of_alias(runtime, principal, alias)
     asked = await body_of(request, Promote)
-    version = await in_thread(
-        runtime.registry.version, *_named(alias, str(asked.version)), unit=unit
+    named = _named(alias, str(asked.version))
+    version = await in_thread(runtime.registry.versions.get, *named, principal)
+    await _check_base(runtime, version)
+    rollout = await in_thread(
+        runtime.registry.rollouts.promote,
+        Alias(alias),
+        version.id,
+        principal,
+        unit=unit,
+        expected_generation=asked.expected_generation,
     )
-    command = _command(caller, alias, unit, "promote", version.id)
-    return await _run(
-        runtime,
-        dataclasses.replace(command, expected_generation=asked.expected_generation),
-        wait=asked.timeout if asked.wait else 0.0,
-    )
+    return await _answer(runtime, rollout, asked, version=version.name)
+
+
+async def _check_base(runtime: Runtime, version: Version) -> None:
+    """Raises Conflict where no replica is of the version's base: nobody would ever load it."""
+    replicas = await in_thread(runtime.registry.replicas.list)
+    if all(replica.base_fingerprint != version.base_fingerprint for replica in replicas):
+        raise Conflict(
+            f"{version.name} was trained on another base model than the one served; train it anew",
+            code="base_mismatch",
+        )
 
 
 @router.post("/adapters/{alias}/rollback")
 async def rollback(
-    alias: str, request: Request, runtime: RuntimeOf, caller: CallerOf
+    alias: str, request: Request, runtime: RuntimeOf, principal: PrincipalOf
 ) -> dict[str, Any]:
-    """Returns to the previous version, which is still resident."""
-    unit = unit_of_alias(runtime, caller, alias)
+    """Returns to the newest good version before the live one, which is marked.
+
+    It names the generation it was decided on: repeating the request is the same rollback.
+    """
+    unit = unit_of_alias(runtime, principal, alias)
     asked = await body_of(request, Rollback)
-    route = await in_thread(runtime.registry.route, Alias(alias), unit=unit)
-    command = _command(caller, alias, unit, "rollback", rollback_target(route))
-    # without a generation of the caller's, the one just read: two rollbacks at once are one
-    expected = route.generation if asked.expected_generation is None else asked.expected_generation
-    return await _run(
-        runtime,
-        dataclasses.replace(command, expected_generation=expected),
-        wait=asked.timeout if asked.wait else 0.0,
-    )
-
-
-def _command(
-    caller: Caller, alias: str, unit: Unit, action: str, target: VersionId
-) -> rollouts.Command:
-    return rollouts.Command(
-        alias=Alias(alias),
+    if asked.expected_generation is None:
+        raise InvalidRequest(
+            f"name the route's generation that you saw: `route.generation` of GET "
+            f"/v1/adapters/{alias}; repeating the request is then the same rollback",
+            param="expected_generation",
+            code="missing_required_parameter",
+        )
+    rollout = await in_thread(
+        runtime.registry.rollouts.roll_back,
+        Alias(alias),
+        principal,
         unit=unit,
-        action=action,
-        target=target,
-        actor=caller.key_id,
-        expected_generation=None,
+        expected_generation=asked.expected_generation,
+    )
+    return await _answer(runtime, rollout, asked)
+
+
+async def _answer(
+    runtime: Runtime, rollout: Rollout, asked: Waiting, *, version: str | None = None
+) -> dict[str, Any]:
+    """The rollout as it is once it has ended, or after `timeout` seconds.
+
+    It is committed: nothing from here on is an error that a client repeats, but for a rollout that
+    has failed, which says so and changed nothing.
+    """
+    runtime.swap.rollouts.kick()
+    runtime.swap.routes.repeat.kick()
+    outcome = Outcome(rollout=rollout)
+    if asked.wait:
+        outcome = await runtime.swap.rollouts.wait(rollout, timeout=asked.timeout)
+    elif rollout.state.open:
+        waits_for = await runtime.swap.rollouts.waits_for(rollout)
+        outcome = Outcome(rollout=rollout, waits_for=waits_for)
+    return wire_rollout(
+        runtime,
+        outcome.rollout,
+        outcome.waits_for,
+        version=version,
+        route=await _route(runtime, outcome.rollout.alias, rollout.unit),
     )
 
 
-async def _run(runtime: Runtime, command: rollouts.Command, *, wait: float) -> dict[str, Any]:
-    rollout = await rollouts.begin(runtime, command)
-    if wait:
-        rollout = await rollouts.complete(runtime, rollout, timeout=wait)
-    return await _wire_rollout(runtime, rollout, command.unit)
+async def _route(runtime: Runtime, alias: Alias, unit: Unit) -> Route:
+    try:
+        return await in_thread(runtime.registry.routes.route, alias, unit)
+    except WardrobeError:  # the table's will do
+        return runtime.table.route(alias, unit)
 
 
 def _named(alias: str, version: str) -> tuple[str, int]:
     """`8` or `support:8` → (adapter, number). Raises InvalidRequest."""
     return parse_version(version if split_version(version) else f"{alias}:{version}")
-
-
-def _wire_adapter(runtime: Runtime, alias: Alias, unit: Unit) -> dict[str, Any]:
-    route = runtime.converger.snapshot.routes.get(alias, Route(alias=alias, unit=unit))
-    return {"id": alias, "object": "adapter", "unit": unit, "route": _wire_route(runtime, route)}
-
-
-def _wire_route(runtime: Runtime, route: Route) -> dict[str, Any]:
-    versions = runtime.converger.snapshot.versions
-    named = {
-        role: versions[version].name if version in versions else None
-        for role, version in (("stable", route.stable), ("previous", route.previous))
-        if version is not None
-    }
-    return {
-        "alias": route.alias,
-        "stable": named.get("stable"),
-        "previous": named.get("previous"),
-        "generation": route.generation,
-        "updated_at": int(route.updated_at) or None,
-    }
-
-
-def _wire_version(runtime: Runtime, version: Version) -> dict[str, Any]:
-    return {
-        "id": version.name,
-        "object": "adapter.version",
-        "adapter": version.adapter,
-        "number": version.number,
-        "unit": version.unit,
-        "state": str(version.state),
-        "digest": version.digest,
-        "base_fingerprint": version.base_fingerprint,
-        "rank": version.rank,
-        "bytes": version.size_bytes,
-        "job_id": version.job_id,
-        "created_at": int(version.created_at),
-        "gates": [dataclasses.asdict(gate) for gate in version.gates],
-        "evidence": version.evidence,
-        "resident": version.id in runtime.engine.resident,
-        "load_error": runtime.converger.failure_of(version.id),
-    }
-
-
-async def _wire_rollout(runtime: Runtime, rollout: Rollout, unit: Unit) -> dict[str, Any]:
-    target = await in_thread(runtime.registry.version_by_id, rollout.target)
-    route = await in_thread(runtime.registry.route, rollout.alias, unit=unit)
-    ended = rollout.finished_at
-    return {
-        "id": str(rollout.id),
-        "object": "adapter.rollout",
-        "alias": rollout.alias,
-        "action": rollout.action,
-        "version": target.name,
-        "state": str(rollout.state),
-        "actor": rollout.actor,
-        "error": rollout.error,
-        "created_at": rollout.created_at,
-        "finished_at": ended,
-        "seconds": None if ended is None else round(ended - rollout.created_at, 4),
-        "route": _wire_route(runtime, route),
-    }

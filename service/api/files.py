@@ -1,7 +1,8 @@
 """`/v1/files`: a unit's training data, with OpenAI's objects.
 
 The bytes go to the artifact store under their digest, the row to the registry; a file is visible
-when both are there. Names are kept as labels and never become paths.
+when both are there. Deleting forgets the row; bytes that no row names are collected later. Names
+are kept as labels and never become paths.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import FormData, UploadFile
 
 from adapters.domain.files import PURPOSES, StoredFile
-from adapters.domain.names import FileId, Unit, new_file_id
-from adapters.domain.principals import Caller
-from adapters.errors import InvalidFile, InvalidRequest, NotFound
-from service.api.request import CallerOf, CursorOf, RuntimeOf, in_thread, now, page, reach
+from adapters.domain.names import Digest, FileId, Unit, new_file_id
+from adapters.domain.principals import Principal
+from adapters.errors import InvalidFile, InvalidRequest
+from adapters.registry.ports import NewFile
+from adapters.store.adding import put_and_add
+from service.api.request import FilesCursorOf, OwnerOf, RuntimeOf, in_thread, page
 from service.api.uploads import UPLOAD_SECONDS, Uploads, spooling
 from service.runtime import Runtime
 
@@ -40,32 +43,32 @@ UploadsOf = Annotated[Uploads, Depends(uploads_of)]
 
 @router.post("")
 async def create_file(
-    request: Request, runtime: RuntimeOf, caller: CallerOf, uploads: UploadsOf
+    request: Request, runtime: RuntimeOf, principal: OwnerOf, uploads: UploadsOf
 ) -> dict[str, Any]:
     """Stores an upload. 400 for what cannot be a training file, 413 past the unit's limit."""
-    with uploads.place(caller.key_id):
+    with uploads.place(principal.id):
         with spooling():
             async with asyncio.timeout(UPLOAD_SECONDS):
                 form = await request.form(max_files=1, max_fields=8)
         try:
-            return await uploads.in_thread(_accept, runtime, caller, form)
+            return await uploads.in_thread(_accept, runtime, principal, form)
         finally:
             await form.close()
 
 
-def _accept(runtime: Runtime, caller: Caller, form: FormData) -> dict[str, Any]:
+def _accept(runtime: Runtime, principal: Principal, form: FormData) -> dict[str, Any]:
     upload, purpose, named = form.get("file"), form.get("purpose"), form.get("x_unit")
     if not isinstance(upload, UploadFile):
         raise InvalidRequest("send the file as the form field `file`", param="file")
     if purpose != "fine-tune":
         raise InvalidRequest("`purpose` must be `fine-tune`", param="purpose")
-    unit = _owner(runtime, caller, named if isinstance(named, str) else None)
+    unit = _owner(runtime, principal, named if isinstance(named, str) else None)
     return _store(runtime, unit, upload)
 
 
-def _owner(runtime: Runtime, caller: Caller, named: str | None) -> Unit:
+def _owner(runtime: Runtime, principal: Principal, named: str | None) -> Unit:
     """Whose file it becomes: the key's unit, or the one an admin names."""
-    unit = reach(caller) or named
+    unit = principal.unit or named
     if unit is None:
         raise InvalidRequest(
             "an admin key must name the unit in the form field `x_unit`", param="x_unit"
@@ -76,33 +79,27 @@ def _owner(runtime: Runtime, caller: Caller, named: str | None) -> Unit:
 def _store(runtime: Runtime, unit: Unit, upload: UploadFile) -> dict[str, Any]:
     _look_at_head(upload.file)
     limit = runtime.units.current.max_file_bytes(unit)
-    digest, size = runtime.store.put_file(_chunks(upload.file), max_bytes=limit)
-    file = StoredFile(
-        id=new_file_id(),
-        unit=unit,
-        filename=_label(upload.filename),
-        purpose="fine-tune",
-        size_bytes=size,
-        digest=digest,
-        created_at=now(),
-    )
-    with runtime.files_lock:
-        runtime.registry.add_file(file)
-        kept = _is_kept(runtime, file)
-    if not kept:
-        # someone deleted the same bytes between our two steps; now that the row is there,
-        # they will stay
+
+    def put() -> tuple[Digest, int]:
         upload.file.seek(0)
-        runtime.store.put_file(_chunks(upload.file), max_bytes=limit)
-    return wire_file(file)
+        return runtime.store.put_file(_chunks(upload.file), max_bytes=limit)
 
+    def add(stored: tuple[Digest, int]) -> StoredFile:
+        digest, size = stored
+        return runtime.registry.files.add(
+            NewFile(
+                id=new_file_id(),
+                unit=unit,
+                filename=_label(upload.filename),
+                purpose="fine-tune",
+                size_bytes=size,
+                digest=digest,
+            )
+        )
 
-def _is_kept(runtime: Runtime, file: StoredFile) -> bool:
-    try:
-        runtime.store.open_file(file.digest).close()
-    except NotFound:
-        return False
-    return True
+    return wire_file(
+        put_and_add(put, add, lambda stored: runtime.store.open_file(stored[0]).close())
+    )
 
 
 def _look_at_head(file: BinaryIO) -> None:
@@ -132,15 +129,15 @@ def _label(filename: str | None) -> str:
 
 @router.get("")
 async def list_files(
-    request: Request, runtime: RuntimeOf, caller: CallerOf, cursor: CursorOf
+    request: Request, runtime: RuntimeOf, principal: OwnerOf, cursor: FilesCursorOf
 ) -> dict[str, Any]:
     """The caller's files, newest first unless `order=asc`."""
     purpose = request.query_params.get("purpose")
     if purpose is not None and purpose not in PURPOSES:
         raise InvalidRequest("there is no such purpose", param="purpose")
     listed = await in_thread(
-        runtime.registry.files,
-        unit=reach(caller),
+        runtime.registry.files.list,
+        principal,
         purpose=purpose,
         after=cursor.after,
         limit=cursor.limit,
@@ -150,15 +147,15 @@ async def list_files(
 
 
 @router.get("/{file_id}")
-async def retrieve_file(file_id: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+async def retrieve_file(file_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
     """One file's record."""
-    return wire_file(await in_thread(runtime.registry.file, FileId(file_id), unit=reach(caller)))
+    return wire_file(await in_thread(runtime.registry.files.get, FileId(file_id), principal))
 
 
 @router.get("/{file_id}/content")
-async def file_content(file_id: str, runtime: RuntimeOf, caller: CallerOf) -> StreamingResponse:
+async def file_content(file_id: str, runtime: RuntimeOf, principal: OwnerOf) -> StreamingResponse:
     """One file's bytes, as they were uploaded."""
-    file = await in_thread(runtime.registry.file, FileId(file_id), unit=reach(caller))
+    file = await in_thread(runtime.registry.files.get, FileId(file_id), principal)
     opened = await in_thread(runtime.store.open_file, file.digest)
     kind = "text/csv" if file.purpose == "fine-tune-results" else "application/jsonl"
     return StreamingResponse(_closing(opened), media_type=kind)
@@ -170,17 +167,10 @@ def _closing(file: BinaryIO) -> Iterator[bytes]:
 
 
 @router.delete("/{file_id}")
-async def delete_file(file_id: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
-    """Forgets a file, and its bytes when no other file has the same. 409 while a job needs it."""
-    await in_thread(_forget, runtime, FileId(file_id), reach(caller))
+async def delete_file(file_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
+    """Forgets a file. 409 while a job needs it."""
+    await in_thread(runtime.registry.files.delete, FileId(file_id), principal)
     return {"id": file_id, "object": "file", "deleted": True}
-
-
-def _forget(runtime: Runtime, file_id: FileId, unit: Unit | None) -> None:
-    with runtime.files_lock:
-        unnamed = runtime.registry.delete_file(file_id, unit=unit)
-        if unnamed is not None:
-            runtime.store.delete_file(unnamed)
 
 
 def wire_file(file: StoredFile) -> dict[str, Any]:

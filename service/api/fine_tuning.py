@@ -6,28 +6,20 @@ The service only records and shows jobs; the trainer does them. Fields of ours c
 from __future__ import annotations
 
 import re
-import secrets
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from adapters.domain.jobs import Job, JobCheckpoint, JobEvent, JobStatus, StopRequest
+from adapters.domain.jobs import Job, JobCheckpoint, JobEvent, StopRequest
 from adapters.domain.names import FileId, JobId, Unit, new_job_id
-from adapters.domain.principals import Caller
+from adapters.domain.principals import Principal
 from adapters.domain.recipes import Hyperparameters
 from adapters.domain.units import UnitConfig
 from adapters.errors import InvalidRequest, NotFound
-from service.api.request import (
-    CallerOf,
-    CursorOf,
-    RuntimeOf,
-    body_of,
-    in_thread,
-    now,
-    page,
-    reach,
-)
+from adapters.registry.ports import Files, NewJob
+from service.api.request import CursorOf, OwnerOf, RuntimeOf, body_of, in_thread, page
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs")
@@ -95,53 +87,61 @@ class CreateJob(BaseModel):
 
 
 @router.post("")
-async def create_job(request: Request, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
-    """Queues a job. A repeated `Idempotency-Key` answers with the first job."""
+async def create_job(request: Request, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
+    """Queues a job.
+
+    A repeated `Idempotency-Key` answers with the first job; 409 where it asks for another one.
+    """
     asked = await body_of(request, CreateJob)
     key = request.headers.get("idempotency-key")
     if key is not None and not 1 <= len(key) <= 255:
         raise InvalidRequest("`Idempotency-Key` may have 1 to 255 characters")
-    return wire_job(await in_thread(_create, runtime, caller, asked, key))
+    return wire_job(await in_thread(_create, runtime, principal, asked, key))
 
 
-def _create(runtime: Runtime, caller: Caller, asked: CreateJob, key: str | None) -> Job:
-    unit = reach(caller) or asked.x_unit
+def _create(runtime: Runtime, principal: Principal, asked: CreateJob, key: str | None) -> Job:
+    new = _new_job(runtime, principal, asked)
+    for param in ("training_file", "validation_file"):
+        _check_purpose(runtime.registry.files, principal, new, param)
+    jobs = runtime.registry.jobs
+    try:
+        stored = jobs.create(new, principal, idempotency_key=key)
+    except NotFound as missing:
+        raise InvalidRequest(
+            f"`{missing.param}` names no file of this unit",
+            param=missing.param,
+            code="file_not_found",
+        ) from None
+    if stored.id == new.id:
+        jobs.say(stored.id, "Created fine-tuning job")
+        if asked.integrations:
+            words = "Integrations are ignored: nothing leaves this service"
+            jobs.say(stored.id, words, level="warn")
+    return stored
+
+
+def _new_job(runtime: Runtime, principal: Principal, asked: CreateJob) -> NewJob:
+    unit = principal.unit or asked.x_unit
     if unit is None:
         raise InvalidRequest("an admin key must name the unit as `x_unit`", param="x_unit")
     config = runtime.units.current.units.get(unit)
-    if asked.model != runtime.converger.table.base_name:
+    base = runtime.table.base_name
+    if asked.model != base:
         raise NotFound(
-            f"`model` must be the base model, `{runtime.converger.table.base_name}`",
-            param="model",
-            code="model_not_found",
+            f"`model` must be the base model, `{base}`", param="model", code="model_not_found"
         )
-    for param in ("training_file", "validation_file"):
-        _check_file(runtime, Unit(unit), getattr(asked, param), param)
-    job = Job(
+    return NewJob(
         id=new_job_id(),
         unit=Unit(unit),
         adapter=_adapter(config, asked.suffix),
         model=asked.model,
         training_file=FileId(asked.training_file),
         validation_file=FileId(asked.validation_file) if asked.validation_file else None,
-        status=JobStatus.VALIDATING_FILES,
-        created_at=now(),
-        created_by=caller.key_id,
-        seed=asked.seed if asked.seed is not None else secrets.randbelow(2**31),
+        seed=asked.seed,
         suffix=asked.suffix,
         hyperparameters=asked.knobs(),
         metadata=asked.metadata,
     )
-    stored = runtime.registry.add_job(job, idempotency_key=key)
-    if stored.id == job.id:
-        _tell(runtime, stored, "info", "Created fine-tuning job")
-        if asked.integrations:
-            _tell(runtime, stored, "warn", "Integrations are ignored: nothing leaves this service")
-    return stored
-
-
-def _tell(runtime: Runtime, job: Job, level: str, message: str) -> None:
-    runtime.registry.add_event(job.id, at=now(), level=level, type="message", message=message)
 
 
 def _adapter(config: UnitConfig, suffix: str | None) -> str:
@@ -156,22 +156,21 @@ def _adapter(config: UnitConfig, suffix: str | None) -> str:
     return suffix
 
 
-def _check_file(runtime: Runtime, unit: Unit, file_id: str | None, param: str) -> None:
+def _check_purpose(files: Files, principal: Principal, job: NewJob, param: str) -> None:
+    """Raises InvalidRequest for a file that is no training data; whether it is there is decided
+    where the job is stored, so that a repeated request finds its job whatever became of the file.
+    """
+    file_id: FileId | None = getattr(job, param)
     if file_id is None:
         return
-    try:
-        file = runtime.registry.file(FileId(file_id), unit=unit)
-    except NotFound:
-        raise InvalidRequest(
-            f"`{param}` names no file of this unit", param=param, code="file_not_found"
-        ) from None
-    if file.purpose != "fine-tune":
-        raise InvalidRequest(f"`{param}` must have the purpose `fine-tune`", param=param)
+    with suppress(NotFound):
+        if files.get(file_id, principal).purpose != "fine-tune":
+            raise InvalidRequest(f"`{param}` must have the purpose `fine-tune`", param=param)
 
 
 @router.get("")
 async def list_jobs(
-    request: Request, runtime: RuntimeOf, caller: CallerOf, cursor: CursorOf
+    request: Request, runtime: RuntimeOf, principal: OwnerOf, cursor: CursorOf
 ) -> dict[str, Any]:
     """The caller's jobs, newest first; `metadata[k]=v` filters."""
     wanted = {
@@ -182,8 +181,8 @@ async def list_jobs(
     if len(wanted) > MAX_METADATA:
         raise InvalidRequest(f"at most {MAX_METADATA} `metadata` filters", param="metadata")
     listed = await in_thread(
-        runtime.registry.jobs,
-        unit=reach(caller),
+        runtime.registry.jobs.list,
+        principal,
         metadata=wanted or None,
         after=cursor.after,
         limit=cursor.limit,
@@ -192,60 +191,62 @@ async def list_jobs(
 
 
 @router.get("/{job_id}")
-async def retrieve_job(job_id: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+async def retrieve_job(job_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
     """One job."""
-    return wire_job(await _job(runtime, caller, job_id))
-
-
-async def _job(runtime: Runtime, caller: Caller, job_id: str) -> Job:
-    return await in_thread(runtime.registry.job, JobId(job_id), unit=reach(caller))
+    return wire_job(await in_thread(runtime.registry.jobs.get, JobId(job_id), principal))
 
 
 @router.post("/{job_id}/cancel")
-async def cancel_job(job_id: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+async def cancel_job(job_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
     """Cancels an unfinished job; a running one stops at the trainer's next heartbeat."""
-    return await _stop(runtime, caller, job_id, StopRequest.CANCEL)
+    return await _stop(runtime, principal, job_id, StopRequest.CANCEL)
 
 
 @router.post("/{job_id}/pause")
-async def pause_job(job_id: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+async def pause_job(job_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
     """Pauses a job; a running one stops behind its newest checkpoint."""
-    return await _stop(runtime, caller, job_id, StopRequest.PAUSE)
+    return await _stop(runtime, principal, job_id, StopRequest.PAUSE)
 
 
-async def _stop(runtime: Runtime, caller: Caller, job_id: str, stop: StopRequest) -> dict[str, Any]:
-    job = await _job(runtime, caller, job_id)
-    return wire_job(await in_thread(runtime.registry.request_stop, job.id, stop, at=now()))
+async def _stop(
+    runtime: Runtime, principal: Principal, job_id: str, stop: StopRequest
+) -> dict[str, Any]:
+    jobs = runtime.registry.jobs
+    return wire_job(await in_thread(jobs.request_stop, JobId(job_id), stop, principal))
 
 
 @router.post("/{job_id}/resume")
-async def resume_job(job_id: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+async def resume_job(job_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
     """Puts a paused job back into the queue."""
-    job = await _job(runtime, caller, job_id)
-    return wire_job(await in_thread(runtime.registry.resume_job, job.id))
+    return wire_job(await in_thread(runtime.registry.jobs.resume, JobId(job_id), principal))
 
 
 @router.get("/{job_id}/events")
 async def list_events(
-    job_id: str, runtime: RuntimeOf, caller: CallerOf, cursor: CursorOf
+    job_id: str, runtime: RuntimeOf, principal: OwnerOf, cursor: CursorOf
 ) -> dict[str, Any]:
     """What happened, newest first."""
-    job = await _job(runtime, caller, job_id)
     listed = await in_thread(
-        runtime.registry.events, job.id, after=_number(cursor.after, "ftevent-"), limit=cursor.limit
+        runtime.registry.jobs.events,
+        JobId(job_id),
+        principal,
+        after=_number(cursor.after, "ftevent-"),
+        limit=cursor.limit,
     )
     return page([wire_event(event) for event in listed.items], listed)
 
 
 @router.get("/{job_id}/checkpoints")
 async def list_checkpoints(
-    job_id: str, runtime: RuntimeOf, caller: CallerOf, cursor: CursorOf
+    job_id: str, runtime: RuntimeOf, principal: OwnerOf, cursor: CursorOf
 ) -> dict[str, Any]:
     """Where held-out loss was measured, newest first."""
-    job = await _job(runtime, caller, job_id)
+    jobs = runtime.registry.jobs
+    job = await in_thread(jobs.get, JobId(job_id), principal)
     listed = await in_thread(
-        runtime.registry.checkpoints,
+        jobs.checkpoints,
         job.id,
+        principal,
         after=_number(cursor.after, "ftckpt_"),
         limit=cursor.limit,
     )

@@ -8,7 +8,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from service.api.request import RuntimeOf
-from service.launch.child_process import INSTANCE
+from service.instance import INSTANCE
+from service.runtime import Runtime
 
 router = APIRouter()
 
@@ -22,13 +23,16 @@ async def livez() -> dict[str, str]:
 @router.get("/readyz")
 @router.get("/health")
 async def readyz(runtime: RuntimeOf) -> JSONResponse:
-    """200 when every live version answers; 503 with what is missing (counts, no names)."""
+    """200 when this process may answer and every live version answers or has failed with a
+    reason; 503 with what is missing (counts, no names).
+    """
+    swap = runtime.swap
+    missing, failed = len(swap.loader.missing()), len(swap.loader.unavailable())
     checks = {
         "engine": "ok" if runtime.engine.alive else "has stopped",
-        "registry": "ok" if runtime.converger.synced else "not read yet",
-        "versions": f"{len(runtime.converger.missing)} live versions not loaded yet"
-        if runtime.converger.missing
-        else "ok",
+        "registry": _registry(runtime),
+        "versions": f"{missing} live versions not loaded yet" if missing else "ok",
+        "unavailable": f"{failed} live versions cannot be served" if failed else "none",
         "draining": "yes" if runtime.draining else "no",
     }
     return JSONResponse(
@@ -36,6 +40,13 @@ async def readyz(runtime: RuntimeOf) -> JSONResponse:
             "status": "ready" if runtime.ready else "not ready",
             "checks": checks,
             "instance": os.environ.get(INSTANCE),
+            "process": swap.membership.process.number,
         },
         status_code=200 if runtime.ready else 503,
     )
+
+
+def _registry(runtime: Runtime) -> str:
+    if not runtime.swap.routes.synced:
+        return "not read yet"
+    return "ok" if runtime.swap.membership.admits else "newest routes not observed"

@@ -1,7 +1,8 @@
-"""`/v1/models`: what this caller may put in `model`, in OpenAI's words.
+"""`/v1/models`: what this principal may put in `model`, in OpenAI's words.
 
-Aliases with a live version, the caller's servable versions, and the base. `root` of an alias is
-the version it serves, never a path.
+Aliases with a live version, the principal's servable versions, and the base. `root` of an alias is
+the version it serves, never a path. Everything is answered from the route table: clients ask this
+often, and a unit may have thousands of versions.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from adapters.domain.principals import Caller
-from service.api.request import CallerOf, RuntimeOf
+from adapters.domain.principals import Principal
+from service.api.request import PrincipalOf, RuntimeOf
 from service.reconcile.route_table import Target
 from service.runtime import Runtime
 
@@ -19,23 +20,18 @@ router = APIRouter(prefix="/v1/models")
 
 
 @router.get("")
-async def list_models(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
-    """Every model of this caller."""
-    table = runtime.converger.table
-    visible = [
-        _card(runtime, name, target)
-        for name, target in sorted(table.targets.items())
-        if target.unit is not None and caller.may_infer_for(target.unit)
-    ]
-    return {"object": "list", "data": [_base_card(runtime, caller), *visible]}
+async def list_models(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
+    """Every model of this principal."""
+    visible = [_card(runtime, name, target) for name, target in runtime.table.visible(principal)]
+    return {"object": "list", "data": [_base_card(runtime, principal), *visible]}
 
 
 @router.get("/{model}")
-async def retrieve_model(model: str, runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
+async def retrieve_model(model: str, runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
     """One model. 404 when unknown or another unit's."""
-    target = runtime.converger.table.resolve(model, caller)
+    target = runtime.table.resolve(model, principal)
     if target.version is None:
-        return _base_card(runtime, caller)
+        return _base_card(runtime, principal)
     return _card(runtime, model, target)
 
 
@@ -48,13 +44,12 @@ def _card(runtime: Runtime, name: str, target: Target) -> dict[str, Any]:
         "created": int(version.created_at),
         "owned_by": target.unit,
         "root": version.name,
-        "parent": runtime.converger.table.base_name,
-        "state": version.state,
+        "parent": runtime.table.base_name,
     }
 
 
-def _base_card(runtime: Runtime, caller: Caller) -> dict[str, Any]:
-    target = runtime.converger.table.resolve(runtime.converger.table.base_name, caller)
+def _base_card(runtime: Runtime, principal: Principal) -> dict[str, Any]:
+    target = runtime.table.resolve(runtime.table.base_name, principal)
     return {
         "id": target.model,
         "object": "model",

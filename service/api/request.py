@@ -1,4 +1,4 @@
-"""What every router reads from a request: the runtime, the caller, a checked body, a page.
+"""What every router reads from a request: the runtime, the principal, a checked body, a page.
 
 Bodies and queries are checked here rather than by FastAPI, whose own errors echo the input.
 """
@@ -6,18 +6,16 @@ Bodies and queries are checked here rather than by FastAPI, whose own errors ech
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-import pydantic_core
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
 from adapters.domain.names import Alias, Unit
 from adapters.domain.pages import Page
-from adapters.domain.principals import Caller, Role
+from adapters.domain.principals import Principal, Role
 from adapters.errors import InvalidRequest, NotFound, NotPermitted
 from service.runtime import Runtime
 
@@ -25,6 +23,8 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 MAX_LIMIT = 100
+MAX_FILES = 10_000
+"""Files of one page, also where nothing is said: OpenAI's number."""
 
 
 def runtime_of(request: Request) -> Runtime:
@@ -33,10 +33,17 @@ def runtime_of(request: Request) -> Runtime:
     return runtime
 
 
-def caller_of(request: Request) -> Caller:
+def principal_of(request: Request) -> Principal:
     """Who the gateway found this request to come from."""
-    caller: Caller = request.state.caller
-    return caller
+    principal: Principal = request.state.principal
+    return principal
+
+
+def owner_of(request: Request) -> Principal:
+    """The same, where it may own files and jobs. Raises NotPermitted for the trainer."""
+    principal = principal_of(request)
+    reach(principal)
+    return principal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,28 +56,40 @@ class Cursor:
 
 def cursor_of(request: Request) -> Cursor:
     """Raises InvalidRequest for a limit that is no number or out of range."""
-    text = request.query_params.get("limit", "20")
+    return _cursor(request, default=20, most=MAX_LIMIT)
+
+
+def files_cursor_of(request: Request) -> Cursor:
+    """The same for files, of which a page may hold more."""
+    return _cursor(request, default=MAX_FILES, most=MAX_FILES)
+
+
+def _cursor(request: Request, *, default: int, most: int) -> Cursor:
+    text = request.query_params.get("limit", str(default))
     if not text.isascii() or not text.isdigit() or len(text) > 6 or not int(text) >= 1:
         raise InvalidRequest("`limit` must be a whole number from 1", param="limit")
-    return Cursor(after=request.query_params.get("after"), limit=min(int(text), MAX_LIMIT))
+    return Cursor(after=request.query_params.get("after"), limit=min(int(text), most))
 
 
 RuntimeOf = Annotated[Runtime, Depends(runtime_of)]
-CallerOf = Annotated[Caller, Depends(caller_of)]
+PrincipalOf = Annotated[Principal, Depends(principal_of)]
+OwnerOf = Annotated[Principal, Depends(owner_of)]
 CursorOf = Annotated[Cursor, Depends(cursor_of)]
+FilesCursorOf = Annotated[Cursor, Depends(files_cursor_of)]
 
 
 async def body_of(request: Request, model: type[M]) -> M:
-    """The JSON body as `model`. Raises InvalidRequest naming the first wrong field."""
+    """The JSON body as `model`. Raises InvalidRequest naming the first wrong field.
+
+    Types are strict: `true` is no number and "1" neither.
+    """
     raw = await request.body()
     try:
-        document = pydantic_core.from_json(raw) if raw.strip() else {}
-    except ValueError:
-        raise InvalidRequest("the body is not valid JSON") from None
-    try:
-        return model.model_validate(document)
+        return model.model_validate_json(raw if raw.strip() else b"{}", strict=True)
     except ValidationError as error:
         mistake = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        if mistake["type"] == "json_invalid":
+            raise InvalidRequest("the body is not valid JSON") from None
         field = ".".join(str(part) for part in mistake["loc"])[:64]
         raise InvalidRequest(f"{field or 'body'}: {mistake['msg']}", param=field or None) from None
 
@@ -80,17 +99,17 @@ async def in_thread(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     return await asyncio.to_thread(call, *args, **kwargs)
 
 
-def reach(caller: Caller) -> Unit | None:
-    """The unit whose things a caller sees; None is every unit's. Raises NotPermitted."""
-    if caller.role is Role.TRAINER:
+def reach(principal: Principal) -> Unit | None:
+    """The unit whose things a principal sees; None is every unit's. Raises NotPermitted."""
+    if principal.role is Role.TRAINER:
         raise NotPermitted("the trainer's key evaluates versions and nothing else")
-    return caller.unit
+    return principal.unit
 
 
-def unit_of_alias(runtime: Runtime, caller: Caller, alias: str) -> Unit:
+def unit_of_alias(runtime: Runtime, principal: Principal, alias: str) -> Unit:
     """Whose alias it is. Raises NotFound when unknown or another unit's."""
     owner = runtime.units.current.units.owner_of.get(Alias(alias))
-    if owner is None or not caller.may_act_for(owner):
+    if owner is None or not principal.may_act_for(owner):
         raise NotFound(f"there is no adapter `{alias[:64]}`", code="adapter_not_found")
     return owner
 
@@ -104,8 +123,3 @@ def page(wire_items: list[dict[str, Any]], listed: Page[Any]) -> dict[str, Any]:
         "last_id": wire_items[-1]["id"] if wire_items else None,
         "has_more": listed.has_more,
     }
-
-
-def now() -> float:
-    """Seconds since the epoch."""
-    return time.time()

@@ -1,75 +1,127 @@
-"""`/v1/status`: one look at the whole service, for operators and the CLI."""
+"""`/v1/status` and `/v1/replicas`: one look at the whole service, for operators and the CLI."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi import APIRouter
 
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import Unit
-from adapters.domain.versions import Version
-from adapters.registry import ReplicaReport
-from service.api.request import CallerOf, RuntimeOf, in_thread, now, reach
-from service.reconcile.converger import REPLICA_TIMEOUT
+from adapters.domain.principals import Principal, Role
+from adapters.domain.versions import ServedVersion
+from adapters.errors import NotPermitted
+from adapters.registry.ports import Replica
+from service.api.adapter_objects import wire_rollout
+from service.api.request import PrincipalOf, RuntimeOf, in_thread, reach
+from service.engine.shared_residency import Reason
 from service.runtime import Runtime
 
-router = APIRouter(prefix="/v1/status")
+router = APIRouter(prefix="/v1")
 
 
-@router.get("")
-async def status(runtime: RuntimeOf, caller: CallerOf) -> dict[str, Any]:
-    """Readiness, what is resident and what is being trained, as far as it is the caller's.
+@router.get("/status")
+async def status(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
+    """Readiness, what is resident and what is being trained, as far as it is the principal's.
 
     Of the replicas, and of other units' requests, only an admin learns more than a number.
     """
-    unit = reach(caller)
-    found = await in_thread(runtime.registry.replicas, newer_than=now() - REPLICA_TIMEOUT)
-    running = await in_thread(runtime.registry.jobs_in, JobStatus.RUNNING)
-    queued = await in_thread(runtime.registry.jobs_in, JobStatus.QUEUED)
+    unit = reach(principal)
+    found = await in_thread(runtime.registry.replicas.list)
+    running = await in_thread(runtime.registry.jobs.in_status, JobStatus.RUNNING)
+    queued = await in_thread(runtime.registry.jobs.in_status, JobStatus.QUEUED)
     return {
         "object": "status",
         "ready": runtime.ready,
         "draining": runtime.draining,
-        "base_model": runtime.converger.table.base_name,
+        "base_model": runtime.table.base_name,
         "engine": dict(runtime.engine.limits),
         "requests_in_flight": runtime.leases.of_unit(unit) if unit else runtime.leases.total,
-        "replica_count": len(found),
+        "replica_count": sum(replica.reporting for replica in found),
         **_versions(runtime, unit),
+        "rollouts": await _rollouts(runtime, unit),
         "jobs": {"running": _ids(running, unit), "queued": _ids(queued, unit)},
         **({} if unit else _of_the_whole(runtime, found)),
     }
 
 
-def _versions(runtime: Runtime, unit: Unit | None) -> dict[str, list[str]]:
-    converger = runtime.converger
+@router.get("/replicas")
+async def list_replicas(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
+    """Every replica, silent ones too."""
+    _check_admin(principal)
+    found = await in_thread(runtime.registry.replicas.list)
+    return {"object": "list", "data": [_wire_replica(each) for each in found], "has_more": False}
 
-    def named(versions: Iterable[Version]) -> list[str]:
-        return sorted(v.name for v in versions if unit is None or v.unit == unit)
 
-    known = converger.snapshot.versions.values()
-    return {
-        "resident": named(v for v in known if v.id in runtime.engine.resident),
-        "missing": named(converger.missing),
-        "stranded": named(converger.stranded),
+@router.post("/replicas/{replica}/retire")
+async def retire_replica(
+    replica: str, runtime: RuntimeOf, principal: PrincipalOf
+) -> dict[str, Any]:
+    """An operator's word that a silent replica is gone. 409 where it was heard lately."""
+    _check_admin(principal)
+    await in_thread(runtime.registry.replicas.retire, replica, by=principal)
+    runtime.swap.rollouts.kick()
+    return {"id": replica, "object": "replica", "retired": True}
+
+
+def _check_admin(principal: Principal) -> None:
+    if principal.role is not Role.ADMIN:
+        raise NotPermitted("replicas are the admin's")
+
+
+def _versions(runtime: Runtime, unit: Unit | None) -> dict[str, Any]:
+    loader, table = runtime.swap.loader, runtime.table
+
+    def named(versions: Iterable[ServedVersion | None]) -> list[str]:
+        return sorted(v.name for v in versions if v and (unit is None or v.unit == unit))
+
+    unavailable = {
+        alias: (version, reason)
+        for alias, (version, reason) in loader.unavailable().items()
+        if unit is None or version.unit == unit
     }
+    return {
+        "resident": named(table.version(v) for v in runtime.residency.resident()),
+        "missing": named(loader.missing()),
+        "stranded": named(v for v, why in unavailable.values() if why is Reason.BASE_MISMATCH),
+        "unavailable": [
+            {"alias": alias, "version": version.name, "unit": version.unit, "reason": str(reason)}
+            for alias, (version, reason) in sorted(unavailable.items())
+        ],
+    }
+
+
+async def _rollouts(runtime: Runtime, unit: Unit | None) -> list[dict[str, Any]]:
+    mine = [o for o in runtime.table.rollouts if unit is None or o.unit == unit]
+    waits = [await runtime.swap.rollouts.waits_for(rollout) for rollout in mine]
+    return [
+        wire_rollout(runtime, rollout, waits_for)
+        for rollout, waits_for in zip(mine, waits, strict=True)
+    ]
 
 
 def _ids(jobs: Iterable[Job], unit: Unit | None) -> list[str]:
     return [job.id for job in jobs if unit is None or job.unit == unit]
 
 
-def _of_the_whole(runtime: Runtime, replicas: Iterable[ReplicaReport]) -> dict[str, Any]:
+def _of_the_whole(runtime: Runtime, replicas: Sequence[Replica]) -> dict[str, Any]:
     return {
-        "revision": runtime.converger.snapshot.revision,
-        "replicas": [
-            {
-                "id": r.id,
-                "ready": r.ready,
-                "revision": r.revision,
-                "seconds_ago": round(now() - r.at, 1),
-            }
-            for r in replicas
-        ],
+        "revision": runtime.table.revision,
+        "replicas": [_wire_replica(replica) for replica in replicas],
+    }
+
+
+def _wire_replica(replica: Replica) -> dict[str, Any]:
+    return {
+        "id": replica.id,
+        "object": "replica",
+        "ready": replica.ready,
+        "reporting": replica.reporting,
+        "revision": replica.observed,
+        "seconds_ago": round(replica.seconds_silent, 1),
+        "base_fingerprint": replica.base_fingerprint,
+        "on_registry_loss": replica.on_loss,
+        "loaded": len(replica.loaded),
+        "failed": len(replica.failed),
     }

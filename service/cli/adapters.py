@@ -1,4 +1,4 @@
-"""`wardrobe adapters`, `promote` and `rollback`: versions, and which of them is live."""
+"""`wardrobe adapters`, `promote`, `rollback` and `retire`: versions, and which of them is live."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ Generation = Annotated[
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hangs `promote` and `rollback` into the tree."""
+    """Hangs `promote`, `rollback` and `retire` into the tree."""
     app.command()(promote)
     app.command()(rollback)
+    app.command()(retire)
 
 
 @app.command("list")
@@ -41,7 +42,7 @@ def list_adapters(client: Client, as_json: AsJson = False) -> None:
         print_json(found)
         return
     print_table(
-        ("adapter", "unit", "live", "previous", "generation", "changed"),
+        ("adapter", "unit", "live", "generation", "changed"),
         [(each["id"], each["unit"], *_route(each["route"])) for each in found],
         empty="no adapters: no unit names any",
     )
@@ -60,10 +61,8 @@ def show(client: Client, adapter: Adapter, as_json: AsJson = False) -> None:
     if as_json:
         print_json({**found, "versions": versions})
         return
-    live, previous, generation, changed = _route(found["route"])
-    typer.echo(
-        f"{alias} of unit {found['unit']}: live {live or 'none'}, previous {previous or 'none'}"
-    )
+    live, generation, changed = _route(found["route"])
+    typer.echo(f"{alias} of unit {found['unit']}: live {live or 'none'}")
     typer.echo(f"route generation {generation}, changed {changed}\n")
     print_table(
         ("version", "state", "made", "base", "adapter", "gates", "digest"),
@@ -100,11 +99,29 @@ def rollback(
     expected_generation: Generation = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put the previous version live again; it is still loaded, so this is instant.
+    """Put the newest good version before the live one live again; the live one is marked.
 
     Example: wardrobe rollback support
     """
     _report(client.rollback(adapter, generation=expected_generation), as_json)
+
+
+@needs(a_client)
+def retire(
+    client: Client,
+    adapter: Adapter,
+    version: Annotated[str, typer.Argument(help="Its number, or in full: support:8.")],
+    as_json: AsJson = False,
+) -> None:
+    """Withdraw a version for good; its files are collected, its record stays.
+
+    Example: wardrobe retire support 3
+    """
+    retired = client.retire(adapter, version)
+    if as_json:
+        print_json(retired)
+    else:
+        typer.echo(f"{retired['id']} is retired and is never served again")
 
 
 def _report(rollout: dict[str, Any], as_json: bool) -> None:
@@ -116,15 +133,20 @@ def _report(rollout: dict[str, Any], as_json: bool) -> None:
         took = "" if rollout["seconds"] is None else f" after {rollout['seconds'] * 1000:.0f} ms"
         typer.echo(f"{rollout['version']} is live{took} (generation {route['generation']})")
     else:
-        typer.echo(
-            f"{rollout['version']}: {rollout['state']} {rollout.get('error') or ''}".rstrip()
-        )
+        typer.echo(f"{rollout['version']}: {rollout['state']}{_reason(rollout)}")
     if not complete:
         raise typer.Exit(1)
 
 
-def _route(route: dict[str, Any]) -> tuple[str | None, str | None, int, str]:
-    return route["stable"], route["previous"], route["generation"], ago(route.get("updated_at"))
+def _reason(rollout: dict[str, Any]) -> str:
+    if rollout.get("error"):
+        return f" {rollout['error']}"
+    waits_for = rollout.get("waits_for")
+    return f", waits for {', '.join(waits_for)}" if waits_for else ""
+
+
+def _route(route: dict[str, Any]) -> tuple[str | None, int, str]:
+    return route["stable"], route["generation"], ago(route.get("updated_at"))
 
 
 def _version(version: dict[str, Any]) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from service.cli import adapters, asking, jobs, running, units
+from service.cli import adapters, asking, jobs, keys, replicas, running, units
 
 EPILOG = "First time here: `make demo` shows everything, `wardrobe up` runs it."
 
@@ -19,8 +19,10 @@ app = typer.Typer(
 running.add_to(app)
 app.add_typer(running.base, name="base")
 app.add_typer(units.app, name="units")
+app.add_typer(keys.app, name="keys")
 app.add_typer(adapters.app, name="adapters")
 adapters.add_to(app)
+app.add_typer(replicas.app, name="replicas")
 app.add_typer(jobs.app, name="jobs")
 jobs.add_to(app)
 asking.add_to(app)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,7 +40,8 @@ def status(client: Client, as_json: AsJson = False) -> None:
                 ("requests in flight", found["requests_in_flight"]),
                 ("loaded", ", ".join(found["resident"])),
                 ("still to load", ", ".join(found["missing"])),
-                ("trained on another base", ", ".join(found["stranded"])),
+                ("cannot be served", ", ".join(_unavailable(found))),
+                ("rollouts", ", ".join(_rollouts(found))),
                 ("replicas", found["replica_count"]),
                 ("jobs running", ", ".join(jobs["running"])),
                 ("jobs queued", ", ".join(jobs["queued"])),
@@ -49,6 +50,20 @@ def status(client: Client, as_json: AsJson = False) -> None:
         )
     if not found["ready"]:
         raise typer.Exit(1)
+
+
+def _unavailable(found: dict[str, Any]) -> list[str]:
+    return [
+        f"{each['alias']} ({each['version']}: {each['reason']})" for each in found["unavailable"]
+    ]
+
+
+def _rollouts(found: dict[str, Any]) -> list[str]:
+    return [
+        f"{each['alias']} to {each['version']} is {each['state']}"
+        + (f", waits for {' '.join(each['waits_for'])}" if each["waits_for"] else "")
+        for each in found["rollouts"]
+    ]
 
 
 @needs(a_client)

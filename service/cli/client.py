@@ -66,13 +66,35 @@ class Client:
         return list(self._pages(f"/adapters/{_segment(alias)}/rollouts"))
 
     def promote(self, alias: str, version: str, *, generation: int | None = None) -> Json:
-        """Returns the rollout once it is complete, or still loading after a minute."""
-        body = {"version": version, **_generation(generation)}
+        """Returns the rollout once it is complete, or as far as it is after a minute.
+
+        Names the generation it saw: the SDK may repeat the request, and then it is the same one.
+        """
+        seen = self._generation(alias) if generation is None else generation
+        body = {"version": version, "expected_generation": seen}
         return self._post(f"/adapters/{_segment(alias)}/promote", body)
 
     def rollback(self, alias: str, *, generation: int | None = None) -> Json:
-        """Back to the previous version."""
-        return self._post(f"/adapters/{_segment(alias)}/rollback", _generation(generation))
+        """Back to the newest good version before the live one; names the generation it saw."""
+        seen = self._generation(alias) if generation is None else generation
+        path = f"/adapters/{_segment(alias)}/rollback"
+        return self._post(path, {"expected_generation": seen})
+
+    def retire(self, alias: str, number: str) -> Json:
+        """Withdraws a version for good."""
+        path = f"/adapters/{_segment(alias)}/versions/{_segment(number)}/retire"
+        return self._post(path, {})
+
+    def replicas(self) -> list[Json]:
+        """Every replica, silent ones too."""
+        return cast(list[Json], self._get("/replicas")["data"])
+
+    def retire_replica(self, replica: str) -> Json:
+        """Says that a silent replica is gone."""
+        return self._post(f"/replicas/{_segment(replica)}/retire", {})
+
+    def _generation(self, alias: str) -> int:
+        return int(self.adapter(alias)["route"]["generation"])
 
     def events(self, job_id: str) -> list[FineTuningJobEvent]:
         """All events of a job so far, oldest first."""
@@ -114,10 +136,6 @@ class Client:
             if not page.get("has_more") or not page["data"]:
                 return
             after = {"after": page["data"][-1]["id"]}
-
-
-def _generation(number: int | None) -> Json:
-    return {} if number is None else {"expected_generation": number}
 
 
 def _segment(text: str) -> str:

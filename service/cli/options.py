@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from adapters.settings import Settings
     from service.cli.client import Client
 
@@ -74,7 +72,7 @@ def a_client(
     key: Annotated[
         str,
         typer.Option(
-            "--key", help="Key to act with [WARDROBE_KEY]; else the state folder's admin key."
+            "--key", help="Key to act with [WARDROBE_KEY]; else the admin's, as brought or made."
         ),
     ] = "",
     state: StateFolder = "",
@@ -83,7 +81,7 @@ def a_client(
     settings = _settings(state=state)
     address = url or settings.url
     _check_address(address)
-    secret = key or os.environ.get("WARDROBE_KEY") or _local_admin_key(settings.state_folder.keys)
+    secret = key or os.environ.get("WARDROBE_KEY") or _local_admin_key(settings)
     if not secret.isascii() or not secret.isprintable():
         raise typer.BadParameter("a key has only printable ASCII characters (--key, WARDROBE_KEY)")
     from service.cli.client import Client
@@ -127,6 +125,11 @@ def chosen_settings(
     return _settings(state=state, units=units, base=base, host=host, port=port)
 
 
+def state_settings(*, state: StateFolder = "") -> Settings:
+    """Settings of commands that read the state folder and nothing else."""
+    return _settings(state=state)
+
+
 def units_settings(*, units: UnitsFolder = "") -> Settings:
     """Settings of commands that read the units folder and nothing else."""
     return _settings(units=units)
@@ -138,15 +141,24 @@ def _settings(**given: str | int | None) -> Settings:
     return Settings(**{name: value for name, value in given.items() if value})  # type: ignore[arg-type]
 
 
-def _local_admin_key(path: Path) -> str:
+def _local_admin_key(settings: Settings) -> str:
+    """The admin's key as the service on this machine has it. Raises InvalidKey, InvalidRequest."""
+    from adapters.brought_keys import brought_key
+    from adapters.domain.principals import Role
     from adapters.errors import InvalidKey
 
+    brought = brought_key(settings, Role.ADMIN)
+    if brought is not None:
+        return brought
+    path = settings.state_folder.keys
     try:
         return str(json.loads(path.read_text("utf-8"))["admin"])
     except FileNotFoundError:
         reason = f"{path} is not there yet"
     except PermissionError:
         reason = f"{path} is not yours to read"
-    except (OSError, ValueError, KeyError, TypeError):
+    except KeyError:
+        reason = f"{path} holds none: the admin's was brought"
+    except (OSError, ValueError, TypeError):
         reason = f"{path} cannot be read"
     raise InvalidKey(f"no key to act with: give --key or WARDROBE_KEY ({reason})")

@@ -15,24 +15,39 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
+import secrets
 import shlex
 from argparse import Namespace
 from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from adapters.domain.names import VersionId
-from adapters.domain.versions import Version
+from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
 from adapters.telemetry_off import quieten
+from service.content_free_logs import STARTING, install
+from service.engine.shared_residency import INCARNATION
+from service.engine.temporary_folder import temporary_folder
+from service.grammars import TokenizerFacts
 
 PLUGIN = "wardrobe"
+LEAVE_SECONDS = 10.0
+"""What an API process may take to end after its last answer."""
 MIDDLEWARE = "service.gateway.gateway.Gateway"
+GRAMMAR_BACKEND = "guidance"
+"""vLLM's `auto` checks with one compiler and uses, for all units and until its end, whichever the
+first request was given. xgrammar, its favourite, unfolds patterns by recursion in native code.
+"""
+PROBE_TOKENS = (1, 2, 3, 4, 5, 6, 7)
 
 log = structlog.get_logger("wardrobe.engine")
 
@@ -47,40 +62,6 @@ class Patience:
     """Waits behind all that is queued: seconds on a loaded CPU."""
     remove: float = 10.0
     """Waits for one step of the engine."""
-
-
-class Engine(Protocol):
-    """What the swap loop needs of an inference engine."""
-
-    @property
-    def resident(self) -> frozenset[VersionId]:
-        """Versions that answer now."""
-        ...
-
-    @property
-    def alive(self) -> bool:
-        """False once the engine has died; it does not come back in this process."""
-        ...
-
-    @property
-    def limits(self) -> Mapping[str, Any]:
-        """`max_lora_rank`, `max_model_len`, `max_cpu_loras`, `engine`."""
-        ...
-
-    async def load(self, version: Version, path: Path) -> None:
-        """Makes a version answer under its name; already resident is fine.
-
-        Raises Rejected when the engine refuses it or it has no effect, EngineUnavailable when
-        the engine is gone or does not answer.
-        """
-        ...
-
-    async def unload(self, version_id: VersionId) -> None:
-        """Takes a version out; the caller has made sure that no request uses it.
-
-        It no longer answers, whatever is raised: the same as `load`.
-        """
-        ...
 
 
 class VllmEngine:
@@ -101,19 +82,17 @@ class VllmEngine:
         self.limits = limits
 
     @property
-    def resident(self) -> frozenset[VersionId]:
-        return frozenset(self._names)
+    def resident(self) -> AbstractSet[VersionId]:
+        return self._names.keys()
 
     @property
     def alive(self) -> bool:
         return not self._client.errored
 
-    async def load(self, version: Version, path: Path) -> None:
-        from vllm.lora.request import LoRARequest
-
+    async def load(self, version: ServedVersion, path: Path) -> None:
         if version.id in self._names:
             return
-        request = LoRARequest(lora_name=version.name, lora_int_id=version.id, lora_path=str(path))
+        request = _request(version, path)
         try:
             async with self._edge(version.name, self._patience.add):
                 await self._client.add_lora(request)
@@ -122,15 +101,25 @@ class VllmEngine:
         except WardrobeError:
             await self._discard(version.id)
             raise
-        self._names[version.id] = version.name
-        self._models.lora_requests[version.name] = request
+        self._learn(version, request)
 
     async def unload(self, version_id: VersionId) -> None:
+        name = self._names.get(version_id, f"version {version_id}")
+        self.forget(version_id)
+        async with self._edge(name, self._patience.remove):
+            await self._client.remove_lora(version_id)
+
+    def name(self, version: ServedVersion, path: Path) -> None:
+        self._learn(version, _request(version, path))
+
+    def forget(self, version_id: VersionId) -> None:
         name = self._names.pop(version_id, None)
         if name is not None:
             self._models.lora_requests.pop(name, None)
-            async with self._edge(name, self._patience.remove):
-                await self._client.remove_lora(version_id)
+
+    def _learn(self, version: ServedVersion, request: Any) -> None:
+        self._models.lora_requests[version.name] = request
+        self._names[version.id] = version.name
 
     @asynccontextmanager
     async def _edge(self, name: str, seconds: float) -> AsyncIterator[None]:
@@ -180,12 +169,61 @@ class VllmEngine:
         params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=1)
         final = None
         async for output in self._client.generate(
-            {"prompt_token_ids": [1, 2, 3, 4, 5, 6, 7]}, params, request_id, lora_request=lora
+            {"prompt_token_ids": list(PROBE_TOKENS)}, params, request_id, lora_request=lora
         ):
             final = output
         if final is None or not final.outputs[0].logprobs:
             raise EngineUnavailable("the engine gave no answer to a probe")
         return float(next(iter(final.outputs[0].logprobs[0].values())).logprob)
+
+
+async def warm_grammars(client: Any, *, seconds: float = 60.0) -> TokenizerFacts | None:
+    """Makes the engine choose its grammar compiler now, by a request of ours, so that no caller's
+    request does and none waits for it. None where this engine can make no grammars.
+
+    Raises EngineUnavailable when the engine does not answer.
+    """
+    from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+
+    if client.vllm_config.structured_outputs_config.backend != GRAMMAR_BACKEND:
+        return None  # WARDROBE_ENGINE_ARGS asks for a compiler that nothing here measures
+    format_ = StructuredOutputsParams(json_object=True)
+    params = SamplingParams(max_tokens=1, temperature=0.0, structured_outputs=format_)
+    prompt = {"prompt_token_ids": list(PROBE_TOKENS)}
+    try:
+        async with asyncio.timeout(seconds):
+            async for _ in client.generate(prompt, params, "warm-grammars"):
+                pass
+    except TimeoutError as error:
+        raise EngineUnavailable(f"the engine did not answer in {seconds:g} s") from error
+    except Exception as error:
+        if _is_death(error) or client.errored:
+            raise EngineUnavailable("the engine has stopped and is being restarted") from error
+        log.warning("no_structured_outputs", exc_info=True)
+        return None
+    return tokenizer_facts(client)
+
+
+def tokenizer_facts(client: Any) -> TokenizerFacts | None:
+    """The engine's tokenizer, as vLLM hands it to llguidance; None where that is no fast one."""
+    tokenizer = client.get_tokenizer()
+    backend = copy(getattr(tokenizer, "backend_tokenizer", None))
+    if backend is None:
+        return None
+    backend.no_padding()
+    backend.no_truncation()
+    return TokenizerFacts(
+        tokenizer=backend.to_str(),
+        vocabulary=max(client.vllm_config.model_config.get_vocab_size(), len(tokenizer)),
+        eos=tokenizer.eos_token_id,
+    )
+
+
+def _request(version: ServedVersion, path: Path) -> Any:
+    """The same in every process: name, id and path are what vLLM's caches go by."""
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(lora_name=version.name, lora_int_id=version.id, lora_path=str(path))
 
 
 def _is_death(error: Exception) -> bool:
@@ -194,18 +232,28 @@ def _is_death(error: Exception) -> bool:
     return isinstance(error, EngineDeadError)
 
 
-def engine_limits(client: Any) -> dict[str, Any]:
-    """What this engine can serve; the trainer asks before it spends a minute."""
+def installed_version() -> str:
+    """vLLM's, whichever of its builds is installed."""
     import vllm
 
+    return str(vllm.__version__)
+
+
+def engine_limits(client: Any) -> dict[str, Any]:
+    """What this engine can serve; the trainer asks before it spends a minute."""
     config = client.vllm_config
     return {
-        "engine": f"vllm {vllm.__version__}",
+        "engine": f"vllm {installed_version()}",
         "max_lora_rank": config.lora_config.max_lora_rank,
         "max_loras": config.lora_config.max_loras,
         "max_cpu_loras": config.lora_config.max_cpu_loras,
         "max_model_len": config.model_config.max_model_len,
     }
+
+
+def process_number(client: Any) -> int:
+    """Which of the engine's API processes this is, from 0."""
+    return int(client.vllm_config.parallel_config._api_process_rank)  # noqa: SLF001 - pinned
 
 
 def arguments(settings: Settings) -> list[str]:
@@ -224,11 +272,19 @@ def arguments(settings: Settings) -> list[str]:
         *("--middleware", MIDDLEWARE),
         # the base's own sampling defaults would make one alias answer unlike another
         *("--generation-config", "vllm"),
+        # the second wall behind `service.messages`, also where the base can see
+        "--language-model-only",
+        *("--structured-outputs-config", json.dumps({"backend": GRAMMAR_BACKEND})),
         "--disable-uvicorn-access-log",
         "--disable-fastapi-docs",
     ]
     if settings.engine == "cpu":
         words += ["--enforce-eager"]
+    if settings.api_servers > 1:
+        # the parent ends its API processes at SIGTERM: each needs the time to drain
+        patience = math.ceil(settings.drain_seconds + LEAVE_SECONDS)
+        words += ["--api-server-count", str(settings.api_servers)]
+        words += ["--shutdown-timeout", str(patience)]
     return words + shlex.split(settings.engine_args)
 
 
@@ -254,6 +310,10 @@ def environment(settings: Settings) -> dict[str, str]:
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
         "VLLM_SERVER_DEV_MODE": "0",
         "VLLM_LOGGING_LEVEL": settings.log_level.upper(),
+        # what does not come as a log record, and quotes what it speaks of
+        "LLGUIDANCE_LOG_LEVEL": "0",
+        "PYTHONWARNINGS": "ignore",
+        STARTING: str(settings.state_folder.starting),
     }
     if settings.engine == "cpu":
         words["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
@@ -277,18 +337,22 @@ def parse(words: Sequence[str]) -> Namespace:
 
 def main() -> None:
     """Runs vLLM's API server with Wardrobe inside it, until a signal ends it."""
-    import os
-
     settings = Settings()
     quieten()
     os.environ.update(environment(settings))
-    import uvloop
-    from vllm.entrypoints.launchers.api_server.entry import run_server
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    os.environ[INCARNATION] = secrets.token_hex(8)
+    install()
+    state = settings.state_folder.create()
+    # vLLM looks where temporary files go while it is imported
+    with state.lock("serve"), temporary_folder(state) as folder:
+        os.environ["VLLM_RPC_BASE_PATH"] = str(folder)
+        from vllm.entrypoints.cli.serve import ServeSubcommand
+        from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
-    cli_env_setup()
-    with settings.state_folder.create().lock("serve"):
-        uvloop.run(run_server(parse(arguments(settings))))
+        cli_env_setup()
+        with suppress(OSError):  # a full disk: then nothing is said from the start
+            state.starting.touch()
+        ServeSubcommand.cmd(parse(arguments(settings)))
 
 
 if __name__ == "__main__":

@@ -3,16 +3,23 @@
 An allow-list, because most of this field's security record is "one valid-looking field kills the
 shared engine or leaks between requests" (`prompt_logprobs`, `chat_template`, `allowed_token_ids`,
 `prompt_embeds`, `cache_salt`, …). A field that is neither allowed nor known to be harmless is
-refused by name, so that nobody believes it took effect.
+refused by name, so that nobody believes it took effect. What is allowed is handed on only as the
+kind of value that it must be: the engine answers others with texts that quote them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from adapters.errors import InvalidRequest
+from service.messages import rebuild_messages
+from service.structured_outputs import (
+    rebuild_response_format,
+    rebuild_tool_choice,
+    rebuild_tools,
+)
 
 _SAMPLING = frozenset(
     {
@@ -33,14 +40,9 @@ _HARMLESS = frozenset(
 
 MAX_CHOICES = 16
 MAX_LOGPROBS = 20
-MAX_ITEMS = 2048
-"""Messages, prompts, stop words or tools in one request."""
+MAX_STOPS = 64
 MAX_PROMPTS = 64
 """Sequences one request may queue: its prompts times `n`."""
-MAX_DEPTH = 32
-"""Of nested JSON, as in a response schema or a tool."""
-MAX_NODES = 20_000
-"""Values in one of those: a schema becomes a grammar, and that costs more than its bytes."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,26 @@ def clean(endpoint: Endpoint, body: object) -> dict[str, Any]:
     """The body as the engine may see it. Raises InvalidRequest naming the field."""
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object")
+    said = _allowed(endpoint, body)
+    _check_model(said)
+    _check_counts(endpoint.counts, said)
+    for name in ("messages", "prompt"):
+        if name in endpoint.allowed and name not in said:
+            raise InvalidRequest(f"`{name}` is missing", param=name)
+    kept = {
+        name: value if name in endpoint.counts else _READ[name](value, name)
+        for name, value in said.items()
+    }
+    if _prompts(kept.get("prompt")) * kept.get("n", 1) > MAX_PROMPTS:
+        raise InvalidRequest(
+            f"one request may ask for at most {MAX_PROMPTS} answers, its prompts times `n`",
+            param="n",
+        )
+    return kept
+
+
+def _allowed(endpoint: Endpoint, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What it says; a null is as if it was not said."""
     kept: dict[str, Any] = {}
     for name, value in body.items():
         if name in endpoint.allowed:
@@ -89,10 +111,6 @@ def clean(endpoint: Endpoint, body: object) -> dict[str, Any]:
                 param=name[:64],
                 code="unsupported_parameter",
             )
-    _check_model(kept)
-    _check_counts(endpoint.counts, kept)
-    _check_lists(kept)
-    _check_content(kept)
     return kept
 
 
@@ -110,54 +128,97 @@ def _check_counts(counts: Mapping[str, int], body: Mapping[str, Any]) -> None:
             raise InvalidRequest(f"`{name}` must be a whole number up to {most}", param=name)
 
 
-def _check_lists(body: Mapping[str, Any]) -> None:
-    if not isinstance(body.get("messages", []), list):
-        raise InvalidRequest("`messages` must be a list", param="messages")
-    for name in ("messages", "stop", "tools"):
-        value = body.get(name)
-        if isinstance(value, list) and len(value) > MAX_ITEMS:
-            raise InvalidRequest(f"`{name}` may have at most {MAX_ITEMS} items", param=name)
-    prompts = _prompts(body.get("prompt"))
-    if prompts > MAX_PROMPTS:
-        raise InvalidRequest(f"`prompt` may have at most {MAX_PROMPTS} items", param="prompt")
-    if prompts * body.get("n", 1) > MAX_PROMPTS:
-        raise InvalidRequest(
-            f"one request may ask for at most {MAX_PROMPTS} answers, its prompts times `n`",
-            param="n",
-        )
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequest(f"`{name}` must be text", param=name)
+    return value
+
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"`{name}` must be true or false", param=name)
+    return value
+
+
+def _whole(value: object, name: str) -> int:
+    if type(value) is not int or abs(value) >= 2**63:
+        raise InvalidRequest(f"`{name}` must be a whole number", param=name)
+    return value
+
+
+def _number(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e9:
+        raise InvalidRequest(f"`{name}` must be a number", param=name)
+    return value
+
+
+def _stop(value: object, name: str) -> str | list[str]:
+    if isinstance(value, str):
+        return value
+    if _are_words(value):
+        return value
+    raise InvalidRequest(f"`stop` must be text or a list of at most {MAX_STOPS}", param=name)
+
+
+def _are_words(value: object) -> TypeGuard[list[str]]:
+    if not isinstance(value, list) or len(value) > MAX_STOPS:
+        return False
+    return all(isinstance(word, str) for word in value)
+
+
+def _stream_options(value: object, name: str) -> dict[str, bool]:
+    if not isinstance(value, dict):
+        raise InvalidRequest("`stream_options` must be a JSON object", param=name)
+    known = ("include_usage", "continuous_usage_stats")
+    return {key: _flag(value[key], name) for key in known if value.get(key) is not None}
+
+
+def _prompt(value: object, name: str) -> str | list[Any]:
+    """One text, the tokens of one, or a list of either; looked at one level at a time, so that a
+    long one is refused at its first wrong item.
+    """
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        raise InvalidRequest("`prompt` must be text, tokens or a list of them", param=name)
+    if _are_tokens(value):
+        return value
+    if len(value) > MAX_PROMPTS:
+        raise InvalidRequest(f"`prompt` may have at most {MAX_PROMPTS} items", param=name)
+    texts = all(isinstance(one, str) for one in value)
+    if not texts and not all(isinstance(one, list) and _are_tokens(one) for one in value):
+        raise InvalidRequest("`prompt` must be text, tokens or a list of them", param=name)
+    return value
+
+
+def _are_tokens(value: list[Any]) -> bool:
+    return bool(value) and all(type(one) is int and 0 <= one < 2**31 for one in value)
 
 
 def _prompts(prompt: object) -> int:
     """How many prompts it holds: a list of token numbers is one."""
-    if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
-        return 1
-    return len(prompt)
+    return 1 if not isinstance(prompt, list) or isinstance(prompt[0], int) else len(prompt)
 
 
-def _check_content(body: Mapping[str, Any]) -> None:
-    """Text only: a message part that points at a URL or a file never reaches a fetcher."""
-    for message in body.get("messages", ()):
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list) and not all(
-            isinstance(part, dict) and part.get("type") == "text" for part in content
-        ):
-            raise InvalidRequest("messages may contain text only", param="messages")
-    for name in ("response_format", "tools", "tool_choice", "stream_options"):
-        if name in body:
-            _check_size(name, body[name])
-
-
-def _check_size(name: str, value: object) -> None:
-    """Bounds nesting and number of values, without recursion: it comes from a caller."""
-    seen, todo = 0, [(value, 1)]
-    while todo:
-        item, level = todo.pop()
-        seen += 1
-        if level > MAX_DEPTH:
-            raise InvalidRequest(f"`{name}` is nested too deeply", param=name)
-        if seen > MAX_NODES:
-            raise InvalidRequest(f"`{name}` may hold at most {MAX_NODES} values", param=name)
-        children = (
-            item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-        )
-        todo.extend((child, level + 1) for child in children)
+_READ: Mapping[str, Callable[[object, str], Any]] = {
+    **dict.fromkeys(("model", "suffix"), _text),
+    **dict.fromkeys(("stream", "ignore_eos", "logprobs", "parallel_tool_calls"), _flag),
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens", "min_tokens", "top_k", "seed"), _whole
+    ),
+    **dict.fromkeys(
+        (
+            "temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty",
+            "repetition_penalty",
+        ),
+        _number,
+    ),
+    "stop": _stop,
+    "stream_options": _stream_options,
+    "prompt": _prompt,
+    "messages": lambda value, _: rebuild_messages(value),
+    "response_format": lambda value, _: rebuild_response_format(value),
+    "tools": lambda value, _: rebuild_tools(value),
+    "tool_choice": lambda value, _: rebuild_tool_choice(value),
+}  # fmt: skip
+"""Every allowed field but the counts, by how it is read."""

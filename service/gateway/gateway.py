@@ -17,22 +17,24 @@ from typing import Any
 import pydantic_core
 import structlog
 
-from adapters.domain.names import split_version
-from adapters.domain.principals import Caller, Role
+from adapters.domain.principals import Principal, Role
 from adapters.errors import (
     Draining,
     InvalidRequest,
     NotFound,
     NotPermitted,
-    RateLimited,
     TooLarge,
+    Unavailable,
     WardrobeError,
 )
 from service import http_errors as wire
+from service.content_free_logs import outline
+from service.engine.leases import Lease
 from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
 from service.gateway.response import Answer, Enveloped
 from service.reconcile.route_table import Target
 from service.runtime import Runtime
+from service.structured_outputs import grammars
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -49,6 +51,7 @@ OUR_PREFIXES = (
     "/v1/adapters",
     "/v1/units",
     "/v1/status",
+    "/v1/replicas",
 )
 UPLOAD_PATH = "/v1/files"
 UPLOAD_MARGIN = 64 * 1024
@@ -101,8 +104,9 @@ class Gateway:
             await self._dispatch(runtime, scope, receive, reply.send, request_id)
         except WardrobeError as error:
             await self._refuse(runtime, reply, error)
-        except Exception:  # the edge of the process: logged, counted, answered
-            log.exception("request_failed", request_id=request_id)
+        except Exception as error:  # the edge of the process: logged, counted, answered
+            # its words may quote the request
+            log.error("request_failed", request_id=request_id, error=outline(error))
             began = reply.started
             await self._refuse(runtime, reply, WardrobeError("something went wrong here"))
             if began:  # a cut answer must look cut
@@ -123,14 +127,14 @@ class Gateway:
         if method == "OPTIONS" and _is_preflight(scope) and may_reach(path):
             await self._app(scope, receive, Enveloped(send).send)
             return
-        caller = runtime.authenticate(_header(scope, b"authorization"))
+        principal = runtime.authenticate(_header(scope, b"authorization"))
         endpoint = ENDPOINTS.get(path)
         if not may_reach(path) or (endpoint is not None and method != "POST"):
             raise NotFound(f"there is no {method} endpoint here")
         if endpoint is not None:
-            await self._infer(runtime, scope, receive, send, (endpoint, caller, request_id))
+            await self._infer(runtime, scope, receive, send, (endpoint, principal, request_id))
             return
-        await self._administer(runtime, scope, receive, send, (caller, request_id))
+        await self._administer(runtime, scope, receive, send, (principal, request_id))
 
     async def _administer(
         self,
@@ -138,17 +142,17 @@ class Gateway:
         scope: Scope,
         receive: Receive,
         send: Send,
-        known: tuple[Caller, str],
+        known: tuple[Principal, str],
     ) -> None:
-        caller, request_id = known
+        principal, request_id = known
         path: str = scope["path"]
-        if path == METRICS_PATH and caller.role is not Role.ADMIN:
+        if path == METRICS_PATH and principal.role is not Role.ADMIN:
             raise NotPermitted("metrics need the admin key")
         if scope["method"] != "GET":
-            _check_open(runtime)
+            _check_running(runtime)
         state = scope.setdefault("state", {})
-        state["caller"], state["request_id"] = caller, request_id
-        bounded = _bounded(receive, scope, _body_limit(runtime, path, caller))
+        state["principal"], state["request_id"] = principal, request_id
+        bounded = _bounded(receive, scope, _body_limit(runtime, path, principal))
         await self._app(scope, bounded, Enveloped(send).send)
 
     async def _infer(
@@ -157,62 +161,74 @@ class Gateway:
         scope: Scope,
         receive: Receive,
         send: Send,
-        known: tuple[Endpoint, Caller, str],
+        known: tuple[Endpoint, Principal, str],
     ) -> None:
-        endpoint, caller, request_id = known
+        endpoint, principal, request_id = known
         started = time.perf_counter()
         _check_open(runtime)
+        runtime.note_caller()
         body = clean(endpoint, await _read_json(scope, receive, runtime.settings.max_body_bytes))
-        target = await self._admit(runtime, body["model"], caller)
-        unit = target.unit or caller.unit or caller.role
-        version_id = target.version.id if target.version else None
-        # once more, with no pause before the lease: a drain waits for leases and nothing else
-        _check_open(runtime)
-        with runtime.leases.hold(version_id, unit):
-            runtime.metrics.in_flight.set(runtime.leases.total)
-            body["model"], body["cache_salt"] = target.model, target.salt
-            content = pydantic_core.to_json(body)
-            answer = Answer(send, target, started, draining=lambda: runtime.draining)
-            try:
-                await self._app(
-                    _inner_scope(scope, content, request_id),
-                    _replay(content, receive, answer.client_gone),
-                    answer.send,
-                )
-            except Exception:
-                answer.failed()
-                raise
-            finally:
-                answer.count(runtime.metrics, str(unit), scope.get("state", {}))
+        for param, schema in grammars(body):
+            asker = str(principal.unit or principal.role)
+            await runtime.grammars.check(schema, param=param, unit=asker)
+        target = await runtime.swap.routes.resolve(body["model"], principal)
+        unit = str(target.unit or principal.unit or principal.role)
+        limit = None
+        if target.unit is not None:
+            limit = runtime.units.current.max_concurrent_requests(target.unit)
+        # from here on the request counts, also while it waits for a load
+        with runtime.leases.place(unit, limit):
+            target, lease = await _admit(runtime, target, body["model"], principal)
+            with lease:
+                runtime.metrics.in_flight.set(runtime.leases.total)
+                body["model"], body["cache_salt"] = target.model, target.salt
+                content = pydantic_core.to_json(body)
+                answer = Answer(send, target, started, draining=lambda: runtime.draining)
+                try:
+                    await self._app(
+                        _inner_scope(scope, content, request_id),
+                        _replay(content, receive, answer.client_gone),
+                        answer.send,
+                    )
+                except Exception:
+                    answer.failed()
+                    raise
+                finally:
+                    answer.count(runtime.metrics, unit, scope.get("state", {}))
         runtime.metrics.in_flight.set(runtime.leases.total)
 
-    async def _admit(self, runtime: Runtime, model: str, caller: Caller) -> Target:
-        """The target, resident at the moment this returns: the lease is taken without a pause."""
-        while True:
-            target = await _resolve(runtime, model, caller)
-            if target.unit is not None:
-                limit = runtime.units.current.max_concurrent_requests(target.unit)
-                if runtime.leases.of_unit(target.unit) >= limit:
-                    raise RateLimited(f"more than {limit} requests at once for this unit")
-            if target.version is None or target.version.id in runtime.engine.resident:
-                return target
-            await runtime.converger.ensure(target.version)
+
+async def _admit(
+    runtime: Runtime, target: Target, model: str, principal: Principal
+) -> tuple[Target, Lease]:
+    """The target and a lease of its version.
+
+    What is resolved, whether anything may be admitted, and the lease are one look: no await
+    between the three, or a flip, a drain or an unload could come in between. At the other end,
+    `RouteTable.apply` has none either, and a drain waits for leases and nothing else.
+    """
+    while True:
+        _check_open(runtime)
+        lease = runtime.leases.take(target.version.id if target.version else None)
+        if lease is not None:
+            return target, lease
+        assert target.version is not None  # noqa: S101 - the base always has a lease
+        await runtime.swap.loader.ensure(target.version)
+        target = runtime.table.resolve(model, principal)
 
 
-async def _resolve(runtime: Runtime, model: str, caller: Caller) -> Target:
-    """A version published a moment ago is known to the registry before it is to the table."""
-    try:
-        return runtime.converger.table.resolve(model, caller)
-    except NotFound:
-        if split_version(model) is None:
-            raise
-        await runtime.converger.refresh()
-        return runtime.converger.table.resolve(model, caller)
+def _check_running(runtime: Runtime) -> None:
+    if runtime.draining:
+        raise Draining("this replica is shutting down")
 
 
 def _check_open(runtime: Runtime) -> None:
-    if runtime.draining:
-        raise Draining("this replica is shutting down")
+    _check_running(runtime)
+    if not runtime.swap.membership.admits:
+        raise Unavailable(
+            "this replica may not answer before it has read the newest routes",
+            code="replica_not_admitting",
+        )
 
 
 def _is_preflight(scope: Scope) -> bool:
@@ -237,9 +253,9 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
     return next((value for key, value in scope["headers"] if key == name), None)
 
 
-def _body_limit(runtime: Runtime, path: str, caller: Caller) -> int:
+def _body_limit(runtime: Runtime, path: str, principal: Principal) -> int:
     if path == UPLOAD_PATH:
-        return runtime.units.current.max_file_bytes(caller.unit) + UPLOAD_MARGIN
+        return runtime.units.current.max_file_bytes(principal.unit) + UPLOAD_MARGIN
     return runtime.settings.max_body_bytes
 
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from adapters.domain.versions import Version
+from adapters.domain.versions import ServedVersion
 from adapters.errors import Draining
 from service import http_errors as wire
 from service.metrics import Metrics
@@ -22,7 +22,8 @@ IN_BAND_ERROR = b'data: {"error"'
 
 
 class Answer:
-    """Wraps `send` for one inference request. Successful bodies pass through unread.
+    """Wraps `send` for one inference request. Successful bodies pass through unread, but for the
+    first bytes of each, where a stream's error would stand.
 
     Only while the replica drains is each looked at: what the engine cuts off then would end like
     a whole answer.
@@ -68,6 +69,9 @@ class Answer:
 
     async def _pass(self, message: Message) -> None:
         body = message.get("body", b"")
+        if body.startswith(IN_BAND_ERROR):
+            body = wire.translate_event(body)
+            message = {**message, "body": body}
         if self._draining() and ABORTED in body:
             message = await self._cut_off(message)
             if self._complete:
@@ -115,7 +119,7 @@ class Answer:
             (b"openai-processing-ms", str(elapsed).encode()),
             (b"cache-control", b"no-cache"),
         ]
-        version: Version | None = self._target.version
+        version: ServedVersion | None = self._target.version
         if version is not None:
             headers.append((b"x-adapter-version", version.name.encode()))
             headers.append((b"x-adapter-digest", version.digest.encode()))

@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.brought_keys import trainer_environment
 from adapters.errors import InvalidRequest, Unavailable
 from adapters.settings import Settings
 from adapters.telemetry_off import QUIET
@@ -47,11 +48,20 @@ def resolve_base(settings: Settings) -> BaseFolder:
     return BaseFolder(_fetch(settings), settings.base_name or settings.base.rpartition("/")[2])
 
 
+def inherited_environment(settings: Settings) -> dict[str, str]:
+    """Our environment for children, with the switches that keep everything in the building.
+
+    What torch compiles is kept in the cache, not among the system's temporary files.
+    """
+    compiled = settings.cache.expanduser().absolute() / "torchinductor"
+    return {"TORCHINDUCTOR_CACHE_DIR": str(compiled), **os.environ, **QUIET}
+
+
 def build_embedded(settings: Settings) -> BaseFolder:
     """The embedded base, built now or found in the cache; progress goes to our standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "training.base", "--json"],
-        env={**os.environ, **QUIET, **settings.environment()},
+        env=trainer_environment(settings, inherited_environment(settings)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         check=False,

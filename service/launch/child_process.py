@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,7 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 KEPT_LOGS = 5
-INSTANCE = "WARDROBE_INSTANCE"
-"""Environment variable of what we start: a random name of this start, which /readyz repeats."""
+CLEANING_SECONDS = 2.0
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -38,6 +37,12 @@ class ProcessSpec:
     log: Path | None
     patience: float = 10.0
     """Seconds between SIGTERM and SIGKILL."""
+    quotable: Path | None = None
+    """While this file is there, its log may be quoted; None is always."""
+
+    @property
+    def may_be_quoted(self) -> bool:
+        return self.quotable is None or self.quotable.exists()
 
 
 class Process:
@@ -93,14 +98,13 @@ class Process:
     def kill(self) -> None:
         """SIGKILL to the leader and all it started; returns when they are gone."""
         doomed = {self.pid}
-        deadline = time.monotonic() + 10.0
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        while time.monotonic() < began + 10.0:
             # gathered before each blow: the children of a dead process are ours, not its own
             doomed |= descendants(doomed)
             if self.exit_code() is None:
                 self._popen.kill()
-            for pid in doomed - {self.pid}:
-                end(pid)
+            _end_all(doomed - {self.pid}, since=began)
             if self.exit_code() is not None and not doomed & processes().keys():
                 return
             time.sleep(0.02)
@@ -114,6 +118,25 @@ def end(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
+def _end_all(pids: Iterable[int], *, since: float) -> None:
+    """`end` for each; those that clean up after the others get `CLEANING_SECONDS` for it."""
+    cleaning = time.monotonic() < since + CLEANING_SECONDS
+    for pid in pids:
+        if not (cleaning and _cleans_up(pid)):
+            end(pid)
+
+
+def _cleans_up(pid: int) -> bool:
+    """Whether it is Python's resource tracker: it ends by itself when all that it serves are dead.
+
+    Until then it holds the names of their shared memory and semaphores, which nobody else removes.
+    """
+    try:
+        return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def adopt_orphans() -> None:
     """What our children leave behind becomes ours instead of init's (Linux; elsewhere nothing)."""
     if _LIBC is not None:
@@ -122,10 +145,9 @@ def adopt_orphans() -> None:
 
 def end_orphans(known: frozenset[int]) -> None:
     """Kills children of ours that we did not start, what a dead child left; returns when gone."""
-    deadline = time.monotonic() + 10.0
-    while (found := _orphans(known)) and time.monotonic() < deadline:
-        for pid in found:
-            end(pid)
+    began = time.monotonic()
+    while (found := _orphans(known)) and time.monotonic() < began + 10.0:
+        _end_all(found, since=began)
         time.sleep(0.02)
 
 

@@ -17,15 +17,19 @@ from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
+from adapters.brought_keys import brought_key, brought_keys, trainer_environment
 from adapters.domain.names import Alias
+from adapters.domain.principals import Role
 from adapters.domain.units import InvalidUnits, Units, load_units
 from adapters.errors import Conflict, InvalidRequest
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
-from adapters.telemetry_off import QUIET
-from service.launch.base_resolver import resolve_base
-from service.launch.child_process import INSTANCE, ProcessSpec, rotate
+from service.engine.temporary_folder import remove_temporary_folder
+from service.instance import INSTANCE
+from service.launch.base_resolver import inherited_environment, resolve_base
+from service.launch.child_process import ProcessSpec, rotate
+from service.launch.key_files import TRAINER, read_kept
 from service.launch.supervisor import Signals, Supervisor
 
 Tell = Callable[[str], None]
@@ -69,6 +73,7 @@ def prepared(settings: Settings) -> Settings:
     Raises InvalidUnits, Conflict, InvalidRequest, Unavailable, OSError.
     """
     units = load_units(settings.units)
+    brought_keys(settings)
     check_port(settings.host, settings.port)
     # a registry that cannot be used would end the service at each of its starts
     open_registry(settings.state_folder.database_url).close()
@@ -113,9 +118,15 @@ def installed_engine() -> str:
     return "cpu"
 
 
-def child_environment(settings: Settings) -> dict[str, str]:
-    """Ours, the switches that keep everything in the building, and the settings."""
-    return {**os.environ, **QUIET, "PYTHONUNBUFFERED": "1", **settings.environment()}
+def child_environment(settings: Settings, name: str) -> dict[str, str]:
+    """Ours, the switches that keep everything in the building, and the settings.
+
+    Of the keys, the trainer gets no other but its own.
+    """
+    inherited = {**inherited_environment(settings), "PYTHONUNBUFFERED": "1"}
+    if name == "service":
+        return {**inherited, **settings.environment()}
+    return trainer_environment(settings, inherited)
 
 
 def specs(
@@ -126,15 +137,17 @@ def specs(
     instance: str,
 ) -> list[ProcessSpec]:
     """What to supervise, in the order it starts; `logs=None` passes its output on."""
-    environment = {**child_environment(settings), INSTANCE: instance}
     patience = {"service": settings.drain_seconds + ENGINE_STOP_SECONDS}
+    # what ends an engine under a request may be told in that request's words
+    quotable = {"service": settings.state_folder.starting}
     return [
         ProcessSpec(
             name=name,
             command=[sys.executable, *words],
-            environment=environment,
+            environment={**child_environment(settings, name), INSTANCE: instance},
             log=logs / f"{name}.log" if logs else None,
             patience=patience.get(name, TRAINER_STOP_SECONDS),
+            quotable=quotable.get(name),
         )
         for name, words in programs.items()
     ]
@@ -170,15 +183,23 @@ def up(
         watch = ReadinessWatch(settings, instance, known_keys=known_keys, tell=tell)
         with Signals() as signals:
             code = Supervisor(wanted, tell=tell, watch=watch).run(signals)
+        _remove_temporary_files(folder)
         tell("stopped")
         return code
+
+
+def _remove_temporary_files(folder: StateFolder) -> None:
+    """What an engine that had to be killed has left; those of one that runs stay."""
+    with suppress(Conflict), folder.lock("serve"):
+        remove_temporary_folder(folder)
 
 
 def become_trainer(settings: Settings) -> None:
     """Turns this process into the trainer. Raises what `with_base` raises."""
     settings.state_folder.create()
     load_units(settings.units)
-    environment = child_environment(with_base(settings))
+    brought_key(settings, Role.TRAINER)
+    environment = child_environment(with_base(settings), "trainer")
     os.execve(sys.executable, [sys.executable, *PROGRAMS["trainer"]], environment)  # noqa: S606
 
 
@@ -238,8 +259,6 @@ class ReadinessWatch:
             return (f"keys are in {folder.keys}",)
         self.known_keys = _keys(folder)
         fresh = {owner: key for owner, key in self.known_keys.items() if owner not in before}
-        if self.settings.admin_key is not None:
-            fresh.pop("admin", None)  # whoever gave it has it
         if not fresh:
             return (f"keys are in {folder.keys}",)
         width = max(len(owner) for owner in fresh)
@@ -248,11 +267,11 @@ class ReadinessWatch:
 
 
 def _keys(folder: StateFolder) -> dict[str, str]:
-    """Owner → key as the state folder keeps them; none where it has none yet."""
+    """Owner → key as the state folder keeps them for people; none where it has none yet."""
     with suppress(OSError, ValueError):
-        kept = json.loads(folder.keys.read_text("utf-8"))
         return {
-            **{name: kept[name] for name in ("admin", "trainer") if name in kept},
-            **{f"unit {unit}": key for unit, key in kept.get("units", {}).items()},
+            owner.replace("units.", "unit "): key
+            for owner, key in read_kept(folder).secrets.items()
+            if owner != TRAINER
         }
     return {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from argparse import Namespace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,20 +16,26 @@ import structlog
 from fastapi import FastAPI
 
 from adapters.admission.base_model import fingerprint
-from adapters.domain.units import Units, load_units
+from adapters.domain.units import load_units
 from adapters.errors import EngineUnavailable
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.store.folder import LocalStore
 from service.api import attach
-from service.engine.vllm_engine import VllmEngine, base_name, engine_limits
-from service.gateway.leases import Leases
-from service.launch.bootstrap_keys import ensure_keys
+from service.engine.port import Engine
+from service.engine.vllm_engine import (
+    VllmEngine,
+    base_name,
+    engine_limits,
+    installed_version,
+    process_number,
+    warm_grammars,
+)
+from service.engine_version import notice
+from service.grammars import CompiledGrammars, Grammars, NoGrammars
+from service.launch.bootstrap_keys import KeyKeeper
+from service.launch.compose import Parts, compose
 from service.launch.logs import configure_logs
-from service.launch.units_watch import UnitsWatch
-from service.metrics import Metrics
-from service.reconcile.converger import Converger, Replica
-from service.reconcile.route_table import build_table
 from service.runtime import Runtime, replica_id
 
 SHUTDOWN_SECONDS = 5.0
@@ -50,29 +55,37 @@ class WardrobePlugin:
         attach(app)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
-        """Builds the runtime, reads the registry once, and starts the swap loop."""
+        """Builds the runtime and starts its tasks; readiness waits for the live versions."""
         settings = Settings()
         configure_logs(settings.log_level)
         engine = VllmEngine(
             engine_client, state.openai_serving_models, engine_limits(engine_client)
         )
-        runtime = await asyncio.to_thread(build_runtime, settings, engine)
-        await first_tick(runtime)
+        if lacking := notice(installed_version()):
+            log.warning("engine_version", notice=lacking)
+        grammars = await open_grammars(engine_client)
+        number = process_number(engine_client)
+        runtime = await asyncio.to_thread(build_runtime, settings, engine, grammars, process=number)
         runtime.start()
         state.wardrobe = runtime
         state.wardrobe_sigterm = asyncio.create_task(drain_on_sigterm(runtime, state))
-        log.info("service_started", replica=replica_id(settings), **engine.limits)
+        log.info("service_started", replica=replica_id(settings), process=number, **engine.limits)
 
 
-async def first_tick(runtime: Runtime) -> None:
-    """Loads what is live. What cannot be had now, the loop will get; readiness waits for it.
+async def open_grammars(engine_client: Any) -> Grammars:
+    """Warms the engine's grammar compiler, and starts ours. Raises EngineUnavailable.
 
-    Raises EngineUnavailable when the engine has died: vLLM's watchdog does not look yet, and with
-    this error the process ends and is started again.
+    Where only ours does not start, it is tried again for each schema: other requests go on.
     """
-    await runtime.converger.attempt()
-    if not runtime.engine.alive:
-        raise EngineUnavailable("the engine died while the live versions were loaded")
+    facts = await warm_grammars(engine_client)
+    if facts is None:
+        return NoGrammars()
+    grammars = CompiledGrammars(facts)
+    try:
+        await grammars.start()
+    except EngineUnavailable:
+        log.warning("grammar_compiler_failed")
+    return grammars
 
 
 async def drain_on_sigterm(runtime: Runtime, state: Any) -> None:
@@ -86,37 +99,26 @@ async def drain_on_sigterm(runtime: Runtime, state: Any) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runtime.start_drain)
 
 
-def build_runtime(settings: Settings, engine: Any) -> Runtime:
+def build_runtime(
+    settings: Settings, engine: Engine, grammars: Grammars, *, process: int = 0
+) -> Runtime:
     """Opens what the settings name. Blocks: it reads the base model and the registry."""
     folder = settings.state_folder
     registry = open_registry(folder.database_url)
-    metrics = Metrics(prometheus_client.REGISTRY)
-    pepper = folder.pepper()
-    ensure_keys(settings, registry, load_units(settings.units))
-
-    def new_unit_keys(units: Units) -> None:
-        for owner in ensure_keys(settings, registry, units):
-            log.info("key_made", owner=owner, kept_in=folder.keys.name)
-
-    leases = Leases()
-    store = LocalStore(folder.artifacts)
-    converger = Converger(
-        replica=Replica(id=replica_id(settings), base_fingerprint=fingerprint(Path(settings.base))),
-        registry=registry,
-        store=store,
-        engine=engine,
-        leases=leases,
-        metrics=metrics,
-        build=partial(build_table, base_name=base_name(settings), pepper=pepper),
-    )
-    return Runtime(
-        settings=settings,
-        registry=registry,
-        store=store,
-        engine=engine,
-        leases=leases,
-        converger=converger,
-        units=UnitsWatch(settings.units, metrics, on_change=new_unit_keys),
-        metrics=metrics,
-        pepper=pepper,
+    keys = KeyKeeper(settings, registry)
+    keys.ensure(load_units(settings.units))
+    return compose(
+        Parts(
+            settings=settings,
+            engine=engine,
+            grammars=grammars,
+            registry=registry,
+            swap_registry=open_registry(folder.database_url),
+            store=LocalStore(folder.artifacts),
+            base_name=base_name(settings),
+            base_fingerprint=fingerprint(Path(settings.base)),
+            prometheus=prometheus_client.REGISTRY,
+            process=process,
+            on_units=keys.ensure,
+        )
     )

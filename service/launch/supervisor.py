@@ -122,9 +122,10 @@ class Supervisor:
         end_orphans(self._known() - {slot.process.pid})
         failures, delay = after_exit(slot.failures, ran_for=now - slot.process.started_at)
         self._tell(f"{slot.spec.name} {_ended(code)}; starting it again in {delay:.0f} s")
-        for line in tail(slot.spec.log, 5) if slot.spec.log and failures == 1 else []:
-            self._tell(f"  {line}")
         if slot.spec.log:
+            quote = failures == 1 and slot.spec.may_be_quoted
+            for line in tail(slot.spec.log, 5) if quote else []:
+                self._tell(f"  {line}")
             self._tell(f"  see {slot.spec.log}")
         return Slot(spec=slot.spec, failures=failures, start_at=now + delay)
 

@@ -1,103 +1,141 @@
-"""Promote and roll back: the commands that move a route, and the wait until it has moved.
+"""Rollouts: moves them as far as they can go, and lets a command wait for its own.
 
-The registry decides who wins; the swap loops of all replicas do the work; this only asks and
-waits. A rollout is complete when every live replica routes by it.
+The registry decides what moves; this asks it whenever something may have changed. A command is
+committed before anybody waits: from then on it is never answered with what a client repeats.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from adapters.domain.names import Alias, Unit, VersionId
+import structlog
+
 from adapters.domain.routes import Rollout, RolloutState
-from adapters.errors import RolloutFailed, Unavailable
-from service.reconcile.converger import REPLICA_TIMEOUT
-from service.runtime import Runtime
+from adapters.errors import RolloutFailed
+from adapters.registry.ports import Rollouts
+from service.metrics import Metrics
+from service.reconcile.registry_calls import RegistryCalls
+from service.reconcile.repeat import Repeat
+from service.reconcile.route_table import RouteTable
 
-WATCH_SECONDS = 0.05
+ADVANCE_SECONDS = 0.25
+"""While a rollout is open; what moves it may come from another replica."""
+IDLE_SECONDS = 5.0
+WATCH_SECONDS = 0.1
+"""Between two looks at the rollout that a command waits for."""
+
+log = structlog.get_logger("wardrobe.swap")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
-    """What someone asked of a route."""
+class Outcome:
+    """A rollout as it is now, and the replicas it waits for; None where that cannot be known."""
 
-    alias: Alias
-    unit: Unit
-    action: str
-    target: VersionId
-    actor: str
-    expected_generation: int | None
+    rollout: Rollout
+    waits_for: Sequence[str] | None = ()
 
 
-async def begin(runtime: Runtime, command: Command) -> Rollout:
-    """Starts a rollout. Raises Conflict and VersionConflict as the registry does."""
-    rollout = await asyncio.to_thread(
-        runtime.registry.begin_rollout,
-        command.alias,
-        command.target,
-        unit=command.unit,
-        action=command.action,
-        actor=command.actor,
-        expected_generation=command.expected_generation,
-        at=time.time(),
-    )
-    runtime.converger.kick()
-    return rollout
+class RolloutSteps:
+    """Owns the states of rollouts."""
 
+    def __init__(
+        self,
+        *,
+        rollouts: Rollouts,
+        table: RouteTable,
+        on_move: Callable[[], None],
+        metrics: Metrics,
+    ) -> None:
+        """`on_move`: a route may have moved."""
+        self._rollouts = rollouts
+        self._table = table
+        self._on_move = on_move
+        self._metrics = metrics
+        self._calls = RegistryCalls("rollouts")
+        self._commands = RegistryCalls("commands")
+        self._moved = asyncio.Condition()
+        self._looked_at = 0.0
+        self._asked = False
+        self.repeat = Repeat("rollouts", self.step, every=ADVANCE_SECONDS, metrics=metrics)
 
-async def complete(runtime: Runtime, rollout: Rollout, *, timeout: float) -> Rollout:
-    """Waits until the rollout has ended and every live replica routes by it.
+    def kick(self) -> None:
+        """Something that rollouts wait for may have happened."""
+        self._asked = True
+        self.repeat.kick()
 
-    The answer is still `loading` when `timeout` seconds were not enough for that. Raises
-    RolloutFailed, and Unavailable (`rollout_unobserved`) when the route has moved but a live
-    replica may still route by the old one.
-    """
-    deadline = time.monotonic() + timeout
-    begun = await asyncio.to_thread(runtime.registry.revision)
-    while rollout.state is RolloutState.LOADING and time.monotonic() < deadline:
-        await _next_tick(runtime, partial(_has_ended, runtime, rollout.id, begun), deadline)
-        rollout = await asyncio.to_thread(runtime.registry.rollout, rollout.id)
-    if rollout.state is RolloutState.FAILED:
-        raise RolloutFailed(f"nothing changed: {rollout.error}")
-    if rollout.state is RolloutState.COMPLETE:
-        await _observed(runtime, deadline)
-    return rollout
+    async def step(self) -> bool:
+        """Moves what can move; whether another step should follow at once."""
+        now = time.monotonic()
+        if not self._asked and not self._table.rollouts and now - self._looked_at < IDLE_SECONDS:
+            return False
+        self._asked, self._looked_at = False, now
+        began = time.perf_counter()
+        moved = await self._calls(self._rollouts.advance)
+        for rollout in moved:
+            self._note(rollout, time.perf_counter() - began)
+        if moved:
+            self._on_move()
+            async with self._moved:
+                self._moved.notify_all()
+        return bool(moved)
 
-
-def _has_ended(runtime: Runtime, rollout_id: int, begun: int) -> bool:
-    """In a snapshot older than the rollout (its revision is below `begun`) it is absent, too."""
-    snapshot = runtime.converger.snapshot
-    return snapshot.revision >= begun and all(o.id != rollout_id for o in snapshot.rollouts)
-
-
-async def _observed(runtime: Runtime, deadline: float) -> None:
-    """Until every live replica has read a snapshot at least as new as the flip."""
-    revision = await asyncio.to_thread(runtime.registry.revision)
-    while not await _is_read(runtime, revision):
-        if time.monotonic() >= deadline:
-            raise Unavailable(
-                "the route has moved, but not every replica routes by it yet: look again",
-                code="rollout_unobserved",
-            )
-        await _next_tick(runtime, lambda: runtime.converger.table.revision >= revision, deadline)
-        await asyncio.sleep(WATCH_SECONDS)
-
-
-async def _is_read(runtime: Runtime, revision: int) -> bool:
-    replicas = await asyncio.to_thread(
-        runtime.registry.replicas, newer_than=time.time() - REPLICA_TIMEOUT
-    )
-    return runtime.converger.table.revision >= revision and all(
-        replica.revision >= revision for replica in replicas
-    )
-
-
-async def _next_tick(runtime: Runtime, condition: Callable[[], bool], deadline: float) -> None:
-    if not condition():
-        await runtime.converger.until(
-            condition, timeout=min(1.0, max(0.0, deadline - time.monotonic()))
+    def _note(self, rollout: Rollout, seconds: float) -> None:
+        if rollout.state is RolloutState.FLIPPED:
+            self._metrics.swap_phase.labels(phase="flip").observe(seconds)
+        if not rollout.state.open:
+            self._metrics.rollouts.labels(action=rollout.action, outcome=str(rollout.state)).inc()
+        log.info(
+            "rollout_moved",
+            alias=rollout.alias,
+            action=rollout.action,
+            rollout=rollout.id,
+            state=str(rollout.state),
         )
+
+    async def wait(self, begun: Rollout, *, timeout: float) -> Outcome:
+        """Waits until the rollout has ended; after `timeout` seconds the answer is as far as it is.
+
+        Raises RolloutFailed. A registry that does not answer meanwhile raises nothing: the command
+        stands.
+        """
+        rollout, deadline = begun, time.monotonic() + timeout
+        self.kick()
+        while rollout.state.open and time.monotonic() < deadline:
+            await self._next_move(min(WATCH_SECONDS, deadline - time.monotonic()))
+            rollout = await self._look(rollout)
+        if rollout.state is RolloutState.FAILED:
+            raise RolloutFailed(f"nothing changed: {rollout.error}")
+        return Outcome(rollout=rollout, waits_for=await self.waits_for(rollout))
+
+    async def _next_move(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, seconds)), self._moved:
+                await self._moved.wait()
+        except TimeoutError:
+            return
+
+    async def _look(self, rollout: Rollout) -> Rollout:
+        try:
+            return await self._commands(self._rollouts.get, rollout.id)
+        except Exception:  # committed is committed
+            log.warning("rollout_not_read", rollout=rollout.id, exc_info=True)
+            await asyncio.sleep(WATCH_SECONDS)
+            return rollout
+
+    async def waits_for(self, rollout: Rollout) -> Sequence[str] | None:
+        """Ids of the replicas that an open rollout waits for."""
+        if not rollout.state.open:
+            return ()
+        try:
+            return await self._commands(self._rollouts.waits_for, rollout.id)
+        except Exception:
+            log.warning("rollout_not_read", rollout=rollout.id, exc_info=True)
+            return None
+
+    def close(self) -> None:
+        """Lets go of the threads."""
+        self._calls.close()
+        self._commands.close()

@@ -1,7 +1,9 @@
-"""The routing table: an immutable snapshot that turns a `model` into a version.
+"""The route table: turns a `model` into a version, and a key's hash into its principal.
 
-Built when the registry's snapshot changes and swapped by one assignment, so a request sees one
-table from beginning to end. A name that is unknown and one that is another unit's look the same.
+It lives on the event loop's thread and is changed in place by `apply`, in one go and at the cost
+of what has changed; `resolve` answers in one go too. So a request sees the routes of one revision.
+A name that is unknown and one that is another unit's look the same. Which units there are, and
+whose an alias is, is asked of the units in force at each look: a deleted unit is refused at once.
 """
 
 from __future__ import annotations
@@ -9,14 +11,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from adapters.domain.names import Alias, Unit, VersionId
-from adapters.domain.principals import Caller, Key, Role
-from adapters.domain.versions import Version
+from adapters.domain.principals import Key, Principal
+from adapters.domain.routes import Rollout, RolloutState, Route
+from adapters.domain.units import Units
+from adapters.domain.versions import ServedVersion
 from adapters.errors import NotFound
-from adapters.registry import Snapshot
+from adapters.registry.ports import Changes
+
+NEVER_READ = -1
+"""The revision of a table that nothing was applied to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,47 +36,149 @@ class Target:
     alias: str
     """What the caller asked for, from a closed set: safe as a label."""
     unit: Unit | None
-    version: Version | None
+    version: ServedVersion | None
     salt: str
     """vLLM's `cache_salt`: keeps one unit's prefix cache from another's view."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RoutingTable:
+class RouteTable:
     """Everything the request path looks up."""
 
-    revision: int
-    targets: Mapping[str, Target]
-    """By alias and by version name."""
-    callers: Mapping[str, Caller]
-    """By key hash."""
-    live: frozenset[VersionId]
-    generations: Mapping[Alias, int]
-    base_name: str
-    pepper: bytes = field(repr=False)
+    def __init__(self, *, base_name: str, pepper: bytes, units: Callable[[], Units]) -> None:
+        self.base_name = base_name
+        self.revision = NEVER_READ
+        self.rollouts: Sequence[Rollout] = ()
+        """Those that are loading or flipped."""
+        self._pepper = pepper
+        self._units = units
+        self._versions: dict[VersionId, ServedVersion] = {}
+        self._routes: dict[Alias, Route] = {}
+        self._targets: dict[str, Target] = {}
+        self._principals: dict[str, Principal] = {}
 
-    def caller(self, key_hash: str) -> Caller | None:
-        """Whose key it is."""
-        return self.callers.get(key_hash)
+    def apply(self, changes: Changes) -> None:
+        """Brings the table to `changes.revision`.
 
-    def resolve(self, model: str, caller: Caller) -> Target:
-        """Raises NotFound (`model_not_found`)."""
+        Whoever puts an await in here lets a request see half of a revision: `resolve`, at the
+        other end, relies on there being none.
+        """
+        for version in changes.versions:
+            self._apply_version(version)
+        for route in changes.routes:
+            self._routes[route.alias] = route
+            self._point(route)
+        for key in changes.keys:
+            self._apply_key(key)
+        self.rollouts = tuple(changes.rollouts)
+        self.revision = changes.revision
+
+    def _apply_version(self, version: ServedVersion) -> None:
+        if version.servable:
+            self._versions[version.id] = version
+            self._targets[version.name] = self._target(version, alias=version.adapter)
+        elif self._versions.pop(version.id, None) is not None:
+            self._targets.pop(version.name, None)
+            for alias, route in self._routes.items():
+                if route.stable == version.id:
+                    self._targets.pop(alias, None)
+
+    def _point(self, route: Route) -> None:
+        served = self._versions.get(route.stable) if route.stable is not None else None
+        if served is None:
+            self._targets.pop(route.alias, None)
+        else:
+            self._targets[route.alias] = self._target(served, alias=route.alias)
+
+    def _apply_key(self, key: Key) -> None:
+        if key.revoked_at is None:
+            self._principals[key.hash] = Principal(id=key.id, role=key.role, unit=key.unit)
+        else:
+            self._principals.pop(key.hash, None)
+
+    def principal(self, key_hash: str) -> Principal | None:
+        """Whose key it is; None when it is unknown, revoked, or of a unit that is gone."""
+        found = self._principals.get(key_hash)
+        if found is not None and found.unit is not None and not self._is_unit(found.unit):
+            return None
+        return found
+
+    def resolve(self, model: str, principal: Principal) -> Target:
+        """Raises NotFound (`model_not_found`). Without an await, as `apply` is."""
         # the base first: an alias of the same name is one unit's, the base everybody's
         if model == self.base_name:
             return Target(
                 model=model,
                 alias=model,
-                unit=caller.unit,
+                unit=principal.unit,
                 version=None,
-                salt=salt(self.pepper, _owner(caller), "base"),
+                salt=salt(self._pepper, _owner(principal), "base"),
             )
-        target = self.targets.get(model)
-        if target is not None and target.unit is not None and caller.may_infer_for(target.unit):
+        target = self._targets.get(model)
+        if target is not None and self._may(principal, model, target):
             return target
         raise NotFound(
             "the model does not exist or you do not have access to it",
             param="model",
             code="model_not_found",
+        )
+
+    def visible(self, principal: Principal) -> Sequence[tuple[str, Target]]:
+        """Every name this principal may ask for beside the base, in order."""
+        return [
+            (name, target)
+            for name, target in sorted(self._targets.items())
+            if self._may(principal, name, target)
+        ]
+
+    def knows(self, model: str) -> bool:
+        """Whether the name is there at all, whosever it is."""
+        return model in self._targets
+
+    def version(self, version_id: VersionId | None) -> ServedVersion | None:
+        """A servable version by its id."""
+        return None if version_id is None else self._versions.get(version_id)
+
+    @property
+    def versions(self) -> Mapping[VersionId, ServedVersion]:
+        """Everything that may be served."""
+        return MappingProxyType(self._versions)
+
+    def route(self, alias: Alias, unit: Unit) -> Route:
+        """The unit's route; an alias that was another's starts anew."""
+        return self._routes.get(alias, Route(alias=alias, unit=unit)).for_unit(unit)
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """Those whose alias is still its unit's."""
+        owner_of = self._units().owner_of
+        return [r for r in self._routes.values() if owner_of.get(r.alias) == r.unit]
+
+    def live(self) -> Mapping[Alias, ServedVersion]:
+        """What each alias answers by, where it is still its unit's."""
+        found = ((route.alias, self.version(route.stable)) for route in self.routes)
+        return {alias: version for alias, version in found if version is not None}
+
+    def wanted_by_rollouts(self) -> Sequence[ServedVersion]:
+        """Targets of rollouts that are loading."""
+        loading = (o.target for o in self.rollouts if o.state is RolloutState.LOADING)
+        return [v for target in loading if (v := self.version(target)) is not None]
+
+    def _may(self, principal: Principal, model: str, target: Target) -> bool:
+        unit = target.unit
+        if unit is None or not principal.may_infer_for(unit) or not self._is_unit(unit):
+            return False
+        return model == target.model or self._units().owner_of.get(Alias(model)) == unit
+
+    def _is_unit(self, unit: Unit) -> bool:
+        return unit in self._units().by_name
+
+    def _target(self, version: ServedVersion, *, alias: str) -> Target:
+        return Target(
+            model=version.name,
+            alias=alias,
+            unit=version.unit,
+            version=version,
+            salt=salt(self._pepper, f"unit:{version.unit}", version.digest),
         )
 
 
@@ -78,42 +188,6 @@ def salt(pepper: bytes, owner: str, digest: str) -> str:
     return base64.urlsafe_b64encode(mac.digest()[:18]).decode()
 
 
-def _owner(caller: Caller) -> str:
+def _owner(principal: Principal) -> str:
     """Typed, for a unit may be called like a role."""
-    return f"unit:{caller.unit}" if caller.unit is not None else f"role:{caller.role}"
-
-
-def build_table(snapshot: Snapshot, *, base_name: str, pepper: bytes) -> RoutingTable:
-    """The table for one snapshot of the registry."""
-    targets: dict[str, Target] = {}
-    live: set[VersionId] = set()
-    for version in snapshot.versions.values():
-        targets[version.name] = _target(version, alias=version.adapter, pepper=pepper)
-    for alias, route in snapshot.routes.items():
-        served = snapshot.versions.get(route.stable) if route.stable is not None else None
-        if served is not None:
-            targets[alias] = _target(served, alias=alias, pepper=pepper)
-            live.add(served.id)
-    return RoutingTable(
-        revision=snapshot.revision,
-        targets=targets,
-        callers={key.hash: _caller(key) for key in snapshot.keys},
-        live=frozenset(live),
-        generations={alias: route.generation for alias, route in snapshot.routes.items()},
-        base_name=base_name,
-        pepper=pepper,
-    )
-
-
-def _target(version: Version, *, alias: str, pepper: bytes) -> Target:
-    return Target(
-        model=version.name,
-        alias=alias,
-        unit=version.unit,
-        version=version,
-        salt=salt(pepper, f"unit:{version.unit}", version.digest),
-    )
-
-
-def _caller(key: Key) -> Caller:
-    return Caller(key_id=key.id, role=Role(key.role), unit=key.unit)
+    return f"unit:{principal.unit}" if principal.unit is not None else f"role:{principal.role}"

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from adapters.errors import InvalidRequest
 from service.gateway.gateway import may_reach
+from service.messages import rebuild_messages
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,6 +104,29 @@ def test_our_command_line_means_what_we_think(facts: dict[str, Any]) -> None:
     assert args["generation_config"] == "vllm"
     assert args["trust_remote_code"] is False
     assert args["enforce_eager"] is True
+
+
+def test_one_compiler_makes_all_grammars_whatever_is_asked_first(facts: dict[str, Any]) -> None:
+    assert set(facts["compilers"]) == set(facts["compilers_reversed"]) == {"guidance"}
+
+
+def test_our_compiler_is_given_what_the_engines_is(facts: dict[str, Any]) -> None:
+    assert facts["same_grammar"]
+    assert facts["same_tokenizer"]
+
+
+def test_no_key_that_the_engine_takes_for_media_gets_through(facts: dict[str, Any]) -> None:
+    assert {"image_url", "input_audio", "video_url"} <= set(facts["media_keys"])
+    for key in facts["media_keys"]:
+        part = {"type": "text", "text": "hi", key: "x"}
+        with pytest.raises(InvalidRequest):
+            rebuild_messages([{"role": "user", "content": [part]}])
+    assert facts["args"]["language_model_only"] is True
+    assert facts["images"] == 0
+
+
+def test_the_engines_processes_load_what_keeps_content_out_of_logs(facts: dict[str, Any]) -> None:
+    assert facts["logs_are_sealed"]
 
 
 def test_the_gateway_stands_outside_everything_else(facts: dict[str, Any]) -> None:

@@ -17,10 +17,19 @@ from types import SimpleNamespace
 from typing import Any
 
 from adapters.domain.names import Digest, Unit, VersionId
-from adapters.domain.versions import Version, VersionState
+from adapters.domain.versions import ServedVersion
 from adapters.errors import WardrobeError
+from service.content_free_logs import STARTING, ContentFreeRecords
+from service.grammar_compiler import grammar_of
+from tests.hostile_schemas import FITTING
+from tests.service.tiny_tokenizer import END, tiny_tokenizer
 
-os.environ |= {"VLLM_PLUGINS": "wardrobe", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+os.environ |= {
+    "VLLM_PLUGINS": "wardrobe",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+    STARTING: "/nowhere/starting",
+}
 
 
 def parameters(function: Any) -> list[str]:
@@ -75,10 +84,9 @@ def outcome(client: Client) -> list[Any]:
     """What becomes of a load: its error's name or `loaded`, and whether all of it is gone again."""
     from service.engine.vllm_engine import Patience, VllmEngine
 
-    version = Version(
-        id=VersionId(3), adapter="support", number=1, unit=Unit("support"), rank=8, size_bytes=1,
-        digest=Digest("a" * 64), base_fingerprint=Digest("b" * 64), created_at=0.0, job_id=None,
-        state=VersionState.CANDIDATE,
+    version = ServedVersion(
+        id=VersionId(3), adapter="support", number=1, unit=Unit("support"), created_at=0.0,
+        digest=Digest("a" * 64), base_fingerprint=Digest("b" * 64),
     )  # fmt: skip
     models = SimpleNamespace(lora_requests={})
     engine = VllmEngine(client, models, {}, patience=Patience(add=0.2, probe=0.2, remove=0.2))
@@ -115,10 +123,78 @@ def failure_type() -> str:
     return "nothing"
 
 
+def fast_tokenizer() -> Any:
+    """A small tokenizer, as vLLM would have it."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(tiny_tokenizer().tokenizer), eos_token=END
+    )
+
+
+def grammar_compilers(config: Any, schemas: list[Any]) -> list[str]:
+    """Which compiler vLLM gives each of these requests to, asked one after the other."""
+    from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+
+    tokenizer, chosen = fast_tokenizer(), []
+    for schema in schemas:
+        wanted = StructuredOutputsParams(json=schema) if schema else None
+        params = SamplingParams(
+            structured_outputs=wanted or StructuredOutputsParams(json_object=True)
+        )
+        params._validate_structured_outputs(SimpleNamespace(is_diffusion=False), config, tokenizer)
+        chosen.append(params.structured_outputs._backend)
+    return chosen
+
+
+def same_grammar() -> bool:
+    """Whether what we compile of a schema is what vLLM compiles."""
+    from vllm.v1.structured_output.backend_guidance import serialize_guidance_grammar
+    from vllm.v1.structured_output.backend_types import StructuredOutputOptions
+
+    words = [json.dumps(schema) for schema in FITTING]
+    theirs = [serialize_guidance_grammar(StructuredOutputOptions.JSON, one) for one in words]
+    return theirs == [grammar_of(one) for one in words]
+
+
+def same_tokenizer() -> bool:
+    """Whether our compiler gets the tokenizer that vLLM's gets."""
+    from service.engine.vllm_engine import tokenizer_facts
+
+    model = SimpleNamespace(get_vocab_size=lambda: 300)
+    client = SimpleNamespace(
+        get_tokenizer=fast_tokenizer, vllm_config=SimpleNamespace(model_config=model)
+    )
+    found, tiny = tokenizer_facts(client), tiny_tokenizer()
+    assert found is not None
+    given, ours = json.loads(found.tokenizer), json.loads(tiny.tokenizer)
+    same = all(given[part] == ours[part] for part in ("model", "added_tokens", "decoder"))
+    return same and (found.vocabulary, found.eos) == (300, tiny.eos)
+
+
+def media_keys() -> list[str]:
+    """Keys of a content part that lead vLLM to media, whatever its type says."""
+    from vllm.renderers.chat_utils import _MEDIA_CONTENT_PART_KEYS
+
+    return sorted(_MEDIA_CONTENT_PART_KEYS)
+
+
+def logs_are_sealed() -> bool:
+    """Whether vLLM's own way of loading plugins puts our record factory in place."""
+    import logging
+
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    return isinstance(logging.getLogRecordFactory(), ContentFreeRecords)
+
+
 def main(base: str) -> None:
     """Writes the facts to standard output's last line."""
     import uvicorn
     import vllm
+    from vllm.config.multimodal import MultiModalConfig
     from vllm.entrypoints.generate.base.protocol import RequestResponseMetadata
     from vllm.entrypoints.launchers.app import build_app
     from vllm.entrypoints.launchers.launcher import NoSignalServer, serve_http
@@ -156,12 +232,21 @@ def main(base: str) -> None:
         "server_shutdown": inspect.getsource(uvicorn.Server.shutdown),
         "middleware": [m.cls.__name__ for m in app.user_middleware],
         "routes": sorted({route.path for route in app.routes if hasattr(route, "path")}),
+        "compilers": grammar_compilers(args.structured_outputs_config, [*FITTING, None]),
+        "compilers_reversed": grammar_compilers(
+            args.structured_outputs_config, [None, *FITTING[::-1]]
+        ),
+        "same_grammar": same_grammar(),
+        "same_tokenizer": same_tokenizer(),
+        "media_keys": media_keys(),
+        "images": MultiModalConfig(language_model_only=True).get_limit_per_prompt("image"),
+        "logs_are_sealed": logs_are_sealed(),
         "args": {
             name: getattr(args, name)
             for name in (
                 "enable_lora", "max_loras", "max_cpu_loras", "max_lora_rank", "max_model_len",
                 "middleware", "disable_fastapi_docs", "generation_config", "port", "model",
-                "served_model_name", "trust_remote_code", "enforce_eager",
+                "served_model_name", "trust_remote_code", "enforce_eager", "language_model_only",
             )
         },
     }  # fmt: skip

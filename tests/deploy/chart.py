@@ -156,6 +156,7 @@ EVERYTHING: Values = {
     },
     "imagePullSecrets": ["pull"],
     "adminKey": {"existingSecret": "wardrobe-admin"},
+    "trainerKey": {"existingSecret": "wardrobe-trainer"},
     "state": {"storageClass": "fast", "accessModes": ["ReadWriteOncePod"]},
     "cache": {"storageClass": "slow"},
     "expose": {"annotations": {"example.com/a": "b"}},

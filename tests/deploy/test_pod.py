@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters.domain.units import UnitLimits
 from adapters.settings import Settings
+from adapters.state_folder import StateFolder
 from service.api.uploads import MAX_UPLOADS
 from service.launch.launcher import ENGINE_STOP_SECONDS
 from tests.deploy.chart import CONTAINERS, EVERYTHING, Chart, Object, Rendered, containers, example
@@ -40,7 +42,7 @@ def test_every_container_meets_the_restricted_profile(rendered: Rendered) -> Non
                 "seccompProfile": {"type": "RuntimeDefault"},
             }
             assert not [port for port in each.get("ports", []) if "hostPort" in port]
-        allowed = {"configMap", "emptyDir", "persistentVolumeClaim"}
+        allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
         assert {key for each in pod.get("volumes", []) for key in each} <= {"name"} | allowed
 
 
@@ -186,7 +188,49 @@ def test_secrets_go_only_where_they_are_needed(everything: Rendered) -> None:
         for each in everything.container(name)["env"]
         if "valueFrom" in each
     }
-    assert secret == {("base", "HF_TOKEN"), ("service", "WARDROBE_ADMIN_KEY")}
+    assert secret == {("base", "HF_TOKEN")}
+
+
+def _secrets_mounted(rendered: Rendered, container: str) -> dict[str, str]:
+    """Where a container finds a key → `Secret/key`."""
+    volumes = {each["name"]: each.get("secret") for each in rendered.pod["volumes"]}
+    return {
+        f"{mount['mountPath']}/{item['path']}": f"{secret['secretName']}/{item['key']}"
+        for mount in rendered.container(container)["volumeMounts"]
+        if (secret := volumes[mount["name"]])
+        for item in secret["items"]
+    }
+
+
+def test_the_trainer_is_given_its_own_key_and_never_the_admins(everything: Rendered) -> None:
+    admin = {"/etc/wardrobe/admin-key/key": "wardrobe-admin/admin-key"}
+    trainer = {"/etc/wardrobe/trainer-key/key": "wardrobe-trainer/trainer-key"}
+    assert _secrets_mounted(everything, "base") == {}
+    assert _secrets_mounted(everything, "service") == admin | trainer
+    assert _secrets_mounted(everything, "trainer") == trainer
+    for container in ("service", "trainer"):
+        given = everything.environment(container)
+        named = {value for name, value in given.items() if name.endswith("_KEY_FILE")}
+        assert named == set(_secrets_mounted(everything, container))
+
+
+def test_only_the_pods_own_user_and_group_read_a_mounted_key(everything: Rendered) -> None:
+    secrets = [each["secret"] for each in everything.pod["volumes"] if "secret" in each]
+    assert [each["defaultMode"] for each in secrets] == [0o440, 0o440]
+
+
+def test_without_secrets_no_key_is_brought(defaults: Rendered) -> None:
+    for container in CONTAINERS:
+        assert _secrets_mounted(defaults, container) == {}
+        assert not [name for name in defaults.environment(container) if "_KEY" in name]
+
+
+def test_the_engines_sockets_are_on_no_claim(rendered: Rendered) -> None:
+    state = StateFolder(Path(rendered.environment("service")["WARDROBE_STATE"]))
+    mounts = rendered.container("service")["volumeMounts"]
+    (mount,) = [each for each in mounts if each["mountPath"] == str(state.temporary)]
+    (volume,) = [each for each in rendered.pod["volumes"] if each["name"] == mount["name"]]
+    assert "emptyDir" in volume
 
 
 def test_only_the_container_that_prepares_the_base_may_ask_the_hub(rendered: Rendered) -> None:

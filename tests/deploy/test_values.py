@@ -141,6 +141,13 @@ def test_every_value_refuses_another_type(chart: Chart, path: Path) -> None:
         ),
         ({"engine": {"kind": "gpu"}}, "service.resources.limits names no device"),
         ({"serviceMonitor": {"enabled": True}}, "needs adminKey.existingSecret"),
+        (
+            {
+                "adminKey": {"existingSecret": "one", "key": "key"},
+                "trainerKey": {"existingSecret": "one", "key": "key"},
+            },
+            "the trainer needs a key of its own",
+        ),
     ],
 )
 def test_wrong_values_are_refused_in_plain_words(
@@ -178,7 +185,9 @@ def test_the_variables_of_the_chart_cannot_be_set_twice(chart: Chart, monitored:
         for container in ("base", "service", "trainer")
         for each in rendered.container(container)["env"]
     }
-    assert named == set(kept)
+    # and no key of somebody else's reaches every container by a variable
+    keys = {"WARDROBE_KEY", "WARDROBE_ADMIN_KEY", "WARDROBE_TRAINER_KEY"}
+    assert named | keys == set(kept)
 
 
 def test_the_schema_holds_the_units_format_as_it_is_today() -> None:

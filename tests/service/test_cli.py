@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -17,14 +16,13 @@ from typing import Any
 import pytest
 
 from adapters.domain.gates import GateResult
-from adapters.domain.jobs import JobError, JobStatus
-from adapters.domain.names import Alias, Digest, JobId, Unit, VersionId
-from adapters.errors import WardrobeError
-from adapters.registry import NewVersion
+from adapters.domain.jobs import JobError
+from adapters.domain.names import Digest, JobId, Unit, VersionId
+from adapters.registry.ports import NewVersion
 from service.cli.app import app
 from service.cli.errors import run
-from tests.service.simulated import BASE
-from tests.service.world import FINGERPRINT, World, free_port
+from tests.service.world import FINGERPRINT, World, free_port, offline, running
+from tests.simulation.engine import BASE
 
 Cli = Callable[..., "Ran"]
 
@@ -77,8 +75,8 @@ def a_version_of_a_running_job(world: World, unit: str) -> tuple[VersionId, int]
     client, registry = world.client(unit), world.runtime.registry
     file = client.files.create(file=("x.jsonl", json.dumps(ROW).encode()), purpose="fine-tune")
     job = client.fine_tuning.jobs.create(model=BASE, training_file=file.id)
-    registry.move_job(JobId(job.id), JobStatus.QUEUED, fence=None)
-    claimed = registry.claim_job(owner="t", now=time.time(), lease_seconds=60)
+    registry.jobs.accept(JobId(job.id), error=None)
+    claimed = registry.jobs.claim(owner="t", lease_seconds=60)
     assert claimed is not None
     assert claimed.lease is not None
     new = NewVersion(
@@ -90,9 +88,7 @@ def a_version_of_a_running_job(world: World, unit: str) -> tuple[VersionId, int]
         size_bytes=100,
         evidence={},
     )
-    made = registry.publish_version(
-        new, job_id=claimed.id, fence=claimed.lease.fence, at=time.time()
-    )
+    made = registry.versions.publish(new, job_id=claimed.id, fence=claimed.lease.fence)
     return made.id, claimed.lease.fence
 
 
@@ -129,7 +125,7 @@ def test_a_lost_race_says_to_look_again_with_exit_code_1(cli: Cli, world: World)
 
 def test_show_tells_versions_gates_and_scores(cli: Cli, world: World) -> None:
     version_id, fence = a_version_of_a_running_job(world, "sales")
-    world.runtime.registry.record_gates(
+    world.runtime.registry.versions.record_gates(
         version_id,
         [
             GateResult(gate="effect", passed=True, measured=0.9, threshold=0.05, detail="differs"),
@@ -184,7 +180,7 @@ def test_a_job_is_created_listed_paused_resumed_and_cancelled(
         "hr-screening",
         "validating_files",
     )
-    world.runtime.registry.move_job(JobId(job["id"]), JobStatus.QUEUED, fence=None)
+    world.runtime.registry.jobs.accept(JobId(job["id"]), error=None)
     assert "paused" in cli("jobs", "pause", job["id"]).out
     assert "queued" in cli("jobs", "resume", job["id"]).out
     assert job["id"] in cli("jobs", "list").out
@@ -224,13 +220,9 @@ def test_logs_follow_a_job_until_it_fails_and_then_exit_1(
     def trainer() -> None:
         for step in range(1, 4):
             time.sleep(0.4)
-            registry.add_event(
-                job_id, at=time.time(), level="info", type="message", message=f"did {step}"
-            )
+            registry.jobs.say(job_id, f"did {step}")
         error = JobError(code="invalid_training_file", message="line 3: not JSON")
-        registry.move_job(
-            job_id, JobStatus.FAILED, fence=None, finished_at=time.time(), error=error
-        )
+        registry.jobs.accept(job_id, error=error)
 
     thread = threading.Thread(target=trainer)
     thread.start()
@@ -249,13 +241,7 @@ def test_logs_page_through_more_events_than_a_page_holds(
 ) -> None:
     job = cli("jobs", "create", "--unit", "hr", "--train", str(rows), "--json").json
     for number in range(230):
-        world.runtime.registry.add_event(
-            JobId(job["id"]),
-            at=time.time(),
-            level="warn",
-            type="message",
-            message=f"event {number}",
-        )
+        world.runtime.registry.jobs.say(JobId(job["id"]), f"event {number}", level="warn")
     told = cli("logs", job["id"]).out.splitlines()
     assert len(told) == 231
     assert told[1].endswith("warn: event 0")
@@ -271,32 +257,39 @@ def test_status_tells_what_is_loaded(cli: Cli, world: World) -> None:
     assert cli("status", "--json").json["ready"] is True
 
 
-def strand(world: World, version: VersionId) -> None:
-    """Puts a version of another base live, as the service with that base once did."""
-    registry = world.runtime.registry
-    while not world.runtime.converger.stranded:
-        with contextlib.suppress(WardrobeError):  # where the service has failed it meanwhile
-            rollout = registry.begin_rollout(
-                Alias("support"),
-                version,
-                unit=Unit("support"),
-                action="promote",
-                actor="t",
-                expected_generation=None,
-                at=time.time(),
-            )
-            registry.complete_rollout(rollout.id, at=time.time())
-        time.sleep(0.3)
-
-
-def test_status_names_live_versions_of_another_base_to_those_who_may_see_them(
-    cli: Cli, world: World
+def test_status_names_live_versions_that_cannot_be_served_to_those_who_may_see_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    strand(world, world.publish("support", base=Digest("c" * 64)).id)
-    assert world.runtime.converger.stranded
-    shown = cli("status")
-    assert re.search(r"trained on another base +support:1", shown.out)
-    assert "support:1" not in cli("status", "--key", world.key("hr")).out
+    state = tmp_path / "state"
+    with offline(state) as before:
+        before.make_live(before.publish("support", base=Digest("c" * 64)))
+    with running(state) as world:
+        told = []
+        for owner in ("admin", "hr"):
+            capsys.readouterr()
+            run(app, ["status", "--url", world.url, "--key", world.key(owner)])
+            told.append(capsys.readouterr().out)
+    assert re.search(r"cannot be served +support \(support:1: base_mismatch\)", told[0])
+    assert "support:1" not in told[1]
+
+
+def test_retire_withdraws_a_version_and_says_why_not(cli: Cli, world: World) -> None:
+    for _ in range(2):
+        world.publish("support")
+    cli("promote", "support", "1")
+    assert "support:2 is retired" in cli("retire", "support", "2").out
+    refused = cli("retire", "support", "support:1")
+    assert (refused.code, "version_live" in refused.err) == (1, True)
+
+
+def test_replicas_are_listed_and_one_that_is_heard_is_not_retired(cli: Cli, world: World) -> None:
+    listed = cli("replicas", "list", "--json").json
+    assert [(each["ready"], each["reporting"]) for each in listed] == [(True, True)]
+    assert listed[0]["id"] in cli("replicas", "list").out
+    refused = cli("replicas", "retire", listed[0]["id"])
+    assert (refused.code, "replica_reporting" in refused.err) == (1, True)
+    unit = cli("replicas", "list", "--key", world.key("hr"))
+    assert (unit.code, "insufficient_permissions" in unit.err) == (1, True)
 
 
 def test_chat_prints_the_answer_of_the_live_version(cli: Cli, world: World) -> None:
@@ -390,10 +383,49 @@ def test_units_check_prints_all_problems_at_once(
     assert len(found["problems"]) == 3
 
 
+def test_a_key_that_is_revoked_here_is_refused_by_the_running_service(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = ("--state", str(world.settings.state))
+    assert run(app, ["keys", "list", "--json", *state]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [(each["role"], each["unit"]) for each in listed] == [
+        ("admin", None),
+        ("trainer", None),
+        *(("unit", unit) for unit in ("hr", "sales", "support")),
+    ]
+    (hr,) = [each["id"] for each in listed if each["unit"] == "hr"]
+    client = world.http("hr")
+    assert client.get("/v1/models").status_code == 200
+    assert run(app, ["keys", "revoke", hr, *state]) == 0
+    deadline = time.monotonic() + 5
+    while client.get("/v1/models").status_code == 200 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert client.get("/v1/models").status_code == 401
+    assert world.http("sales").get("/v1/models").status_code == 200
+    capsys.readouterr()
+    assert run(app, ["keys", "list", *state]) == 0
+    assert hr not in capsys.readouterr().out
+    assert run(app, ["keys", "revoke", "key_unknown", *state]) == 1
+    assert one_line(capsys.readouterr().err)
+
+
+def test_the_admins_key_that_is_brought_is_the_one_commands_act_with(
+    world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "admin-key").write_text(world.key("admin"))
+    done = wardrobe(
+        *("status", "--json", "--url", world.url, "--state", str(tmp_path / "none")),
+        WARDROBE_ADMIN_KEY_FILE=str(tmp_path / "admin-key"),
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [
         *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat"),
         *("base build", "units list", "units check", "adapters list", "adapters show"),
+        *("keys list", "keys revoke"),
         *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),
     ]
     for command in commands:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,9 @@ from types import SimpleNamespace
 import pytest
 from structlog.testing import capture_logs
 
-from adapters.errors import EngineUnavailable, StorageFull
-from adapters.registry import ReplicaReport
-from adapters.registry.memory import MemoryRegistry
-from service.launch.plugin import SHUTDOWN_SECONDS, drain_on_sigterm, first_tick
+from adapters.errors import InvalidKey, Unavailable
+from adapters.registry.open import open_registry
+from service.launch.plugin import SHUTDOWN_SECONDS, drain_on_sigterm
 from tests.service.world import World, offline
 
 
@@ -39,8 +37,18 @@ def still(tmp_path: Path) -> Iterator[World]:
 
 
 def replicas(world: World) -> list[str]:
-    found = world.runtime.registry.replicas(newer_than=time.time() - 60)
-    return [replica.id for replica in found]
+    """Asked beside the runtime: its own registry is closed when it has stopped."""
+    registry = open_registry(world.settings.state_folder.database_url)
+    try:
+        return [replica.id for replica in registry.replicas.list()]
+    finally:
+        registry.close()
+
+
+async def registered(world: World) -> None:
+    async with asyncio.timeout(10):
+        while not world.runtime.swap.membership.admits:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -62,8 +70,10 @@ async def test_sigterm_refuses_new_requests_waits_for_running_ones_and_only_then
     assert not taking_over.done(), "vLLM would set its own handler after ours"
     server.started = True
     await taking_over
-    await runtime.converger.until(lambda: bool(replicas(still)), timeout=5)
-    with runtime.leases.hold(None, "support"):
+    await registered(still)
+    lease = runtime.leases.take(None)
+    assert lease is not None
+    with lease:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(0.2)
@@ -72,7 +82,7 @@ async def test_sigterm_refuses_new_requests_waits_for_running_ones_and_only_then
         assert not ending.reached.is_set()
         assert replicas(still)
     await asyncio.wait_for(ending.reached.wait(), 5)
-    assert replicas(still) == [], "its report would hold rollouts up"
+    assert replicas(still) == [], "rollouts would wait for it"
     asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 
 
@@ -89,43 +99,34 @@ async def test_a_drain_ends_although_an_answer_does_not(tmp_path: Path) -> None:
     ending = Ending()
     with offline(tmp_path / "state", drain_seconds=0.1) as world:
         runtime = replace(world.runtime, end=ending)
-        with runtime.leases.hold(None, "support"):
+        lease = runtime.leases.take(None)
+        assert lease is not None
+        with lease:
             await asyncio.wait_for(runtime.drain(), 5)
     assert ending.reached.is_set()
 
 
-class FullRegistry(MemoryRegistry):
-    """Has room for no report."""
-
-    def report_replica(self, report: ReplicaReport) -> None:
-        raise StorageFull("there is no room left")
-
-
-async def test_a_full_registry_does_not_end_the_start(tmp_path: Path) -> None:
-    with offline(tmp_path / "state", registry=FullRegistry()) as world:
-        world.make_live(world.publish("support"))
-        await first_tick(world.runtime)
-        assert world.engine.loads == ["support:1"]
-
-
-async def test_an_engine_that_dies_at_the_start_ends_the_process(still: World) -> None:
-    still.engine.alive = False
-    with pytest.raises(EngineUnavailable, match="died"):
-        await first_tick(still.runtime)
-
-
 async def test_a_replica_whose_engine_died_is_not_ready(still: World) -> None:
-    await still.runtime.converger.tick()
+    await still.settle(rounds=2)
     ready = [still.runtime.ready]
     still.engine.alive = False
     ready.append(still.runtime.ready)
     assert ready == [True, False]
 
 
-async def test_a_stopped_replica_leaves_no_report_behind(still: World) -> None:
+async def test_no_key_is_called_wrong_before_any_key_could_be_known(still: World) -> None:
+    with pytest.raises(Unavailable) as early:
+        still.runtime.authenticate(b"Bearer whatever")
+    assert early.value.reason == "starting"
+    await still.settle(rounds=1)
+    with pytest.raises(InvalidKey):
+        still.runtime.authenticate(b"Bearer whatever")
+
+
+async def test_a_stopped_replica_takes_its_rows_back_at_once(still: World) -> None:
     still.runtime.start()
-    while not replicas(still):  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await registered(still)
+    assert replicas(still)
     await still.runtime.stop()
     assert replicas(still) == []
 
@@ -134,8 +135,9 @@ async def test_a_background_task_that_ends_by_itself_is_told_of(still: World) ->
     runtime = still.runtime
     with capture_logs() as logs:
         runtime.start()
-        runtime.converger.stop()
+        await registered(still)
+        runtime.swap.loader.repeat.stop()
         await asyncio.sleep(0.5)
     ended = [line for line in logs if line["event"] == "background_task_ended"]
-    assert [line["task"] for line in ended] == ["converger"]
+    assert [line["task"] for line in ended] == ["loader"]
     await runtime.stop()

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,26 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from adapters.domain.names import Alias, Digest, Unit
+from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import Rollout
 from adapters.domain.units import load_units
 from adapters.domain.versions import Version
-from adapters.registry import NewVersion, Registry
+from adapters.registry import Registry
 from adapters.registry.open import open_registry
+from adapters.registry.ports import Acknowledgement, NewVersion, ProcessId, Registration
 from adapters.settings import Settings
 from adapters.store.folder import LocalStore
 from service.api import attach
+from service.engine.port import Engine
 from service.gateway.gateway import Gateway
-from service.gateway.leases import Leases
+from service.grammars import CompiledGrammars
 from service.launch.bootstrap_keys import ensure_keys
-from service.launch.units_watch import UnitsWatch
-from service.metrics import Metrics
-from service.reconcile.converger import Converger, Replica
-from service.reconcile.route_table import build_table
-from service.runtime import Runtime, replica_id
-from tests.service.simulated import BASE, SimulatedEngine
+from service.launch.compose import Parts, compose
+from service.launch.key_files import read_kept
+from service.runtime import Runtime
+from tests.service.tiny_tokenizer import tiny_tokenizer
+from tests.simulation.engine import BASE, SimulatedEngine
+from tests.simulation.weights import write_adapter
 
 FINGERPRINT = Digest("b" * 64)
 UNITS = {"support": ["support"], "sales": ["sales"], "hr": ["hr", "hr-screening"]}
@@ -74,8 +76,8 @@ class World:
 
     def key(self, owner: str) -> str:
         """`admin`, `trainer` or a unit's."""
-        keys = json.loads(self.settings.state_folder.keys.read_text())
-        return str(keys.get(owner) or keys["units"][owner])
+        secrets = read_kept(self.settings.state_folder).secrets
+        return secrets.get(owner) or secrets[f"units.{owner}"]
 
     def client(self, owner: str = "support", **options: Any) -> Any:
         """The real SDK with `owner`'s key; untyped, for tests send it wrong things too."""
@@ -95,11 +97,11 @@ class World:
     def publish(
         self, adapter: str, unit: str | None = None, *, base: Digest = FINGERPRINT
     ) -> Version:
-        """A candidate whose artifact is really in the store."""
+        """A candidate whose artifact is really in the store; it answers with its own name."""
+        newest = self.runtime.registry.versions(unit=None, adapter=adapter, after=None, limit=1)
+        number = newest.items[0].number + 1 if newest.items else 1
         folder = self.settings.state / "made" / f"{adapter}-{time.monotonic_ns()}"
-        folder.mkdir(parents=True)
-        (folder / "adapter_config.json").write_text("{}")
-        (folder / "adapter_model.safetensors").write_bytes(str(folder).encode())
+        write_adapter(folder, f"answer of {adapter}:{number}")
         new = NewVersion(
             adapter=adapter,
             unit=Unit(unit or adapter),
@@ -109,27 +111,49 @@ class World:
             size_bytes=100,
             evidence={},
         )
-        return self.runtime.registry.publish_version(new, job_id=None, fence=None, at=time.time())
+        return self.runtime.registry.versions.publish(new, job_id=None, fence=None)
 
     def begin(self, version: Version) -> Rollout:
-        """Its promotion, as far as the registry goes; the swap loop does the rest."""
-        return self.runtime.registry.begin_rollout(
-            Alias(version.adapter), version.id, unit=version.unit, action="promote",
-            actor="test", expected_generation=None, at=time.time(),
-        )  # fmt: skip
+        """Its promotion, as far as the registry goes; the owners of the swap do the rest."""
+        return self.runtime.registry.rollouts.promote(
+            Alias(version.adapter),
+            version.id,
+            SYSTEM,
+            unit=version.unit,
+            expected_generation=None,
+        )
 
     def make_live(self, version: Version) -> Version:
-        """Promoted without asking any replica, as if it had been long ago."""
-        self.runtime.registry.complete_rollout(self.begin(version).id, at=time.time())
+        """Promoted by a replica that has left since; only where no other is registered yet."""
+        registry = self.runtime.registry
+        before = ProcessId(replica="long-ago", incarnation="1")
+        registry.replicas.register(
+            Registration(process=before, base_fingerprint=version.base_fingerprint, limits={})
+        )
+        rollout = self.begin(version)
+        registry.replicas.acknowledge("long-ago", "1", [Acknowledgement(version_id=version.id)])
+        registry.rollouts.advance()
+        registry.replicas.observe(before, registry.routes.revision())
+        registry.replicas.leave(before)
+        registry.rollouts.advance()
+        assert registry.routes.route(Alias(version.adapter), version.unit).stable == version.id
+        assert rollout.target == version.id
         return version
+
+    async def settle(self, *, rounds: int = 12) -> None:
+        """Every owner's step, several times over: what running tasks would do by themselves."""
+        for _ in range(rounds):
+            for owner in self.runtime.swap.owners:
+                await owner.repeat.attempt()
 
 
 def build(
     state: Path,
-    engine: SimulatedEngine,
+    engine: Engine,
     *,
     port: int,
     registry: Registry | None = None,
+    process: int = 0,
     clock: Callable[[], float] = time.monotonic,
     **settings: Any,
 ) -> tuple[Runtime, CollectorRegistry]:
@@ -140,53 +164,45 @@ def build(
     configured = Settings(state=state, units=units, port=port, base="unused", **settings)
     folder = configured.state_folder.create()
     registry = registry or open_registry(folder.database_url)
-    prometheus = CollectorRegistry()
-    metrics = Metrics(prometheus)
     ensure_keys(configured, registry, load_units(units))
-    leases, store, pepper = Leases(), LocalStore(folder.artifacts), folder.pepper()
-    converger = Converger(
-        replica=Replica(id=replica_id(configured), base_fingerprint=FINGERPRINT),
-        registry=registry,
-        store=store,
-        engine=engine,
-        leases=leases,
-        metrics=metrics,
-        build=partial(build_table, base_name=BASE, pepper=pepper),
-        clock=clock,
-    )
-    runtime = Runtime(
-        settings=configured,
-        registry=registry,
-        store=store,
-        engine=engine,
-        leases=leases,
-        converger=converger,
-        units=UnitsWatch(
-            units,
-            metrics,
-            on_change=lambda changed: ensure_keys(configured, registry, changed),
-        ),
-        metrics=metrics,
-        pepper=pepper,
-        end=lambda: None,
+    prometheus = CollectorRegistry()
+    runtime = compose(
+        Parts(
+            settings=configured,
+            engine=engine,
+            grammars=CompiledGrammars(tiny_tokenizer()),
+            registry=registry,
+            swap_registry=open_registry(folder.database_url),
+            store=LocalStore(folder.artifacts),
+            base_name=BASE,
+            base_fingerprint=FINGERPRINT,
+            prometheus=prometheus,
+            process=process,
+            on_units=lambda changed: ensure_keys(configured, registry, changed),
+            clock=clock,
+            end=lambda: None,
+        )
     )
     return runtime, prometheus
 
 
 @contextmanager
 def offline(state: Path, engine: SimulatedEngine | None = None, **options: Any) -> Iterator[World]:
-    """The same without a server and without its loops: a test ticks by itself. As for `build`."""
+    """The same without a server and without its tasks: a test takes their steps by itself. As for
+    `build`."""
     engine = engine or SimulatedEngine()
     runtime, prometheus = build(state, engine, port=1, **options)
     try:
         yield World(runtime.settings, runtime, engine, prometheus)
     finally:
-        runtime.registry.close()
+        runtime.close()
 
 
 @contextmanager
-def running(state: Path, engine: SimulatedEngine | None = None, **settings: Any) -> Iterator[World]:
-    """A service on a free port, stopped cleanly afterwards."""
+def running(
+    state: Path, engine: SimulatedEngine | None = None, *, wait: bool = True, **settings: Any
+) -> Iterator[World]:
+    """A service on a free port, ready unless it is not waited for; stopped cleanly afterwards."""
     engine = engine or SimulatedEngine()
     port = free_port()
     made: list[tuple[Runtime, CollectorRegistry]] = []
@@ -199,13 +215,12 @@ def running(state: Path, engine: SimulatedEngine | None = None, **settings: Any)
         app.add_middleware(Gateway)
         runtime, prometheus = build(state, engine, port=port, **settings)
         app.state.wardrobe = runtime
-        await runtime.converger.attempt()
         runtime.start()
         server = uvicorn.Server(
             uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off")
         )
         task = asyncio.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110
+        while not (server.started and (runtime.settled or not wait)):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         made.append((runtime, prometheus))
         ready.set()

@@ -14,4 +14,4 @@ from tests.training.world import World, make_world
 def world(tmp_path: Path) -> Iterator[World]:
     made = make_world(tmp_path)
     yield made
-    made.registry.close()
+    made.close()

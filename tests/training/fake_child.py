@@ -49,15 +49,12 @@ def finish(state: Path, job_id: str, fence: int) -> None:
     # Imported here: a child that dies or hangs should do so at once.
     from adapters.domain.jobs import JobStatus
     from adapters.domain.names import JobId
-    from adapters.registry import open_registry
+    from adapters.registry.open import open_registry
     from adapters.state_folder import StateFolder
 
-    open_registry(StateFolder(state).database_url).move_job(
-        JobId(job_id),
-        JobStatus.SUCCEEDED,
-        fence=fence,
-        fine_tuned_model="support:1",
-        finished_at=time.time(),
+    registry = open_registry(StateFolder(state).database_url)
+    registry.jobs.finish(
+        JobId(job_id), JobStatus.SUCCEEDED, fence=fence, fine_tuned_model="support:1"
     )
 
 

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from adapters.registry import open_registry
+from adapters.registry.open import open_registry
 from adapters.state_folder import StateFolder
 from adapters.store.folder import LocalStore
 from tests.training.world import child_command
@@ -25,7 +25,7 @@ def main(state: StateFolder, units: Path, lease_seconds: float, mode: str) -> No
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
     registry = open_registry(state.database_url)
     attendance = Attendance(
-        registry=registry,
+        jobs=registry.jobs,
         starter=Starter(child_command(state, mode), os.environ),
         lease_seconds=lease_seconds,
         stopping=stopping,

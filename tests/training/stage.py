@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 from adapters.admission.base_model import BaseModel
 from adapters.domain.names import JobId
 from adapters.errors import Rejected
-from adapters.registry import Registry
-from tests.training.world import FINGERPRINT, World
+from tests.training.replica import FINGERPRINT, ToyReplica
+from tests.training.world import World
 from training.data.examples import Example, Message
 from training.evaluate.answers import Answer, Question
 from training.parts import Parts
@@ -112,7 +112,7 @@ class ToyService:
     Its `sleep` is when a real service would work: it carries out what rollouts are loading.
     """
 
-    registry: Registry
+    replica: ToyReplica
     base: Callable[[Question], str] = lambda _question: "no idea"
     version: Callable[[Question], str] = lambda question: question.reference
     servable: bool = True
@@ -127,11 +127,8 @@ class ToyService:
         return [Answer(text=say(question)) for question in questions]
 
     def sleep(self, _seconds: float) -> None:
-        for rollout in self.registry.snapshot().rollouts:
-            if self.rollouts_fail:
-                self.registry.fail_rollout(rollout.id, "a replica ran away", at=time.time())
-            else:
-                self.registry.complete_rollout(rollout.id, at=time.time())
+        self.replica.load(error="its weights are damaged" if self.rollouts_fail else None)
+        self.replica.observe()
 
 
 @dataclass(frozen=True)
@@ -150,12 +147,12 @@ class Stage:
 
 
 def stage(world: World, job_id: JobId) -> Stage:
-    """Claims the job and lays everything out."""
+    """Claims the job and lays everything out; the next claim takes it over."""
     world.report_ready()
-    job = world.claim()
+    job = world.claim(lease_seconds=0.0)
     assert job.id == job_id
     assert job.lease is not None
-    tuner, service = ToyTuner(), ToyService(world.registry)
+    tuner, service = ToyTuner(), ToyService(world.replica)
     parts = Parts(
         registry=world.registry,
         store=world.store,
@@ -166,7 +163,7 @@ def stage(world: World, job_id: JobId) -> Stage:
         tuner=tuner,
         answers=service,
         workdir=world.state.job(job_id),
-        clock=time.time,
+        clock=time.monotonic,
         sleep=service.sleep,
         stopping=lambda: False,
     )

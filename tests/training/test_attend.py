@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from adapters.domain.jobs import Job, JobStatus, StopRequest
 from adapters.domain.names import JobId
+from adapters.domain.principals import SYSTEM
 from adapters.errors import StorageFull, Unavailable
 from tests.training.world import Troubled, World, alive, child_command, data, wait_until
 from training.attend import MAX_CLAIMS, Attendance, Wish, attend, wanted_of
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def attending(
-    world: World, mode: str, *, lease_seconds: float = 30.0, registry: Any = None
+    world: World, mode: str, *, lease_seconds: float = 30.0, jobs: Any = None
 ) -> Attendance:
     return Attendance(
-        registry=registry or world.registry,
+        jobs=jobs or world.registry.jobs,
         starter=Starter(child_command(world.state, mode), os.environ),
         lease_seconds=lease_seconds,
         stopping=threading.Event(),
@@ -48,9 +48,9 @@ def helper(world: World, job_id: JobId) -> Path:
     return world.state.job(job_id) / "helper"
 
 
-def claimed(world: World) -> Job:
+def claimed(world: World, *, lease_seconds: float = 30.0) -> Job:
     world.add_queued_job(data())
-    return world.claim(lease_seconds=30.0)
+    return world.claim(lease_seconds=lease_seconds)
 
 
 def test_a_child_that_finishes_its_job_leaves_nothing_to_do(world: World) -> None:
@@ -96,7 +96,7 @@ def test_cancelling_kills_the_child_and_its_helpers(world: World) -> None:
 
     def cancel() -> None:
         wait_until(helper(world, job.id).exists)
-        world.registry.request_stop(job.id, StopRequest.CANCEL, at=time.time())
+        world.registry.jobs.request_stop(job.id, StopRequest.CANCEL, SYSTEM)
 
     thread = during(cancel)
     attend(job, attending(world, "hang"))
@@ -112,30 +112,31 @@ def test_pausing_asks_the_child_and_keeps_its_scratch(world: World) -> None:
 
     def pause() -> None:
         wait_until(helper(world, job.id).exists)
-        world.registry.request_stop(job.id, StopRequest.PAUSE, at=time.time())
+        world.registry.jobs.request_stop(job.id, StopRequest.PAUSE, SYSTEM)
 
     thread = during(pause)
     attend(job, attending(world, "hang"))
     thread.join()
     assert world.job(job.id).status is JobStatus.PAUSED
     assert (world.state.job(job.id) / "asked").exists()
-    world.registry.resume_job(job.id)
+    world.registry.jobs.resume(job.id, SYSTEM)
     attend(world.claim(), attending(world, "finish"))
     assert world.job(job.id).status is JobStatus.SUCCEEDED
 
 
 def test_a_job_taken_over_by_another_trainer_is_let_go_untouched(world: World) -> None:
-    job = claimed(world)
+    job = claimed(world, lease_seconds=0.0)
     theirs: list[Job] = []
+    # no heartbeat prolongs the lease before the other trainer has come
+    deaf = Troubled(world.registry.jobs, "heartbeat", *[Unavailable("away")] * 1000)
 
     def take_over() -> None:
         wait_until(helper(world, job.id).exists)
-        taken = world.registry.claim_job(owner="other", now=time.time() + 3600, lease_seconds=3600)
-        assert taken is not None
-        theirs.append(taken)
+        theirs.append(world.claim())
+        deaf.errors.clear()
 
     thread = during(take_over)
-    attend(job, attending(world, "hang"))
+    attend(job, attending(world, "hang", jobs=deaf))
     thread.join()
     assert world.job(job.id) == theirs[0]
     assert world.messages(job.id) == []
@@ -186,7 +187,8 @@ def test_the_lease_is_kept_alive_while_the_child_works(world: World) -> None:
 def test_a_registry_without_room_for_a_moment_costs_no_child(world: World) -> None:
     job = claimed(world)
     full = [StorageFull("there is no room left for the registry")] * 2
-    attend(job, attending(world, "finish", registry=Troubled(world.registry, "heartbeat", *full)))
+    troubled = Troubled(world.registry.jobs, "heartbeat", *full)
+    attend(job, attending(world, "finish", jobs=troubled))
     assert world.job(job.id).status is JobStatus.SUCCEEDED
     assert len(pids(world, job.id)) == 1
 
@@ -194,18 +196,18 @@ def test_a_registry_without_room_for_a_moment_costs_no_child(world: World) -> No
 @pytest.mark.parametrize("trouble", [StorageFull("full"), Unavailable("away")])
 def test_an_event_that_cannot_be_written_stops_nothing(world: World, trouble: Exception) -> None:
     job = claimed(world)
-    registry = Troubled(world.registry, "add_event", trouble)
-    attend(job, attending(world, "die-once", registry=registry))
+    troubled = Troubled(world.registry.jobs, "say", trouble)
+    attend(job, attending(world, "die-once", jobs=troubled))
     assert world.job(job.id).status is JobStatus.SUCCEEDED
     assert world.messages(job.id) == []
 
 
 def test_a_child_refused_by_a_cancel_leaves_a_cancelled_job(world: World) -> None:
     job = claimed(world)
-    world.registry.request_stop(job.id, StopRequest.CANCEL, at=time.time())
+    world.registry.jobs.request_stop(job.id, StopRequest.CANCEL, SYSTEM)
     # no heartbeat tells of the wish: only the child's end does
-    deaf = Troubled(world.registry, "heartbeat", *[Unavailable("away")] * 1000)
-    attend(job, attending(world, "refused", lease_seconds=60.0, registry=deaf))
+    deaf = Troubled(world.registry.jobs, "heartbeat", *[Unavailable("away")] * 1000)
+    attend(job, attending(world, "refused", lease_seconds=60.0, jobs=deaf))
     after = world.job(job.id)
     assert (after.status, len(pids(world, job.id))) == (JobStatus.CANCELLED, 1)
     assert after.finished_at is not None
@@ -218,7 +220,7 @@ def test_a_trainer_that_stops_does_not_wait_for_a_pause(world: World) -> None:
 
     def pause_and_stop() -> None:
         wait_until(helper(world, job.id).exists)
-        world.registry.request_stop(job.id, StopRequest.PAUSE, at=time.time())
+        world.registry.jobs.request_stop(job.id, StopRequest.PAUSE, SYSTEM)
         wait_until((world.state.job(job.id) / "asked").exists)
         parts.stopping.set()
 
@@ -244,5 +246,5 @@ def test_what_the_owner_wants_comes_before_what_the_trainer_wants(
 ) -> None:
     job = claimed(world)
     if asked is not None:
-        job = world.registry.request_stop(job.id, asked, at=time.time())
+        job = world.registry.jobs.request_stop(job.id, asked, SYSTEM)
     assert wanted_of(job, shutting_down=shutting_down) is wish

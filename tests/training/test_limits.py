@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 
 from adapters.domain.names import Digest
 from adapters.domain.recipes import Recipe
 from adapters.errors import Conflict, InvalidRequest, Unavailable
-from adapters.registry import ReplicaReport
-from tests.training.world import FINGERPRINT, World
-from training.limits import ServiceLimits, common_limits, fit, ready_replicas, wait_for_limits
+from adapters.registry.ports import Replica
+from adapters.registry.ports.replicas import REPORTING_SECONDS
+from tests.training.replica import FINGERPRINT
+from tests.training.world import World
+from training.limits import ServiceLimits, common_limits, fit, reporting, wait_for_limits
 
 
-def replica(name: str = "a", *, base: Digest = FINGERPRINT, rank: int = 64) -> ReplicaReport:
-    return ReplicaReport(
+def replica(
+    name: str = "a",
+    *,
+    base: Digest = FINGERPRINT,
+    rank: int = 64,
+    ready: bool = True,
+    seconds_silent: float = 0.5,
+) -> Replica:
+    return Replica(
         id=name,
-        at=time.time(),
-        revision=1,
-        loaded=frozenset(),
-        ready=True,
         base_fingerprint=base,
         limits={"max_lora_rank": rank, "max_model_len": 1024 * rank},
+        on_loss="keep",
+        ready=ready,
+        seconds_silent=seconds_silent,
+        observed=1,
     )
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The port of replicas, as far as the trainer asks it."""
+
+    found: Sequence[Replica]
+
+    def list(self) -> Sequence[Replica]:
+        return self.found
 
 
 def test_the_weakest_replica_with_our_base_decides() -> None:
@@ -41,10 +62,17 @@ def test_another_base_everywhere_is_a_conflict() -> None:
     assert caught.value.reason == "base_mismatch"
 
 
-def test_old_reports_and_replicas_not_ready_do_not_count(world: World) -> None:
-    world.report_ready(fresh_for=0.0)
-    assert len(ready_replicas(world.registry, now=time.time())) == 1
-    assert ready_replicas(world.registry, now=time.time() + 60) == []
+def test_silent_replicas_do_not_count() -> None:
+    heard, silent = replica("a"), replica("b", seconds_silent=REPORTING_SECONDS + 0.1)
+    assert reporting(Listed([heard, silent])) == [heard]  # type: ignore[arg-type]
+
+
+def test_a_replica_that_cannot_load_one_units_version_counts_for_the_others(world: World) -> None:
+    world.report_ready(ready=False)
+    limits = wait_for_limits(
+        world.registry.replicas, FINGERPRINT, clock=time.monotonic, pause=lambda: None, patience=0.0
+    )
+    assert limits.max_lora_rank == 64
 
 
 def test_a_service_that_becomes_ready_is_waited_for(world: World) -> None:
@@ -55,14 +83,20 @@ def test_a_service_that_becomes_ready_is_waited_for(world: World) -> None:
         if len(pauses) == 3:
             world.report_ready(max_lora_rank=16)
 
-    limits = wait_for_limits(world.registry, FINGERPRINT, clock=time.time, pause=pause)
+    limits = wait_for_limits(
+        world.registry.replicas, FINGERPRINT, clock=time.monotonic, pause=pause
+    )
     assert (limits.max_lora_rank, len(pauses)) == (16, 3)
 
 
 def test_patience_with_a_service_that_never_comes_is_bounded(world: World) -> None:
     with pytest.raises(Unavailable, match="start it"):
         wait_for_limits(
-            world.registry, FINGERPRINT, clock=time.time, pause=lambda: None, patience=0.05
+            world.registry.replicas,
+            FINGERPRINT,
+            clock=time.monotonic,
+            pause=lambda: None,
+            patience=0.05,
         )
 
 

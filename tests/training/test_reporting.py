@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,8 +29,8 @@ def clock() -> list[float]:
 @pytest.fixture
 def reporter(world: World, clock: list[float]) -> Reporter:
     world.add_queued_job(data())
-    job = world.claim()
-    return Reporter(world.registry, job.id, job.attempts, clock=lambda: clock[0])
+    job = world.claim(lease_seconds=0.0)
+    return Reporter(world.registry.jobs, job.id, job.attempts, clock=lambda: clock[0])
 
 
 def told(reporter: Reporter) -> list[int]:
@@ -48,28 +50,47 @@ def test_evaluations_and_the_last_step_are_always_told(reporter: Reporter) -> No
     assert told(reporter) == [1, 3, 100]
 
 
-def test_time_left_becomes_the_estimated_finish(
-    world: World, reporter: Reporter, clock: list[float]
-) -> None:
+def test_time_left_becomes_the_estimated_finish(world: World, reporter: Reporter) -> None:
+    before = time.time()
     reporter.step(measures(1), seconds_left=90.0)
-    (job,) = world.registry.jobs_in(JobStatus.RUNNING)
-    assert job.estimated_finish == clock[0] + 90.0
+    (job,) = world.registry.jobs.in_status(JobStatus.RUNNING)
+    assert job.estimated_finish is not None
+    assert before + 89.0 < job.estimated_finish < time.time() + 91.0
+
+
+class Counted:
+    """The port of jobs, and the names of what was called."""
+
+    def __init__(self, world: World) -> None:
+        self._jobs, self.calls = world.registry.jobs, list[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls.append(name)
+        return getattr(self._jobs, name)
+
+
+def test_a_step_is_one_call_of_the_registry(world: World) -> None:
+    world.add_queued_job(data())
+    job = world.claim()
+    counted = Counted(world)
+    Reporter(counted, job.id, job.attempts).step(measures(1), seconds_left=1.0)
+    assert counted.calls == ["report_progress"]
 
 
 def test_a_step_under_an_old_fence_ends_the_run(world: World, reporter: Reporter) -> None:
-    assert world.registry.claim_job(owner="other", now=2e10, lease_seconds=9.0) is not None
+    world.claim()
     with pytest.raises(LeaseLost):
         reporter.step(measures(1), seconds_left=1.0)
 
 
 @pytest.mark.parametrize("trouble", [StorageFull("full"), Unavailable("away")])
-@pytest.mark.parametrize("name", ["add_event", "update_job", "add_checkpoint"])
+@pytest.mark.parametrize("name", ["say", "report_progress"])
 def test_what_the_registry_cannot_take_now_does_not_end_the_run(
     world: World, name: str, trouble: Exception
 ) -> None:
     world.add_queued_job(data())
     job = world.claim()
-    troubled = Troubled(world.registry, name, trouble)
+    troubled = Troubled(world.registry.jobs, name, trouble)
     reporter = Reporter(troubled, job.id, job.attempts, clock=lambda: 1.0)
     reporter.step(measures(5, 0.4), seconds_left=1.0)
     reporter.say("hello")
@@ -80,7 +101,7 @@ def test_what_the_registry_cannot_take_now_does_not_end_the_run(
 def test_verdicts_are_told_once(world: World, reporter: Reporter) -> None:
     for _ in range(2):
         reporter.gate_checks("Gates of support:1", {"gates": []}, passed=True)
-    (job,) = world.registry.jobs_in(JobStatus.RUNNING)
+    (job,) = world.registry.jobs.in_status(JobStatus.RUNNING)
     assert world.messages(job.id) == ["Gates of support:1"]
 
 

@@ -6,24 +6,26 @@ import csv
 import errno
 import io
 import json
-from collections.abc import Iterable
-from dataclasses import replace
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from adapters.domain.jobs import Job, JobStatus
-from adapters.domain.names import Alias, Digest, FileId, JobId, Unit
+from adapters.domain.names import Alias, Digest, FileId, JobId
+from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import Route
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import LeaseLost, StorageFull, Unavailable
+from adapters.registry import Registry
 from tests.training.stage import STEPS, Stage, stage
-from tests.training.world import Troubled, World, data, jsonl, make_world
+from tests.training.world import UNIT, Troubled, World, data, jsonl, make_world
 from training.evaluate.answers import Question
 from training.run import run_job
 from training.tuning import Diverged, Stopped
-
-UNIT = Unit("support")
 
 
 @pytest.fixture
@@ -37,11 +39,16 @@ def run(at: Stage) -> Job:
 
 
 def versions(world: World) -> list[Version]:
-    return list(world.registry.versions(unit=UNIT, adapter=None, after=None, limit=100).items)
+    return list(world.registry.versions.list(SYSTEM, adapter=None, after=None, limit=100).items)
 
 
 def route(world: World) -> Route:
-    return world.registry.route(Alias("support"), unit=UNIT)
+    return world.registry.routes.route(Alias("support"), UNIT)
+
+
+def with_port(at: Stage, **ports: Any) -> Stage:
+    """The same with other ports of the registry."""
+    return at.with_parts(registry=replace(at.world.registry, **ports))
 
 
 def error_of(at: Stage) -> tuple[str, str]:
@@ -86,7 +93,7 @@ def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
 
 def test_metrics_events_and_checkpoints_have_openais_shape(ready: Stage) -> None:
     run(ready)
-    page = ready.world.registry.events(ready.job_id, after=None, limit=100)
+    page = ready.world.registry.jobs.events(ready.job_id, SYSTEM, after=None, limit=100)
     measured = next(event for event in page.items if event.type == "metrics")
     assert measured.data == {
         "step": 10,
@@ -96,14 +103,14 @@ def test_metrics_events_and_checkpoints_have_openais_shape(ready: Stage) -> None
         "valid_loss": 0.1,
         "full_valid_loss": 0.1,
     }
-    kept = ready.world.registry.checkpoints(ready.job_id, after=None, limit=10).items
+    kept = ready.world.registry.jobs.checkpoints(ready.job_id, SYSTEM, after=None, limit=10).items
     assert [checkpoint.step for checkpoint in kept] == [10, 5]
     assert kept[0].metrics["full_valid_loss"] == 0.1
 
 
 def test_the_result_file_is_openais_csv(ready: Stage) -> None:
     (file_id,) = run(ready).result_files
-    file = ready.world.registry.file(file_id, unit=UNIT)
+    file = ready.world.registry.files.get(file_id, SYSTEM)
     assert file.purpose == "fine-tune-results"
     with ready.world.store.open_file(file.digest) as content:
         rows = list(csv.DictReader(io.StringIO(content.read().decode())))
@@ -268,16 +275,102 @@ def test_a_manual_policy_leaves_a_candidate(tmp_path_factory: pytest.TempPathFac
     assert run(at).status is JobStatus.SUCCEEDED
     assert versions(world)[0].state is VersionState.CANDIDATE
     assert route(world).generation == 0
-    world.registry.close()
+    world.close()
 
 
 def test_a_rollout_that_fails_is_told_and_does_not_fail_the_job(ready: Stage) -> None:
     ready.service.rollouts_fail = True
     assert run(ready).status is JobStatus.SUCCEEDED
     assert any(
-        "support:1 was not put live: a replica ran away" in message
+        "support:1 was not put live: " in message and "its weights are damaged" in message
         for message in ready.world.messages(ready.job_id)
     )
+
+
+@pytest.mark.parametrize(
+    ("units", "why"),
+    [
+        ({"support": ["other"], "sales": ["support"]}, "the alias support is not this unit's"),
+        ({"sales": ["support"]}, "there is no unit `support`"),
+    ],
+)
+def test_an_alias_that_has_left_its_unit_meanwhile_is_not_taken_back(
+    ready: Stage, units: dict[str, list[str]], why: str
+) -> None:
+    def move(step: int) -> None:
+        for unit in {"support", "sales"} - units.keys():
+            (ready.world.units / f"{unit}.yaml").unlink(missing_ok=True)
+        for unit, aliases in units.items():
+            text = json.dumps({"unit": unit, "aliases": aliases})
+            (ready.world.units / f"{unit}.yaml").write_text(text)
+
+    ready.tuner.at_step = move
+    assert run(ready).status is JobStatus.SUCCEEDED
+    assert route(ready.world).stable is None
+    assert any(why in message for message in ready.world.messages(ready.job_id))
+
+
+class Collecting:
+    """A port whose `add` or `publish` comes while the same bytes are being collected.
+
+    The first call is refused, as long as they are condemned; then they are deleted, as equal bytes
+    that nobody named would be, and the next call is let through.
+    """
+
+    def __init__(self, port: Any, delete: Callable[[], None]) -> None:
+        self._port, self._delete, self.refused = port, delete, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+    def add(self, new: Any) -> Any:
+        self._refuse_once()
+        return self._port.add(new)
+
+    def publish(self, new: Any, **lease: Any) -> Any:
+        self._refuse_once()
+        return self._port.publish(new, **lease)
+
+    def _refuse_once(self) -> None:
+        if self.refused:
+            return
+        self.refused += 1
+        self._delete()
+        raise Unavailable("these bytes are being collected", code="artifact_condemned")
+
+
+def test_an_adapter_whose_equal_is_being_collected_is_there_in_the_end(ready: Stage) -> None:
+    def delete() -> None:
+        for digest in ready.world.published():
+            published = ready.world.state.artifacts / "adapters" / digest
+            published.chmod(0o700)
+            shutil.rmtree(published)
+
+    collecting = Collecting(ready.world.registry.versions, delete)
+    assert run(with_port(ready, versions=collecting)).status is JobStatus.SUCCEEDED
+    (version,) = versions(ready.world)
+    assert collecting.refused == 1
+    assert ready.world.store.adapter_path(version.digest).is_dir()
+
+
+def test_a_result_file_whose_equal_is_being_collected_is_there_in_the_end(ready: Stage) -> None:
+    files = ready.world.registry.files
+
+    def delete() -> None:
+        kept = {files.get(file_id, SYSTEM).digest for file_id in training_files(ready)}
+        for path in (ready.world.state.artifacts / "files").rglob("*"):
+            if path.is_file() and path.name not in kept:
+                path.unlink()
+
+    collecting = Collecting(files, delete)
+    (file_id,) = run(with_port(ready, files=collecting)).result_files
+    assert collecting.refused == 1
+    ready.world.store.open_file(files.get(file_id, SYSTEM).digest).close()
+
+
+def training_files(at: Stage) -> list[FileId]:
+    job = at.world.job(at.job_id)
+    return [file_id for file_id in (job.training_file, job.validation_file) if file_id]
 
 
 def test_a_disk_without_room_while_publishing_fails_the_job_and_shows_nothing(
@@ -323,8 +416,7 @@ def test_a_service_that_does_not_come_back_fails_the_job_with_advice(ready: Stag
 def test_a_run_that_lost_its_lease_says_and_publishes_nothing_more(ready: Stage) -> None:
     def lose(step: int) -> None:
         if step == 7:
-            taken = ready.world.registry.claim_job(owner="other", now=2e10, lease_seconds=1e10)
-            assert taken is not None
+            ready.world.claim()
 
     ready.tuner.at_step = lose
     with pytest.raises(LeaseLost):
@@ -371,14 +463,13 @@ def test_checkpoints_of_another_recipe_are_not_continued(ready: Stage) -> None:
 def test_checkpoints_of_another_base_are_not_continued(ready: Stage) -> None:
     stop(ready)
     other = replace(ready.parts.base, fingerprint=Digest("c" * 64))
-    (report,) = ready.world.registry.replicas(newer_than=0.0)
-    ready.world.registry.report_replica(replace(report, base_fingerprint=other.fingerprint))
+    ready.world.report_ready(base=other.fingerprint)
     run(ready.with_parts(base=other))
     assert ready.tuner.first_steps == [0, 0]
 
 
 def test_a_recipe_that_this_build_does_not_know_fails_with_advice(ready: Stage) -> None:
-    ready.world.registry.update_job(ready.job_id, fence=ready.fence, resolved={"rnak": 1})
+    ready.world.registry.jobs.resolve(ready.job_id, fence=ready.fence, recipe={"rnak": 1})
     code, message = error_of(ready)
     assert code == "invalid_recipe"
     assert "start a new job" in message
@@ -394,27 +485,28 @@ def test_a_registry_that_cannot_take_the_end_of_a_job_is_asked_again(
 
     if diverges:
         ready.tuner.at_step = diverge
-    registry = Troubled(ready.world.registry, "move_job", trouble, trouble)
-    job = run(ready.with_parts(registry=registry))
+    job = run(
+        with_port(ready, jobs=Troubled(ready.world.registry.jobs, "finish", trouble, trouble))
+    )
     assert job.status is (JobStatus.FAILED if diverges else JobStatus.SUCCEEDED)
 
 
 class JudgedBefore:
-    """A registry in which the verdicts were recorded a moment ago, by ourselves."""
+    """A port of versions in which the verdicts were recorded a moment ago, by ourselves."""
 
-    def __init__(self, registry: Any) -> None:
-        self._registry = registry
+    def __init__(self, versions: Any) -> None:
+        self._versions = versions
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._registry, name)
+        return getattr(self._versions, name)
 
     def record_gates(self, *args: Any, **more: Any) -> Version:
-        self._registry.record_gates(*args, **more)
-        return self._registry.record_gates(*args, **more)  # type: ignore[no-any-return]
+        self._versions.record_gates(*args, **more)
+        return self._versions.record_gates(*args, **more)  # type: ignore[no-any-return]
 
 
 def test_verdicts_that_are_there_already_are_taken_as_they_are(ready: Stage) -> None:
-    job = run(ready.with_parts(registry=JudgedBefore(ready.world.registry)))
+    job = run(with_port(ready, versions=JudgedBefore(ready.world.registry.versions)))
     assert job.status is JobStatus.SUCCEEDED
 
 
@@ -422,31 +514,45 @@ class Killed(BaseException):
     """What kill -9 looks like from inside: nothing is caught, nothing is cleaned up."""
 
 
-class DyingRegistry:
-    """A registry whose process dies at call number `at`, before or after it took effect."""
+class Death:
+    """A process that dies at call number `at` of the registry, before or after it took effect."""
 
-    def __init__(self, registry: Any, at: int, *, after: bool) -> None:
-        self._registry, self._left, self._after = registry, at, after
+    def __init__(self, at: int, *, after: bool) -> None:
+        self._left, self._after = at, after
+
+    def call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+        self._left -= 1
+        if self._left == 0 and not self._after:
+            raise Killed
+        try:
+            return method(*args, **kwargs)
+        finally:
+            if self._left == 0:  # also where the call was refused
+                raise Killed
+
+    def awaits(self, registry: Registry) -> Registry:
+        """The registry, each of whose ports counts its calls."""
+        ports: dict[str, Any] = {
+            field.name: Mortal(getattr(registry, field.name), self)
+            for field in fields(registry)
+            if field.name != "close"
+        }
+        return replace(registry, **ports)
+
+
+class Mortal:
+    """One port of such a process's registry."""
+
+    def __init__(self, port: Any, death: Death) -> None:
+        self._port, self._death = port, death
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._registry, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self._left -= 1
-            if self._left == 0 and not self._after:
-                raise Killed
-            answer = method(*args, **kwargs)
-            if self._left == 0:
-                raise Killed
-            return answer
-
-        return call
+        return partial(self._death.call, getattr(self._port, name))
 
 
 def _take_over(at: Stage) -> Stage:
     """The next trainer, after the lease has ended."""
-    taken = at.world.registry.claim_job(owner="next", now=2e10, lease_seconds=1e10)
-    assert taken is not None
+    taken = at.world.claim()
     assert taken.lease is not None
     return Stage(at.world, at.tuner, at.service, at.parts, at.job_id, taken.lease.fence)
 
@@ -456,14 +562,15 @@ def _killed_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterable[tuple[int
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_killed_at_any_call_and_run_again_a_job_gives_exactly_one_version(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     kills = 0
     for at_call, after in _killed_runs(tmp_path_factory):
-        world = make_world(tmp_path_factory.mktemp("kill"), database_url="memory:")
+        world = make_world(tmp_path_factory.mktemp("kill"))
         first = stage(world, world.add_queued_job(data(40), data(12, start=100)))
-        dying = DyingRegistry(world.registry, at_call, after=after)
+        dying = Death(at_call, after=after).awaits(world.registry)
         try:
             run(first.with_parts(registry=dying))
         except Killed:
@@ -473,7 +580,8 @@ def test_killed_at_any_call_and_run_again_a_job_gives_exactly_one_version(
         if not world.job(first.job_id).status.finished:
             run(_take_over(first))
         _check_one_outcome(world, first.job_id)
-    assert kills > 40, "the sweep never got through the whole run"
+        world.close()
+    assert kills > 55, "the sweep never got through the whole run"
 
 
 def _check_one_outcome(world: World, job_id: JobId) -> None:
@@ -483,11 +591,11 @@ def _check_one_outcome(world: World, job_id: JobId) -> None:
     assert version.state is VersionState.LIVE
     assert route(world).generation == 1
     assert len(world.published()) == 1
-    files = world.registry.files(
-        unit=UNIT, purpose="fine-tune-results", after=None, limit=10, newest_first=True
+    files = world.registry.files.list(
+        SYSTEM, purpose="fine-tune-results", after=None, limit=10, newest_first=True
     )
     assert [file.id for file in files.items] == list[FileId](job.result_files)
-    events = world.registry.events(job_id, after=None, limit=500).items
+    events = world.registry.jobs.events(job_id, SYSTEM, after=None, limit=500).items
     assert [event.type for event in events].count("gate_checks") == 1
-    kept = world.registry.checkpoints(job_id, after=None, limit=10).items
+    kept = world.registry.jobs.checkpoints(job_id, SYSTEM, after=None, limit=10).items
     assert [checkpoint.step for checkpoint in kept] == [STEPS, STEPS // 2]

@@ -9,13 +9,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from adapters.domain.jobs import JobStatus
+from adapters.domain.jobs import JobError, JobStatus
 from adapters.domain.names import JobId
 from adapters.errors import StorageFull
+from adapters.registry import Registry
 from tests.training.world import World, alive, child_command, data, wait_until
 from training.attend import Attendance
 from training.sidecar import Sidecar, sweep
@@ -66,6 +68,13 @@ def test_jobs_stay_queued_until_the_service_is_ready(world: World) -> None:
         wait_until(status_is(world, job_id, JobStatus.SUCCEEDED))
 
 
+def test_one_units_damaged_version_keeps_no_jobs_waiting(world: World) -> None:
+    world.report_ready(ready=False)  # as a replica says that cannot load one live version
+    job_id = world.add_job(data())
+    with running(world, "finish"):
+        wait_until(status_is(world, job_id, JobStatus.SUCCEEDED))
+
+
 def test_a_trainer_killed_with_9_is_followed_by_one_that_finishes_the_job(world: World) -> None:
     world.report_ready()
     job_id = world.add_job(data())
@@ -93,7 +102,7 @@ def test_a_trainer_asked_to_stop_ends_cleanly_and_its_job_goes_on_later(world: W
         wait_until(status_is(world, job_id, JobStatus.SUCCEEDED))
 
 
-def a_sidecar(world: World, registry: Any, stopping: threading.Event) -> Sidecar:
+def a_sidecar(world: World, registry: Registry, stopping: threading.Event) -> Sidecar:
     return Sidecar(
         registry=registry,
         store=world.store,
@@ -101,7 +110,7 @@ def a_sidecar(world: World, registry: Any, stopping: threading.Event) -> Sidecar
         units=world.units,
         owner="test",
         attendance=Attendance(
-            registry=registry,
+            jobs=registry.jobs,
             starter=Starter(child_command(world.state, "finish"), os.environ),
             lease_seconds=60.0,
             stopping=stopping,
@@ -125,15 +134,15 @@ def test_another_units_typo_lets_new_jobs_wait_and_tells_them_nothing(world: Wor
 
 
 class FullAtFirst:
-    """A registry that has no room for the first claim, and ends the trainer at the second."""
+    """The port of jobs without room for the first claim; it ends the trainer at the second."""
 
     def __init__(self, world: World, stopping: threading.Event) -> None:
-        self._registry, self._stopping, self.claims = world.registry, stopping, 0
+        self._jobs, self._stopping, self.claims = world.registry.jobs, stopping, 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._registry, name)
+        return getattr(self._jobs, name)
 
-    def claim_job(self, **_: Any) -> None:
+    def claim(self, **_: Any) -> None:
         self.claims += 1
         if self.claims == 1:
             raise StorageFull("there is no room left for the registry")
@@ -143,9 +152,9 @@ class FullAtFirst:
 def test_a_registry_without_room_for_a_moment_does_not_end_the_trainer(world: World) -> None:
     world.report_ready()
     stopping = threading.Event()
-    registry = FullAtFirst(world, stopping)
-    a_sidecar(world, registry, stopping).run()
-    assert registry.claims == 2
+    jobs: Any = FullAtFirst(world, stopping)
+    a_sidecar(world, replace(world.registry, jobs=jobs), stopping).run()
+    assert jobs.claims == 2
 
 
 def refusal(world: World, *, base: str) -> str:
@@ -180,8 +189,8 @@ def test_a_trainer_without_a_base_model_is_refused_in_one_line(world: World, bas
 def test_sweeping_keeps_the_scratch_of_unfinished_jobs_only(world: World) -> None:
     waiting = world.add_queued_job(data())
     failed = world.add_job(data())
-    world.registry.move_job(failed, JobStatus.FAILED, fence=None, finished_at=1.0)
+    world.registry.jobs.accept(failed, error=JobError(code="invalid_file", message="no"))
     for name in (waiting, failed, JobId("ftjob-unknown")):
         world.state.job(name).mkdir(parents=True)
-    sweep(world.state, world.registry)
+    sweep(world.state, world.registry.jobs)
     assert [path.name for path in world.state.job("x").parent.iterdir()] == [waiting]

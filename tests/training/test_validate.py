@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from adapters.domain.jobs import JobStatus, StopRequest
+from adapters.domain.jobs import Job, JobStatus, StopRequest
 from adapters.domain.names import JobId
+from adapters.domain.principals import SYSTEM
 from adapters.domain.units import load_units
 from tests.training.world import World, data
 from training.validate import validate_job
 
 
-def validate(world: World, job_id: JobId) -> None:
+def validate(world: World, job: JobId | Job) -> None:
     validate_job(
-        world.job(job_id),
-        registry=world.registry,
+        job if isinstance(job, Job) else world.job(job),
+        jobs=world.registry.jobs,
+        files=world.registry.files,
         store=world.store,
         units=load_units(world.units),
     )
@@ -80,7 +82,8 @@ def test_a_unit_that_is_not_configured_any_more_fails_the_job(world: World) -> N
 
 def test_bytes_that_are_gone_from_the_store_fail_the_job_with_advice(world: World) -> None:
     job_id = world.add_job(data())
-    world.store.delete_file(world.registry.file(world.job(job_id).training_file, unit=None).digest)
+    file = world.registry.files.get(world.job(job_id).training_file, SYSTEM)
+    world.store.delete_file(file.digest)
     validate(world, job_id)
     error = world.job(job_id).error
     assert error is not None
@@ -90,6 +93,6 @@ def test_bytes_that_are_gone_from_the_store_fail_the_job_with_advice(world: Worl
 def test_a_job_cancelled_while_it_is_checked_stays_cancelled(world: World) -> None:
     job_id = world.add_job(data())
     before = world.job(job_id)
-    world.registry.request_stop(job_id, StopRequest.CANCEL, at=1.0)
-    validate_job(before, registry=world.registry, store=world.store, units=load_units(world.units))
+    world.registry.jobs.request_stop(job_id, StopRequest.CANCEL, SYSTEM)
+    validate(world, before)
     assert world.job(job_id).status is JobStatus.CANCELLED

@@ -10,15 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.domain.files import StoredFile
-from adapters.domain.jobs import Job, JobStatus
+from adapters.domain.jobs import Job
 from adapters.domain.names import Digest, FileId, JobId, Unit, new_file_id, new_job_id
-from adapters.registry import Registry, ReplicaReport, open_registry
+from adapters.domain.principals import SYSTEM, Principal, Role
+from adapters.domain.recipes import Hyperparameters
+from adapters.registry import Registry
+from adapters.registry.open import open_registry
+from adapters.registry.ports import NewFile, NewJob
 from adapters.state_folder import StateFolder
 from adapters.store.folder import LocalStore
+from tests.training.replica import FINGERPRINT, ToyReplica
 from training.starter import Order
 
-FINGERPRINT = Digest("b" * 64)
+UNIT = Unit("support")
+OWNER = Principal(id="key_1", role=Role.UNIT, unit=UNIT)
 
 
 @dataclass(frozen=True)
@@ -29,64 +34,58 @@ class World:
     units: Path
     registry: Registry
     store: LocalStore
+    replica: ToyReplica
+
+    def close(self) -> None:
+        self.replica.close()
+        self.registry.close()
 
     def upload(self, content: bytes) -> FileId:
         digest, size = self.store.put_file([content], max_bytes=1 << 24)
-        file = StoredFile(
+        file = NewFile(
             id=new_file_id(),
-            unit=Unit("support"),
+            unit=UNIT,
             filename="data.jsonl",
             purpose="fine-tune",
             size_bytes=size,
             digest=digest,
-            created_at=time.time(),
         )
-        self.registry.add_file(file)
-        return file.id
+        return self.registry.files.add(file).id
 
-    def add_job(self, content: bytes, validation: bytes | None = None, **changes: Any) -> JobId:
+    def add_job(self, content: bytes, validation: bytes | None = None) -> JobId:
         """A job as the service stores a new one."""
-        values: dict[str, Any] = {
-            "id": new_job_id(),
-            "unit": Unit("support"),
-            "adapter": "support",
-            "model": "tiny",
-            "training_file": self.upload(content),
-            "validation_file": None if validation is None else self.upload(validation),
-            "status": JobStatus.VALIDATING_FILES,
-            "created_at": time.time(),
-            "created_by": "key_1",
-            "seed": 5,
-        }
-        job = Job(**(values | changes))
-        return self.registry.add_job(job).id
+        job = NewJob(
+            id=new_job_id(),
+            unit=UNIT,
+            adapter="support",
+            model="tiny",
+            training_file=self.upload(content),
+            validation_file=None if validation is None else self.upload(validation),
+            seed=5,
+            hyperparameters=Hyperparameters(),
+        )
+        return self.registry.jobs.create(job, OWNER, idempotency_key=None).id
 
     def add_queued_job(self, content: bytes, validation: bytes | None = None) -> JobId:
         job_id = self.add_job(content, validation)
-        self.registry.move_job(job_id, JobStatus.QUEUED, fence=None)
+        self.registry.jobs.accept(job_id, error=None)
         return job_id
 
     def claim(self, *, lease_seconds: float = 60.0) -> Job:
-        job = self.registry.claim_job(owner="test", now=time.time(), lease_seconds=lease_seconds)
+        """The next job. With no seconds it is still ours until the next claim takes it over."""
+        job = self.registry.jobs.claim(owner="test", lease_seconds=lease_seconds)
         assert job is not None
         return job
 
     def job(self, job_id: JobId) -> Job:
-        return self.registry.job(job_id, unit=None)
+        return self.registry.jobs.get(job_id, SYSTEM)
 
-    def report_ready(self, *, fresh_for: float = 600.0, **limits: int) -> None:
-        """A replica says that it is there; dated ahead, since nothing repeats it."""
-        self.registry.report_replica(
-            ReplicaReport(
-                id="replica-1",
-                at=time.time() + fresh_for,
-                revision=0,
-                loaded=frozenset(),
-                ready=True,
-                base_fingerprint=FINGERPRINT,
-                limits={"max_lora_rank": 64, "max_model_len": 256} | limits,
-            )
-        )
+    def report_ready(
+        self, *, ready: bool = True, base: Digest = FINGERPRINT, **limits: int
+    ) -> None:
+        """A replica comes, and goes on reporting until the world closes."""
+        all_limits = {"max_lora_rank": 64, "max_model_len": 256} | limits
+        self.replica.report(ready=ready, base=base, limits=all_limits)
 
     def published(self) -> list[str]:
         """The digests of the adapters in the store."""
@@ -94,24 +93,24 @@ class World:
 
     def messages(self, job_id: JobId) -> list[str]:
         """What the job has told, oldest first."""
-        page = self.registry.events(job_id, after=None, limit=500)
+        page = self.registry.jobs.events(job_id, SYSTEM, after=None, limit=500)
         return [event.message for event in reversed(page.items)]
 
 
-def make_world(
-    folder: Path, gates: dict[str, Any] | None = None, *, database_url: str | None = None
-) -> World:
+def make_world(folder: Path, gates: dict[str, Any] | None = None) -> World:
     units = folder / "units"
     units.mkdir(exist_ok=True)
     policy = {"evaluation_examples": 8} | (gates or {})
     unit = {"unit": "support", "aliases": ["support"], "gates": policy}
     (units / "support.yaml").write_text(json.dumps(unit))
     state = StateFolder(folder / "state").create()
+    registry = open_registry(state.database_url)
     return World(
         state=state,
         units=units,
-        registry=open_registry(database_url or state.database_url),
+        registry=registry,
         store=LocalStore(state.artifacts),
+        replica=ToyReplica(registry),
     )
 
 
@@ -140,18 +139,18 @@ def child_command(state: StateFolder, mode: str) -> Callable[[Order], Sequence[s
 
 
 class Troubled:
-    """A registry whose method `name` fails with each of `errors` in turn before it works."""
+    """A port whose method `name` fails with each of `errors` in turn before it works."""
 
-    def __init__(self, registry: Registry, name: str, *errors: Exception) -> None:
-        self._registry, self._name, self._errors = registry, name, list(errors)
+    def __init__(self, port: Any, name: str, *errors: Exception) -> None:
+        self._port, self._name, self.errors = port, name, list(errors)
 
     def __getattr__(self, name: str) -> Any:
-        if name == self._name and self._errors:
+        if name == self._name and self.errors:
             return self._fail
-        return getattr(self._registry, name)
+        return getattr(self._port, name)
 
     def _fail(self, *_: Any, **__: Any) -> Any:
-        raise self._errors.pop(0)
+        raise self.errors.pop(0)
 
 
 def wait_until(true: Callable[[], bool], *, within: float = 45.0) -> None:

@@ -10,7 +10,7 @@ from adapters.domain.jobs import Job
 from adapters.domain.names import FileId
 from adapters.domain.units import UnitLimits
 from adapters.errors import InvalidFile, NotFound
-from adapters.registry import Registry
+from adapters.registry.ports import Files
 from adapters.store import ArtifactStore
 from training.data.jsonl import Bounds, DataLine, iterate_examples, read_examples, refuse
 from training.data.split import Trace, trace
@@ -30,12 +30,12 @@ class JobFiles:
         return {name: str(file.digest) for name, file in files.items() if file is not None}
 
 
-def find_files(job: Job, registry: Registry) -> JobFiles:
+def find_files(job: Job, known: Files) -> JobFiles:
     """Raises InvalidFile naming the parameter whose file is gone."""
     validation = job.validation_file
     return JobFiles(
-        training=_find(job.training_file, "training_file", job, registry),
-        validation=_find(validation, "validation_file", job, registry) if validation else None,
+        training=_find(job.training_file, "training_file", job, known),
+        validation=_find(validation, "validation_file", job, known) if validation else None,
     )
 
 
@@ -72,9 +72,9 @@ def _parts(files: JobFiles, limits: UnitLimits) -> list[tuple[str, StoredFile, B
     return parts
 
 
-def _find(file_id: FileId, param: str, job: Job, registry: Registry) -> StoredFile:
+def _find(file_id: FileId, param: str, job: Job, known: Files) -> StoredFile:
     try:
-        return registry.file(file_id, unit=job.unit)
+        return known.get(file_id, job.principal)
     except NotFound:
         raise _gone(file_id, param) from None
 

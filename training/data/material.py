@@ -10,7 +10,7 @@ from adapters.domain.jobs import Job
 from adapters.domain.recipes import Recipe
 from adapters.domain.units import UnitConfig
 from adapters.errors import InvalidRequest
-from adapters.registry import Registry
+from adapters.registry.ports import Files
 from adapters.store import ArtifactStore
 from training.data.examples import Example
 from training.data.files import JobFiles, find_files, load_files
@@ -29,7 +29,7 @@ ANSWER_SLACK = 16
 class Sources:
     """Where files are known and where their bytes are."""
 
-    registry: Registry
+    files: Files
     store: ArtifactStore
 
 
@@ -51,7 +51,7 @@ def gather(
 
     Raises InvalidFile, and InvalidRequest when the base's chat template refuses an example.
     """
-    files = find_files(job, sources.registry)
+    files = find_files(job, sources.files)
     training, validation = load_files(files, sources.store, unit.limits)
     refuse_long("training_file", training, tuner, recipe.max_length)
     if validation is not None:

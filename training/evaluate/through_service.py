@@ -106,7 +106,8 @@ def _failure(verdict: Verdict, status: int | None, answer: Any, model: str) -> E
     said = _message(answer)
     if status in (401, 403):
         return NotPermitted(
-            "the service does not accept the trainer's key; do both use the same state folder?"
+            "the service does not accept the trainer's key: it was revoked, or the two use "
+            "different state folders or trainer keys"
         )
     if verdict is Verdict.MODEL_REFUSED:
         return Rejected(f"the service cannot serve {model}: it answers {status}{said}")

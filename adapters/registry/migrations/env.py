@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from alembic import context
 
-from adapters.registry.schema import metadata
+from adapters.registry.sql.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    # SQLite can undo DDL, and the caller's transaction is what keeps a killed step invisible.
+    # Both databases can undo DDL; the caller's transaction keeps a killed step invisible.
     transactional_ddl=True,
     render_as_batch=True,
 )

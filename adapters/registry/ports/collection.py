@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +22,8 @@ class Retention:
     withdrawn_days: float = 0.0
     """Versions retired by command."""
     event_days: float = 90.0
-    """Events and checkpoints of finished jobs; revoked keys; ended rollouts beyond history."""
+    """Events and checkpoints of finished jobs; ended rollouts beyond history; what is left of
+    deleted files. Revoked keys stay: a key that is brought in a Secret would come back to life."""
     replica_days: float = 7.0
     """Silent replicas whose serving lease surely ended (`stop`)."""
 
@@ -37,14 +39,14 @@ class Collection(Protocol):
         """
         ...
 
-    def roots(self) -> Set[Digest]:
+    def roots(self) -> AbstractSet[Digest]:
         """Digests that a version, an engine, a file or a job may still need."""
         ...
 
-    def condemn(self, digests: Set[Digest]) -> Set[Digest]:
+    def condemn(self, digests: AbstractSet[Digest]) -> AbstractSet[Digest]:
         """Those of `digests` that are no roots now; adding one of them waits until `clear`."""
         ...
 
-    def clear(self, digests: Set[Digest]) -> None:
+    def clear(self, digests: AbstractSet[Digest]) -> None:
         """Their bytes are gone, or stay after all."""
         ...

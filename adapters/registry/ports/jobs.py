@@ -34,7 +34,8 @@ class NewJob:
     model: str
     training_file: FileId
     validation_file: FileId | None
-    seed: int
+    seed: int | None
+    """None draws one: a repeated request without a seed has the same words."""
     suffix: str | None = None
     hyperparameters: Hyperparameters
     metadata: Mapping[str, str] | None = None

@@ -86,8 +86,9 @@ class Replicas(Protocol):
     def heartbeat(self, process: ProcessId, *, ready: bool, lease_seconds: float) -> None:
         """Says that the process lives and, for `stop`, prolongs its serving lease.
 
-        Raises NotFound (`replica_unknown`) when the replica was retired or replaced: it must
-        register and observe again before it admits anything.
+        Raises NotFound (`replica_unknown`) when the replica was retired or replaced, or when the
+        serving lease of a `stop` replica has ended: *complete* may have been said without it. It
+        must register and observe again before it admits anything.
         """
         ...
 

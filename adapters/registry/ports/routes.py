@@ -69,7 +69,8 @@ class Rollouts(Protocol):
         """Starts putting a version live; bumps the revision.
 
         A route that serves the version already is left alone: the answer is its newest rollout.
-        Repeating a promotion that names its generation returns the rollout it began. Raises
+        Repeating a promotion that names its generation returns the rollout it began, unless that
+        failed: then another is begun. Raises
         VersionConflict (the generation moved), Conflict (`rollout_in_progress`; `job_state` where
         the principal is a cancelled job's; `version_rolled_back` where the version was rolled back
         from and no generation is named; what `check_promotable` says), NotFound.
@@ -82,7 +83,8 @@ class Rollouts(Protocol):
         """Starts returning to the newest good version before the live one; bumps the revision.
 
         The live one is marked when the route flips and is never a rollback's target again.
-        Repeating it with the same generation returns the rollout it began and changes nothing.
+        Repeating it with the same generation returns the rollout it began and changes nothing,
+        unless that failed: then another is begun.
         Raises VersionConflict, Conflict (`nothing_to_roll_back`, `rollout_in_progress`), NotFound.
         """
         ...
@@ -102,8 +104,6 @@ class Rollouts(Protocol):
         """Ids of replicas that have not loaded (loading) or not observed (flipped); sorted."""
         ...
 
-    def history(
-        self, alias: Alias, unit: Unit, *, after: str | None, limit: int
-    ) -> Page[Rollout]:
+    def history(self, alias: Alias, unit: Unit, *, after: str | None, limit: int) -> Page[Rollout]:
         """The unit's rollouts of an alias, newest first; `after` is a rollout's id as text."""
         ...

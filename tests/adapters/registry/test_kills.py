@@ -1,4 +1,4 @@
-"""Several processes on one registry, and processes killed in the middle of a write."""
+"""Processes killed in the middle of a write: what was acknowledged is there and whole."""
 
 from __future__ import annotations
 
@@ -8,17 +8,30 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapters.registry import Registry, open_registry
+from adapters.domain.jobs import JobStatus
+from adapters.domain.principals import SYSTEM
+from adapters.domain.versions import VersionState
+from adapters.registry import Registry
 from tests.adapters.registry import writers
-from tests.adapters.registry.values import ALIAS, SUPPORT, a_job, promoted, published
+from tests.adapters.registry.backends import Backend
+from tests.adapters.registry.values import (
+    ALIAS,
+    SUPPORT,
+    a_process,
+    joined,
+    load,
+    observe,
+    promote,
+    published,
+    queued,
+)
 
 KINDS = ("job", "version", "verdict", "succeeded", "generation")
 """What the writers tell of, in the order of one turn of theirs."""
@@ -32,11 +45,6 @@ def processes() -> Iterator[ForkServerContext]:
     context.set_forkserver_preload([writers.__name__])
     yield context
     multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def address(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'registry.sqlite3'}"
 
 
 @contextmanager
@@ -54,44 +62,23 @@ def started(processes: ForkServerContext, target: Any, *arguments: Any) -> Itera
         process.close()
 
 
-def test_of_two_processes_one_begins_the_rollout_and_one_gets_the_job(
-    processes: ForkServerContext, address: str
-) -> None:
-    registry = open_registry(address)
-    promoted(registry, published(registry))
-    published(registry)
-    job = registry.add_job(a_job())
-    with (
-        started(processes, writers.race, address, "one") as one,
-        started(processes, writers.race, address, "two") as two,
-    ):
-        assert (one.recv(), two.recv()) == ("ready", "ready")
-        one.send("go")
-        two.send("go")
-        outcomes = [one.recv(), two.recv()]
-    assert sorted(outcome[0] for outcome in outcomes) == ["rollout_in_progress", "won"]
-    assert sorted(str(outcome[1]) for outcome in outcomes) == ["None", job.id]
-    assert len(registry.snapshot().rollouts) == 1
-    registry.close()
-
-
 @pytest.mark.timeout(300)
 def test_killed_writers_lose_nothing_that_was_acknowledged(
-    processes: ForkServerContext, address: str
+    processes: ForkServerContext, backend: Backend
 ) -> None:
     chance = random.Random(11)
     said: list[tuple[str, Any]] = []
-    for turn, kind in enumerate(KINDS * 2):
+    for turn, kind in enumerate(KINDS):
         write = writers.write_for_ever
         with (
-            started(processes, write, address, f"{turn}-one") as one,
-            started(processes, write, address, f"{turn}-two") as two,
+            started(processes, write, backend, f"{turn}-one") as one,
+            started(processes, write, backend, f"{turn}-two") as two,
         ):
             assert one.recv() == two.recv() == ("ready", None)
             said += heard((one, two), kind, times=chance.randint(1, 3))
             time.sleep(chance.uniform(0.0, 0.02))
         said += [*rest_of(one), *rest_of(two)]
-        check_all_of(said, address)
+        check_all_of(said, backend)
     assert {kind for kind, _ in said} == set(KINDS)
 
 
@@ -117,44 +104,74 @@ def rest_of(told: Connection) -> list[tuple[str, Any]]:
         return messages
 
 
-def check_all_of(said: list[tuple[str, Any]], address: str) -> None:
-    with sqlite3.connect(address.removeprefix("sqlite:///")) as connection:
+def check_all_of(said: list[tuple[str, Any]], backend: Backend) -> None:
+    if backend.is_sqlite:
+        check_file(backend)
+    with closing(writers.opened(backend)) as registry:
+        for kind, what in said:
+            check_one(registry, kind, what)
+        live = live_versions(registry)
+        stable = registry.routes.route(ALIAS, SUPPORT).stable
+        assert live == ({stable} if stable else set())
+        finish_rollouts(registry)
+
+
+def check_file(backend: Backend) -> None:
+    with closing(sqlite3.connect(backend.path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-    connection.close()
-    registry = open_registry(address)
-    snapshot = registry.snapshot()
-    route = registry.route(ALIAS, unit=SUPPORT)
-    for kind, what in said:
-        if kind == "generation":
-            assert route.generation >= what
-        elif kind == "version":
-            assert what in snapshot.versions
-        elif kind == "verdict":
-            assert snapshot.versions[what].gates
-        else:
-            assert registry.job(what, unit=None).status == kind or kind == "job"
-    assert route.stable is None or snapshot.versions[route.stable].state == "live"
-    finish_rollouts(registry)
-    registry.close()
+
+
+def check_one(registry: Registry, kind: str, what: Any) -> None:
+    if kind == "generation":
+        assert registry.routes.route(ALIAS, SUPPORT).generation >= what
+    elif kind == "version":
+        assert registry.versions.by_id(what).id == what
+    elif kind == "verdict":
+        assert registry.versions.by_id(what).gates
+    elif kind == "succeeded":
+        assert registry.jobs.get(what, SYSTEM).status is JobStatus.SUCCEEDED
+    else:
+        assert registry.jobs.get(what, SYSTEM).id == what
+
+
+def live_versions(registry: Registry) -> set[int]:
+    page = registry.versions.list(SYSTEM, adapter=None, after=None, limit=10_000)
+    return {version.id for version in page.items if version.state is VersionState.LIVE}
 
 
 def finish_rollouts(registry: Registry) -> None:
     """What a service does when it comes back: no rollout of a dead process stays in the way."""
-    for rollout in registry.snapshot().rollouts:
-        registry.fail_rollout(rollout.id, "its process died", at=3.0)
+    process = joined(registry, a_process(incarnation="later"))
+    for rollout in registry.routes.changes(-1).rollouts:
+        load(registry, process, rollout.target)
+    registry.rollouts.advance()
+    observe(registry, process)
+    registry.rollouts.advance()
+    assert registry.routes.changes(-1).rollouts == []
 
 
 def test_a_job_taken_over_and_over_publishes_once(
-    processes: ForkServerContext, address: str
+    processes: ForkServerContext, backend: Backend
 ) -> None:
-    registry = open_registry(address)
-    job = registry.add_job(a_job())
-    for _ in range(3):
-        trainer = processes.Process(target=writers.publish_and_die, args=(address,))
-        trainer.start()
-        trainer.join(30)
-        assert trainer.exitcode == -signal.SIGKILL
-    assert registry.job(job.id, unit=SUPPORT).attempts == 3
-    assert len(registry.versions(unit=None, adapter=None, after=None, limit=9).items) == 1
-    registry.close()
+    with closing(writers.opened(backend)) as registry:
+        job = queued(registry)
+        for _ in range(3):
+            trainer = processes.Process(target=writers.publish_and_die, args=(backend,))
+            trainer.start()
+            trainer.join(30)
+            assert trainer.exitcode == -signal.SIGKILL
+        assert registry.jobs.get(job.id, SYSTEM).attempts == 3
+        page = registry.versions.list(SYSTEM, adapter=None, after=None, limit=9)
+        assert len(page.items) == 1
+
+
+def test_a_process_killed_in_a_transaction_holds_up_nobody(
+    processes: ForkServerContext, backend: Backend
+) -> None:
+    """Its locks end with it, and so does what it had begun to write."""
+    with started(processes, writers.lock_and_wait, backend) as locked:
+        assert locked.recv() == "locked"
+    with closing(writers.opened(backend)) as registry:
+        assert registry.routes.revision() == 0
+        assert promote(registry, published(registry)).id == 1

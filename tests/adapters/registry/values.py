@@ -7,20 +7,38 @@ from typing import Any
 from adapters.domain.files import StoredFile
 from adapters.domain.gates import GateResult
 from adapters.domain.jobs import Job, JobStatus
-from adapters.domain.names import Alias, Digest, FileId, JobId, Unit, new_file_id, new_job_id
-from adapters.domain.principals import Key, Role
+from adapters.domain.names import Alias, Digest, Unit, VersionId, new_file_id, new_job_id
+from adapters.domain.principals import SYSTEM, NewKey, Principal, Role
 from adapters.domain.recipes import Hyperparameters
-from adapters.domain.routes import Rollout, Route
+from adapters.domain.routes import Rollout, RolloutState, Route
 from adapters.domain.versions import Version
-from adapters.registry import NewVersion, Registry
+from adapters.registry import Registry
+from adapters.registry.ports import (
+    Acknowledgement,
+    NewFile,
+    NewJob,
+    NewVersion,
+    ProcessId,
+    Registration,
+)
+from adapters.registry.ports.replicas import OnLoss
 
 SUPPORT = Unit("support")
 SALES = Unit("sales")
 ALIAS = Alias("support")
 BASE = Digest("b" * 64)
+OTHER_BASE = Digest("0" * 64)
+ADMIN = Principal(id="key_admin", role=Role.ADMIN, unit=None)
+OWNER = Principal(id="key_1", role=Role.UNIT, unit=SUPPORT)
+STRANGER = Principal(id="key_2", role=Role.UNIT, unit=SALES)
+LEASE_S = 30.0
 
 
-def a_file(unit: Unit = SUPPORT, **changes: Any) -> StoredFile:
+def owner_of(unit: Unit) -> Principal:
+    return {SUPPORT: OWNER, SALES: STRANGER}[unit]
+
+
+def a_file(unit: Unit = SUPPORT, **changes: Any) -> NewFile:
     values: dict[str, Any] = {
         "id": new_file_id(),
         "unit": unit,
@@ -28,101 +46,55 @@ def a_file(unit: Unit = SUPPORT, **changes: Any) -> StoredFile:
         "purpose": "fine-tune",
         "size_bytes": 12_000_000_000,
         "digest": Digest("d" * 64),
-        "created_at": 1.5,
     }
-    return StoredFile(**(values | changes))
+    return NewFile(**(values | changes))
 
 
-def a_job(unit: Unit = SUPPORT, **changes: Any) -> Job:
+def added_file(registry: Registry, unit: Unit = SUPPORT, **changes: Any) -> StoredFile:
+    return registry.files.add(a_file(unit, **changes))
+
+
+def a_job(registry: Registry, unit: Unit = SUPPORT, **changes: Any) -> NewJob:
+    """What a caller asks for, with a training file that is there."""
     values: dict[str, Any] = {
         "id": new_job_id(),
         "unit": unit,
         "adapter": str(unit),
         "model": "base",
-        "training_file": FileId("file-training"),
+        "training_file": changes.pop("training_file", None) or added_file(registry, unit).id,
         "validation_file": None,
-        "status": JobStatus.QUEUED,
-        "created_at": 1.5,
-        "created_by": "key_1",
-        "seed": 2**40,
+        "seed": 2**30,
         "hyperparameters": Hyperparameters(n_epochs=3),
         "metadata": {"team": "emea"},
     }
-    return Job(**(values | changes))
+    return NewJob(**(values | changes))
 
 
-def a_key(key_id: str = "key_1", **changes: Any) -> Key:
-    values: dict[str, Any] = {
-        "id": key_id,
-        "role": Role.UNIT,
-        "unit": SUPPORT,
-        "hash": key_id.rjust(64, "0"),
-        "created_at": 1.5,
-    }
-    return Key(**(values | changes))
+def created(registry: Registry, unit: Unit = SUPPORT, **changes: Any) -> Job:
+    """A job whose files are not yet validated."""
+    job = a_job(registry, unit, **changes)
+    return registry.jobs.create(job, owner_of(unit), idempotency_key=None)
 
 
-def a_gate(*, passed: bool = True, gate: str = "effect") -> GateResult:
-    return GateResult(gate=gate, passed=passed, measured=0.5, threshold=0.25, detail="half")
+def queued(registry: Registry, unit: Unit = SUPPORT, **changes: Any) -> Job:
+    return registry.jobs.accept(created(registry, unit, **changes).id, error=None)
 
 
-def a_build(unit: Unit = SUPPORT, adapter: str | None = None, digest: str = "a" * 64) -> NewVersion:
-    return NewVersion(
-        adapter=adapter or str(unit),
-        unit=unit,
-        digest=Digest(digest),
-        base_fingerprint=BASE,
-        rank=8,
-        size_bytes=12_000_000_000,
-        evidence={"loss": 0.25, "steps": [1, 2]},
-    )
+def in_status(registry: Registry, status: JobStatus) -> Job:
+    """A job that nobody runs, in this status."""
+    job = created(registry)
+    if status is JobStatus.VALIDATING_FILES:
+        return job
+    registry.jobs.accept(job.id, error=None)
+    if status is JobStatus.QUEUED:
+        return registry.jobs.get(job.id, SYSTEM)
+    running = claimed(registry)
+    assert running.id == job.id
+    return registry.jobs.finish(job.id, status, fence=fence_of(running))
 
 
-def published(registry: Registry, unit: Unit = SUPPORT, adapter: str | None = None) -> Version:
-    return registry.publish_version(a_build(unit, adapter), job_id=None, fence=None, at=2.0)
-
-
-def trained(registry: Registry, *, now: float = 10.0) -> tuple[Job, Version]:
-    """A job that runs, and the version it has published and not yet judged."""
-    registry.add_job(a_job())
-    job = claimed(registry, now=now)
-    version = registry.publish_version(a_build(), job_id=job.id, fence=fence_of(job), at=now)
-    return job, version
-
-
-def judged(registry: Registry, *gates: GateResult) -> Version:
-    """A version of a job, with its verdicts."""
-    job, version = trained(registry)
-    return registry.record_gates(version.id, gates, fence=fence_of(job), evidence={})
-
-
-def begin(
-    registry: Registry,
-    version: Version,
-    *,
-    alias: Alias = ALIAS,
-    unit: Unit = SUPPORT,
-    actor: str = "key_1",
-    expected: int | None = None,
-) -> Rollout:
-    return registry.begin_rollout(
-        alias,
-        version.id,
-        unit=unit,
-        action="promote",
-        actor=actor,
-        expected_generation=expected,
-        at=3.0,
-    )
-
-
-def promoted(registry: Registry, version: Version, alias: Alias = ALIAS) -> Route:
-    rollout = begin(registry, version, alias=alias, unit=version.unit)
-    return registry.complete_rollout(rollout.id, at=4.0)
-
-
-def claimed(registry: Registry, *, now: float = 10.0, owner: str = "trainer-1") -> Job:
-    job = registry.claim_job(owner=owner, now=now, lease_seconds=30.0)
+def claimed(registry: Registry, *, owner: str = "trainer-1") -> Job:
+    job = registry.jobs.claim(owner=owner, lease_seconds=LEASE_S)
     assert job is not None
     return job
 
@@ -132,5 +104,136 @@ def fence_of(job: Job) -> int:
     return job.lease.fence
 
 
-def job_id(text: str) -> JobId:
-    return JobId(text)
+def a_key(key_id: str = "key_1", **changes: Any) -> NewKey:
+    values: dict[str, Any] = {
+        "id": key_id,
+        "role": Role.UNIT,
+        "unit": SUPPORT,
+        "hash": key_id.rjust(64, "0"),
+    }
+    return NewKey(**(values | changes))
+
+
+def a_gate(*, passed: bool = True, gate: str = "effect") -> GateResult:
+    return GateResult(gate=gate, passed=passed, measured=0.5, threshold=0.25, detail="half")
+
+
+def a_build(unit: Unit = SUPPORT, adapter: str | None = None, **changes: Any) -> NewVersion:
+    values: dict[str, Any] = {
+        "adapter": adapter or str(unit),
+        "unit": unit,
+        "digest": Digest("a" * 64),
+        "base_fingerprint": BASE,
+        "rank": 8,
+        "size_bytes": 12_000_000_000,
+        "evidence": {"loss": 0.25, "steps": [1, 2]},
+    }
+    return NewVersion(**(values | changes))
+
+
+def published(
+    registry: Registry, unit: Unit = SUPPORT, adapter: str | None = None, **changes: Any
+) -> Version:
+    return registry.versions.publish(a_build(unit, adapter, **changes), job_id=None, fence=None)
+
+
+def trained(registry: Registry) -> tuple[Job, Version]:
+    """A job that runs, and the version it has published and not yet judged."""
+    queued(registry)
+    job = claimed(registry)
+    version = registry.versions.publish(a_build(), job_id=job.id, fence=fence_of(job))
+    return job, version
+
+
+def judged(registry: Registry, *gates: GateResult) -> Version:
+    """A version of a job, with its verdicts."""
+    job, version = trained(registry)
+    return registry.versions.record_gates(version.id, gates, fence=fence_of(job), evidence={})
+
+
+# -- replicas
+
+
+def a_process(replica: str = "replica-1", incarnation: str = "one", number: int = 0) -> ProcessId:
+    return ProcessId(replica=replica, incarnation=incarnation, number=number)
+
+
+def joined(
+    registry: Registry,
+    process: ProcessId | None = None,
+    *,
+    base: Digest = BASE,
+    on_loss: OnLoss = "keep",
+    observed: bool = True,
+) -> ProcessId:
+    """A process that has registered, and routes by the newest revision."""
+    process = process or a_process()
+    registry.replicas.register(
+        Registration(
+            process=process,
+            base_fingerprint=base,
+            limits={"max_lora_rank": 32},
+            on_loss=on_loss,
+        )
+    )
+    beat(registry, process)
+    if observed:
+        observe(registry, process)
+    return process
+
+
+def beat(registry: Registry, process: ProcessId, *, lease_seconds: float = 15.0) -> None:
+    registry.replicas.heartbeat(process, ready=True, lease_seconds=lease_seconds)
+
+
+def observe(registry: Registry, process: ProcessId) -> None:
+    """Routes by the newest revision."""
+    newest = registry.routes.revision()
+    assert registry.replicas.observe(process, newest) == newest
+
+
+def load(registry: Registry, process: ProcessId, *versions: Version | VersionId) -> None:
+    acknowledge(registry, process, *versions, error=None)
+
+
+def acknowledge(
+    registry: Registry, process: ProcessId, *versions: Version | VersionId, error: str | None
+) -> None:
+    ids = [version.id if isinstance(version, Version) else version for version in versions]
+    told = [Acknowledgement(version_id=version_id, error=error) for version_id in ids]
+    registry.replicas.acknowledge(process.replica, process.incarnation, told)
+
+
+# -- rollouts
+
+
+def promote(
+    registry: Registry,
+    version: Version,
+    *,
+    alias: Alias = ALIAS,
+    unit: Unit = SUPPORT,
+    by: Principal = ADMIN,
+    expected: int | None = None,
+) -> Rollout:
+    return registry.rollouts.promote(alias, version.id, by, unit=unit, expected_generation=expected)
+
+
+def roll_back(registry: Registry, expected: int, *, alias: Alias = ALIAS) -> Rollout:
+    return registry.rollouts.roll_back(alias, OWNER, unit=SUPPORT, expected_generation=expected)
+
+
+def carried_out(registry: Registry, rollout: Rollout) -> Route:
+    """The route once the replica has loaded the target, the route has flipped, and it saw that."""
+    process = joined(registry)
+    load(registry, process, rollout.target)
+    registry.rollouts.advance()
+    observe(registry, process)
+    registry.rollouts.advance()
+    assert registry.rollouts.get(rollout.id).state is RolloutState.COMPLETE
+    return registry.routes.route(rollout.alias, rollout.unit)
+
+
+def promoted(registry: Registry, version: Version, alias: Alias = ALIAS) -> Route:
+    rollout = promote(registry, version, alias=alias, unit=version.unit)
+    return carried_out(registry, rollout)

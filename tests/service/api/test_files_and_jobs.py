@@ -9,17 +9,23 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
-from adapters.domain.jobs import JobStatus
+from adapters.domain.jobs import JobError
+from adapters.domain.names import Digest, FileId, JobId, Unit, new_file_id
+from adapters.domain.principals import SYSTEM
+from adapters.errors import Unavailable
+from adapters.registry.ports import NewFile
 from service.api.fine_tuning import MAX_METADATA
+from service.api.request import MAX_LIMIT
 from service.api.uploads import MAX_OF_ONE_KEY, MAX_UPLOADS
-from tests.service.simulated import BASE
 from tests.service.world import World
+from tests.simulation.engine import BASE
 
 LINE = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 
@@ -46,6 +52,68 @@ def test_the_sdk_pages_through_many_files(world: World) -> None:
     made = [upload(client, name=f"{n}.jsonl").id for n in range(7)]
     assert [f.id for f in client.files.list(limit=3)] == made[::-1]
     assert [f.id for f in client.files.list(limit=3, order="asc")] == made
+
+
+def test_files_can_be_deleted_while_they_are_listed(world: World) -> None:
+    client = world.client()
+    made = {upload(client, name=f"{n}.jsonl").id for n in range(5)}
+    assert {client.files.delete(file.id).id for file in client.files.list(limit=2)} == made
+    assert list(client.files.list()) == []
+
+
+def test_a_page_of_files_may_be_as_long_as_openais(world: World) -> None:
+    unit, digest = Unit("support"), Digest("a" * 64)
+    for number in range(MAX_LIMIT + 1):
+        world.runtime.registry.files.add(
+            NewFile(
+                id=new_file_id(),
+                unit=unit,
+                filename=f"{number}.jsonl",
+                purpose="fine-tune",
+                size_bytes=1,
+                digest=digest,
+            )
+        )
+    for query in ("", "?limit=10000"):
+        listed = world.http("support").get(f"/v1/files{query}").json()
+        assert (len(listed["data"]), listed["has_more"]) == (MAX_LIMIT + 1, False)
+
+
+def test_deleting_a_file_leaves_its_bytes_to_the_collector(world: World) -> None:
+    client = world.client()
+    made = upload(client)
+    digest = world.runtime.registry.files.get(FileId(made.id), SYSTEM).digest
+    client.files.delete(made.id)
+    world.runtime.store.open_file(digest).close()
+
+
+class Collecting:
+    """The port of files while the bytes of every first `add` are being collected."""
+
+    def __init__(self, world: World) -> None:
+        self._files, self._store, self.refused = (
+            world.runtime.registry.files,
+            world.runtime.store,
+            0,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._files, name)
+
+    def add(self, new: Any) -> Any:
+        if not self.refused:
+            self.refused += 1
+            self._store.delete_file(new.digest)
+            raise Unavailable("these bytes are being collected", code="artifact_condemned")
+        return self._files.add(new)
+
+
+def test_an_upload_whose_equal_is_being_collected_is_there_in_the_end(world: World) -> None:
+    collecting: Any = Collecting(world)
+    world.runtime.registry = replace(world.runtime.registry, files=collecting)
+    made = upload(world.client())
+    assert collecting.refused == 1
+    assert world.client().files.content(made.id).read() == LINE * 12
 
 
 def test_same_bytes_twice_survive_the_deletion_of_one(world: World) -> None:
@@ -152,10 +220,10 @@ def test_uploads_that_are_slow_to_store_hold_nothing_else_up(
         uploads = [pool.submit(upload, world.client(owner)) for owner in owners]
         assert busy.acquire(timeout=20)
         try:
-            revision = world.runtime.converger.snapshot.revision
+            revision = world.runtime.table.revision
             world.publish("hr")
             started = time.monotonic()
-            while world.runtime.converger.snapshot.revision == revision:
+            while world.runtime.table.revision == revision:
                 assert time.monotonic() - started < 5
                 time.sleep(0.01)
         finally:
@@ -240,11 +308,24 @@ def test_a_list_of_jobs_takes_so_many_filters_and_no_more(world: World) -> None:
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata")
 
 
+def first_replica(world: World) -> Any:
+    return world.http("admin").get("/v1/status").json()["replicas"][0]
+
+
+def wait_until(true: Callable[[], bool], *, within: float = 20.0) -> None:
+    until = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < until, "it did not become true in time"
+        time.sleep(0.1)
+
+
 def test_status_tells_a_unit_of_itself_and_an_admin_of_all(world: World) -> None:
     theirs = world.client("hr")
     job = theirs.fine_tuning.jobs.create(model=BASE, training_file=upload(theirs).id)
-    world.runtime.registry.move_job(job.id, JobStatus.QUEUED, fence=None)
-    with world.runtime.leases.hold(None, "hr"):
+    world.runtime.registry.jobs.accept(JobId(job.id), error=None)
+    lease = world.runtime.leases.take(None)
+    assert lease is not None
+    with world.runtime.leases.place("hr", None), lease:
         hr, support, admin = (
             world.http(owner).get("/v1/status").json() for owner in ("hr", "support", "admin")
         )
@@ -252,7 +333,7 @@ def test_status_tells_a_unit_of_itself_and_an_admin_of_all(world: World) -> None
     assert [one["jobs"]["queued"] for one in (hr, support, admin)] == [[job.id], [], [job.id]]
     assert [one["replica_count"] for one in (hr, support, admin)] == [1, 1, 1]
     assert not {"replicas", "revision"} & (hr.keys() | support.keys())
-    assert admin["replicas"][0]["ready"] is True
+    wait_until(lambda: first_replica(world)["ready"] is True)  # it says so every two seconds
     assert world.http("trainer").get("/v1/status").status_code == 403
 
 
@@ -260,26 +341,26 @@ def test_events_come_newest_first_and_page(world: World) -> None:
     client = world.client()
     job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id)
     for n in range(5):
-        world.runtime.registry.add_event(
-            world.runtime.registry.job(job.id, unit=None).id,
-            at=time.time(),
-            level="info",
-            type="message",
-            message=f"m{n}",
-        )
+        world.runtime.registry.jobs.say(JobId(job.id), f"m{n}")
     messages = [e.message for e in client.fine_tuning.jobs.list_events(job.id, limit=2)]
     assert messages == ["m4", "m3", "m2", "m1", "m0", "Created fine-tuning job"]
 
 
-def test_a_finished_job_cannot_be_cancelled_again(world: World) -> None:
-    client = world.client()
-    job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id)
-    client.fine_tuning.jobs.cancel(job.id)
-    for call in (
-        client.fine_tuning.jobs.cancel,
-        client.fine_tuning.jobs.pause,
-        client.fine_tuning.jobs.resume,
-    ):
+def test_a_finished_job_can_be_neither_cancelled_nor_paused_nor_resumed(world: World) -> None:
+    jobs = world.client().fine_tuning.jobs
+    job = jobs.create(model=BASE, training_file=upload(world.client()).id)
+    world.runtime.registry.jobs.accept(JobId(job.id), error=JobError(code="x", message="no"))
+    for call in (jobs.cancel, jobs.pause, jobs.resume):
+        with pytest.raises(openai.ConflictError) as refused:
+            call(job.id)
+        assert "failed" in refused.value.message
+
+
+def test_cancelling_twice_is_cancelling_once(world: World) -> None:
+    jobs = world.client().fine_tuning.jobs
+    job = jobs.create(model=BASE, training_file=upload(world.client()).id)
+    assert jobs.cancel(job.id) == jobs.cancel(job.id)
+    for call in (jobs.pause, jobs.resume):
         with pytest.raises(openai.ConflictError) as refused:
             call(job.id)
         assert "cancelled" in refused.value.message
@@ -288,7 +369,7 @@ def test_a_finished_job_cannot_be_cancelled_again(world: World) -> None:
 def test_a_queued_job_pauses_and_resumes(world: World) -> None:
     client = world.client()
     job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id)
-    world.runtime.registry.move_job(job.id, JobStatus.QUEUED, fence=None)
+    world.runtime.registry.jobs.accept(JobId(job.id), error=None)
     assert client.fine_tuning.jobs.pause(job.id).status == "paused"
     assert client.fine_tuning.jobs.resume(job.id).status == "queued"
 
@@ -306,6 +387,58 @@ def test_an_idempotency_key_makes_one_job_of_two_calls(world: World) -> None:
     assert len(list(client.fine_tuning.jobs.list())) == 1
 
 
+def test_a_repeated_request_finds_its_job_although_the_file_is_gone(world: World) -> None:
+    client = world.client()
+    words = {"model": BASE, "training_file": upload(client).id}
+    once = {"Idempotency-Key": "once"}
+    first = client.fine_tuning.jobs.create(**words, extra_headers=once)
+    client.fine_tuning.jobs.cancel(first.id)
+    client.files.delete(words["training_file"])
+    assert client.fine_tuning.jobs.create(**words, extra_headers=once).id == first.id
+
+
+@pytest.mark.parametrize(
+    "other", [{"seed": 7}, {"metadata": {"team": "b"}}, {"hyperparameters": {"n_epochs": 2}}]
+)
+def test_an_idempotency_key_with_other_words_is_a_409(world: World, other: dict[str, Any]) -> None:
+    client = world.client()
+    words = {"model": BASE, "training_file": upload(client).id}
+    once = {"Idempotency-Key": "once"}
+    client.fine_tuning.jobs.create(**words, extra_headers=once)
+    for changed in (words | other, words | {"training_file": upload(client).id}):
+        with pytest.raises(openai.ConflictError) as refused:
+            client.fine_tuning.jobs.create(**changed, extra_headers=once)
+        assert refused.value.code == "idempotency_key_reused"
+        assert refused.value.response.headers["x-should-retry"] == "false"
+    assert len(list(client.fine_tuning.jobs.list())) == 1
+
+
+def test_one_idempotency_key_of_two_units_is_two_keys(world: World) -> None:
+    made = []
+    for owner in ("hr", "support"):
+        client = world.client(owner)
+        file = upload(client)
+        job = client.fine_tuning.jobs.create(
+            model=BASE, training_file=file.id, extra_headers={"Idempotency-Key": "once"}
+        )
+        made.append(job.id)
+    assert made[0] != made[1]
+
+
+def test_an_admin_starts_a_job_with_the_named_units_own_files_only(world: World) -> None:
+    theirs = upload(world.client("hr"))
+    admin = world.client("admin")
+    with pytest.raises(openai.BadRequestError) as refused:
+        admin.fine_tuning.jobs.create(
+            model=BASE, training_file=theirs.id, extra_body={"x_unit": "support"}
+        )
+    assert (refused.value.param, refused.value.code) == ("training_file", "file_not_found")
+    made = admin.fine_tuning.jobs.create(
+        model=BASE, training_file=theirs.id, extra_body={"x_unit": "hr"}
+    )
+    assert [job.id for job in world.client("hr").fine_tuning.jobs.list()] == [made.id]
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
@@ -314,6 +447,11 @@ def test_an_idempotency_key_makes_one_job_of_two_calls(world: World) -> None:
         ({"suffix": "hr"}, "suffix"),
         ({"suffix": "../x"}, "suffix"),
         ({"seed": -1}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"seed": "5"}, "seed"),
+        ({"hyperparameters": {"n_epochs": True}}, "hyperparameters.n_epochs"),
+        ({"hyperparameters": {"batch_size": 2.0}}, "hyperparameters.batch_size"),
+        ({"metadata": {"k": 1}}, "metadata.k"),
         ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs"),
         ({"hyperparameters": {"n_epochs": "many"}}, "hyperparameters.n_epochs"),
         ({"hyperparameters": {"unknown": 1}}, "hyperparameters.unknown"),

@@ -17,8 +17,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.testclient import TestClient
 
 from service.gateway.gateway import Gateway, may_reach
-from tests.service.simulated import BASE, SimulatedEngine
 from tests.service.world import World, running, write_units
+from tests.simulation.engine import BASE, SimulatedEngine
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -344,3 +344,41 @@ def test_nothing_of_a_request_reaches_logs_or_labels(
     out = capfd.readouterr()
     series = json.dumps([str(metric.samples) for metric in world.prometheus.collect()])
     assert canary not in out.out + out.err + series
+
+
+def asking(schema: object, **more: object) -> dict[str, object]:
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    return {"model": BASE, "messages": HELLO, "response_format": wanted, **more}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_schema_that_cannot_be_used_is_refused_before_the_engine_sees_it(
+    world: World, streaming: bool
+) -> None:
+    http = world.http("support")
+    for schema in ({"maxItems": 10**6}, {"$ref": "#"}, {"type": "string", "pattern": "(?=a)"}):
+        answer = http.post("/v1/chat/completions", json=asking(schema, stream=streaming))
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["code"] == "response_format"
+        assert "x-adapter-version" not in answer.headers
+    fine = http.post("/v1/chat/completions", json=asking({"type": "object"}))
+    assert fine.status_code == 200
+
+
+def test_an_engines_refusal_is_told_by_its_field_and_not_in_its_words(world: World) -> None:
+    answer = world.http("support").post(
+        "/v1/chat/completions", json={"model": BASE, "messages": HELLO, "max_tokens": 0}
+    )
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"] == "max_tokens"
+    assert error["message"] == "the engine refuses `max_tokens`"
+
+
+def test_the_first_question_ends_the_time_in_which_logs_may_hold_everything(world: World) -> None:
+    starting = world.settings.state_folder.starting
+    starting.touch()
+    world.http("support").get("/v1/models")
+    assert starting.exists()
+    world.http("support").post("/v1/chat/completions", json={"model": "nobody", "messages": HELLO})
+    assert not starting.exists()

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service import http_errors as wire
 from service.gateway.gateway import App, Gateway, Receive, Send
 from service.gateway.response import Answer, Enveloped, Message
 from service.metrics import Metrics
 from service.reconcile.route_table import Target
-from tests.service.simulated import BASE
 from tests.service.world import World
+from tests.simulation.engine import BASE
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 WORD = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}]}\n\n'
@@ -22,7 +23,9 @@ LAST = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
 CUT = b'data: {"choices":[{"delta":{},"finish_reason":"abort"}]}\n\n'
 QUOTED = b'data: {"choices":[{"delta":{"content":"\\"finish_reason\\":\\"abort\\""}}]}\n\n'
 ERROR = b'data: {"error": {"message": "the engine died", "code": 500}}\n\n'
+TOLD = wire.translate_event(ERROR)
 DONE = b"data: [DONE]\n\n"
+HELLO = [{"role": "user", "content": "hello"}]
 TARGET = Target(model=BASE, alias=BASE, unit=None, version=None, salt="")
 
 
@@ -85,7 +88,7 @@ async def test_an_error_inside_a_stream_is_no_success(
     said = Said()
     await said.say(START, *map(part, bodies), part(b"", more=False))
     assert said.outcome == counted
-    assert said.body == b"".join(bodies)
+    assert said.body == b"".join(TOLD if body is ERROR else body for body in bodies)
 
 
 async def test_a_stream_that_just_ends_was_cut_by_the_client() -> None:
@@ -192,7 +195,7 @@ async def breaks(scope: Any, receive: Receive, send: Send) -> None:
 
 async def ask(world: World, app: App) -> None:
     """One request whose client goes away behind its body."""
-    content = json.dumps({"model": BASE, "messages": []}).encode()
+    content = json.dumps({"model": BASE, "messages": HELLO}).encode()
     messages: list[Message] = [
         {"type": "http.request", "body": content},
         {"type": "http.disconnect"},

@@ -1,21 +1,30 @@
-"""The keys of a state folder."""
+"""The keys of a state folder: made, brought, revoked, and taken over from an earlier build."""
 
 from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
-from adapters.domain.principals import hash_key
-from adapters.domain.units import load_units
-from adapters.errors import Conflict
+from adapters.domain.names import Unit
+from adapters.domain.principals import Key, Role, hash_key, make_key
+from adapters.domain.units import Units, load_units
+from adapters.errors import Conflict, InvalidRequest
 from adapters.registry import Registry, open_registry
 from adapters.settings import Settings
-from service.launch.bootstrap_keys import ensure_keys
+from adapters.state_folder import write_private
+from service.launch.bootstrap_keys import KeyKeeper, KeyReport, ensure_keys
+from service.launch.key_files import read_kept
 from tests.service.world import write_units
+
+EVERYONE = ("admin", "trainer", "units.hr", "units.sales", "units.support")
+FIRST, SECOND = "a-key-from-a-secret-1", "a-key-from-a-secret-2"
 
 
 @pytest.fixture
@@ -27,76 +36,306 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def registry() -> Registry:
-    return open_registry("memory:")
+def units(settings: Settings) -> Units:
+    return load_units(settings.units)
+
+
+@pytest.fixture
+def registry(settings: Settings) -> Iterator[Registry]:
+    opened = open_registry(settings.state_folder.database_url)
+    yield opened
+    opened.close()
+
+
+def bringing(settings: Settings, **keys: str) -> Settings:
+    """The same settings with a key for `admin` or `trainer`."""
+    return settings.model_copy(
+        update={f"{role}_key": SecretStr(secret) for role, secret in keys.items()}
+    )
+
+
+def secrets(settings: Settings) -> dict[str, str]:
+    return dict(read_kept(settings.state_folder).secrets)
+
+
+def record(settings: Settings, registry: Registry, secret: str) -> Key | None:
+    """What the registry knows of a key."""
+    return registry.find_key(hash_key(secret, pepper=settings.state_folder.pepper()))
+
+
+def is_valid(settings: Settings, registry: Registry, secret: str) -> bool:
+    found = record(settings, registry, secret)
+    return found is not None and found.revoked_at is None
+
+
+def revoke(settings: Settings, registry: Registry, secret: str) -> None:
+    found = record(settings, registry, secret)
+    assert found is not None
+    registry.revoke_key(found.id, at=9.0)
+
+
+def everything_written(settings: Settings) -> bytes:
+    """All bytes below the state folder."""
+    files = [path for path in settings.state.rglob("*") if path.is_file()]
+    return b"".join(path.read_bytes() for path in files)
 
 
 def test_first_start_makes_a_key_for_everyone_and_keeps_them_private(
-    settings: Settings, registry: Registry
+    settings: Settings, registry: Registry, units: Units
 ) -> None:
-    made = ensure_keys(settings, registry, load_units(settings.units))
-    path = settings.state_folder.keys
-    kept = json.loads(path.read_text())
-    assert made == ["admin", "trainer", "units.hr", "units.sales", "units.support"]
-    assert set(kept["units"]) == {"support", "sales", "hr"}
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert len({kept["admin"], kept["trainer"], *kept["units"].values()}) == 5
-    stored = [key.hash for key in registry.keys()]
-    assert all(secret not in str(stored) for secret in kept["units"].values())
-    assert hash_key(kept["admin"], pepper=settings.state_folder.pepper()) in stored
+    report = ensure_keys(settings, registry, units)
+    folder, kept = settings.state_folder, secrets(settings)
+    assert report == KeyReport(made=EVERYONE, revoked=())
+    assert tuple(sorted(kept)) == EVERYONE
+    for path in (folder.keys, folder.trainer_key):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(set(kept.values())) == 5
+    stored = str(registry.keys())
+    assert all(secret not in stored for secret in kept.values())
+    assert all(is_valid(settings, registry, secret) for secret in kept.values())
 
 
-def test_again_it_changes_nothing(settings: Settings, registry: Registry) -> None:
-    units = load_units(settings.units)
+def test_the_trainers_key_stands_in_its_own_file_and_no_other_does(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
     ensure_keys(settings, registry, units)
-    before = settings.state_folder.keys.read_text()
-    assert ensure_keys(settings, registry, units) == []
-    assert settings.state_folder.keys.read_text() == before
-    assert len(registry.keys()) == 5
+    folder, kept = settings.state_folder, secrets(settings)
+    own = folder.trainer_key.read_text()
+    assert own == kept["trainer"] + "\n"
+    assert kept["trainer"] not in folder.keys.read_text()
+    found = record(settings, registry, own.strip())
+    assert found is not None
+    assert (found.role, found.unit) == (Role.TRAINER, None)
+
+
+def test_again_it_changes_nothing(settings: Settings, registry: Registry, units: Units) -> None:
+    ensure_keys(settings, registry, units)
+    before, revision = everything_written(settings), registry.revision()
+    assert ensure_keys(settings, registry, units) == KeyReport(made=(), revoked=())
+    assert everything_written(settings) == before
+    assert registry.revision() == revision
 
 
 def test_a_new_unit_gets_a_key_and_the_others_keep_theirs(
-    settings: Settings, registry: Registry
+    settings: Settings, registry: Registry, units: Units
 ) -> None:
-    ensure_keys(settings, registry, load_units(settings.units))
-    before = json.loads(settings.state_folder.keys.read_text())
+    ensure_keys(settings, registry, units)
+    before = secrets(settings)
     (settings.units / "legal.yaml").write_text("unit: legal\naliases: [legal]\n")
-    assert ensure_keys(settings, registry, load_units(settings.units)) == ["units.legal"]
-    after = json.loads(settings.state_folder.keys.read_text())
-    assert after["units"].pop("legal")
+    report = ensure_keys(settings, registry, load_units(settings.units))
+    assert report.made == ("units.legal",)
+    after = secrets(settings)
+    assert after.pop("units.legal")
     assert after == before
 
 
-def test_an_admin_key_that_ops_brings_replaces_the_one_before(
-    settings: Settings, registry: Registry
+def test_a_lost_registry_takes_the_kept_keys_again(
+    settings: Settings, registry: Registry, units: Units
 ) -> None:
-    units = load_units(settings.units)
     ensure_keys(settings, registry, units)
-    old = json.loads(settings.state_folder.keys.read_text())["admin"]
-    for brought in ("a-key-from-a-secret-1", "a-key-from-a-secret-2"):
-        ensure_keys(settings.model_copy(update={"admin_key": SecretStr(brought)}), registry, units)
-        pepper = settings.state_folder.pepper()
-        valid = {key.hash for key in registry.keys()}
-        assert hash_key(brought, pepper=pepper) in valid
-        assert hash_key(old, pepper=pepper) not in valid
-        old = brought
-
-
-def test_a_revoked_admin_key_cannot_come_back(settings: Settings) -> None:
-    units, registry = load_units(settings.units), open_registry(settings.state_folder.database_url)
-    for brought in ("a-key-from-a-secret-1", "a-key-from-a-secret-2"):
-        ensure_keys(settings.model_copy(update={"admin_key": SecretStr(brought)}), registry, units)
-    again = settings.model_copy(update={"admin_key": SecretStr("a-key-from-a-secret-1")})
-    with pytest.raises(Conflict, match="revoked"):
-        ensure_keys(again, registry, units)
-    registry.close()
-
-
-def test_a_lost_registry_takes_the_kept_keys_again(settings: Settings, registry: Registry) -> None:
-    units = load_units(settings.units)
-    ensure_keys(settings, registry, units)
-    before = settings.state_folder.keys.read_text()
+    before = secrets(settings)
     fresh = open_registry("memory:")
-    assert ensure_keys(settings, fresh, units) == []
-    assert settings.state_folder.keys.read_text() == before
+    assert ensure_keys(settings, fresh, units).made == ()
+    assert secrets(settings) == before
     assert {key.hash for key in fresh.keys()} == {key.hash for key in registry.keys()}
+
+
+def test_processes_that_start_at_once_agree_on_the_keys(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(lambda _: ensure_keys(settings, registry, units), range(4)))
+    assert sorted(report.made for report in reports) == [(), (), (), EVERYONE]
+    assert len(registry.keys()) == 5
+    assert all(is_valid(settings, registry, secret) for secret in secrets(settings).values())
+
+
+# -- brought keys
+
+
+def test_brought_keys_work_and_are_written_nowhere(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    ours = bringing(settings, admin=FIRST, trainer=SECOND)
+    report = ensure_keys(ours, registry, units)
+    assert report.made == ("units.hr", "units.sales", "units.support")
+    roles = {secret: record(settings, registry, secret) for secret in (FIRST, SECOND)}
+    assert {secret: found and found.role for secret, found in roles.items()} == {
+        FIRST: Role.ADMIN,
+        SECOND: Role.TRAINER,
+    }
+    written = everything_written(settings)
+    assert FIRST.encode() not in written
+    assert SECOND.encode() not in written
+    assert not settings.state_folder.trainer_key.exists()
+
+
+def test_a_key_may_be_brought_in_a_file_that_ends_with_a_line_break(
+    settings: Settings, registry: Registry, units: Units, tmp_path: Path
+) -> None:
+    (tmp_path / "mounted").write_text(f"{FIRST}\n")
+    ours = settings.model_copy(update={"trainer_key_file": tmp_path / "mounted"})
+    ensure_keys(ours, registry, units)
+    found = record(settings, registry, FIRST)
+    assert found is not None
+    assert found.role is Role.TRAINER
+
+
+@pytest.mark.parametrize("role", ["admin", "trainer"])
+def test_bringing_another_key_ends_the_one_brought_before_and_no_key_that_was_made(
+    settings: Settings, registry: Registry, units: Units, role: str
+) -> None:
+    ensure_keys(settings, registry, units)
+    made = secrets(settings)
+    ensure_keys(bringing(settings, **{role: FIRST}), registry, units)
+    assert is_valid(settings, registry, FIRST)
+    ensure_keys(bringing(settings, **{role: SECOND}), registry, units)
+    assert is_valid(settings, registry, SECOND)
+    assert not is_valid(settings, registry, FIRST)
+    assert secrets(settings) == made
+    assert all(is_valid(settings, registry, secret) for secret in made.values())
+
+
+def test_without_the_brought_key_a_key_is_made(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    ensure_keys(bringing(settings, admin=FIRST), registry, units)
+    assert ensure_keys(settings, registry, units).made == ("admin",)
+    assert secrets(settings)["admin"] != FIRST
+
+
+def test_the_trainer_is_never_given_a_key_of_somebody_else(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    with pytest.raises(InvalidRequest, match="a key of its own"):
+        ensure_keys(bringing(settings, admin=FIRST, trainer=FIRST), registry, units)
+    ensure_keys(settings, registry, units)
+    for owner in ("admin", "units.support"):
+        ours = bringing(settings, trainer=secrets(settings)[owner])
+        with pytest.raises(Conflict, match="the key of trainer is already somebody else's"):
+            ensure_keys(ours, registry, units)
+
+
+# -- revoked keys
+
+
+@pytest.mark.parametrize("owner", EVERYONE)
+def test_a_revoked_key_is_refused_and_nothing_else_happens(
+    settings: Settings, registry: Registry, units: Units, owner: str
+) -> None:
+    ensure_keys(settings, registry, units)
+    before = secrets(settings)
+    revoke(settings, registry, before[owner])
+    assert ensure_keys(settings, registry, units) == KeyReport(made=(), revoked=(owner,))
+    assert secrets(settings) == before
+    assert [is_valid(settings, registry, before[name]) for name in EVERYONE] == [
+        name != owner for name in EVERYONE
+    ]
+
+
+def test_a_revoked_key_that_is_brought_again_replaces_nothing(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    for brought in (FIRST, SECOND):
+        ensure_keys(bringing(settings, admin=brought), registry, units)
+    for _ in range(2):
+        report = ensure_keys(bringing(settings, admin=FIRST), registry, units)
+        assert report.revoked == ("admin",)
+    assert not is_valid(settings, registry, FIRST)
+    assert is_valid(settings, registry, SECOND)
+
+
+@pytest.mark.parametrize("owner", ["trainer", "units.support"])
+def test_a_new_key_is_made_when_the_revoked_one_is_taken_out_of_its_file(
+    settings: Settings, registry: Registry, units: Units, owner: str
+) -> None:
+    ensure_keys(settings, registry, units)
+    old = secrets(settings)[owner]
+    revoke(settings, registry, old)
+    if owner == "trainer":
+        settings.state_folder.trainer_key.unlink()
+    else:
+        document = json.loads(settings.state_folder.keys.read_text())
+        del document["units"]["support"]
+        settings.state_folder.keys.write_text(json.dumps(document))
+    assert ensure_keys(settings, registry, units) == KeyReport(made=(owner,), revoked=())
+    assert secrets(settings)[owner] != old
+    assert is_valid(settings, registry, secrets(settings)[owner])
+
+
+def test_the_log_says_once_whose_key_is_revoked_and_never_a_key(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    keeper = KeyKeeper(settings, registry)
+    with capture_logs() as logs:
+        keeper.ensure(units)
+        revoke(settings, registry, secrets(settings)["units.hr"])
+        keeper.ensure(units)
+        keeper.ensure(units)
+    said = [(line["event"], line["owner"], line["kept_in"]) for line in logs]
+    assert said == [
+        *(
+            ("key_made", owner, "trainer.key" if owner == "trainer" else "keys.json")
+            for owner in EVERYONE
+        ),
+        ("key_is_revoked", "units.hr", "keys.json"),
+    ]
+    assert not [secret for secret in secrets(settings).values() if secret in str(logs)]
+
+
+# -- state folders of an earlier build, which kept all keys in one file
+
+
+def earlier_build(settings: Settings, registry: Registry, *, admin: str) -> dict[str, str]:
+    """Its `keys.json` and its registry; the answer is owner → key."""
+    pepper = settings.state_folder.pepper()
+    made = {
+        "trainer": make_key(Role.TRAINER, None, pepper=pepper, at=1.0),
+        "admin": make_key(Role.ADMIN, None, pepper=pepper, at=1.0, secret=admin),
+        **{
+            f"units.{unit}": make_key(Role.UNIT, Unit(unit), pepper=pepper, at=1.0)
+            for unit in ("support", "sales", "hr")
+        },
+    }
+    registry.add_keys([key for _, key in made.values()])
+    kept = {owner: secret for owner, (secret, _) in made.items()}
+    document = {
+        "admin": kept["admin"],
+        "trainer": kept["trainer"],
+        "units": {name: kept[f"units.{name}"] for name in ("support", "sales", "hr")},
+    }
+    write_private(settings.state_folder.keys, json.dumps(document).encode())
+    return kept
+
+
+def test_the_trainer_of_an_earlier_build_keeps_its_key_and_gets_its_file(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    kept = earlier_build(settings, registry, admin="wr-admin-of-an-earlier-build")
+    assert ensure_keys(settings, registry, units) == KeyReport(made=(), revoked=())
+    assert secrets(settings) == kept
+    assert settings.state_folder.trainer_key.read_text().strip() == kept["trainer"]
+    assert "trainer" not in json.loads(settings.state_folder.keys.read_text())
+    assert len(registry.keys()) == 5
+
+
+def test_a_brought_key_that_an_earlier_build_wrote_down_is_taken_out_and_still_rotates(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    earlier_build(settings, registry, admin=FIRST)
+    report = ensure_keys(bringing(settings, admin=FIRST), registry, units)
+    assert report == KeyReport(made=(), revoked=())
+    assert FIRST.encode() not in everything_written(settings)
+    assert is_valid(settings, registry, FIRST)
+    ensure_keys(bringing(settings, admin=SECOND), registry, units)
+    assert not is_valid(settings, registry, FIRST)
+    assert is_valid(settings, registry, SECOND)
+
+
+def test_an_upgrade_that_rotates_at_once_ends_the_key_written_down(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    earlier_build(settings, registry, admin=FIRST)
+    ensure_keys(bringing(settings, admin=SECOND), registry, units)
+    assert FIRST.encode() not in everything_written(settings)
+    assert not is_valid(settings, registry, FIRST)

@@ -27,13 +27,17 @@ from service.launch.launcher import PROBE_EVERY, check_port, installed_engine, i
 from tests.service.test_cli import one_line, wardrobe
 from tests.service.world import World, free_port, write_units
 
-# answers as ready, makes keys on its first start, and prints its own number
+# answers as ready, makes keys on its first start, leaves a socket, and prints its own number
 SERVICE = """
 import http.server, json, os, pathlib
+from adapters.state_folder import StateFolder
+temporary = StateFolder(pathlib.Path(os.environ["WARDROBE_STATE"])).temporary
+temporary.mkdir(exist_ok=True)
+temporary.joinpath("socket").touch()
 keys = pathlib.Path(os.environ["WARDROBE_STATE"], "keys.json")
 if not keys.exists():
-    keys.write_text(json.dumps({"admin": "wr-admin-1", "trainer": "wr-trainer-1",
-                                "units": {"hr": "wr-hr-1"}}))
+    keys.write_text(json.dumps({"admin": "wr-admin-1", "units": {"hr": "wr-hr-1"}}))
+    keys.with_name("trainer.key").write_text("wr-trainer-1")
 print(os.getpid(), os.environ["WARDROBE_BASE"], os.environ["WARDROBE_BASE_NAME"], flush=True)
 class Ready(http.server.BaseHTTPRequestHandler):
     def log_message(self, *words):
@@ -44,7 +48,12 @@ class Ready(http.server.BaseHTTPRequestHandler):
         self.wfile.write(json.dumps({"instance": os.environ.get("WARDROBE_INSTANCE")}).encode())
 http.server.HTTPServer(("127.0.0.1", int(os.environ["WARDROBE_PORT"])), Ready).serve_forever()
 """
-TRAINER = "import time\ntime.sleep(600)"
+# prints which variables with keys it was given
+TRAINER = """
+import os, time
+print(*sorted(name for name in os.environ if "_KEY" in name), flush=True)
+time.sleep(600)
+"""
 UP = """
 import sys
 from adapters.settings import Settings
@@ -121,7 +130,8 @@ def test_it_tells_when_it_is_ready_and_shows_new_keys_once(
 ) -> None:
     said = up.wait_for("for its owner only")
     assert f"http://127.0.0.1:{environment['WARDROBE_PORT']}/v1" in said
-    assert all(key in said for key in ("wr-admin-1", "wr-trainer-1", "wr-hr-1"))
+    assert all(key in said for key in ("wr-admin-1", "wr-hr-1"))
+    assert "wr-trainer-1" not in said, "nobody but the trainer needs it"
     everything = descendants({up.popen.pid}) - {up.popen.pid}
     assert up.stop() == 0
     assert len(everything) == 2
@@ -148,6 +158,53 @@ def test_the_processes_get_the_base_as_a_folder_with_its_name(
 ) -> None:
     up.wait_for("ready after")
     assert up.service()[1:] == [environment["WARDROBE_BASE"], "tiny"]
+
+
+def test_the_trainer_is_given_no_key_but_its_own(environment: dict[str, str]) -> None:
+    folder = Path(environment["WARDROBE_STATE"]).parent
+    (folder / "admin-key").write_text("a-key-from-a-secret-1")
+    brought = {
+        "WARDROBE_ADMIN_KEY_FILE": str(folder / "admin-key"),
+        "WARDROBE_TRAINER_KEY": "a-key-from-a-secret-2",
+        "WARDROBE_KEY": "a-key-from-a-secret-3",
+    }
+    started = Up(environment | brought)
+    started.wait_for("ready after")
+    wait_until(lambda: tail(started.logs / "trainer.log", 1) != [])
+    assert started.stop() == 0
+    assert tail(started.logs / "trainer.log", 1) == ["WARDROBE_TRAINER_KEY"]
+
+
+def test_the_temporary_files_of_an_engine_that_had_to_be_killed_are_gone_at_a_clean_end(
+    environment: dict[str, str],
+) -> None:
+    temporary = StateFolder(Path(environment["WARDROBE_STATE"])).temporary
+    started = Up(environment)
+    started.wait_for("ready after")
+    assert temporary.is_dir()
+    assert started.stop() == 0
+    assert not temporary.exists()
+
+
+@pytest.mark.parametrize(
+    ("brought", "complaint"),
+    [
+        ({"WARDROBE_ADMIN_KEY_FILE": "/nowhere/key"}, "WARDROBE_ADMIN_KEY_FILE: /nowhere/key"),
+        ({"WARDROBE_TRAINER_KEY": "a key with spaces"}, "WARDROBE_TRAINER_KEY: a key is"),
+        (
+            {"WARDROBE_ADMIN_KEY": "one-key-for-both", "WARDROBE_TRAINER_KEY": "one-key-for-both"},
+            "the trainer needs a key of its own",
+        ),
+    ],
+)
+def test_a_brought_key_that_cannot_be_used_is_one_line_before_anything_starts(
+    environment: dict[str, str], brought: dict[str, str], complaint: str
+) -> None:
+    done = wardrobe("up", **environment, **brought)
+    assert done.returncode == 1
+    assert one_line(done.stderr)
+    assert complaint in done.stderr
+    assert "one-key-for-both" not in done.stderr
 
 
 def test_a_killed_service_comes_back_and_is_ready_again(up: Up) -> None:

@@ -32,9 +32,10 @@ from service.launch.supervisor import Signals, Supervisor
 import os
 
 logs, patience, *programs = sys.argv[1:]
+quotable = Path(os.environ["QUOTABLE"]) if "QUOTABLE" in os.environ else None
 specs = [
     ProcessSpec(name=f"child{n}", command=[sys.executable, "-c", program], environment=os.environ,
-                log=Path(logs) / f"child{n}.log", patience=float(patience))
+                log=Path(logs) / f"child{n}.log", patience=float(patience), quotable=quotable)
     for n, program in enumerate(programs)
 ]
 with Signals() as signals:
@@ -52,13 +53,25 @@ PARENT_OF_STRAY = (
 )
 
 
+# as vLLM's processes do: named memory that only Python's resource tracker removes after a death
+SHARES_MEMORY = (
+    "from multiprocessing.shared_memory import SharedMemory\n"
+    "import os, signal, time\n"
+    "memory = SharedMemory(create=True, size=64)\n"
+    "print(memory.name, flush=True)\n"
+)
+
+
 class Supervised:
     """A running supervisor and what it has said."""
 
-    def __init__(self, logs: Path, *programs: str, patience: float = 10.0) -> None:
+    def __init__(
+        self, logs: Path, *programs: str, patience: float = 10.0, quotable: Path | None = None
+    ) -> None:
         self.logs = logs
         self.popen = subprocess.Popen(
             [sys.executable, "-c", SUPERVISE, str(logs), str(patience), *programs],
+            env={**os.environ, **({"QUOTABLE": str(quotable)} if quotable else {})},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -117,6 +130,20 @@ def test_the_delay_doubles_with_each_young_death_and_starts_over_after_a_long_li
     failures: int, ran_for: float, expected: tuple[int, float]
 ) -> None:
     assert after_exit(failures, ran_for=ran_for) == expected
+
+
+@pytest.mark.parametrize(
+    "end", ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(0)", "time.sleep(600)"]
+)
+def test_shared_memory_is_removed_however_its_owner_ends(
+    tmp_path: Path, started: list[Supervised], end: str
+) -> None:
+    started.append(one := Supervised(tmp_path, SHARES_MEMORY + end))
+    one.wait_for(0, lines=1 if "sleep" in end else 2)
+    assert one.stop() == 0
+    names = [name for name in one.log(0) if name.startswith("psm_")]
+    assert names
+    assert not [name for name in names if Path("/dev/shm", name).exists()]
 
 
 def test_a_child_that_dies_is_started_again(tmp_path: Path, started: list[Supervised]) -> None:
@@ -235,3 +262,18 @@ def test_an_empty_log_is_not_rotated(tmp_path: Path) -> None:
     (tmp_path / "service.log").touch()
     rotate(tmp_path / "service.log")
     assert [path.name for path in tmp_path.iterdir()] == ["service.log"]
+
+
+@pytest.mark.parametrize("met_callers", [False, True])
+def test_a_log_that_may_hold_content_is_named_and_not_repeated(
+    started: list[Supervised], tmp_path: Path, met_callers: bool
+) -> None:
+    starting = tmp_path / "starting"
+    if not met_callers:
+        starting.touch()
+    started.append(Supervised(tmp_path, "print('last words'); exit(3)", quotable=starting))
+    assert started[0].popen.stdout
+    said = [started[0].popen.stdout.readline() for _ in range(2 if met_callers else 3)]
+    assert "exit code 3" in said[0]
+    assert ("  last words\n" in said) is not met_callers
+    assert said[-1] == f"  see {tmp_path / 'child0.log'}\n"

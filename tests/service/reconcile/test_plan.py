@@ -5,11 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.domain.names import Alias, Digest, Unit, VersionId
-from adapters.domain.routes import Route
-from adapters.domain.versions import Version, VersionState
-from adapters.registry import Snapshot
-from service.reconcile.plan import desired, plan
+from adapters.domain.names import Unit, VersionId
+from service.reconcile.plan import Use, by_use, desired, plan
 
 ids = st.integers(1, 12).map(VersionId)
 
@@ -51,25 +48,54 @@ def test_the_least_wanted_goes_first() -> None:
     assert steps.load == v(9)
 
 
-def version(number: int) -> Version:
-    return Version(
-        id=VersionId(number), adapter="support", number=number, unit=Unit("support"),
-        digest=Digest("a" * 64), base_fingerprint=Digest("b" * 64), rank=8, size_bytes=1,
-        created_at=0.0, state=VersionState.CANDIDATE, job_id=None,
-    )  # fmt: skip
-
-
-def test_a_few_asked_for_by_name_come_before_a_rollback_target_and_the_rest_behind() -> None:
-    stable, previous = v(2, 1)
-    route = Route(alias=Alias("support"), unit=Unit("support"), stable=stable, previous=previous)
-    snapshot = Snapshot(
-        revision=1,
-        routes={route.alias: route},
-        rollouts=(),
-        versions={VersionId(number): version(number) for number in range(1, 9)},
-        keys=(),
+def use(
+    number: int, unit: str, *, last: float, asked: float | None = None, resident: bool = True
+) -> Use:
+    return Use(
+        version=VersionId(number),
+        unit=Unit(unit),
+        resident=resident,
+        last_use=last,
+        asked_at=asked,
     )
-    assert desired(snapshot, v(8, 7, 6, 5, 4, 3)) == v(2, 8, 7, 6, 5, 1, 4, 3)
+
+
+def test_what_is_used_is_worth_more_than_what_was_loaded_last() -> None:
+    loaded_last_and_idle, loaded_first_and_used = (
+        use(2, "support", last=1.0),
+        use(1, "support", last=9.0),
+    )
+    assert by_use([loaded_last_and_idle, loaded_first_and_used], {}) == v(1, 2)
+
+
+def test_live_versions_and_rollout_targets_come_before_whatever_is_used() -> None:
+    assert desired(v(7, 8), [use(1, "support", last=9.0), use(7, "hr", last=1.0)], {}) == v(7, 8, 1)
+
+
+def test_a_unit_that_cycles_its_versions_pushes_out_its_own_first() -> None:
+    cycled = [use(n, "support", last=100.0 + n) for n in range(1, 6)]
+    asked = use(6, "support", last=200.0, asked=200.0, resident=False)
+    other = use(9, "sales", last=1.0)
+    ranked = by_use([*cycled, asked, other], {})
+    assert ranked[0] == VersionId(6)
+    assert ranked.index(VersionId(9)) == 1, "the other unit's only version comes second"
+    steps = plan(
+        ranked, servable=set(ranked), loaded={*v(1, 2, 3, 4, 5, 9)}, leased=set(), capacity=6
+    )
+    assert (steps.load, steps.unload) == (v(6), v(1))
+
+
+def test_waiting_units_take_turns_whatever_they_ask_for() -> None:
+    greedy = [use(n, "support", last=10.0 + n, asked=10.0 + n, resident=False) for n in range(1, 4)]
+    modest = use(9, "sales", last=50.0, asked=50.0, resident=False)
+    assert by_use([*greedy, modest], {Unit("support"): 5.0}) == v(9, 1, 2, 3)
+    assert by_use([*greedy, modest], {Unit("sales"): 5.0}) == v(1, 9, 2, 3)
+
+
+def test_what_was_just_loaded_stays_until_whoever_waits_for_it_has_taken_it_up() -> None:
+    taken_up_next = use(1, "support", last=1.0, asked=5.0)
+    next_in_line = use(2, "support", last=9.0, asked=2.0, resident=False)
+    assert by_use([next_in_line, taken_up_next], {}) == v(1, 2)
 
 
 def test_what_is_wanted_beyond_the_last_slot_waits() -> None:

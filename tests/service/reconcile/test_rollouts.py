@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
-import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,14 @@ import openai
 import pytest
 
 from adapters.domain.gates import at_least
-from adapters.domain.jobs import JobStatus
-from adapters.domain.names import Digest, Unit, VersionId
-from adapters.domain.routes import Rollout, RolloutState
+from adapters.domain.names import Digest, JobId, Unit, VersionId
+from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version
-from adapters.registry import NewVersion, ReplicaReport
-from adapters.registry.memory import MemoryRegistry
-from service.reconcile import rollouts
-from tests.service.simulated import BASE, SimulatedEngine
-from tests.service.world import FINGERPRINT, World, offline, running
+from adapters.errors import Unavailable
+from adapters.registry.ports import Acknowledgement, NewVersion, ProcessId, Registration
+from service.cli.client import Client
+from tests.service.world import FINGERPRINT, World, running
+from tests.simulation.engine import BASE, SimulatedEngine
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -29,6 +28,11 @@ HELLO = [{"role": "user", "content": "hello"}]
 def promote(world: World, version: int | str, alias: str = "support", **extra: Any) -> Any:
     body = {"version": version, **extra}
     return world.http(alias).post(f"/v1/adapters/{alias}/promote", json=body)
+
+
+def rollback(world: World, generation: int, alias: str = "support", **extra: Any) -> Any:
+    body = {"expected_generation": generation, **extra}
+    return world.http(alias).post(f"/v1/adapters/{alias}/rollback", json=body)
 
 
 def in_flight(world: World) -> None:
@@ -45,9 +49,9 @@ def test_a_promotion_moves_the_route_and_keeps_the_old_version_for_rollback(worl
     first, second = promote(world, 1).json(), promote(world, "support:2").json()
     assert (first["state"], second["state"]) == ("complete", "complete")
     assert second["route"]["stable"] == "support:2"
-    assert second["route"]["previous"] == "support:1"
+    assert second["replaced"] == "support:1"
     assert second["route"]["generation"] == 2
-    back = world.http("support").post("/v1/adapters/support/rollback").json()
+    back = rollback(world, 2).json()
     assert back["route"]["stable"] == "support:1"
     assert world.engine.loads == ["support:1", "support:2"]
     states = {
@@ -98,7 +102,7 @@ def test_a_promotion_from_an_old_look_is_refused(world: World) -> None:
 def test_a_rejected_version_is_never_promoted_nor_served(world: World) -> None:
     version, fence = published_by_a_job(world)
     no = at_least("held_out", 0.1, 0.9, "worse than the base")
-    world.runtime.registry.record_gates(version.id, [no], fence=fence, evidence={})
+    world.runtime.registry.versions.record_gates(version.id, [no], fence=fence, evidence={})
     answer = promote(world, 1)
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "version_rejected"
@@ -117,8 +121,8 @@ def published_by_a_job(world: World) -> tuple[Version, int]:
     file = client.files.create(file=("x.jsonl", line), purpose="fine-tune")
     made = client.fine_tuning.jobs.create(model=BASE, training_file=file.id)
     registry = world.runtime.registry
-    registry.move_job(made.id, JobStatus.QUEUED, fence=None)
-    job = registry.claim_job(owner="trainer", now=time.time(), lease_seconds=60)
+    registry.jobs.accept(JobId(made.id), error=None)
+    job = registry.jobs.claim(owner="trainer", lease_seconds=60)
     assert job is not None
     assert job.lease is not None
     new = NewVersion(
@@ -131,7 +135,7 @@ def published_by_a_job(world: World) -> tuple[Version, int]:
         evidence={},
     )
     fence = job.lease.fence
-    return registry.publish_version(new, job_id=job.id, fence=fence, at=time.time()), fence
+    return registry.versions.publish(new, job_id=job.id, fence=fence), fence
 
 
 def test_a_version_whose_gates_are_not_decided_cannot_be_promoted(world: World) -> None:
@@ -140,7 +144,7 @@ def test_a_version_whose_gates_are_not_decided_cannot_be_promoted(world: World) 
     assert unproven.status_code == 409
     assert unproven.json()["error"]["code"] == "version_unproven"
     yes = at_least("held_out", 0.9, 0.1, "better than the base")
-    world.runtime.registry.record_gates(version.id, [yes], fence=fence, evidence={})
+    world.runtime.registry.versions.record_gates(version.id, [yes], fence=fence, evidence={})
     assert promote(world, version.number).status_code == 200
 
 
@@ -168,7 +172,7 @@ def test_what_the_engine_refuses_changes_nothing_and_says_why(world: World) -> N
 
 def test_a_damaged_artifact_is_found_before_the_engine_sees_it(world: World) -> None:
     version = world.publish("support")
-    folder = world.runtime.store.adapter_path(version.digest)
+    folder = world.runtime.store.fetch(version.digest)
     weights = folder / "adapter_model.safetensors"
     weights.chmod(0o644)
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
@@ -180,7 +184,9 @@ def test_a_damaged_artifact_is_found_before_the_engine_sees_it(world: World) -> 
 @pytest.mark.parametrize(
     "body",
     [{}, {"version": "x"}, {"version": "support:0"}, {"version": -1}, {"version": 1, "extra": 1},
-     {"version": 1, "timeout": 1e9}, {"version": [1]}, {"version": 1, "expected_generation": -1}],
+     {"version": 1, "timeout": 1e9}, {"version": [1]}, {"version": 1, "expected_generation": -1},
+     {"version": True}, {"version": 1.0}, {"version": 1, "wait": 1},
+     {"version": 1, "expected_generation": "0"}, {"version": 1, "expected_generation": False}],
 )  # fmt: skip
 def test_a_promotion_in_wrong_words_is_a_400_that_names_the_field(
     world: World, body: dict[str, Any]
@@ -198,75 +204,246 @@ def test_unknown_and_foreign_adapters_and_versions_are_404(world: World) -> None
     for path in ("hr", "nothing", "hr/versions", "hr/versions/1", "hr/rollouts"):
         assert world.http("support").get(f"/v1/adapters/{path}").status_code == 404, path
     for verb in ("promote", "rollback"):
-        answer = world.http("support").post(f"/v1/adapters/hr/{verb}", json={"version": 1})
+        body = {"version": 1} if verb == "promote" else {"expected_generation": 0}
+        answer = world.http("support").post(f"/v1/adapters/hr/{verb}", json=body)
         assert answer.status_code == 404
 
 
 def test_there_is_nothing_to_roll_back_before_a_second_promotion(world: World) -> None:
-    answer = world.http("support").post("/v1/adapters/support/rollback")
+    answer = rollback(world, 0)
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "nothing_to_roll_back"
 
 
-def other_replica(*loaded: VersionId) -> ReplicaReport:
-    """One that has read nothing yet."""
-    return ReplicaReport(
-        id="other:1",
-        at=time.time(),
-        revision=0,
-        loaded=frozenset(loaded),
-        ready=True,
-        base_fingerprint=FINGERPRINT,
-        limits={},
-    )
+OTHER = ProcessId(replica="other:1", incarnation="1")
 
 
-def test_a_promotion_is_not_called_complete_before_every_live_replica_routes_by_it(
+def other_replica(world: World, *loaded: VersionId) -> int:
+    """Another replica, that has read the routes as they are now; the answer is their revision."""
+    replicas = world.runtime.registry.replicas
+    replicas.register(Registration(process=OTHER, base_fingerprint=FINGERPRINT, limits={}))
+    replicas.heartbeat(OTHER, ready=True, lease_seconds=15)
+    has_loaded(world, *loaded)
+    return replicas.observe(OTHER, world.runtime.registry.routes.revision())
+
+
+def has_loaded(world: World, *loaded: VersionId) -> None:
+    told = [Acknowledgement(version_id=version) for version in loaded]
+    world.runtime.registry.replicas.acknowledge(OTHER.replica, OTHER.incarnation, told)
+
+
+def soon(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def stable(world: World) -> Any:
+    return world.http("support").get("/v1/adapters/support").json()["route"]["stable"]
+
+
+def test_complete_is_never_said_while_a_replica_that_may_answer_has_not_observed_the_flip(
     world: World,
 ) -> None:
     version = world.publish("support")
-    world.runtime.registry.report_replica(other_replica(version.id))
-    answer = promote(world, 1, timeout=1.0)
-    assert answer.status_code == 503
-    assert answer.json()["error"]["code"] == "rollout_unobserved"
-    world.runtime.registry.forget_replica("other:1")
+    other_replica(world, version.id)
+    answer = promote(world, 1, timeout=3.0)
+    assert answer.status_code == 200, "it is committed: an SDK would repeat anything else"
+    assert answer.json()["state"] == "flipped"
+    assert answer.json()["waits_for"] == ["other:1"]
+    assert answer.json()["route"]["stable"] == "support:1"
+    status = world.http("admin").get("/v1/status").json()
+    assert [(r["state"], r["waits_for"]) for r in status["rollouts"]] == [("flipped", ["other:1"])]
+    registry = world.runtime.registry
+    registry.replicas.observe(OTHER, registry.routes.revision())
     again = promote(world, 1)
     assert again.json()["state"] == "complete"
     assert again.json()["route"]["generation"] == 1
 
 
-class CountingRegistry(MemoryRegistry):
-    """Counts how often it is asked for a rollout."""
-
-    asked = 0
-
-    def rollout(self, rollout_id: int) -> Rollout:
-        self.asked += 1
-        return super().rollout(rollout_id)
-
-
-async def test_waiting_for_a_rollout_that_no_tick_has_seen_does_not_spin(tmp_path: Path) -> None:
-    registry = CountingRegistry()
-    with offline(tmp_path / "state", registry=registry) as world:
-        await world.runtime.converger.tick()
-        begun = world.begin(world.publish("support"))
-        ended = await rollouts.complete(world.runtime, begun, timeout=0.3)
-        assert ended.state is RolloutState.LOADING
-        assert registry.asked <= 2
-
-
-def test_a_live_replica_that_lacks_the_version_holds_the_flip_and_a_dead_one_does_not(
+def test_a_replica_that_reports_and_lacks_the_version_holds_the_flip_and_one_that_left_does_not(
     world: World,
 ) -> None:
     world.publish("support")
-    world.runtime.registry.report_replica(other_replica())
+    other_replica(world)
     waiting = promote(world, 1, timeout=1.0)
-    assert waiting.json()["state"] == "loading"
-    world.runtime.registry.forget_replica("other:1")
-    deadline = time.monotonic() + 10
-    while world.http("support").get("/v1/adapters/support").json()["route"]["stable"] is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert (waiting.status_code, waiting.json()["state"]) == (200, "loading")
+    assert waiting.json()["waits_for"] == ["other:1"]
+    assert stable(world) is None
+    world.runtime.registry.replicas.leave(OTHER)
+    soon(lambda: stable(world) == "support:1")
+
+
+def test_an_operators_word_ends_the_wait_for_a_replica_that_is_gone(world: World) -> None:
+    version = world.publish("support")
+    other_replica(world, version.id)
+    promote(world, 1, wait=False)
+    soon(lambda: newest(world)["state"] == "flipped")
+    admin = world.http("admin")
+    early = admin.post("/v1/replicas/other:1/retire")
+    assert (early.status_code, early.json()["error"]["code"]) == (409, "replica_reporting")
+    soon(lambda: not replica(world, "other:1")["reporting"], seconds=20.0)
+    assert newest(world)["waits_for"] == ["other:1"], "silence is not an observation"
+    assert admin.post("/v1/replicas/other:1/retire").status_code == 200
+    soon(lambda: newest(world)["state"] == "complete")
+    assert world.http("support").get("/v1/replicas").status_code == 403
+    assert world.http("support").post("/v1/replicas/other:1/retire").status_code == 403
+
+
+def newest(world: World) -> Any:
+    return world.http("support").get("/v1/adapters/support/rollouts").json()["data"][0]
+
+
+def replica(world: World, name: str) -> Any:
+    listed = world.http("admin").get("/v1/replicas").json()["data"]
+    return next(each for each in listed if each["id"] == name)
+
+
+def test_a_rollback_names_the_generation_it_was_decided_on(world: World) -> None:
+    for number in (1, 2):
+        world.publish("support")
+        promote(world, number)
+    refused = world.http("support").post("/v1/adapters/support/rollback", json={})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "expected_generation"
+    assert "GET /v1/adapters/support" in refused.json()["error"]["message"]
+    assert stable(world) == "support:2"
+
+
+def test_repeating_a_rollback_is_doing_it_once(world: World) -> None:
+    for number in (1, 2, 3):
+        world.publish("support")
+        promote(world, number)
+    answers = [rollback(world, 3).json() for _ in range(3)]
+    assert {(a["id"], a["version"], a["state"]) for a in answers} == {
+        (answers[0]["id"], "support:2", "complete")
+    }
+    assert stable(world) == "support:2"
+
+
+def test_a_second_rollback_goes_further_back_and_never_to_the_bad_version(world: World) -> None:
+    for number in (1, 2, 3):
+        world.publish("support")
+        promote(world, number)
+    assert rollback(world, 3).json()["version"] == "support:2"
+    assert rollback(world, 4).json()["version"] == "support:1"
+    assert rollback(world, 5).json()["error"]["code"] == "nothing_to_roll_back"
+    assert stable(world) == "support:1"
+
+
+def test_the_cli_and_the_sdk_repeat_a_rollback_without_a_second_effect(world: World) -> None:
+    for number in (1, 2, 3):
+        world.publish("support")
+        promote(world, number)
+    with Client(world.url, world.key("support")) as client:
+        seen = client.adapter("support")["route"]["generation"]
+        first = client.rollback("support")
+        again = client.rollback("support", generation=seen)
+    assert (first["version"], again["id"]) == ("support:2", first["id"])
+    assert stable(world) == "support:2"
+
+
+def test_a_retired_version_is_never_served_again_and_a_live_one_is_not_retired(
+    world: World,
+) -> None:
+    world.publish("support")
+    promote(world, 1)
+    world.publish("support")
+    client = world.client()
+    client.chat.completions.create(model="support:2", messages=HELLO)
+    http = world.http("support")
+    live = http.post("/v1/adapters/support/versions/1/retire")
+    assert (live.status_code, live.json()["error"]["code"]) == (409, "version_live")
+    for _ in range(2):
+        gone = http.post("/v1/adapters/support/versions/2/retire")
+        assert gone.status_code == 200
+        assert gone.json()["retired_at"]
+
+    def is_gone() -> bool:
+        return bool(
+            http.post(
+                "/v1/chat/completions", json={"model": "support:2", "messages": HELLO}
+            ).status_code
+            == 404
+        )
+
+    soon(is_gone, 1.0)
+    soon(lambda: "support:2" not in world.engine.names.values(), 5.0)
+    assert promote(world, 2).json()["error"]["code"] == "version_retired"
+    foreign = world.http("hr").post("/v1/adapters/support/versions/1/retire")
+    assert foreign.status_code == 404
+
+
+def test_an_alias_that_moves_to_another_unit_starts_anew(world: World) -> None:
+    world.publish("hr-screening", "hr")
+    assert promote_as(world, "hr", "hr-screening", "hr-screening:1").status_code == 200
+    folder = world.settings.units
+    (folder / "hr.yaml").write_text("unit: hr\naliases: [hr]\n")
+    (folder / "sales.yaml").write_text("unit: sales\naliases: [sales, hr-screening]\n")
+    soon(lambda: world.http("sales").get("/v1/adapters/hr-screening").status_code == 200)
+    moved = world.http("sales").get("/v1/adapters/hr-screening").json()
+    assert (moved["unit"], moved["route"]["stable"]) == ("sales", None)
+    assert world.http("hr").get("/v1/adapters/hr-screening").status_code == 404
+    for owner in ("hr", "sales"):
+        said = {"model": "hr-screening", "messages": HELLO}
+        assert world.http(owner).post("/v1/chat/completions", json=said).status_code == 404
+    assert world.http("sales").get("/v1/adapters/hr-screening/rollouts").json()["data"] == []
+
+
+def promote_as(world: World, owner: str, alias: str, version: str) -> Any:
+    return world.http(owner).post(f"/v1/adapters/{alias}/promote", json={"version": version})
+
+
+def test_a_deleted_units_key_alias_and_versions_are_refused_and_its_versions_can_be_retired(
+    world: World,
+) -> None:
+    world.publish("sales")
+    assert promote_as(world, "sales", "sales", "sales:1").status_code == 200
+    sales, admin = world.http("sales"), world.http("admin")
+    said = {"model": "sales", "messages": HELLO}
+    assert sales.post("/v1/chat/completions", json=said).status_code == 200
+    (world.settings.units / "sales.yaml").unlink()
+    soon(lambda: sales.get("/v1/models").status_code == 401, 5.0)
+    for model in ("sales", "sales:1"):
+        said = {"model": model, "messages": HELLO}
+        assert admin.post("/v1/chat/completions", json=said).status_code == 404
+    retired = admin.post("/v1/adapters/sales/versions/1/retire")
+    assert retired.status_code == 200, retired.text
+
+
+def test_what_was_committed_is_not_answered_with_an_error_when_the_registry_goes_away(
+    tmp_path: Path,
+) -> None:
+    failing = threading.Event()
+    with running(tmp_path / "state") as world:
+        world.publish("support")
+        world.engine.load_seconds = 1.0
+        rollouts = world.runtime.swap.rollouts
+        rollouts._rollouts = Unreachable(rollouts._rollouts, failing)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(promote, world, 1, timeout=2.0)
+            soon(lambda: world.engine.asked == ["support:1"])
+            failing.set()
+            answer = asked.result()
+        assert (answer.status_code, answer.json()["state"]) == (200, "loading")
+        assert answer.json()["waits_for"] is None, "it could not be read"
+
+
+class Unreachable:
+    """A port whose calls fail while the event is set."""
+
+    def __init__(self, port: Any, failing: threading.Event) -> None:
+        self._port = port
+        self._failing = failing
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._failing.is_set():
+                raise Unavailable("the database is away")
+            return getattr(self._port, name)(*args, **kwargs)
+
+        return call
 
 
 def test_history_says_who_moved_the_route_and_when(world: World) -> None:
@@ -343,29 +520,91 @@ def test_a_restarted_replica_loads_every_live_version_before_it_is_ready(tmp_pat
         assert world.http(None).get("/readyz").status_code == 200
 
 
-def test_readiness_stays_red_while_a_live_version_cannot_be_loaded(tmp_path: Path) -> None:
+def damaged(world: World, alias: str) -> tuple[Path, bytes]:
+    """A byte of the alias's first version is wrong; the answer is the file and what it held."""
+    version = world.runtime.registry.versions.get(alias, 1, SYSTEM)
+    weights = world.runtime.store.fetch(version.digest) / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    weights.chmod(0o644)
+    weights.write_bytes(whole[:-1] + b"!")
+    return weights, whole
+
+
+def test_a_damaged_live_version_is_its_own_units_trouble_and_nobody_elses(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with running(state) as world:
         for alias in ("support", "sales"):
             world.publish(alias)
             promote(world, 1, alias)
-        digest = world.runtime.registry.version("sales", 1, unit=None).digest
-        folder = world.runtime.store.adapter_path(digest)
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
+        damaged(world, "sales")
     with running(state) as world:
-        answer = world.http(None).get("/readyz")
-        assert answer.status_code == 503
-        assert "1 live versions" in answer.json()["checks"]["versions"]
-        assert "sales" not in answer.text
-        # the other units are not hurt
-        assert (
-            world.client().chat.completions.create(model="support", messages=HELLO).model
-            == "support:1"
-        )
+        ready = world.http(None).get("/readyz")
+        assert ready.status_code == 200, "the others of the only pod would be unreachable"
+        assert ready.json()["checks"]["unavailable"] == "1 live versions cannot be served"
+        assert "sales" not in ready.text
+        said = {"model": "sales", "messages": HELLO}
+        refused = world.http("sales").post("/v1/chat/completions", json=said)
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"]) == (503, "version_unavailable")
+        assert "artifact is damaged" in error["message"]
+        assert str(tmp_path) not in refused.text
+        assert refused.headers["retry-after"]
+        answered = world.client().chat.completions.create(model="support", messages=HELLO)
+        assert answered.model == "support:1"
+        assert series(world, "sales", "artifact_damaged") == 1
         shown = world.http("sales").get("/v1/adapters/sales/versions/1").json()
-        assert shown["resident"] is False
-        assert shown["load_error"]
+        assert (shown["resident"], shown["load_error_code"]) == (False, "artifact_damaged")
+        status = world.http("support").get("/v1/status").json()
+        assert (status["ready"], status["unavailable"]) == (True, [])
+        # its own successor takes the route
+        world.publish("sales")
+        assert promote(world, 2, "sales").json()["state"] == "complete"
+        soon(lambda: series(world, "sales", "artifact_damaged") is None)
+
+
+def series(world: World, alias: str, reason: str) -> float | None:
+    return world.prometheus.get_sample_value(
+        "wardrobe_version_unavailable",
+        {"unit": alias, "alias": alias, "version": f"{alias}:1", "reason": reason},
+    )
+
+
+def test_a_damaged_live_version_recovers_by_itself_when_its_artifact_is_whole_again(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state"
+    with running(state) as world:
+        world.publish("sales")
+        promote(world, 1, "sales")
+        weights, whole = damaged(world, "sales")
+    with running(state) as world:
+        said = {"model": "sales", "messages": HELLO}
+        http = world.http("sales")
+        assert http.post("/v1/chat/completions", json=said).status_code == 503
+        weights.write_bytes(whole)
+        soon(lambda: http.post("/v1/chat/completions", json=said).status_code == 200, 15.0)
+
+
+def test_more_live_versions_than_slots_is_the_trouble_of_those_without_one(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state"
+    with running(state) as world:
+        for alias in ("support", "sales", "hr"):
+            world.publish(alias)
+            promote(world, 1, alias)
+    engine = SimulatedEngine(capacity=2)
+    with running(state, engine) as world:
+        assert world.http(None).get("/readyz").status_code == 200
+        answers = {}
+        for alias in ("support", "sales", "hr"):
+            said = {"model": alias, "messages": HELLO}
+            answers[alias] = world.http(alias).post("/v1/chat/completions", json=said)
+        assert sorted(a.status_code for a in answers.values()) == [200, 200, 503]
+        refused = next(a for a in answers.values() if a.status_code == 503)
+        assert "WARDROBE_MAX_CPU_LORAS" in refused.json()["error"]["message"]
+        time.sleep(1.5)
+        assert len(engine.loads) == 2, "live versions take turns in the slots"
 
 
 def test_draining_is_red_refuses_new_requests_and_lets_running_ones_finish(world: World) -> None:

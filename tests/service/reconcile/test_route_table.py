@@ -1,37 +1,163 @@
-"""The routing table: which name means what, and whose prefix cache is whose."""
+"""The route table: which name means what, whose it is, and what a change costs."""
 
 from __future__ import annotations
 
-from adapters.domain.names import Alias, Unit, VersionId
-from adapters.domain.principals import Caller, Role
+import inspect
+import time
+from types import MappingProxyType
+
+import pytest
+
+from adapters.domain.names import Alias, Digest, Unit, VersionId
+from adapters.domain.principals import Key, Principal, Role
 from adapters.domain.routes import Route
-from adapters.registry import Snapshot
-from service.reconcile.route_table import RoutingTable, build_table
-from tests.service.reconcile.test_plan import version
+from adapters.domain.units import UnitConfig, Units
+from adapters.domain.versions import ServedVersion
+from adapters.errors import NotFound
+from adapters.registry.ports import Changes
+from service.reconcile.route_table import RouteTable
 
 BASE = "the-base"
+SUPPORT = Principal(id="key_1", role=Role.UNIT, unit=Unit("support"))
+SALES = Principal(id="key_2", role=Role.UNIT, unit=Unit("sales"))
+ADMIN = Principal(id="key_3", role=Role.ADMIN, unit=None)
 
 
-def table(alias: str) -> RoutingTable:
-    route = Route(alias=Alias(alias), unit=Unit("support"), stable=VersionId(1))
-    snapshot = Snapshot(
-        revision=1,
-        routes={route.alias: route},
-        rollouts=(),
-        versions={VersionId(1): version(1)},
-        keys=(),
-    )
-    return build_table(snapshot, base_name=BASE, pepper=b"pepper")
+def units(**aliases: list[str]) -> Units:
+    by_name = {Unit(unit): UnitConfig(unit=unit, aliases=named) for unit, named in aliases.items()}
+    owner_of = {Alias(alias): Unit(unit) for unit, named in aliases.items() for alias in named}
+    return Units(MappingProxyType(by_name), MappingProxyType(owner_of))
+
+
+class Configured:
+    """A table, and the units in force, which a test may change."""
+
+    def __init__(self, **aliases: list[str]) -> None:
+        self.units = units(**aliases)
+        self.table = RouteTable(base_name=BASE, pepper=b"pepper", units=lambda: self.units)
+        self._revision = 0
+
+    def apply(self, *changed: Route | ServedVersion | Key) -> None:
+        self._revision += 1
+        self.table.apply(
+            Changes(
+                revision=self._revision,
+                routes=[one for one in changed if isinstance(one, Route)],
+                versions=[one for one in changed if isinstance(one, ServedVersion)],
+                keys=[one for one in changed if isinstance(one, Key)],
+            )
+        )
+
+    def serves(self, model: str, principal: Principal) -> str | None:
+        try:
+            return self.table.resolve(model, principal).model
+        except NotFound:
+            return None
+
+
+def version(number: int, unit: str = "support", *, servable: bool = True) -> ServedVersion:
+    return ServedVersion(
+        id=VersionId(number), adapter="support", number=number, unit=Unit(unit), created_at=0.0,
+        digest=Digest("a" * 64), base_fingerprint=Digest("b" * 64), servable=servable,
+    )  # fmt: skip
+
+
+def route(alias: str, number: int, unit: str = "support") -> Route:
+    return Route(alias=Alias(alias), unit=Unit(unit), stable=VersionId(number), generation=number)
+
+
+def key(principal: Principal, *, revoked_at: float | None = None) -> Key:
+    return Key(
+        id=principal.id, role=principal.role, unit=principal.unit, hash=principal.id,
+        created_at=0.0, revoked_at=revoked_at,
+    )  # fmt: skip
 
 
 def test_an_alias_called_like_the_base_does_not_hide_the_base() -> None:
-    caller = Caller(key_id="key_1", role=Role.UNIT, unit=Unit("support"))
-    assert table(BASE).resolve(BASE, caller).version is None
-    assert table("support").resolve("support", caller).version == version(1)
+    at = Configured(support=[BASE, "support"])
+    at.apply(version(1), route(BASE, 1), route("support", 1))
+    assert at.table.resolve(BASE, SUPPORT).version is None
+    assert at.table.resolve("support", SUPPORT).version == version(1)
 
 
 def test_a_unit_called_like_a_role_shares_no_prefix_cache_with_it() -> None:
-    routes = table("support")
-    unit = Caller(key_id="key_1", role=Role.UNIT, unit=Unit("admin"))
-    admin = Caller(key_id="key_2", role=Role.ADMIN, unit=None)
-    assert routes.resolve(BASE, unit).salt != routes.resolve(BASE, admin).salt
+    at = Configured(support=["support"])
+    unit = Principal(id="key_1", role=Role.UNIT, unit=Unit("admin"))
+    assert at.table.resolve(BASE, unit).salt != at.table.resolve(BASE, ADMIN).salt
+
+
+def test_a_flip_moves_the_alias_and_leaves_the_versions_names() -> None:
+    at = Configured(support=["support"])
+    at.apply(version(1), version(2), route("support", 1))
+    at.apply(route("support", 2))
+    assert at.serves("support", SUPPORT) == "support:2"
+    assert at.serves("support:1", SUPPORT) == "support:1"
+    assert [each.name for each in at.table.live().values()] == ["support:2"]
+
+
+def test_what_is_not_servable_any_more_is_forgotten_with_what_led_there() -> None:
+    at = Configured(support=["support"])
+    at.apply(version(1), route("support", 1))
+    at.apply(version(1, servable=False))
+    assert at.serves("support:1", SUPPORT) is None
+    assert at.serves("support", SUPPORT) is None
+    assert at.table.versions == {}
+
+
+def test_another_units_names_look_unknown() -> None:
+    at = Configured(support=["support"], sales=["sales"])
+    at.apply(version(1), route("support", 1))
+    assert at.serves("support", SALES) is None
+    assert at.serves("support:1", SALES) is None
+    assert at.serves("support", ADMIN) == "support:1"
+
+
+def test_an_alias_that_moved_to_another_unit_starts_anew() -> None:
+    at = Configured(support=["support"], sales=["sales"])
+    at.apply(version(1), route("support", 1))
+    at.units = units(support=["other"], sales=["sales", "support"])
+    for principal in (SUPPORT, SALES, ADMIN):
+        assert at.serves("support", principal) is None
+    begun = at.table.route(Alias("support"), Unit("sales"))
+    assert (begun.stable, begun.generation, begun.unit) == (None, 1, "sales")
+    assert at.table.live() == {}
+    assert at.serves("support:1", SUPPORT) == "support:1", "the version is still its unit's"
+
+
+def test_a_deleted_units_keys_aliases_and_versions_are_refused_at_once() -> None:
+    at = Configured(support=["support"], sales=["sales"])
+    at.apply(version(1), route("support", 1), key(SUPPORT), key(SALES), key(ADMIN))
+    at.units = units(sales=["sales"])
+    assert at.table.principal("key_1") is None
+    assert at.table.principal("key_2") == SALES
+    assert at.serves("support", ADMIN) is None
+    assert at.serves("support:1", ADMIN) is None
+    assert [name for name, _ in at.table.visible(ADMIN)] == []
+    assert at.table.live() == {}
+
+
+def test_a_revoked_key_is_forgotten() -> None:
+    at = Configured(support=["support"])
+    at.apply(key(SUPPORT))
+    assert at.table.principal("key_1") == SUPPORT
+    at.apply(key(SUPPORT, revoked_at=1.0))
+    assert at.table.principal("key_1") is None
+
+
+@pytest.mark.parametrize("method", [RouteTable.apply, RouteTable.resolve, RouteTable.live])
+def test_neither_end_of_the_window_can_be_interrupted(method: object) -> None:
+    assert not inspect.iscoroutinefunction(method)
+
+
+def microseconds_of_a_flip(versions: int) -> float:
+    at = Configured(support=["support"])
+    at.apply(*(version(number) for number in range(1, versions + 1)), route("support", 1))
+    began = time.perf_counter()
+    for number in range(200):
+        at.apply(route("support", 1 + number % versions))
+    return (time.perf_counter() - began) / 200 * 1e6
+
+
+def test_a_flip_costs_the_same_among_ten_thousand_versions_as_among_ten() -> None:
+    few, many = microseconds_of_a_flip(10), microseconds_of_a_flip(10_000)
+    assert many < 5 * few + 50, f"{few:.0f} µs among 10, {many:.0f} µs among 10,000"

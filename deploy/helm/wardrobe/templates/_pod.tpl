@@ -32,6 +32,22 @@
   value: "1"
 {{- end -}}
 
+{{/* The trainer's key, for the trainer that sends it and for the service that knows it by it. */}}
+{{- define "wardrobe.trainerKeyEnv" -}}
+{{- if .Values.trainerKey.existingSecret -}}
+- name: WARDROBE_TRAINER_KEY_FILE
+  value: /etc/wardrobe/trainer-key/key
+{{- end -}}
+{{- end -}}
+
+{{- define "wardrobe.trainerKeyMount" -}}
+{{- if .Values.trainerKey.existingSecret -}}
+- name: trainer-key
+  mountPath: /etc/wardrobe/trainer-key
+  readOnly: true
+{{- end -}}
+{{- end -}}
+
 {{/* vLLM's arguments as one shell-quoted line; the schema keeps single quotes out. */}}
 {{- define "wardrobe.engineArgs" -}}
 {{- $words := list -}}

@@ -20,6 +20,11 @@
 {{- if and (eq $engine.kind "gpu") (not $devices) -}}
 {{- fail "engine.kind is gpu, but service.resources.limits names no device: add for example nvidia.com/gpu: \"1\"" -}}
 {{- end -}}
+{{- $admin := .Values.adminKey -}}
+{{- $trainer := .Values.trainerKey -}}
+{{- if and $trainer.existingSecret (eq $admin.existingSecret $trainer.existingSecret) (eq $admin.key $trainer.key) -}}
+{{- fail "trainerKey names the same key as adminKey: the trainer needs a key of its own, and is never admin" -}}
+{{- end -}}
 {{- if and .Values.serviceMonitor.enabled (not .Values.adminKey.existingSecret) -}}
 {{- fail "serviceMonitor.enabled needs adminKey.existingSecret: /metrics is closed without a key, and Prometheus reads it from a Secret" -}}
 {{- end -}}

@@ -1,0 +1,77 @@
+"""Keys that an operator brings, in a variable or in a file, and who may see them.
+
+A file is what a mounted Secret is. Wardrobe writes a brought key nowhere; the registry keeps its
+keyed hash.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from adapters.domain.principals import MAX_BEARER, MIN_BROUGHT, Role
+from adapters.errors import InvalidRequest
+from adapters.settings import Settings
+
+NOT_THE_TRAINERS = frozenset({"WARDROBE_KEY", "WARDROBE_ADMIN_KEY", "WARDROBE_ADMIN_KEY_FILE"})
+"""Variables that hold or name a key of somebody else."""
+BROUGHT = frozenset({"WARDROBE_TRAINER_KEY", "WARDROBE_TRAINER_KEY_FILE"}) | NOT_THE_TRAINERS
+"""All variables that hold or name a key."""
+_KEY = re.compile(r"[!-~]+")
+
+
+def brought_key(settings: Settings, role: Role) -> str | None:
+    """The key brought for the admin or the trainer; None when the service makes one itself.
+
+    Raises InvalidRequest when it is brought twice, cannot be read, or can be no key.
+    """
+    variable = f"WARDROBE_{role.upper()}_KEY"
+    if role is Role.UNIT:
+        return None
+    given, path = {
+        Role.ADMIN: (settings.admin_key, settings.admin_key_file),
+        Role.TRAINER: (settings.trainer_key, settings.trainer_key_file),
+    }[role]
+    if given is not None and path is not None:
+        raise InvalidRequest(f"set {variable} or {variable}_FILE, not both")
+    if path is not None:
+        return _checked(_read(path, variable), variable)
+    return _checked(given.get_secret_value(), variable) if given is not None else None
+
+
+def brought_keys(settings: Settings) -> Mapping[Role, str]:
+    """All keys that are brought. Raises InvalidRequest, also when two roles share one key."""
+    found = {role: brought_key(settings, role) for role in (Role.ADMIN, Role.TRAINER)}
+    brought = {role: secret for role, secret in found.items() if secret is not None}
+    if len(set(brought.values())) < len(brought):
+        raise InvalidRequest("the trainer needs a key of its own: it was given the admin's")
+    return brought
+
+
+def trainer_environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What a process of the trainer's is started with: every setting, no key but its own."""
+    return {
+        name: value
+        for name, value in {**inherited, **settings.environment()}.items()
+        if name not in NOT_THE_TRAINERS
+    }
+
+
+def _checked(secret: str, variable: str) -> str:
+    """The key without the line break that editors and templates end a secret with."""
+    secret = secret.strip()
+    if not MIN_BROUGHT <= len(secret) <= MAX_BEARER or not _KEY.fullmatch(secret):
+        raise InvalidRequest(
+            f"{variable}: a key is {MIN_BROUGHT} to {MAX_BEARER} printable ASCII characters, "
+            "none of them a space"
+        )
+    return secret
+
+
+def _read(path: Path, variable: str) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise InvalidRequest(f"{variable}_FILE: {path} cannot be read: {reason}") from None

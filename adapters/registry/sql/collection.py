@@ -1,0 +1,233 @@
+"""Collecting in the database: what nobody may name any more, by the retention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    union,
+    update,
+)
+
+from adapters.domain.jobs import JobStatus
+from adapters.domain.names import Digest, VersionId
+from adapters.domain.routes import RolloutState
+from adapters.domain.versions import VersionState
+from adapters.errors import Conflict
+from adapters.registry.ports.collection import Retention
+from adapters.registry.sql import rows, schema
+from adapters.registry.sql.condemned import CONDEMNED_SECONDS
+from adapters.registry.sql.files import UNFINISHED
+from adapters.registry.sql.queries import SqlPort, all_of, bump_revision, lock_revision
+from adapters.registry.sql.rollout_rows import MOVED, OPEN
+from adapters.registry.sql.rollouts import rollback_target_of
+from adapters.registry.transitions.rollouts import LEASE_MARGIN_SECONDS
+
+_DAY = 86_400.0
+
+
+class SqlCollection(SqlPort):
+    """`Collection`."""
+
+    def collect(self, retention: Retention) -> Mapping[str, int]:
+        """Marks versions as collected, deletes rows by the retention; counts by kind."""
+        with self._database.write() as connection:
+            lock_revision(connection)
+            now = self._database.now(connection)
+            counts = {"versions": _collect_versions(connection, retention, now=now)}
+            history = now - retention.event_days * _DAY
+            for kind, statement in {
+                "events": _told_by_finished_jobs(schema.job_events, history),
+                "checkpoints": _told_by_finished_jobs(schema.job_checkpoints, history),
+                "rollouts": _rollouts_beyond_history(history),
+                "files": delete(schema.files).where(schema.files.c.deleted_at <= history),
+                "replicas": _stopped_replicas(retention, now=now),
+                "acknowledgements": _failures_to_load_what_is_gone(),
+            }.items():
+                counts[kind] = connection.execute(statement).rowcount
+            return counts
+
+    def roots(self) -> AbstractSet[Digest]:
+        """Digests that a version, an engine, a file or a job may still need."""
+        with self._database.read() as connection:
+            return _roots(connection)
+
+    def condemn(self, digests: AbstractSet[Digest]) -> AbstractSet[Digest]:
+        """Those of `digests` that are no roots now; adding one of them waits until `clear`."""
+        table = schema.condemned
+        with self._database.write() as connection:
+            # who publishes or adds a file shares this lock: it comes before, or finds the digest
+            lock_revision(connection)
+            unneeded = set(digests) - _roots(connection)
+            now = self._database.now(connection)
+            old = or_(table.c.digest.in_(unneeded), table.c.at <= now - CONDEMNED_SECONDS)
+            connection.execute(delete(table).where(old))
+            if unneeded:
+                rows = [{"digest": digest, "at": now} for digest in sorted(unneeded)]
+                connection.execute(insert(table), rows)
+            return unneeded
+
+    def clear(self, digests: AbstractSet[Digest]) -> None:
+        """Their bytes are gone, or stay after all."""
+        table = schema.condemned
+        with self._database.write() as connection:
+            connection.execute(delete(table).where(table.c.digest.in_(digests)))
+
+
+def _roots(connection: Connection) -> set[Digest]:
+    versions, files, told = schema.versions.c, schema.files.c, schema.acknowledgements.c
+    held = select(versions.digest).join(schema.acknowledgements, told.version_id == versions.id)
+    query = union(
+        select(versions.digest).where(versions.collected_at.is_(None)),
+        held.where(told.error.is_(None)),
+        # files of unfinished jobs are among them: such a file cannot be deleted
+        select(files.digest).where(files.deleted_at.is_(None)),
+    )
+    return {Digest(digest) for digest in connection.execute(query).scalars()}
+
+
+# -- versions
+
+
+def _collect_versions(connection: Connection, retention: Retention, *, now: float) -> int:
+    versions = schema.versions
+    old = versions.c.id.in_(_old_versions(retention, now=now))
+    unnamed = versions.c.id.not_in(_named(connection))
+    ids = connection.execute(
+        select(versions.c.id).where(versions.c.collected_at.is_(None), old, unnamed)
+    )
+    found = list(ids.scalars())
+    if found:
+        values = {"collected_at": now, "revision": bump_revision(connection)}
+        connection.execute(update(versions).where(versions.c.id.in_(found)).values(values))
+    return len(found)
+
+
+def _old_versions(retention: Retention, *, now: float) -> Select[Any]:
+    """Ids of versions that no state keeps; `_named` says who keeps them nevertheless."""
+    versions = schema.versions.c
+    newer = schema.versions.alias()
+    # how many retired versions of the adapter are newer: those are there to roll back to
+    rank = (
+        select(func.count())
+        .where(
+            newer.c.adapter == versions.adapter,
+            newer.c.number > versions.number,
+            newer.c.state == VersionState.RETIRED.value,
+            newer.c.withdrawn_at.is_(None),
+            newer.c.collected_at.is_(None),
+        )
+        .correlate(schema.versions)
+        .scalar_subquery()
+    )
+    withdrawn = versions.withdrawn_at <= now - retention.withdrawn_days * _DAY
+    retired = and_(_is_state(VersionState.RETIRED), versions.withdrawn_at.is_(None))
+    return select(versions.id).where(
+        versions.collected_at.is_(None),
+        or_(
+            withdrawn,
+            and_(retired, rank >= retention.retired_versions),
+            _made_before(VersionState.REJECTED, now - retention.rejected_days * _DAY),
+            _made_before(VersionState.CANDIDATE, now - retention.candidate_days * _DAY),
+        ),
+    )
+
+
+def _is_state(state: VersionState) -> ColumnElement[bool]:
+    return schema.versions.c.state == state.value
+
+
+def _made_before(state: VersionState, at: float) -> ColumnElement[bool]:
+    return and_(_is_state(state), schema.versions.c.created_at <= at)
+
+
+def _named(connection: Connection) -> set[VersionId]:
+    """Versions that a route, an open rollout, a rollback or an unfinished job could still name."""
+    routes, rollouts, versions, jobs = (
+        schema.routes.c,
+        schema.rollouts.c,
+        schema.versions.c,
+        schema.jobs.c,
+    )
+    query = union(
+        select(routes.stable).where(routes.stable.is_not(None)),
+        select(rollouts.target).where(OPEN),
+        select(rollouts.replaced).where(OPEN, rollouts.replaced.is_not(None)),
+        select(versions.id)
+        .join(schema.jobs, jobs.id == versions.job_id)
+        .where(jobs.status.in_(UNFINISHED)),
+    )
+    named = {VersionId(version_id) for version_id in connection.execute(query).scalars()}
+    for route in all_of(connection, select(schema.routes), rows.route_from):
+        try:
+            named.add(rollback_target_of(connection, route))
+        except Conflict:
+            continue  # there is nothing to roll back to
+    return named
+
+
+# -- rows
+
+
+def _told_by_finished_jobs(table: Any, before: float) -> Any:
+    jobs = schema.jobs.c
+    finished = [status.value for status in JobStatus if status.finished]
+    old = select(jobs.id).where(jobs.status.in_(finished), jobs.finished_at <= before)
+    return delete(table).where(table.c.job_id.in_(old))
+
+
+def _rollouts_beyond_history(before: float) -> Any:
+    """Ended ones: all that failed, and those whose target the route has moved to again since.
+
+    What is left is one flip for each version that a route has ever served, which a rollback may
+    look for.
+    """
+    rollouts = schema.rollouts.c
+    later = schema.rollouts.alias()
+    again = exists().where(
+        later.c.alias == rollouts.alias,
+        later.c.unit == rollouts.unit,
+        later.c.target == rollouts.target,
+        later.c.id > rollouts.id,
+        later.c.state.in_([RolloutState.FLIPPED.value, RolloutState.COMPLETE.value]),
+    )
+    gone = exists().where(
+        schema.versions.c.id == rollouts.target,
+        schema.versions.c.collected_at.is_not(None),
+    )
+    failed = rollouts.state == RolloutState.FAILED.value
+    ended = or_(failed, rollouts.state == RolloutState.COMPLETE.value)
+    needless = or_(failed, and_(MOVED, or_(again, gone)))
+    return delete(schema.rollouts).where(ended, rollouts.finished_at <= before, needless)
+
+
+def _stopped_replicas(retention: Retention, *, now: float) -> Any:
+    """`stop` replicas that have been silent for long: their serving leases are surely over."""
+    processes = schema.replica_processes.c
+    heard = exists().where(
+        processes.replica == schema.replicas.c.id,
+        or_(
+            processes.seen_at > now - retention.replica_days * _DAY,
+            processes.lease_until > now - LEASE_MARGIN_SECONDS,
+        ),
+    )
+    return delete(schema.replicas).where(schema.replicas.c.on_loss == "stop", ~heard)
+
+
+def _failures_to_load_what_is_gone() -> Any:
+    told = schema.acknowledgements.c
+    versions = schema.versions.c
+    gone = select(versions.id).where(versions.collected_at.is_not(None))
+    return delete(schema.acknowledgements).where(told.error.is_not(None), told.version_id.in_(gone))

@@ -1,0 +1,97 @@
+"""Hints that something changed, so that who polls the revision hears of it sooner.
+
+Only a hint: one that is lost costs a poll's interval, never a change.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Protocol
+
+import psycopg
+from sqlalchemy import make_url
+
+from adapters.registry.sql.postgres import CONNECT_SECONDS
+from adapters.registry.sql.queries import CHANNEL
+
+_SLICE_S = 0.5
+"""How long a wait takes to notice that it is to end."""
+
+
+class Hints(Protocol):
+    """Waits for changes. For one thread; `close` may come from another."""
+
+    def wait(self, timeout: float) -> bool:
+        """Returns when something changed (True), after `timeout` seconds, or at `close`."""
+        ...
+
+    def close(self) -> None:
+        """Ends a wait under way, and every later one at once."""
+        ...
+
+
+def open_hints(url: str) -> Hints:
+    """Hints of the registry at `url`."""
+    if make_url(url).get_backend_name() == "postgresql":
+        return PostgresHints(url)
+    return Sleep()
+
+
+class Sleep:
+    """Hints of a database that gives none: only time passes."""
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+
+    def wait(self, timeout: float) -> bool:
+        self._closed.wait(timeout)
+        return False
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+class PostgresHints:
+    """Listens on a connection of its own. While there is none, only time passes."""
+
+    def __init__(self, url: str) -> None:
+        address = make_url(url).set(drivername="postgresql")
+        self._address = address.render_as_string(hide_password=False)
+        self._closed = threading.Event()
+        self._hearing = threading.Lock()
+        self._connection: psycopg.Connection | None = None
+
+    def wait(self, timeout: float) -> bool:
+        end = time.monotonic() + timeout
+        with self._hearing:
+            try:
+                return self._hear(end)
+            except (psycopg.Error, OSError):
+                self._let_go()
+        self._closed.wait(max(0.0, end - time.monotonic()))
+        return False
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._hearing:
+            self._let_go()
+
+    def _hear(self, end: float) -> bool:
+        if self._closed.is_set():
+            return False
+        if self._connection is None:
+            self._connection = psycopg.connect(
+                self._address, autocommit=True, connect_timeout=CONNECT_SECONDS
+            )
+            self._connection.execute(f"LISTEN {CHANNEL}")
+            return True  # what changed before was not heard
+        while not self._closed.is_set() and (left := end - time.monotonic()) > 0.0:
+            if list(self._connection.notifies(timeout=min(left, _SLICE_S), stop_after=1)):
+                return True
+        return False
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

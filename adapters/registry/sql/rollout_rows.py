@@ -1,0 +1,133 @@
+"""Finding and changing rows of routes and rollouts, for every command that touches them.
+
+Callers that change something hold the revision's lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, literal_column, or_, select, update
+
+from adapters.domain.names import Alias, VersionId
+from adapters.domain.routes import Rollout, RolloutState, Route
+from adapters.domain.versions import Version
+from adapters.errors import Conflict, NotFound
+from adapters.registry.sql import rows, schema
+from adapters.registry.sql.queries import (
+    MAX_NUMBER,
+    add_numbered,
+    all_of,
+    bump_revision,
+    first_of,
+    one,
+    put,
+)
+from adapters.registry.transitions.rollouts import TARGET_RETIRED, fail
+
+# literals, not parameters: only so SQLite knows that a partial index holds every row asked for
+LOADING = schema.rollouts.c.state == literal_column("'loading'")
+FLIPPED = schema.rollouts.c.state == literal_column("'flipped'")
+OPEN = schema.rollouts.c.state.in_([literal_column("'loading'"), literal_column("'flipped'")])
+MOVED = schema.rollouts.c.state.in_([RolloutState.FLIPPED.value, RolloutState.COMPLETE.value])
+
+
+def stored_route(connection: Connection, alias: Alias) -> Route | None:
+    """The alias's route, whichever unit's it is."""
+    query = select(schema.routes).where(schema.routes.c.alias == alias)
+    return first_of(connection, query, rows.route_from)
+
+
+def write_route(connection: Connection, route: Route, *, revision: int) -> None:
+    """Adds or replaces the route, as changed at `revision`."""
+    put(connection, schema.routes, rows.route_values(route) | {"revision": revision})
+
+
+def find_rollout(connection: Connection, rollout_id: int) -> Rollout:
+    """Raises NotFound."""
+    if not 0 < rollout_id <= MAX_NUMBER:
+        raise NotFound("no such rollout")
+    query = select(schema.rollouts).where(schema.rollouts.c.id == rollout_id)
+    return rows.rollout_from(one(connection, query, "no such rollout"))
+
+
+def loading_rollout(connection: Connection, alias: Alias) -> Rollout | None:
+    """The one rollout of the alias that is loading."""
+    query = select(schema.rollouts).where(schema.rollouts.c.alias == alias, LOADING)
+    return first_of(connection, query, rows.rollout_from)
+
+
+def newest_rollout(connection: Connection, *conditions: ColumnElement[bool]) -> Rollout | None:
+    """The newest rollout that meets every condition."""
+    table = schema.rollouts
+    query = select(table).where(*conditions).order_by(table.c.id.desc()).limit(1)
+    return first_of(connection, query, rows.rollout_from)
+
+
+def open_rollouts() -> Select[Any]:
+    """Those that are loading or flipped, oldest first."""
+    return select(schema.rollouts).where(OPEN).order_by(schema.rollouts.c.id)
+
+
+def add_rollout(connection: Connection, rollout: Rollout) -> Rollout:
+    """The rollout with its id."""
+    number = add_numbered(connection, schema.rollouts, rows.rollout_values(rollout))
+    return replace(rollout, id=number)
+
+
+def write_rollout(connection: Connection, rollout: Rollout) -> None:
+    """Replaces the rollout's row."""
+    table = schema.rollouts
+    values = rows.rollout_values(rollout)
+    connection.execute(update(table).where(table.c.id == rollout.id).values(values))
+
+
+def fail_rollouts(
+    connection: Connection, condition: ColumnElement[bool], error: str, *, at: float
+) -> None:
+    """Ends every loading rollout that meets the condition; bumps the revision if there is one."""
+    if end_loading(connection, condition, error, at=at):
+        bump_revision(connection)
+
+
+def end_loading(
+    connection: Connection, condition: ColumnElement[bool], error: str, *, at: float
+) -> bool:
+    """Ends every loading rollout that meets the condition; whether there was one."""
+    query = select(schema.rollouts).where(LOADING, condition)
+    loading = all_of(connection, query, rows.rollout_from)
+    for rollout in loading:
+        write_rollout(connection, fail(rollout, error, at=at))
+    return bool(loading)
+
+
+def leave_routes(
+    connection: Connection, version: Version, *, unrouted: bool, revision: int, at: float
+) -> None:
+    """Takes a version that is being retired out of every route.
+
+    Raises Conflict (`version_live`) where it is in one, unless it is `unrouted`.
+    """
+    table = schema.routes
+    serving = all_of(connection, select(table).where(table.c.stable == version.id), rows.route_from)
+    wanted = newest_rollout(connection, LOADING, schema.rollouts.c.target == version.id)
+    if (serving or wanted) and not unrouted:
+        raise Conflict(
+            f"{version.name} is live or about to be; promote another version first",
+            code="version_live",
+        )
+    for route in serving:
+        emptied = replace(route, stable=None, generation=route.generation + 1, updated_at=at)
+        write_route(connection, emptied, revision=revision)
+    aliases = [route.alias for route in serving]
+    rollouts = schema.rollouts.c
+    ended = or_(rollouts.target == version.id, rollouts.alias.in_(aliases))
+    end_loading(connection, ended, TARGET_RETIRED, at=at)
+
+
+def serves_elsewhere(connection: Connection, version_id: VersionId, *, besides: Alias) -> bool:
+    """Whether another alias's route serves the version."""
+    table = schema.routes
+    query = select(table.c.alias).where(table.c.stable == version_id, table.c.alias != besides)
+    return connection.execute(query.limit(1)).first() is not None

@@ -1,0 +1,161 @@
+"""Rows of the registry's tables ↔ domain values; the only place that knows both."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from adapters.domain.files import StoredFile
+from adapters.domain.gates import GateResult
+from adapters.domain.jobs import (
+    Job,
+    JobCheckpoint,
+    JobError,
+    JobEvent,
+    JobStatus,
+    Lease,
+    StopRequest,
+)
+from adapters.domain.principals import Key, NewKey, Role
+from adapters.domain.recipes import Hyperparameters
+from adapters.domain.routes import Rollout, RolloutState, Route
+from adapters.domain.versions import ServedVersion, Version, VersionState
+
+
+def key_values(key: NewKey) -> dict[str, Any]:
+    """Column values of a key's record."""
+    return {**asdict(key), "role": key.role.value}
+
+
+def key_from(row: RowMapping) -> Key:
+    """A key's record from its row."""
+    return Key(**{**_without(row, "seq", "revoked_by", "revision"), "role": Role(row["role"])})
+
+
+_JOB_ROW_ONLY = (
+    "seq",
+    "idempotency_key",
+    "words",
+    "turn",
+    "lease_owner",
+    "lease_fence",
+    "lease_until",
+)
+
+
+def file_values(file: StoredFile) -> dict[str, Any]:
+    """Column values of a stored file."""
+    return asdict(file)
+
+
+def file_from(row: RowMapping) -> StoredFile:
+    """A stored file from its row."""
+    return StoredFile(**_without(row, "seq", "deleted_at"))
+
+
+def job_values(job: Job) -> dict[str, Any]:
+    """Column values of a job, its lease spread over three of them."""
+    values = {name: getattr(job, name) for name in job.__dataclass_fields__}
+    lease = values.pop("lease")
+    return {
+        **values,
+        "status": job.status.value,
+        "hyperparameters": job.hyperparameters.model_dump(mode="json"),
+        "result_files": list(job.result_files),
+        "error": asdict(job.error) if job.error else None,
+        "stop_requested": job.stop_requested.value if job.stop_requested else None,
+        "lease_owner": lease.owner if lease else None,
+        "lease_fence": lease.fence if lease else None,
+        "lease_until": lease.until if lease else None,
+    }
+
+
+def job_from(row: RowMapping) -> Job:
+    """A job from its row."""
+    values = _without(row, *_JOB_ROW_ONLY)
+    stop = row["stop_requested"]
+    values |= {
+        "status": JobStatus(row["status"]),
+        "hyperparameters": Hyperparameters.model_validate(row["hyperparameters"]),
+        "result_files": tuple(row["result_files"]),
+        "error": JobError(**row["error"]) if row["error"] else None,
+        "stop_requested": StopRequest(stop) if stop else None,
+        "lease": _lease_from(row),
+    }
+    return Job(**values)
+
+
+def _lease_from(row: RowMapping) -> Lease | None:
+    if row["lease_owner"] is None:
+        return None
+    return Lease(owner=row["lease_owner"], fence=row["lease_fence"], until=row["lease_until"])
+
+
+def numbered_values(told: JobEvent | JobCheckpoint) -> dict[str, Any]:
+    """Column values of what a job told, without the id: the database gives that."""
+    values = asdict(told)
+    del values["id"]
+    return values
+
+
+def event_from(row: RowMapping) -> JobEvent:
+    """A job's event from its row."""
+    return JobEvent(**row)
+
+
+def checkpoint_from(row: RowMapping) -> JobCheckpoint:
+    """A job's checkpoint from its row."""
+    return JobCheckpoint(**row)
+
+
+def version_values(version: Version) -> dict[str, Any]:
+    """Column values of a version, without its id: the database gives that."""
+    values = {name: getattr(version, name) for name in version.__dataclass_fields__}
+    del values["id"]
+    return values | {
+        "state": version.state.value,
+        "gates": [asdict(gate) for gate in version.gates],
+    }
+
+
+def version_from(row: RowMapping) -> Version:
+    """A version from its row."""
+    gates = tuple(GateResult(**gate) for gate in row["gates"])
+    values = _without(row, "revision", "withdrawn_by")
+    return Version(**{**values, "state": VersionState(row["state"]), "gates": gates})
+
+
+def served_from(row: RowMapping) -> ServedVersion:
+    """As much of a version as routing needs, from a row with no more than that."""
+    gone = row["withdrawn_at"] is not None or row["collected_at"] is not None
+    servable = row["state"] != VersionState.REJECTED.value and not gone
+    values = _without(row, "state", "withdrawn_at", "collected_at")
+    return ServedVersion(**values, servable=servable)
+
+
+def route_values(route: Route) -> dict[str, Any]:
+    """Column values of a route."""
+    return asdict(route)
+
+
+def route_from(row: RowMapping) -> Route:
+    """A route from its row."""
+    return Route(**_without(row, "revision"))
+
+
+def rollout_values(rollout: Rollout) -> dict[str, Any]:
+    """Column values of a rollout, without its id: the database gives that."""
+    values = asdict(rollout)
+    del values["id"]
+    return values | {"state": rollout.state.value}
+
+
+def rollout_from(row: RowMapping) -> Rollout:
+    """A rollout from its row."""
+    return Rollout(**{**row, "state": RolloutState(row["state"])})
+
+
+def _without(row: RowMapping, *names: str) -> dict[str, Any]:
+    return {str(name): value for name, value in row.items() if name not in names}

@@ -1,0 +1,149 @@
+"""Versions in the database: publishing under the fence, verdicts, retirement, lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, Select, select
+
+from adapters.domain.gates import GateResult
+from adapters.domain.names import JobId, VersionId, split_version
+from adapters.domain.pages import Page
+from adapters.domain.principals import Principal
+from adapters.domain.versions import Version, VersionState
+from adapters.errors import NotFound
+from adapters.registry.ports.versions import NewVersion
+from adapters.registry.sql import rows, schema
+from adapters.registry.sql.condemned import check_not_condemned
+from adapters.registry.sql.job_rows import held_job
+from adapters.registry.sql.queries import (
+    SqlPort,
+    add_numbered,
+    bump_revision,
+    first_of,
+    lock_revision,
+    one,
+    page,
+    visible,
+)
+from adapters.registry.sql.rollout_rows import leave_routes
+from adapters.registry.sql.version_rows import MISSING, find_version, write_version
+from adapters.registry.transitions import versions as transitions
+
+
+class SqlVersions(SqlPort):
+    """`Versions`."""
+
+    def publish(self, new: NewVersion, *, job_id: JobId | None, fence: int | None) -> Version:
+        """A candidate with the adapter's next number; the job's first one when it has published.
+
+        Raises LeaseLost, Conflict (`foreign_adapter`), Unavailable (`artifact_condemned`).
+        """
+        with self._database.write() as connection:
+            lock_revision(connection)
+            if job_id is not None:
+                held_job(connection, job_id, fence)
+                first = _published_by(connection, job_id)
+                if first is not None:
+                    return first
+            at = self._database.now(connection)
+            check_not_condemned(connection, new.digest, now=at)
+            newest = _newest(connection, new.adapter)
+            version = transitions.number(new, newest=newest, job_id=job_id, at=at)
+            values = rows.version_values(version) | {"revision": bump_revision(connection)}
+            number = add_numbered(connection, schema.versions, values)
+            return replace(version, id=VersionId(number))
+
+    def record_gates(
+        self,
+        version_id: VersionId,
+        gates: Sequence[GateResult],
+        *,
+        fence: int,
+        evidence: Mapping[str, Any],
+    ) -> Version:
+        """Keeps the verdicts under the fence; a version that failed is rejected.
+
+        Raises NotFound, LeaseLost, IllegalTransition (`already_judged`).
+        """
+        with self._database.write() as connection:
+            lock_revision(connection)
+            found = find_version(connection, version_id)
+            held_job(connection, transitions.judging_job(found), fence)
+            version = transitions.judge(found, gates, evidence)
+            more = {}
+            if version.state is VersionState.REJECTED:
+                more["revision"] = bump_revision(connection)
+            write_version(connection, version, **more)
+            return version
+
+    def get(self, adapter: str, number: int, principal: Principal) -> Version:
+        """Raises NotFound when unknown or another unit's."""
+        with self._database.read() as connection:
+            return _named(connection, adapter, number, principal)
+
+    def by_id(self, version_id: VersionId) -> Version:
+        """Raises NotFound."""
+        with self._database.read() as connection:
+            return find_version(connection, version_id)
+
+    def of_job(self, job_id: JobId) -> Version | None:
+        """What the job has published."""
+        with self._database.read() as connection:
+            return _published_by(connection, job_id)
+
+    def list(
+        self, principal: Principal, *, adapter: str | None, after: str | None, limit: int
+    ) -> Page[Version]:
+        """Newest first; `after` is a version's name. Raises NotFound for an unknown one."""
+        query = _versions(principal).order_by(schema.versions.c.id.desc())
+        if adapter is not None:
+            query = query.where(schema.versions.c.adapter == adapter)
+        with self._database.read() as connection:
+            if after is not None:
+                name = split_version(after)
+                if name is None:
+                    raise NotFound("no such version to go on after", param="after")
+                last = _named(connection, *name, principal)
+                query = query.where(schema.versions.c.id < last.id)
+            return page(connection, query, rows.version_from, limit)
+
+    def retire(self, version_id: VersionId, principal: Principal, *, unrouted: bool) -> Version:
+        """Withdraws a version; where no alias leads there any more, its routes are emptied.
+
+        Raises NotFound; Conflict (`version_live`).
+        """
+        with self._database.write() as connection:
+            revision = lock_revision(connection) + 1
+            found = find_version(connection, version_id, principal)
+            if found.withdrawn_at is not None:
+                return found
+            at = self._database.now(connection)
+            leave_routes(connection, found, unrouted=unrouted, revision=revision, at=at)
+            version = transitions.withdraw(found, at=at)
+            bump_revision(connection)
+            write_version(connection, version, revision=revision, withdrawn_by=principal.id)
+            return version
+
+
+def _versions(principal: Principal) -> Select[Any]:
+    return select(schema.versions).where(visible(schema.versions.c.unit, principal))
+
+
+def _named(connection: Connection, adapter: str, number: int, principal: Principal) -> Version:
+    table = schema.versions.c
+    query = _versions(principal).where(table.adapter == adapter, table.number == number)
+    return rows.version_from(one(connection, query, MISSING))
+
+
+def _published_by(connection: Connection, job_id: JobId) -> Version | None:
+    query = select(schema.versions).where(schema.versions.c.job_id == job_id)
+    return first_of(connection, query, rows.version_from)
+
+
+def _newest(connection: Connection, adapter: str) -> Version | None:
+    table = schema.versions
+    query = select(table).where(table.c.adapter == adapter).order_by(table.c.number.desc())
+    return first_of(connection, query.limit(1), rows.version_from)

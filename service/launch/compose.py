@@ -1,0 +1,231 @@
+"""Puts one service process together from what its settings name and its engine offers."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from adapters.domain.names import Digest
+from adapters.domain.units import Units
+from adapters.registry import Registry
+from adapters.registry.ports import ProcessId, Registration, Retention
+from adapters.settings import Settings
+from adapters.store import ArtifactStore
+from service.engine.leases import Leases
+from service.engine.port import Engine
+from service.engine.shared_residency import INCARNATION, SharedResidency
+from service.grammars import Grammars
+from service.metrics import Metrics
+from service.reconcile.acknowledgements import Acknowledgements
+from service.reconcile.collection import Collector
+from service.reconcile.gauges import Gauges, Seen
+from service.reconcile.heartbeat import Heartbeat
+from service.reconcile.hints import HintListener, Hints
+from service.reconcile.loader import Loader
+from service.reconcile.membership import Membership
+from service.reconcile.rollouts import RolloutSteps
+from service.reconcile.route_cache import RouteCache
+from service.reconcile.route_table import RouteTable
+from service.reconcile.units_watch import UnitsWatch
+from service.runtime import Owner, Runtime, Swap, interrupt, replica_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a process is made of, opened by whoever composes it."""
+
+    settings: Settings
+    engine: Engine
+    grammars: Grammars
+    registry: Registry
+    """For requests."""
+    swap_registry: Registry
+    """For the owners of the swap: another pool, so that no request's writer starves them."""
+    store: ArtifactStore
+    base_name: str
+    base_fingerprint: Digest
+    prometheus: CollectorRegistry
+    process: int = 0
+    """Which of the engine's API processes this is."""
+    on_units: Callable[[Units], object] = lambda _: None
+    """Called when the units have changed; blocks."""
+    hints: Hints | None = None
+    """Of the registry's database, where it gives any."""
+    collect_store: Callable[[], object] | None = None
+    end: Callable[[], None] = interrupt
+    clock: Callable[[], float] = time.monotonic
+
+
+def compose(parts: Parts) -> Runtime:
+    """The runtime, none of whose tasks runs yet. Blocks. Raises InvalidUnits, OSError."""
+    settings, metrics = parts.settings, Metrics(parts.prometheus)
+    units = UnitsWatch(settings.units, metrics, on_change=parts.on_units)
+    pepper = settings.state_folder.pepper()
+    process = ProcessId(
+        replica=replica_id(settings), incarnation=incarnation(), number=parts.process
+    )
+    residency = SharedResidency(residency_file(settings, process), process=process.number)
+    leases = Leases(residency, parts.engine)
+    table = RouteTable(base_name=parts.base_name, pepper=pepper, units=lambda: units.current.units)
+    within = _Within(
+        parts=parts,
+        metrics=metrics,
+        units=units,
+        membership=_membership(parts, process),
+        residency=residency,
+        leases=leases,
+        table=table,
+    )
+    runtime = Runtime(
+        settings=settings,
+        registry=parts.registry,
+        store=parts.store,
+        engine=parts.engine,
+        residency=residency,
+        leases=leases,
+        # the heartbeat reports what the whole says of itself
+        swap=_swap(within, is_ready=lambda: runtime.ready),
+        units=units,
+        metrics=metrics,
+        grammars=parts.grammars,
+        pepper=pepper,
+        end=parts.end,
+    )
+    return runtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Within:
+    """What the owners of the swap share."""
+
+    parts: Parts
+    metrics: Metrics
+    units: UnitsWatch
+    membership: Membership
+    residency: SharedResidency
+    leases: Leases
+    table: RouteTable
+
+
+def _membership(parts: Parts, process: ProcessId) -> Membership:
+    registration = Registration(
+        process=process,
+        base_fingerprint=parts.base_fingerprint,
+        limits=parts.engine.limits,
+        on_loss=parts.settings.on_registry_loss,
+    )
+    return Membership(
+        registration, lease_seconds=parts.settings.serving_lease_seconds, clock=parts.clock
+    )
+
+
+def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
+    """The owners, each made to tell the others what may concern them."""
+    parts, metrics, membership = within.parts, within.metrics, within.membership
+    registry, table = parts.swap_registry, within.table
+    heartbeat = Heartbeat(
+        replicas=registry.replicas,
+        membership=membership,
+        ready=is_ready,
+        on_registered=lambda: _kick(routes, acknowledgements),
+        metrics=metrics,
+        clock=parts.clock,
+    )
+    loader = Loader(
+        table=table,
+        engine=parts.engine,
+        residency=within.residency,
+        artifacts=parts.store,
+        base_fingerprint=parts.base_fingerprint,
+        on_change=lambda: _kick(acknowledgements),
+        metrics=metrics,
+        clock=parts.clock,
+    )
+    acknowledgements = Acknowledgements(
+        replicas=registry.replicas,
+        membership=membership,
+        state=loader.state,
+        on_sent=lambda: rollouts.kick(),  # noqa: PLW0108 - made below
+        on_unknown=lambda: _kick(heartbeat),
+        metrics=metrics,
+    )
+    rollouts = RolloutSteps(
+        rollouts=registry.rollouts,
+        table=table,
+        on_move=lambda: _kick(routes),
+        metrics=metrics,
+    )
+
+    def on_routes_changed() -> None:
+        _kick(loader)
+        rollouts.kick()
+
+    routes = RouteCache(
+        routes=registry.routes,
+        replicas=registry.replicas,
+        table=table,
+        membership=membership,
+        units=lambda: within.units.current.units,
+        on_change=on_routes_changed,
+        on_unknown=lambda: _kick(heartbeat),
+        metrics=metrics,
+    )
+    return Swap(
+        registry=registry,
+        membership=membership,
+        routes=routes,
+        heartbeat=heartbeat,
+        loader=loader,
+        acknowledgements=acknowledgements,
+        rollouts=rollouts,
+        hints=None
+        if parts.hints is None
+        else HintListener(parts.hints, on_hint=lambda: _kick(routes), metrics=metrics),
+        gauges=Gauges(
+            Seen(
+                table=table,
+                loader=loader,
+                residency=within.residency,
+                held=lambda: within.leases.held,
+                ready=is_ready,
+            ),
+            metrics,
+        ),
+        collector=Collector(
+            collection=registry.collection,
+            retention=Retention(),
+            collect_store=parts.collect_store,
+            is_owner=lambda: loader.owner,
+            metrics=metrics,
+        ),
+    )
+
+
+def _kick(*owners: Owner) -> None:
+    for owner in owners:
+        owner.repeat.kick()
+
+
+def incarnation() -> str:
+    """This start's random name, as whoever started the engine's processes chose it."""
+    return os.environ.get(INCARNATION) or secrets.token_hex(8)
+
+
+def residency_file(settings: Settings, process: ProcessId) -> Path:
+    """What the processes of this start share; what earlier starts left is removed.
+
+    Whoever serves at a port holds its state folder's lock: nobody else uses the older files.
+    """
+    folder = settings.state_folder.engines
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name = f"{settings.port}-{process.incarnation}"
+    for left in folder.glob(f"{settings.port}-*"):
+        if left.name != name:
+            left.unlink(missing_ok=True)
+    return folder / name

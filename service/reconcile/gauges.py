@@ -1,0 +1,72 @@
+"""Mirrors this process's state into its gauges, and drops the series of what is gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+
+from adapters.domain.names import VersionId
+from service.engine.shared_residency import SharedResidency
+from service.metrics import Metrics
+from service.reconcile.loader import Loader
+from service.reconcile.repeat import Repeat
+from service.reconcile.route_table import RouteTable
+
+SHOW_SECONDS = 1.0
+BASE = "base"
+"""What the base model's requests are counted under."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """Whom the gauges ask."""
+
+    table: RouteTable
+    loader: Loader
+    residency: SharedResidency
+    held: Callable[[], Container[VersionId]]
+    """Versions that answer a request of this process."""
+    ready: Callable[[], bool]
+
+
+class Gauges:
+    """Owns what the metrics say of the present."""
+
+    def __init__(self, seen: Seen, metrics: Metrics) -> None:
+        self._seen = seen
+        self._metrics = metrics
+        self._live: frozenset[VersionId] = frozenset()
+        self._draining: dict[VersionId, float] = {}
+        self.repeat = Repeat("gauges", self.step, every=SHOW_SECONDS, metrics=metrics)
+
+    async def step(self) -> None:
+        """One look."""
+        table, metrics = self._seen.table, self._metrics
+        resident = (table.version(v) for v in self._seen.residency.resident())
+        metrics.show(metrics.resident, {(v.name,): 1.0 for v in resident if v is not None})
+        metrics.show(metrics.generation, {(r.alias,): float(r.generation) for r in table.routes})
+        metrics.show(
+            metrics.unavailable,
+            {
+                (version.unit, alias, version.name, str(reason)): 1.0
+                for alias, (version, reason) in self._seen.loader.unavailable().items()
+            },
+        )
+        metrics.ready.set(self._seen.ready())
+        metrics.drop_requests_of(self._is_gone)
+        self._time_drains()
+
+    def _is_gone(self, alias: str, version: str) -> bool:
+        return version != BASE and not self._seen.table.knows(version)
+
+    def _time_drains(self) -> None:
+        """From the flip away from a version to its last answer."""
+        now, held = time.monotonic(), self._seen.held()
+        live = frozenset(version.id for version in self._seen.table.live().values())
+        for version in self._live - live:
+            self._draining[version] = now
+        self._live = live
+        for version in [v for v in self._draining if v not in held]:
+            seconds = now - self._draining.pop(version)
+            self._metrics.swap_phase.labels(phase="drain").observe(seconds)

@@ -1,0 +1,71 @@
+"""The heartbeat: says every two seconds that this process lives, and registers it where needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from adapters.errors import NotFound
+from adapters.registry.ports import Replicas
+from service.metrics import Metrics
+from service.reconcile.membership import Membership
+from service.reconcile.registry_calls import RegistryCalls
+from service.reconcile.repeat import Repeat
+
+HEARTBEAT_SECONDS = 2.0
+
+log = structlog.get_logger("wardrobe.swap")
+
+
+class Heartbeat:
+    """Owns what the registry knows of this process's life."""
+
+    def __init__(
+        self,
+        *,
+        replicas: Replicas,
+        membership: Membership,
+        ready: Callable[[], bool],
+        on_registered: Callable[[], None],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._replicas = replicas
+        self._membership = membership
+        self._ready = ready
+        self._on_registered = on_registered
+        self._clock = clock
+        self._calls = RegistryCalls("heartbeat")
+        self.repeat = Repeat("heartbeat", self.beat, every=HEARTBEAT_SECONDS, metrics=metrics)
+
+    async def beat(self) -> bool:
+        """One heartbeat, behind a registration where the registry does not know the process."""
+        if not self._membership.registered:
+            await self._calls(self._replicas.register, self._membership.registration)
+            self._membership.note_registered()
+            log.info("registered", replica=self._membership.process.replica)
+            self._on_registered()
+        sent_at = self._clock()
+        try:
+            await self._calls(
+                self._replicas.heartbeat,
+                self._membership.process,
+                ready=self._ready(),
+                lease_seconds=self._membership.lease_seconds,
+            )
+        except NotFound:
+            log.warning("replica_unknown", replica=self._membership.process.replica)
+            self._membership.note_unknown()
+            return True
+        self._membership.note_heartbeat(sent_at)
+        return False
+
+    async def leave(self) -> None:
+        """Takes the process's rows back, at a clean exit."""
+        await self._calls(self._replicas.leave, self._membership.process)
+
+    def close(self) -> None:
+        """Lets go of the thread."""
+        self._calls.close()

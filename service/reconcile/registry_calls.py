@@ -1,0 +1,34 @@
+"""An owner's calls into the registry: a thread of its own, and a bound on each wait.
+
+So a busy default thread pool, or another owner's call behind a stuck writer, delays nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+CALL_SECONDS = 10.0
+
+
+class RegistryCalls:
+    """One thread. A call that is late keeps it; those behind give up in their own time."""
+
+    def __init__(self, owner: str, *, seconds: float = CALL_SECONDS) -> None:
+        self._seconds = seconds
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"registry-{owner}")
+
+    async def __call__(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Raises what `call` raises, and TimeoutError when its answer is late."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._seconds):
+            return await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
+
+    def close(self) -> None:
+        """Waits for nothing; a call under way ends by itself."""
+        self._thread.shutdown(wait=False, cancel_futures=True)

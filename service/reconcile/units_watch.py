@@ -1,0 +1,120 @@
+"""Units that change while the service runs: the folder is looked at every second.
+
+A folder with mistakes changes nothing: the last good units stay in force, the mistakes are
+logged and `wardrobe_units_folder_invalid` is 1. A unit or alias that is gone is refused at once,
+whether or not the rest of the change can be put into force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import structlog
+
+from adapters.domain.names import Unit
+from adapters.domain.units import InvalidUnits, UnitLimits, Units, load_units
+from service.metrics import Metrics
+from service.reconcile.registry_calls import RegistryCalls
+
+WATCH_SECONDS = 1.0
+RETRY_SECONDS = 10.0
+"""After a change that could not be put into force (say, a full disk)."""
+CHANGE_SECONDS = 60.0
+
+log = structlog.get_logger("wardrobe.units")
+
+
+@dataclass(frozen=True)
+class CurrentUnits:
+    """The units in force, asked the way the request path asks."""
+
+    units: Units
+
+    def max_concurrent_requests(self, unit: str) -> int:
+        """Requests a unit may have in flight; a unit no longer configured keeps the default."""
+        return self._limits(unit).max_concurrent_requests
+
+    def max_file_bytes(self, unit: Unit | None) -> int:
+        """Largest upload; for the admin the largest of any unit."""
+        if unit is None:
+            return max(u.limits.max_file_bytes for u in self.units.by_name.values())
+        return self._limits(unit).max_file_bytes
+
+    def _limits(self, unit: str) -> UnitLimits:
+        config = self.units.by_name.get(Unit(unit))
+        return config.limits if config else UnitLimits()
+
+
+class UnitsWatch:
+    """Holds the units in force and re-reads the folder when it changes."""
+
+    def __init__(
+        self, folder: Path, metrics: Metrics, *, on_change: Callable[[Units], object]
+    ) -> None:
+        self._folder = folder
+        self._metrics = metrics
+        self._on_change = on_change
+        self._calls = RegistryCalls("units", seconds=CHANGE_SECONDS)
+        self._seen = self._fingerprint()
+        self.current = CurrentUnits(load_units(folder))
+
+    async def run(self) -> None:
+        """Watches until cancelled."""
+        while True:
+            looked = await self.attempt()
+            await asyncio.sleep(WATCH_SECONDS if looked else RETRY_SECONDS)
+
+    async def attempt(self) -> bool:
+        """A look that never raises; False when what changed must be tried again."""
+        try:
+            await self._calls(self.look)
+        except Exception:  # the edge of a background process: log, count, try again
+            self._metrics.units_errors.set(1)
+            log.exception("units_not_in_force")
+            return False
+        return True
+
+    def look(self) -> None:
+        """Re-reads the folder if anything in it changed. Raises what `on_change` raises."""
+        seen = self._fingerprint()
+        if seen == self._seen:
+            return
+        try:
+            units = load_units(self._folder)
+        except InvalidUnits as error:
+            self._seen = seen  # the same words would only bring the same mistakes
+            self._metrics.units_errors.set(1)
+            log.error("units_invalid", problems=error.problems)
+            return
+        # what was taken away ends at once; what is new begins when it can work
+        self.current = CurrentUnits(_remaining(self.current.units, units))
+        self._on_change(units)
+        self._seen, self.current = seen, CurrentUnits(units)
+        self._metrics.units_errors.set(0)
+        log.info("units_changed", units=sorted(units.by_name))
+
+    def close(self) -> None:
+        """Lets go of the thread."""
+        self._calls.close()
+
+    def _fingerprint(self) -> tuple[tuple[str, int, int], ...]:
+        """Names, sizes and times of the real files: a ConfigMap swaps a link above them."""
+        try:
+            paths = sorted(self._folder.glob("*.y*ml"))
+            stats = [(path.name, path.stat()) for path in paths]
+        except OSError:
+            return ()
+        return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def _remaining(units: Units, new: Units) -> Units:
+    """Those of `units` and their aliases that `new` still has, as they were."""
+    by_name = {name: config for name, config in units.by_name.items() if name in new.by_name}
+    owner_of = {
+        alias: unit for alias, unit in units.owner_of.items() if new.owner_of.get(alias) == unit
+    }
+    return Units(MappingProxyType(by_name), MappingProxyType(owner_of))

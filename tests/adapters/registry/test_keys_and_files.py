@@ -1,0 +1,170 @@
+"""What every registry does with keys and files."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapters.domain.files import StoredFile
+from adapters.domain.jobs import StopRequest
+from adapters.domain.names import FileId
+from adapters.domain.principals import SYSTEM, Principal, Role
+from adapters.errors import Conflict, InvalidRequest, NotFound
+from adapters.registry import Registry
+from tests.adapters.registry.backends import Backend, Clock
+from tests.adapters.registry.values import (
+    ADMIN,
+    OWNER,
+    SALES,
+    STRANGER,
+    SUPPORT,
+    a_file,
+    a_key,
+    added_file,
+    created,
+)
+
+TRAINER = Principal(id="key_t", role=Role.TRAINER, unit=None)
+
+
+def test_keys_come_back_oldest_first_until_they_are_revoked(registry: Registry) -> None:
+    unit, admin = registry.keys.add([a_key("key_9"), a_key("key_2", role=Role.ADMIN, unit=None)])
+    assert registry.keys.active() == [unit, admin]
+    registry.keys.revoke("key_9", by=ADMIN)
+    assert registry.keys.active() == [admin]
+
+
+def test_a_key_is_found_by_its_hash_revoked_or_not(registry: Registry, clock: Clock) -> None:
+    (key,) = registry.keys.add([a_key()])
+    assert key.created_at == clock.now
+    assert registry.keys.find(key.hash) == key
+    revoked = registry.keys.revoke(key.id, by=ADMIN)
+    assert registry.keys.find(key.hash) == revoked
+    assert revoked.revoked_at == clock.now
+    assert registry.keys.find("f" * 64) is None
+
+
+def test_revoking_again_changes_nothing_and_an_unknown_key_is_not_found(
+    registry: Registry, clock: Clock
+) -> None:
+    registry.keys.add([a_key()])
+    first = registry.keys.revoke("key_1", by=ADMIN)
+    revision = registry.routes.revision()
+    clock.pass_by(5.0)
+    assert registry.keys.revoke("key_1", by=ADMIN) == first
+    assert registry.routes.revision() == revision
+    with pytest.raises(NotFound):
+        registry.keys.revoke("key_2", by=ADMIN)
+
+
+def test_keys_are_added_all_or_none(registry: Registry) -> None:
+    kept = registry.keys.add([a_key("key_1")])
+    again = a_key("key_3", hash=a_key("key_1").hash)
+    with pytest.raises(Conflict) as raised:
+        registry.keys.add([a_key("key_2"), again])
+    assert raised.value.reason == "key_exists"
+    assert registry.keys.active() == kept
+
+
+def test_a_file_is_found_by_its_unit_and_by_no_other(registry: Registry, clock: Clock) -> None:
+    file = added_file(registry)
+    assert file.created_at == clock.now
+    for principal in (OWNER, ADMIN, SYSTEM):
+        assert registry.files.get(file.id, principal) == file
+    for principal in (STRANGER, TRAINER):
+        with pytest.raises(NotFound):
+            registry.files.get(file.id, principal)
+        with pytest.raises(NotFound):
+            registry.files.delete(file.id, principal)
+        assert (
+            registry.files.list(
+                principal, purpose=None, after=None, limit=9, newest_first=True
+            ).items
+            == []
+        )
+
+
+def test_a_file_is_added_once(registry: Registry) -> None:
+    file = a_file()
+    registry.files.add(file)
+    with pytest.raises(Conflict):
+        registry.files.add(file)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_files_come_in_pages_of_one_unit_and_purpose(
+    registry: Registry, newest_first: bool
+) -> None:
+    mine = []
+    for _ in range(5):
+        mine.append(added_file(registry))
+        added_file(registry, SALES)
+        added_file(registry, purpose="fine-tune-results")
+    expected = mine[::-1] if newest_first else mine
+    found: list[StoredFile] = []
+    after: str | None = None
+    more = True
+    while more:
+        page = registry.files.list(
+            OWNER, purpose="fine-tune", after=after, limit=2, newest_first=newest_first
+        )
+        found += page.items
+        more, after = page.has_more, page.items[-1].id
+    assert found == expected
+
+
+def test_a_list_goes_on_after_a_file_that_was_deleted_meanwhile(registry: Registry) -> None:
+    first, second, third = (added_file(registry) for _ in range(3))
+    page = registry.files.list(OWNER, purpose=None, after=None, limit=2, newest_first=True)
+    assert page.items == [third, second]
+    registry.files.delete(second.id, OWNER)
+    rest = registry.files.list(OWNER, purpose=None, after=second.id, limit=2, newest_first=True)
+    assert rest.items == [first]
+
+
+def test_another_units_file_is_no_cursor(registry: Registry) -> None:
+    foreign = added_file(registry, SALES)
+    for cursor in (foreign.id, "file-unknown"):
+        with pytest.raises(NotFound):
+            registry.files.list(OWNER, purpose=None, after=cursor, limit=2, newest_first=True)
+
+
+@pytest.mark.parametrize("role", ["training_file", "validation_file"])
+def test_a_file_stays_while_an_unfinished_job_names_it(registry: Registry, role: str) -> None:
+    file = added_file(registry)
+    job = created(registry, SUPPORT, **{role: file.id})
+    with pytest.raises(Conflict) as raised:
+        registry.files.delete(file.id, OWNER)
+    assert raised.value.reason == "file_in_use"
+    registry.jobs.request_stop(job.id, StopRequest.CANCEL, OWNER)
+    registry.files.delete(file.id, OWNER)
+    with pytest.raises(NotFound):
+        registry.files.get(file.id, OWNER)
+    with pytest.raises(NotFound):
+        registry.files.delete(file.id, OWNER)
+
+
+def test_a_deleted_files_bytes_are_no_root_once_no_file_names_them(registry: Registry) -> None:
+    first, second = added_file(registry), added_file(registry, SALES)
+    registry.files.delete(first.id, SYSTEM)
+    assert registry.collection.roots() == {second.digest}
+    registry.files.delete(second.id, SYSTEM)
+    assert registry.collection.roots() == set()
+
+
+def test_an_unknown_file_cannot_be_deleted(registry: Registry) -> None:
+    with pytest.raises(NotFound):
+        registry.files.delete(FileId("file-unknown"), SYSTEM)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"], ids=["nul", "half-a-pair"])
+def test_text_that_no_database_keeps_is_refused_without_being_told(
+    registry: Registry, backend: Backend, text: str
+) -> None:
+    if backend.is_sqlite and text == "a\0b":
+        pytest.skip("SQLite keeps it")
+    with pytest.raises(InvalidRequest) as raised:
+        added_file(registry, filename=text)
+    assert text not in raised.value.message
+    with pytest.raises(InvalidRequest):
+        registry.files.get(FileId(text), OWNER)
+    assert added_file(registry).unit == SUPPORT

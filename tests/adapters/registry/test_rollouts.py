@@ -1,0 +1,509 @@
+"""What every registry does with routes: promotions, rollbacks, and how rollouts move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from adapters.domain.names import Alias, VersionId
+from adapters.domain.principals import Principal, Role
+from adapters.domain.routes import Rollout, RolloutState
+from adapters.domain.versions import VersionState
+from adapters.errors import Conflict, NotFound, VersionConflict
+from adapters.registry import Registry
+from adapters.registry.transitions.rollouts import BASE_NOT_SERVED, BASE_PATIENCE_SECONDS
+from tests.adapters.registry.backends import Clock
+from tests.adapters.registry.values import (
+    ADMIN,
+    ALIAS,
+    OTHER_BASE,
+    OWNER,
+    SALES,
+    STRANGER,
+    SUPPORT,
+    a_process,
+    acknowledge,
+    beat,
+    carried_out,
+    joined,
+    load,
+    observe,
+    promote,
+    promoted,
+    published,
+    roll_back,
+)
+
+
+def state_of(registry: Registry, rollout: Rollout) -> RolloutState:
+    return registry.rollouts.get(rollout.id).state
+
+
+def flipped(registry: Registry, rollout: Rollout) -> Rollout:
+    (moved,) = registry.rollouts.advance()
+    assert (moved.id, moved.state) == (rollout.id, RolloutState.FLIPPED)
+    return moved
+
+
+# -- promotions
+
+
+def test_an_alias_that_was_never_promoted_has_an_empty_route(registry: Registry) -> None:
+    route = registry.routes.route(ALIAS, SUPPORT)
+    assert (route.generation, route.stable, route.since) == (0, None, 0)
+
+
+def test_a_promotion_moves_the_route_and_both_versions(registry: Registry, clock: Clock) -> None:
+    first, second = published(registry), published(registry)
+    promoted(registry, first)
+    rollout = promote(registry, second, expected=1)
+    assert (rollout.state, rollout.generation) == (RolloutState.LOADING, 1)
+    assert (rollout.target, rollout.replaced, rollout.actor) == (second.id, first.id, ADMIN.id)
+    assert registry.routes.route(ALIAS, SUPPORT).stable == first.id
+    clock.pass_by(1.0)
+    route = carried_out(registry, rollout)
+    assert (route.stable, route.generation, route.updated_at) == (second.id, 2, clock.now)
+    assert registry.versions.by_id(first.id).state is VersionState.RETIRED
+    assert registry.versions.by_id(second.id).state is VersionState.LIVE
+    ended = registry.rollouts.get(rollout.id)
+    assert ended.flipped_at == ended.finished_at == clock.now
+    assert registry.routes.changes(-1).rollouts == []
+
+
+def test_a_version_that_another_alias_serves_stays_live(registry: Registry) -> None:
+    shared, other = published(registry), published(registry)
+    promoted(registry, shared)
+    promoted(registry, shared, Alias("triage"))
+    promoted(registry, other)
+    assert registry.versions.by_id(shared.id).state is VersionState.LIVE
+    promoted(registry, other, Alias("triage"))
+    assert registry.versions.by_id(shared.id).state is VersionState.RETIRED
+
+
+def test_a_stale_generation_changes_nothing(registry: Registry) -> None:
+    first, second = published(registry), published(registry)
+    promoted(registry, first)
+    revision = registry.routes.revision()
+    with pytest.raises(VersionConflict):
+        promote(registry, second, expected=0)
+    assert registry.routes.revision() == revision
+
+
+def test_an_alias_has_one_rollout_loading_at_a_time(registry: Registry) -> None:
+    first, second = published(registry), published(registry)
+    promote(registry, first)
+    for version in (first, second):
+        with pytest.raises(Conflict) as raised:
+            promote(registry, version)
+        assert raised.value.reason == "rollout_in_progress"
+
+
+def test_repeating_a_promotion_that_names_its_generation_gives_its_rollout(
+    registry: Registry,
+) -> None:
+    first, second = published(registry), published(registry)
+    begun = promote(registry, first, expected=0)
+    revision = registry.routes.revision()
+    assert promote(registry, first, expected=0) == begun
+    assert registry.routes.revision() == revision
+    carried_out(registry, begun)
+    assert promote(registry, first, expected=0) == registry.rollouts.get(begun.id)
+    promoted(registry, second)
+    assert promote(registry, first, expected=0) == registry.rollouts.get(begun.id)
+    with pytest.raises(VersionConflict):
+        promote(registry, second, expected=0)
+
+
+def test_a_promotion_that_failed_may_be_tried_again(registry: Registry) -> None:
+    version, process = published(registry), joined(registry)
+    begun = promote(registry, version, expected=0)
+    acknowledge(registry, process, version, error="no room")
+    registry.rollouts.advance()
+    again = promote(registry, version, expected=0)
+    assert again.id != begun.id
+    assert carried_out(registry, again).stable == version.id
+
+
+def test_promoting_what_serves_already_answers_with_its_rollout(registry: Registry) -> None:
+    version = published(registry)
+    promoted(registry, version)
+    revision = registry.routes.revision()
+    rollout = promote(registry, version)
+    assert (rollout.target, rollout.state) == (version.id, RolloutState.COMPLETE)
+    assert promote(registry, version, expected=1) == rollout
+    assert registry.routes.revision() == revision
+
+
+def test_a_route_serves_versions_of_its_own_unit_only(registry: Registry) -> None:
+    foreign = published(registry, SALES)
+    with pytest.raises(Conflict) as raised:
+        promote(registry, foreign)
+    assert raised.value.reason == "foreign_version"
+    with pytest.raises(NotFound):
+        promote(registry, foreign, by=OWNER)
+    with pytest.raises(NotFound):
+        promote(registry, published(registry), by=STRANGER)
+    with pytest.raises(NotFound):
+        registry.rollouts.promote(
+            ALIAS, VersionId(99), ADMIN, unit=SUPPORT, expected_generation=None
+        )
+
+
+# -- how a rollout moves
+
+
+def test_nothing_moves_while_nobody_reports(registry: Registry) -> None:
+    rollout = promote(registry, published(registry))
+    assert registry.rollouts.advance() == []
+    assert registry.rollouts.waits_for(rollout.id) == []
+
+
+def test_a_route_flips_once_every_reporting_replica_has_the_target(registry: Registry) -> None:
+    one, two = joined(registry), joined(registry, a_process("replica-2"))
+    version = published(registry)
+    rollout = promote(registry, version)
+    load(registry, one, version)
+    assert registry.rollouts.advance() == []
+    assert registry.rollouts.waits_for(rollout.id) == ["replica-2"]
+    load(registry, two, version)
+    assert flipped(registry, rollout).flip_revision == registry.routes.revision()
+    assert registry.routes.route(ALIAS, SUPPORT).stable == version.id
+    assert registry.rollouts.waits_for(rollout.id) == ["replica-1", "replica-2"]
+
+
+def test_a_silent_replica_holds_up_complete_and_not_the_flip(
+    registry: Registry, clock: Clock
+) -> None:
+    dead, alive = joined(registry), joined(registry, a_process("replica-2"))
+    version = published(registry)
+    rollout = promote(registry, version)
+    clock.pass_by(10.1)
+    beat(registry, alive)
+    load(registry, alive, version)
+    flipped(registry, rollout)
+    observe(registry, alive)
+    assert registry.rollouts.advance() == []
+    assert registry.rollouts.waits_for(rollout.id) == ["replica-1"]
+    clock.pass_by(1e6)
+    assert registry.rollouts.advance() == []
+    observe(registry, dead)
+    (complete,) = registry.rollouts.advance()
+    assert complete.state is RolloutState.COMPLETE
+    assert registry.rollouts.waits_for(rollout.id) == []
+
+
+@pytest.mark.parametrize("how", ["leave", "retire", "restart"])
+def test_a_silent_replica_that_is_gone_holds_up_nothing(
+    registry: Registry, clock: Clock, how: str
+) -> None:
+    dead, alive = joined(registry), joined(registry, a_process("replica-2"))
+    version = published(registry)
+    rollout = promote(registry, version)
+    clock.pass_by(11.0)
+    beat(registry, alive)
+    load(registry, alive, version)
+    flipped(registry, rollout)
+    observe(registry, alive)
+    assert registry.rollouts.advance() == []
+    if how == "leave":
+        registry.replicas.leave(dead)
+    elif how == "retire":
+        registry.replicas.retire(dead.replica, by=ADMIN)
+    else:
+        joined(registry, a_process(incarnation="two"), observed=False)
+    registry.rollouts.advance()
+    assert state_of(registry, rollout) is RolloutState.COMPLETE
+
+
+def test_a_replica_that_stops_is_waited_for_until_its_lease_has_surely_ended(
+    registry: Registry, clock: Clock
+) -> None:
+    stops, alive = a_process(), joined(registry, a_process("replica-2"))
+    joined(registry, stops, on_loss="stop")
+    beat(registry, stops, lease_seconds=15.0)
+    version = published(registry)
+    rollout = promote(registry, version)
+    clock.pass_by(11.0)
+    beat(registry, alive)
+    load(registry, alive, version)
+    flipped(registry, rollout)
+    observe(registry, alive)
+    clock.pass_by(5.9)
+    assert registry.rollouts.advance() == []
+    assert registry.rollouts.waits_for(rollout.id) == ["replica-1"]
+    clock.pass_by(0.2)
+    registry.rollouts.advance()
+    assert state_of(registry, rollout) is RolloutState.COMPLETE
+
+
+def test_a_process_that_has_observed_nothing_holds_up_nothing(registry: Registry) -> None:
+    process = joined(registry)
+    version = published(registry)
+    load(registry, process, version)
+    rollout = promote(registry, version)
+    flipped(registry, rollout)
+    joined(registry, a_process(number=1), observed=False)
+    observe(registry, process)
+    registry.rollouts.advance()
+    assert state_of(registry, rollout) is RolloutState.COMPLETE
+
+
+def test_every_process_of_a_replica_must_have_observed(registry: Registry) -> None:
+    one, two = joined(registry), joined(registry, a_process(number=1))
+    version = published(registry)
+    load(registry, one, version)
+    rollout = promote(registry, version)
+    flipped(registry, rollout)
+    observe(registry, one)
+    assert registry.rollouts.advance() == []
+    observe(registry, two)
+    registry.rollouts.advance()
+    assert state_of(registry, rollout) is RolloutState.COMPLETE
+
+
+def test_a_replica_that_cannot_load_fails_the_rollout_and_changes_nothing(
+    registry: Registry, clock: Clock
+) -> None:
+    first, second = published(registry), published(registry)
+    route = promoted(registry, first)
+    rollout = promote(registry, second)
+    acknowledge(registry, a_process(), second, error="the engine refused it")
+    clock.pass_by(1.0)
+    (failed,) = registry.rollouts.advance()
+    assert failed == registry.rollouts.get(rollout.id)
+    assert (failed.state, failed.error) == (RolloutState.FAILED, "the engine refused it")
+    assert failed.finished_at == clock.now
+    assert registry.routes.route(ALIAS, SUPPORT) == route
+    assert registry.versions.by_id(second.id).state is VersionState.CANDIDATE
+
+
+def test_a_replica_that_loads_at_the_second_try_fails_nothing(registry: Registry) -> None:
+    version, process = published(registry), joined(registry)
+    rollout = promote(registry, version)
+    acknowledge(registry, process, version, error="no room")
+    load(registry, process, version)
+    flipped(registry, rollout)
+
+
+@pytest.mark.parametrize("told", ["nothing", "an error"])
+def test_a_replica_of_another_base_neither_fails_nor_delays(registry: Registry, told: str) -> None:
+    other = joined(registry, a_process("replica-0"), base=OTHER_BASE)
+    version, process = published(registry), joined(registry)
+    rollout = promote(registry, version)
+    if told == "an error":
+        acknowledge(registry, other, version, error="another base")
+    load(registry, process, version)
+    flipped(registry, rollout)
+    observe(registry, process)
+    registry.rollouts.advance()
+    assert state_of(registry, rollout) is RolloutState.COMPLETE
+
+
+def test_a_replica_that_served_what_is_replaced_must_have_observed_whatever_its_base(
+    registry: Registry,
+) -> None:
+    old, new = joined(registry), joined(registry, a_process("replica-2"), base=OTHER_BASE)
+    promoted(registry, published(registry))
+    version = published(registry, base_fingerprint=OTHER_BASE)
+    rollout = promote(registry, version)
+    load(registry, new, version)
+    flipped(registry, rollout)
+    observe(registry, new)
+    assert registry.rollouts.advance() == []
+    observe(registry, old)
+    registry.rollouts.advance()
+    assert state_of(registry, rollout) is RolloutState.COMPLETE
+
+
+def test_a_rollout_that_no_replica_can_ever_load_does_not_block_its_alias(
+    registry: Registry, clock: Clock
+) -> None:
+    process = joined(registry, base=OTHER_BASE)
+    rollout = promote(registry, published(registry))
+    assert registry.rollouts.advance() == []
+    clock.pass_by(BASE_PATIENCE_SECONDS + 1.0)
+    assert registry.rollouts.advance() == []  # nobody reports: they may come back
+    beat(registry, process)
+    (failed,) = registry.rollouts.advance()
+    assert (failed.id, failed.error) == (rollout.id, BASE_NOT_SERVED)
+
+
+def test_a_flipped_rollout_makes_room_for_the_next_and_both_complete_in_time(
+    registry: Registry,
+) -> None:
+    first, second, process = published(registry), published(registry), joined(registry)
+    load(registry, process, first, second)
+    one = promote(registry, first)
+    flipped(registry, one)
+    two = promote(registry, second)
+    flipped(registry, two)
+    assert state_of(registry, one) is RolloutState.FLIPPED
+    observe(registry, process)
+    registry.rollouts.advance()
+    assert {state_of(registry, rollout) for rollout in (one, two)} == {RolloutState.COMPLETE}
+
+
+def test_an_unknown_rollout_is_not_found(registry: Registry) -> None:
+    for number in (99, 0, -1, 2**40):
+        with pytest.raises(NotFound):
+            registry.rollouts.get(number)
+        with pytest.raises(NotFound):
+            registry.rollouts.waits_for(number)
+
+
+# -- rollbacks
+
+
+def test_a_rollback_returns_to_the_version_before_and_marks_the_one_it_leaves(
+    registry: Registry, clock: Clock
+) -> None:
+    good, bad = published(registry), published(registry)
+    promoted(registry, good)
+    promoted(registry, bad)
+    rollout = roll_back(registry, 2)
+    assert (rollout.action, rollout.target, rollout.replaced) == ("rollback", good.id, bad.id)
+    assert registry.versions.by_id(bad.id).rolled_back_at is None
+    clock.pass_by(1.0)
+    assert carried_out(registry, rollout).stable == good.id
+    assert registry.versions.by_id(bad.id) == replace(
+        bad, state=VersionState.RETIRED, rolled_back_at=clock.now
+    )
+
+
+def test_doing_a_rollback_twice_is_doing_it_once(registry: Registry) -> None:
+    """The SDK repeats what it got no answer to: the bad version must not come back live."""
+    first, second, bad = (published(registry) for _ in range(3))
+    for version in (first, second, bad):
+        promoted(registry, version)
+    begun = roll_back(registry, 3)
+    assert roll_back(registry, 3) == begun
+    route = carried_out(registry, begun)
+    revision = registry.routes.revision()
+    assert roll_back(registry, 3) == registry.rollouts.get(begun.id)
+    assert registry.routes.route(ALIAS, SUPPORT) == route
+    assert registry.routes.revision() == revision
+
+
+def test_a_second_rollback_goes_further_back_and_never_to_the_bad_version(
+    registry: Registry,
+) -> None:
+    first, second, bad = (published(registry) for _ in range(3))
+    for version in (first, second, bad):
+        promoted(registry, version)
+    assert carried_out(registry, roll_back(registry, 3)).stable == second.id
+    assert carried_out(registry, roll_back(registry, 4)).stable == first.id
+    with pytest.raises(Conflict) as raised:
+        roll_back(registry, 5)
+    assert raised.value.reason == "nothing_to_roll_back"
+
+
+def test_a_rollback_that_failed_may_be_tried_again(registry: Registry) -> None:
+    good, bad = published(registry), published(registry)
+    promoted(registry, good)
+    promoted(registry, bad)
+    begun = roll_back(registry, 2)
+    acknowledge(registry, a_process(), good, error="no room")
+    registry.rollouts.advance()
+    again = roll_back(registry, 2)
+    assert again.id != begun.id
+    assert carried_out(registry, again).stable == good.id
+
+
+def test_a_rollback_of_what_was_not_seen_changes_nothing(registry: Registry) -> None:
+    good, bad = published(registry), published(registry)
+    promoted(registry, good)
+    promoted(registry, bad)
+    for generation in (0, 1, 3):
+        with pytest.raises(VersionConflict):
+            roll_back(registry, generation)
+    promote(registry, good)
+    with pytest.raises(Conflict) as raised:
+        roll_back(registry, 2)
+    assert raised.value.reason == "rollout_in_progress"
+
+
+def test_nothing_is_rolled_back_where_one_version_was_served(registry: Registry) -> None:
+    for ask in (0, 1):
+        if ask:
+            promoted(registry, published(registry))
+        with pytest.raises(Conflict) as raised:
+            roll_back(registry, ask)
+        assert raised.value.reason == "nothing_to_roll_back"
+
+
+def test_a_version_that_was_rolled_back_is_promoted_only_by_who_names_the_generation(
+    registry: Registry,
+) -> None:
+    good, bad = published(registry), published(registry)
+    promoted(registry, good)
+    promoted(registry, bad)
+    carried_out(registry, roll_back(registry, 2))
+    with pytest.raises(Conflict) as raised:
+        promote(registry, bad)
+    assert raised.value.reason == "version_rolled_back"
+    assert carried_out(registry, promote(registry, bad, expected=3)).stable == bad.id
+
+
+def test_another_unit_rolls_nothing_back(registry: Registry) -> None:
+    promoted(registry, published(registry))
+    promoted(registry, published(registry))
+    with pytest.raises(NotFound):
+        registry.rollouts.roll_back(ALIAS, STRANGER, unit=SUPPORT, expected_generation=2)
+    trainer = Principal(id="key_t", role=Role.TRAINER, unit=None)
+    with pytest.raises(NotFound):
+        registry.rollouts.roll_back(ALIAS, trainer, unit=SUPPORT, expected_generation=2)
+
+
+# -- an alias that moves to another unit
+
+
+def test_an_alias_that_moves_starts_a_new_route(registry: Registry) -> None:
+    mine, theirs = published(registry), published(registry, SALES)
+    promoted(registry, mine)
+    route = registry.routes.route(ALIAS, SALES)
+    assert (route.stable, route.generation, route.since) == (None, 1, 0)
+    rollout = promote(registry, theirs, unit=SALES, by=STRANGER, expected=1)
+    assert rollout.replaced is None
+    moved = carried_out(registry, rollout)
+    assert (moved.stable, moved.generation, moved.since) == (theirs.id, 2, rollout.id)
+    assert registry.versions.by_id(mine.id).state is VersionState.RETIRED
+    with pytest.raises(Conflict) as raised:
+        registry.rollouts.roll_back(ALIAS, STRANGER, unit=SALES, expected_generation=2)
+    assert raised.value.reason == "nothing_to_roll_back"
+
+
+def test_an_alias_that_comes_back_does_not_reach_behind_its_return(registry: Registry) -> None:
+    mine, theirs, again = published(registry), published(registry, SALES), published(registry)
+    promoted(registry, mine)
+    promoted(registry, theirs)
+    promoted(registry, again)
+    with pytest.raises(Conflict) as raised:
+        roll_back(registry, 3)
+    assert raised.value.reason == "nothing_to_roll_back"
+
+
+def test_what_the_unit_before_had_begun_ends_when_the_alias_moves(registry: Registry) -> None:
+    begun = promote(registry, published(registry))
+    promoted(registry, published(registry, SALES))
+    failed = registry.rollouts.get(begun.id)
+    assert (failed.state, failed.error) == (
+        RolloutState.FAILED,
+        "the alias was moved to another unit",
+    )
+
+
+def test_a_history_shows_the_units_own_rollouts_newest_first(registry: Registry) -> None:
+    first, second = published(registry), published(registry)
+    for version in (first, second, first):
+        promoted(registry, version)
+    promoted(registry, first, Alias("triage"))
+    promoted(registry, published(registry, SALES))
+    page = registry.rollouts.history(ALIAS, SUPPORT, after=None, limit=2)
+    cursor = str(page.items[-1].id)
+    rest = registry.rollouts.history(ALIAS, SUPPORT, after=cursor, limit=2)
+    targets = [rollout.target for rollout in (*page.items, *rest.items)]
+    assert targets == [first.id, second.id, first.id]
+    assert (page.has_more, rest.has_more) == (True, False)
+    with pytest.raises(NotFound):
+        registry.rollouts.history(ALIAS, SUPPORT, after="x", limit=2)

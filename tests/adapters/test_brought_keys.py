@@ -1,0 +1,75 @@
+"""Keys that an operator brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from adapters.brought_keys import brought_key, brought_keys, trainer_environment
+from adapters.domain.principals import Role
+from adapters.errors import InvalidRequest
+from adapters.settings import Settings
+
+ADMIN, TRAINER = "a-key-from-a-secret-1", "a-key-from-a-secret-2"
+
+
+def test_what_is_not_brought_is_none() -> None:
+    assert brought_keys(Settings()) == {}
+    assert [brought_key(Settings(), role) for role in Role] == [None, None, None]
+
+
+def test_a_key_comes_from_its_variable_or_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{TRAINER}\n")
+    settings = Settings(admin_key=SecretStr(ADMIN), trainer_key_file=tmp_path / "key")
+    assert brought_keys(settings) == {Role.ADMIN: ADMIN, Role.TRAINER: TRAINER}
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"short", "a key is 16 to 256"),
+        (b"", "a key is 16 to 256"),
+        (b"a key with some spaces", "none of them a space"),
+        (b"two lines are no key\nat all", "none of them a space"),
+        (b"x" * 257, "a key is 16 to 256"),
+        ("schlüssel-aus-dem-tresor".encode(), "printable ASCII"),
+        (b"\xff" * 20, "cannot be read: it is not text"),
+    ],
+)
+def test_a_file_with_what_can_be_no_key_is_refused_without_being_shown(
+    tmp_path: Path, content: bytes, complaint: str
+) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(InvalidRequest, match=complaint) as refused:
+        brought_key(Settings(admin_key_file=tmp_path / "key"), Role.ADMIN)
+    assert "WARDROBE_ADMIN_KEY" in refused.value.message
+    assert not content or content.decode("utf-8", "replace") not in refused.value.message
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"WARDROBE_TRAINER_KEY_FILE: .*/key cannot be read"):
+        brought_key(Settings(trainer_key_file=tmp_path / "key"), Role.TRAINER)
+
+
+def test_a_key_is_brought_once(tmp_path: Path) -> None:
+    settings = Settings(admin_key=SecretStr(ADMIN), admin_key_file=tmp_path / "key")
+    with pytest.raises(InvalidRequest, match="not both"):
+        brought_key(settings, Role.ADMIN)
+
+
+def test_the_trainers_environment_holds_no_key_but_its_own(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"admin_key": SecretStr(ADMIN), "trainer_key": SecretStr(TRAINER)}
+    inherited = {
+        "PATH": "/bin",
+        "WARDROBE_KEY": ADMIN,
+        "WARDROBE_ADMIN_KEY": ADMIN,
+        "WARDROBE_ADMIN_KEY_FILE": "/etc/key",
+    }
+    environment = trainer_environment(Settings(**given, port=8123), inherited)
+    assert environment["WARDROBE_TRAINER_KEY"] == TRAINER
+    assert (environment["PATH"], environment["WARDROBE_PORT"]) == ("/bin", "8123")
+    assert ADMIN not in environment.values()
+    assert "WARDROBE_ADMIN_KEY_FILE" not in environment

@@ -1,0 +1,199 @@
+"""One real engine behind two API processes: leases, residency and observation across them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from adapters.domain.names import Unit
+from adapters.domain.versions import Version
+from adapters.registry.open import open_registry
+from adapters.registry.ports import NewVersion
+from adapters.settings import Settings
+from benchmarks import stand
+from tests.e2e.stack import wait_for
+
+pytestmark = pytest.mark.timeout(480)
+
+SLOTS = 4
+HELLO = [{"role": "user", "content": "Where is my parcel?"}]
+
+
+class Service:
+    """A running service with two API processes, and what tests ask of it."""
+
+    def __init__(self, settings: Settings, pid: int) -> None:
+        self.settings = settings
+        self.pid = pid
+        self._drawn = 0
+
+    def http(self, owner: str = "support") -> httpx2.Client:
+        keys = json.loads(self.settings.state_folder.keys.read_text())
+        key = keys.get(owner) or keys["units"][owner]
+        # each request on a connection of its own: the processes share them out
+        headers = {"Authorization": f"Bearer {key}", "Connection": "close"}
+        return httpx2.Client(base_url=self.settings.url, headers=headers, timeout=120)
+
+    def publish(self) -> Version:
+        """A version with weights that no other has."""
+        self._drawn += 1
+        store = stand.LocalStore(self.settings.state_folder.artifacts)
+        made = self.settings.state / f"made-{self._drawn}"
+        made.mkdir()
+        base = Path(self.settings.base)
+        stand.draw_adapter(base, made, seed=self._drawn)
+        admitted = stand.admit(made, base=stand.base_shapes(base), max_rank=64)
+        stand.canonicalise(made, admitted)
+        new = NewVersion(
+            adapter="support",
+            unit=Unit("support"),
+            digest=store.publish_adapter(made),
+            base_fingerprint=stand.fingerprint(base),
+            rank=admitted.rank,
+            size_bytes=admitted.size_bytes,
+            evidence={},
+        )
+        registry = open_registry(self.settings.state_folder.database_url)
+        try:
+            return registry.versions.publish(new, job_id=None, fence=None)
+        finally:
+            registry.close()
+
+    def processes(self, tries: int = 60) -> set[int]:
+        """Numbers of the processes that say they are ready."""
+        found = set()
+        for _ in range(tries):
+            with httpx2.Client(base_url=self.settings.url) as client:
+                answer = client.get("/readyz")
+            if answer.status_code == 200:
+                found.add(answer.json()["process"])
+        return found
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    options = {"api_servers": 2, "max_loras": 2, "max_cpu_loras": SLOTS, "drain_seconds": 10.0}
+    with stand.prepared_settings(**options) as settings:
+        log = settings.state / "service.log"
+        process = stand.Process.start(
+            stand.ProcessSpec(
+                name="service",
+                command=[sys.executable, "-m", "service.engine.vllm_engine"],
+                environment=stand.child_environment(settings),
+                log=log,
+            )
+        )
+        started = Service(settings, process.pid)
+        try:
+            try:
+                wait_for(settings.state_folder.keys.is_file, seconds=180, what="keys are made")
+                wait_for(
+                    lambda: stand.is_ready(settings.url) and started.processes() == {0, 1},
+                    seconds=180,
+                    what="both processes are ready",
+                )
+            except AssertionError as late:
+                raise AssertionError(f"{late}\n{log.read_text(errors='replace')[-6000:]}") from late
+            yield started
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.ask_to_stop()
+            wait_for(lambda: process.exit_code() is not None, seconds=60, what="a clean exit")
+            left = [child for child in family if child.is_running() and child.status() != "zombie"]
+            assert left == []
+            registry = open_registry(settings.state_folder.database_url)
+            assert registry.replicas.list() == [], "a clean exit takes its rows back at once"
+            registry.close()
+        finally:
+            process.kill()
+
+
+def move(http: httpx2.Client, verb: str, **body: Any) -> Any:
+    generation = http.get("/v1/adapters/support").json()["route"]["generation"]
+    answer = http.post(
+        f"/v1/adapters/support/{verb}", json={"expected_generation": generation, **body}
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def ask(http: httpx2.Client, model: str, tokens: int) -> tuple[set[str], bool]:
+    """The names that a stream goes by, and whether it ends as it should."""
+    said = {
+        "model": model, "messages": HELLO, "max_tokens": tokens, "temperature": 0,
+        "stream": True, "ignore_eos": True,
+    }  # fmt: skip
+    with http.stream("POST", "/v1/chat/completions", json=said) as answer:
+        assert answer.status_code == 200, answer.read()
+        events = [line[6:] for line in answer.iter_lines() if line.startswith("data: ")]
+    chunks = [json.loads(event) for event in events if event != "[DONE]"]
+    assert not any("error" in chunk for chunk in chunks), chunks
+    finished = any(c["finish_reason"] == "length" for chunk in chunks for c in chunk["choices"])
+    return {chunk["model"] for chunk in chunks}, finished and events[-1] == "[DONE]"
+
+
+def test_twenty_swaps_under_clients_of_both_processes_are_observed_by_both(
+    service: Service,
+) -> None:
+    first, second = service.publish(), service.publish()
+    admin = service.http()
+    assert move(admin, "promote", version=first.number)["state"] == "complete"
+    stop, wrong = threading.Event(), []
+
+    def call() -> int:
+        asked = 0
+        with service.http() as http:
+            while not stop.is_set():
+                names, whole = ask(http, "support", 8)
+                asked += 1
+                if len(names) != 1 or not whole:
+                    wrong.append((names, whole))
+        return asked
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        callers = [pool.submit(call) for _ in range(4)]
+        try:
+            for swap in range(20):
+                done = (
+                    move(admin, "rollback")
+                    if swap % 2
+                    else move(admin, "promote", version=second.number)
+                )
+                assert done["state"] == "complete"
+                expected = first.name if swap % 2 else second.name
+                # whoever is asked now, in whichever process, answers by the new route
+                for _ in range(4):
+                    assert ask(admin, "support", 1) == ({expected}, True)
+        finally:
+            stop.set()
+        assert all(caller.result() > 0 for caller in callers)
+    assert wrong == []
+    assert service.processes() == {0, 1}
+
+
+def test_no_version_is_unloaded_under_a_request_of_either_process(service: Service) -> None:
+    versions = [service.publish() for _ in range(2 * SLOTS)]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        held = [pool.submit(ask, service.http(), version.name, 200) for version in versions[:2]]
+        with service.http() as http:
+            for version in [*versions[2:], *versions[2:]]:
+                assert ask(http, version.name, 1) == ({version.name}, True)
+        answers = [one.result() for one in held]
+    assert answers == [({version.name}, True) for version in versions[:2]]
+    status = service.http("admin").get("/v1/status").json()
+    assert len(status["resident"]) <= SLOTS
+    assert status["ready"] is True
+
+
+def test_both_processes_are_one_replica_of_the_registry(service: Service) -> None:
+    listed = service.http("admin").get("/v1/replicas").json()["data"]
+    assert [(each["ready"], each["reporting"]) for each in listed] == [(True, True)]
+    assert len(list(service.settings.state_folder.engines.iterdir())) == 1

@@ -1,0 +1,343 @@
+"""The loader, one step at a time, around an engine and a registry that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from adapters.domain.names import Digest
+from adapters.domain.principals import SYSTEM
+from adapters.domain.routes import RolloutState
+from adapters.domain.versions import ServedVersion, Version
+from adapters.errors import Conflict, RateLimited, StorageFull, Unavailable
+from service.engine.shared_residency import Reason
+from service.reconcile.loader import COLD_LOADS, RETRY_SECONDS, SLOT_SECONDS
+from tests.service.world import World, offline
+from tests.simulation.engine import SimulatedEngine
+
+ANOTHER_BASE = Digest("c" * 64)
+CLIENTS_WORDS = Exception("Call to add_lora method failed: ...")
+"""A bare `Exception` is what vLLM's client raises for whatever fails in the engine's core."""
+
+
+class Clock:
+    """Time that passes when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def still(tmp_path: Path) -> Iterator[World]:
+    """A service whose owners take a step when told."""
+    with offline(tmp_path / "state") as world:
+        yield world
+
+
+def errors(world: World, owner: str) -> float:
+    labels = {"owner": owner}
+    return world.prometheus.get_sample_value("wardrobe_swap_errors_total", labels) or 0.0
+
+
+def missing(world: World) -> list[str]:
+    return [version.name for version in world.runtime.swap.loader.missing()]
+
+
+def unavailable(world: World) -> dict[str, Reason]:
+    return {alias: why for alias, (_, why) in world.runtime.swap.loader.unavailable().items()}
+
+
+def served(world: World, version: Version) -> ServedVersion:
+    found = world.runtime.table.version(version.id)
+    assert found is not None
+    return found
+
+
+async def asked_for(world: World, *versions: Version) -> None:
+    """What requests for these by name do until they have their lease."""
+    loader = world.runtime.swap.loader
+    for version in versions:
+        waiting = asyncio.create_task(loader.ensure(served(world, version)))
+        while not waiting.done():
+            await loader.repeat.attempt()
+            await asyncio.sleep(0)
+        await waiting
+
+
+async def test_a_version_the_engine_breaks_over_keeps_no_other_out(still: World) -> None:
+    for unit in ("hr", "sales", "support"):
+        still.make_live(still.publish(unit))
+    still.engine.broken["hr:1"] = CLIENTS_WORDS
+    await still.settle()
+    assert sorted(still.engine.loads) == ["sales:1", "support:1"]
+    assert still.engine.asked.count("hr:1") == 1, "tried again without a pause"
+    assert unavailable(still) == {"hr": Reason.LOAD_FAILED}
+    assert missing(still) == []
+    assert still.runtime.ready
+    failed = {"outcome": "failed"}
+    assert still.prometheus.get_sample_value("wardrobe_version_loads_total", failed) == 1
+
+
+async def test_a_failed_unload_stops_no_load(tmp_path: Path) -> None:
+    engine = SimulatedEngine(capacity=2)
+    with offline(tmp_path / "state", engine) as world:
+        hr, sales = world.publish("hr"), world.publish("sales")
+        await world.settle()
+        await asked_for(world, hr, sales)
+        engine.broken["hr:1"] = CLIENTS_WORDS
+        world.begin(world.publish("support"))
+        await world.settle()
+        assert "support:1" in engine.names.values()
+        assert errors(world, "loader") == 1
+
+
+class Full:
+    """A port that has room for nothing that it is told."""
+
+    def __init__(self, port: Any, *refused: str) -> None:
+        self._port = port
+        self._refused = refused
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._refused:
+            return self._refuse
+        return getattr(self._port, name)
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise StorageFull("there is no room left")
+
+
+async def test_a_registry_that_takes_no_acknowledgement_stops_no_load_and_no_route(
+    still: World,
+) -> None:
+    acknowledgements = still.runtime.swap.acknowledgements
+    port = acknowledgements._replicas
+    acknowledgements._replicas = Full(port, "acknowledge")
+    still.make_live(still.publish("support"))
+    with capture_logs() as logs:
+        await still.settle(rounds=3)
+    assert "step_failed" in {line["event"] for line in logs}
+    assert still.engine.loads == ["support:1"]
+    assert still.runtime.ready
+    assert errors(still, "acknowledgements") >= 1
+    assert still.runtime.registry.replicas.list()[0].loaded == frozenset()
+    acknowledgements._replicas = port
+    await still.settle(rounds=2)
+    assert len(still.runtime.registry.replicas.list()[0].loaded) == 1
+
+
+async def test_a_live_version_of_another_base_is_stranded_and_keeps_readiness_green(
+    still: World,
+) -> None:
+    old = still.make_live(still.publish("support", base=ANOTHER_BASE))
+    await still.settle()
+    assert unavailable(still) == {"support": Reason.BASE_MISMATCH}
+    assert missing(still) == []
+    assert still.runtime.ready
+    assert still.engine.asked == []
+    with pytest.raises(Conflict, match="train it anew") as refused:
+        await still.runtime.swap.loader.ensure(served(still, old))
+    assert refused.value.reason == "base_mismatch"
+
+
+async def test_the_successor_of_a_stranded_version_takes_its_route(still: World) -> None:
+    still.make_live(still.publish("support", base=ANOTHER_BASE))
+    await still.settle()
+    rollout = still.begin(still.publish("support"))
+    await still.settle()
+    assert still.runtime.registry.rollouts.get(rollout.id).state is RolloutState.COMPLETE
+    assert unavailable(still) == {}
+
+
+async def test_a_request_for_what_cannot_be_loaded_is_told_why_and_when_to_come_again(
+    still: World,
+) -> None:
+    version = still.make_live(still.publish("support"))
+    still.engine.refused.add("support:1")
+    await still.settle()
+    with pytest.raises(Unavailable) as refused:
+        await still.runtime.swap.loader.ensure(served(still, version))
+    assert refused.value.reason == "version_unavailable"
+    assert refused.value.message == "support:1 cannot be served now: the engine cannot load it"
+
+
+async def test_a_version_that_failed_is_tried_again_after_a_pause(
+    still: World, tmp_path: Path
+) -> None:
+    version = still.make_live(still.publish("support"))
+    still.engine.refused.add("support:1")
+    await still.settle()
+    still.engine.refused.clear()
+    await still.settle()
+    assert still.engine.loads == [], "tried again without a pause"
+    age(still, version, RETRY_SECONDS)
+    await still.settle()
+    assert still.engine.loads == ["support:1"]
+    assert unavailable(still) == {}
+
+
+def age(world: World, version: Version, seconds: float) -> None:
+    """Makes a failure look older."""
+    import struct
+
+    residency = world.runtime.residency
+    failure = residency.failure(version.id)
+    assert failure is not None
+    record = 32 * 1024 + 32 * version.id
+    struct.pack_into("d", residency._map, record + 8, failure.at - seconds)
+
+
+async def test_a_version_that_is_promoted_again_is_tried_at_once_however_it_failed_before(
+    still: World,
+) -> None:
+    version = still.publish("support")
+    still.engine.refused.add("support:1")
+    failed = still.begin(version)
+    await still.settle()
+    ended = still.runtime.registry.rollouts.get(failed.id)
+    assert ended.state is RolloutState.FAILED
+    assert "the engine cannot load it" in str(ended.error)
+    still.engine.refused.clear()
+    again = still.begin(version)
+    await still.settle()
+    assert still.runtime.registry.rollouts.get(again.id).state is RolloutState.COMPLETE
+
+
+async def test_a_rollout_for_which_no_slot_becomes_free_fails_and_says_what_to_raise(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    engine = SimulatedEngine(capacity=2)
+    with offline(tmp_path / "state", engine, clock=clock) as world, capture_logs() as logs:
+        for unit in ("hr", "sales"):
+            world.make_live(world.publish(unit))
+        await world.settle()
+        rollout = world.begin(world.publish("support"))
+        registry = world.runtime.registry
+        for seconds in (0.0, SLOT_SECONDS - 1.0):
+            clock.now += seconds
+            await world.settle(rounds=3)
+            assert registry.rollouts.get(rollout.id).state is RolloutState.LOADING
+        clock.now += 1.0
+        await world.settle(rounds=4)
+        failed = registry.rollouts.get(rollout.id)
+        assert failed.state is RolloutState.FAILED
+        assert "WARDROBE_MAX_CPU_LORAS" in str(failed.error)
+        assert [line["event"] for line in logs].count("version_waits_for_a_slot") == 1
+        assert sorted(engine.names.values()) == ["hr:1", "sales:1"]
+
+
+async def test_a_dead_engine_is_asked_for_nothing_more_and_is_not_ready(still: World) -> None:
+    still.make_live(still.publish("support"))
+    await still.settle()
+    assert still.prometheus.get_sample_value("wardrobe_ready") == 1
+    still.begin(still.publish("sales"))
+    still.engine.alive = False
+    await still.settle()
+    assert not still.runtime.ready
+    assert still.engine.asked == ["support:1"]
+    assert still.prometheus.get_sample_value("wardrobe_ready") == 0
+
+
+async def test_a_candidate_that_is_asked_all_the_time_outlives_an_idle_one(tmp_path: Path) -> None:
+    engine = SimulatedEngine(capacity=3)
+    with offline(tmp_path / "state", engine) as world:
+        busy, *others = (world.publish("support") for _ in range(6))
+        await world.settle(rounds=2)
+        await asked_for(world, busy)
+        for other in others:
+            await asked_for(world, other)
+            lease = world.runtime.leases.take(busy.id)
+            assert lease is not None, "the one asked for all the time was evicted"
+            with lease:
+                pass
+        assert "support:1" in engine.names.values()
+
+
+async def test_a_unit_that_cycles_its_versions_pushes_out_no_other_units(tmp_path: Path) -> None:
+    engine = SimulatedEngine(capacity=3)
+    with offline(tmp_path / "state", engine) as world:
+        quiet = world.publish("sales")
+        cycled = [world.publish("support") for _ in range(6)]
+        await world.settle(rounds=2)
+        await asked_for(world, quiet)
+        await asked_for(world, *cycled, *cycled)
+        assert engine.names[quiet.id] == "sales:1"
+        assert engine.loads.count("sales:1") == 1
+
+
+async def test_a_unit_may_wait_for_a_bounded_number_of_cold_versions_and_others_still_may(
+    still: World,
+) -> None:
+    cold = [still.publish("support") for _ in range(COLD_LOADS + 1)]
+    other = still.publish("sales")
+    await still.settle(rounds=2)
+    loader = still.runtime.swap.loader
+    waiting = [asyncio.create_task(loader.ensure(served(still, v))) for v in cold[:COLD_LOADS]]
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimited):
+        await loader.ensure(served(still, cold[-1]))
+    await asked_for(still, other)
+    while not all(task.done() for task in waiting):
+        await loader.repeat.attempt()
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+
+
+async def test_units_that_wait_take_turns(still: World) -> None:
+    greedy = [still.publish("support") for _ in range(3)]
+    modest = still.publish("sales")
+    await still.settle(rounds=2)
+    loader = still.runtime.swap.loader
+    waiting = [asyncio.create_task(loader.ensure(served(still, v))) for v in (*greedy, modest)]
+    await asyncio.sleep(0)
+    for _ in range(2):
+        await loader.repeat.attempt()
+    assert "sales:1" in still.engine.loads, "it waits behind everything of the greedy unit"
+    while not all(task.done() for task in waiting):
+        await loader.repeat.attempt()
+        await asyncio.sleep(0)
+
+
+async def test_another_process_names_what_the_loader_has_loaded_and_forgets_what_it_unloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARDROBE_INCARNATION", "one-life")
+    first, second = SimulatedEngine(), SimulatedEngine()
+    state = tmp_path / "state"
+    with offline(state, first) as loader, offline(state, second, process=1) as other:
+        version = loader.make_live(loader.publish("support"))
+        candidate = loader.publish("support")
+        for _ in range(3):
+            await loader.settle(rounds=1)
+            await other.settle(rounds=1)
+        assert (loader.runtime.swap.loader.owner, other.runtime.swap.loader.owner) == (True, False)
+        assert (first.loads, second.loads) == (["support:1"], [])
+        assert second.names == {version.id: "support:1"}
+        assert other.runtime.ready
+        # what the other asks for, the loader loads
+        waiting = asyncio.create_task(other.runtime.swap.loader.ensure(served(other, candidate)))
+        while not waiting.done():
+            await loader.runtime.swap.loader.repeat.attempt()
+            await other.runtime.swap.loader.repeat.attempt()
+            await asyncio.sleep(0)
+        assert (first.loads, second.loads) == (["support:1", "support:2"], [])
+        # what the other answers with, the loader does not unload
+        lease = other.runtime.leases.take(candidate.id)
+        assert lease is not None
+        loader.runtime.registry.versions.retire(candidate.id, SYSTEM, unrouted=False)
+        with lease:
+            await loader.settle(rounds=3)
+            assert candidate.id in first.names
+        await loader.settle(rounds=3)
+        await other.settle(rounds=1)
+        assert candidate.id not in first.names
+        assert candidate.id not in second.names

@@ -1,0 +1,83 @@
+"""A load of several seconds, and everything that does not wait for it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from adapters.domain.principals import Role, make_key
+from service.reconcile.heartbeat import HEARTBEAT_SECONDS
+from tests.service.world import World, running, write_units
+
+HELLO = [{"role": "user", "content": "hello"}]
+LOAD_SECONDS = 8.0
+
+
+def promote(world: World, version: str) -> Any:
+    alias = version.partition(":")[0]
+    body = {"version": version}
+    return world.http(alias).post(f"/v1/adapters/{alias}/promote", json=body).json()
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> float:
+    """Seconds until it holds."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def test_a_load_delays_no_flip_no_refresh_and_no_heartbeat(world: World) -> None:
+    for _ in range(2):
+        world.publish("support")
+    for version in ("support:1", "support:2"):
+        assert promote(world, version)["state"] == "complete"
+    world.publish("sales")
+    world.engine.load_seconds = LOAD_SECONDS
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(promote, world, "sales:1")
+        until(lambda: "sales:1" in world.engine.asked)
+        flips = []
+        for swap in range(5):
+            began = time.monotonic()
+            done = promote(world, f"support:{1 + swap % 2}")
+            flips.append(time.monotonic() - began)
+            assert done["state"] == "complete"
+        _, key = make_key(Role.ADMIN, None, pepper=world.runtime.pepper)
+        world.runtime.registry.keys.add([key])
+        refresh = until(lambda: key.hash in world.runtime.table._principals)
+        silences = []
+        for _ in range(30):
+            silences.append(world.runtime.registry.replicas.list()[0].seconds_silent)
+            time.sleep(0.1)
+        assert not loading.done(), "the load was over before anything was measured"
+        assert loading.result()["state"] == "complete"
+
+    assert statistics.median(flips) <= 0.5, flips
+    assert refresh <= 0.5
+    assert max(silences) <= HEARTBEAT_SECONDS + 1.0
+
+
+def test_requests_that_wait_for_a_load_count_against_their_units_limit(tmp_path: Path) -> None:
+    write_units(tmp_path / "units", {"support": "limits: {max_concurrent_requests: 2}\n"})
+    with running(tmp_path / "state") as world:
+        version = world.publish("support")
+        until(lambda: world.runtime.table.knows(version.name))
+        world.engine.load_seconds = 3.0
+
+        def ask() -> int:
+            said = {"model": version.name, "messages": HELLO}
+            return int(world.http("support").post("/v1/chat/completions", json=said).status_code)
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            waiting = [pool.submit(ask) for _ in range(2)]
+            until(lambda: world.runtime.leases.of_unit("support") == 2)
+            assert world.runtime.leases.total == 0, "nothing is answered yet"
+            assert ask() == 429
+            assert [one.result() for one in waiting] == [200, 200]
+        assert world.engine.loads == [version.name]

@@ -1,0 +1,169 @@
+"""Replicas over one registry and one store, and what a test does to them from outside."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from adapters.admission.base_model import fingerprint
+from adapters.domain.names import Unit
+from adapters.registry import NewVersion
+from adapters.registry.open import open_registry
+from adapters.settings import Settings
+from adapters.store.folder import LocalStore
+from tests.adapters.admission.tensors import write_base
+from tests.simulation.history import Flip
+from tests.simulation.replica import Replica
+from tests.simulation.weights import write_adapter
+
+ADMIN_KEY = "simulated-admin-key-of-tests"
+PAGE = 100
+
+
+@dataclass(kw_only=True)
+class Cluster:
+    """`texts` holds what each published version answers, by its name."""
+
+    folder: Path
+    environment: Mapping[str, str]
+    replicas: list[Replica]
+    texts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """An admin's."""
+        return {"Authorization": f"Bearer {ADMIN_KEY}"}
+
+    @property
+    def settings(self) -> Settings:
+        """What every replica is configured with."""
+        prefix = "WARDROBE_"
+        words = {k.removeprefix(prefix).lower(): v for k, v in self.environment.items()}
+        return Settings(**words)  # type: ignore[arg-type]
+
+    def publish(self, alias: str, *, words: int = 6) -> str:
+        """A candidate whose every word names it; the answer is its name."""
+        return self.publish_many(alias, 1, words=words)[0]
+
+    def publish_many(self, alias: str, count: int, *, words: int = 6) -> list[str]:
+        """Candidates, oldest first.
+
+        Goes to registry and store themselves, as the trainer does: no replica is needed.
+        """
+        settings = self.settings
+        registry = open_registry(settings.state_folder.database_url)
+        store = LocalStore(settings.state_folder.artifacts)
+        base = fingerprint(Path(settings.base))
+        newest = registry.versions(unit=None, adapter=alias, after=None, limit=1).items
+        first = newest[0].number + 1 if newest else 1
+        made = []
+        for number in range(first, first + count):
+            text = " ".join(f"{alias}:{number}/{word}" for word in range(words))
+            with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+                digest = store.publish_adapter(write_adapter(Path(folder) / "adapter", text))
+            new = NewVersion(
+                adapter=alias,
+                unit=Unit(alias),
+                digest=digest,
+                base_fingerprint=base,
+                rank=8,
+                size_bytes=100,
+                evidence={},
+            )
+            version = registry.publish_version(new, job_id=None, fence=None, at=time.time())
+            self.texts[version.name] = text
+            made.append(version.name)
+        registry.close()
+        return made
+
+    def flips(self, alias: str) -> list[Flip]:
+        """What the registry remembers of an alias, asked over HTTP of any replica."""
+        found: list[Flip] = []
+        after: str | None = None
+        while True:
+            cursor = {"after": after} if after else {}
+            listed = self._get(f"/v1/adapters/{alias}/rollouts", limit=PAGE, **cursor)
+            found += [
+                Flip(
+                    id=int(entry["id"]),
+                    alias=alias,
+                    action=entry["action"],
+                    version=entry["version"],
+                )
+                for entry in listed["data"]
+                if entry["state"] == "complete"
+            ]
+            if not listed["has_more"]:
+                return sorted(found, key=lambda flip: flip.id)
+            after = listed["data"][-1]["id"]
+
+    def live(self, alias: str) -> str | None:
+        """The version that an alias serves, as the replica that answers first sees it."""
+        stable: str | None = self._get(f"/v1/adapters/{alias}")["route"]["stable"]
+        return stable
+
+    def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
+        """Raises httpx2.HTTPError when no replica answers."""
+        problem: Exception | None = None
+        for replica in self.replicas:
+            try:
+                answer = httpx2.get(
+                    f"{replica.url}{path}", params=parameters, headers=self.headers, timeout=30
+                )
+                answer.raise_for_status()
+            except httpx2.HTTPError as error:
+                problem = error
+                continue
+            document: dict[str, Any] = answer.json()
+            return document
+        raise problem or RuntimeError("there is no replica")
+
+
+@contextmanager
+def cluster(
+    folder: Path, *, replicas: int, aliases: tuple[str, ...], api_processes: int = 1, **more: object
+) -> Iterator[Cluster]:
+    """Started replicas, not yet ready; `more` are further settings by their variables' names."""
+    units, base = folder / "units", folder / "base"
+    units.mkdir(parents=True)
+    for alias in aliases:
+        (units / f"{alias}.yaml").write_text(f"unit: {alias}\naliases: {json.dumps([alias])}\n")
+    write_base(base)
+    environment = {
+        "WARDROBE_STATE": str(folder / "state"),
+        "WARDROBE_CACHE": str(folder / "cache"),
+        "WARDROBE_UNITS": str(units),
+        "WARDROBE_BASE": str(base),
+        "WARDROBE_BASE_NAME": "wardrobe-base",
+        "WARDROBE_ADMIN_KEY": ADMIN_KEY,
+        "WARDROBE_LOG_LEVEL": "warning",
+        "WARDROBE_DRAIN_SECONDS": "10",
+        **{name: str(value) for name, value in more.items()},
+    }
+    names = [f"replica-{number}" for number in range(1, replicas + 1)]
+    made = Cluster(
+        folder=folder,
+        environment=environment,
+        replicas=[
+            Replica(name=name, environment=environment, logs=folder, api_processes=api_processes)
+            for name in names
+        ],
+    )
+    made.settings.state_folder.create()
+    try:
+        for replica in made.replicas:
+            replica.start()
+        yield made
+    finally:
+        for replica in made.replicas:
+            replica.stop()
+        shutil.rmtree(folder / "state", ignore_errors=True)
