@@ -24,7 +24,7 @@ from adapters.domain.principals import Role
 from adapters.errors import LeaseLost, Unavailable, WardrobeError
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
-from adapters.store.folder import LocalStore
+from adapters.store.open import open_store
 from adapters.telemetry_off import quieten
 from training.evaluate.through_service import ServiceAnswers, service_client
 from training.logs import configure_logs
@@ -98,7 +98,7 @@ def _with_parts(
     try:
         parts = Parts(
             registry=registry,
-            store=LocalStore(state.artifacts),
+            store=open_store(settings),
             units=settings.units,
             base=load_base_model(base, name=settings.base_name or base.name, cache=settings.cache),
             tuner=LoraTuner(base),

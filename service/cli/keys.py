@@ -22,11 +22,11 @@ def list_keys(settings: Settings, as_json: AsJson = False) -> None:
 
     Example: wardrobe keys list --state /var/lib/wardrobe
     """
-    from adapters.registry import open_registry
+    from adapters.registry.open import open_registry
 
     registry = open_registry(settings.state_folder.database_url)
     try:
-        keys = registry.keys()
+        keys = registry.keys.active()
     finally:
         registry.close()
     if as_json:
@@ -50,13 +50,12 @@ def revoke(
 
     Example: wardrobe keys revoke key_0123456789abcdef
     """
-    import time
-
-    from adapters.registry import open_registry
+    from adapters.domain.principals import SYSTEM
+    from adapters.registry.open import open_registry
 
     registry = open_registry(settings.state_folder.database_url)
     try:
-        registry.revoke_key(key, at=time.time())
+        registry.keys.revoke(key, by=SYSTEM)
     finally:
         registry.close()
     typer.echo(f"{key} is revoked")

@@ -20,7 +20,8 @@ from adapters.domain.units import load_units
 from adapters.errors import EngineUnavailable
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
-from adapters.store.folder import LocalStore
+from adapters.store.collector import Collector
+from adapters.store.open import open_store
 from service.api import attach
 from service.engine.port import Engine
 from service.engine.vllm_engine import (
@@ -40,6 +41,9 @@ from service.runtime import Runtime, replica_id
 
 SHUTDOWN_SECONDS = 5.0
 """What vLLM's web server waits for open connections at its end; without, it waits for ever."""
+
+GRACE_SECONDS = 3600.0
+"""Artifacts younger than this are never collected: their row may be about to be written."""
 
 log = structlog.get_logger("wardrobe.service")
 
@@ -105,6 +109,7 @@ def build_runtime(
     """Opens what the settings name. Blocks: it reads the base model and the registry."""
     folder = settings.state_folder
     registry = open_registry(folder.database_url)
+    store = open_store(settings)
     keys = KeyKeeper(settings, registry)
     keys.ensure(load_units(settings.units))
     return compose(
@@ -114,7 +119,8 @@ def build_runtime(
             grammars=grammars,
             registry=registry,
             swap_registry=open_registry(folder.database_url),
-            store=LocalStore(folder.artifacts),
+            store=store,
+            collect_store=Collector(store, registry.collection, grace_s=GRACE_SECONDS).run,
             base_name=base_name(settings),
             base_fingerprint=fingerprint(Path(settings.base)),
             prometheus=prometheus_client.REGISTRY,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from adapters.errors import Conflict
-from adapters.registry import open_registry
+from adapters.registry.open import open_registry
 from adapters.state_folder import StateFolder, write_private
 from tests.adapters.tracing import synced
 

@@ -28,7 +28,7 @@ from adapters.registry import Registry
 from adapters.registry.open import open_registry
 from adapters.registry.ports import Acknowledgement, NewVersion, ProcessId, Registration
 from adapters.settings import Settings
-from adapters.store.folder import LocalStore
+from adapters.store.folder import FolderStore
 from service.api import attach
 from service.engine.port import Engine
 from service.gateway.gateway import Gateway
@@ -98,7 +98,7 @@ class World:
         self, adapter: str, unit: str | None = None, *, base: Digest = FINGERPRINT
     ) -> Version:
         """A candidate whose artifact is really in the store; it answers with its own name."""
-        newest = self.runtime.registry.versions(unit=None, adapter=adapter, after=None, limit=1)
+        newest = self.runtime.registry.versions.list(SYSTEM, adapter=adapter, after=None, limit=1)
         number = newest.items[0].number + 1 if newest.items else 1
         folder = self.settings.state / "made" / f"{adapter}-{time.monotonic_ns()}"
         write_adapter(folder, f"answer of {adapter}:{number}")
@@ -173,7 +173,7 @@ def build(
             grammars=CompiledGrammars(tiny_tokenizer()),
             registry=registry,
             swap_registry=open_registry(folder.database_url),
-            store=LocalStore(folder.artifacts),
+            store=FolderStore(folder.artifacts),
             base_name=BASE,
             base_fingerprint=FINGERPRINT,
             prometheus=prometheus,

@@ -19,7 +19,7 @@ from adapters.domain.names import Alias, Digest, FileId, JobId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import Route
 from adapters.domain.versions import Version, VersionState
-from adapters.errors import LeaseLost, StorageFull, Unavailable
+from adapters.errors import Condemned, LeaseLost, StorageFull, Unavailable
 from adapters.registry import Registry
 from tests.training.stage import STEPS, Stage, stage
 from tests.training.world import UNIT, Troubled, World, data, jsonl, make_world
@@ -128,7 +128,7 @@ def test_the_result_file_is_openais_csv(ready: Stage) -> None:
 def test_what_is_published_is_clean_and_has_a_card(ready: Stage) -> None:
     run(ready)
     (version,) = versions(ready.world)
-    path = ready.world.store.adapter_path(version.digest)
+    path = ready.world.store.fetch(version.digest)
     assert {file.name for file in path.iterdir()} == {
         "README.md",
         "adapter_config.json",
@@ -336,7 +336,7 @@ class Collecting:
             return
         self.refused += 1
         self._delete()
-        raise Unavailable("these bytes are being collected", code="artifact_condemned")
+        raise Condemned("these bytes are being collected")
 
 
 def test_an_adapter_whose_equal_is_being_collected_is_there_in_the_end(ready: Stage) -> None:
@@ -350,7 +350,7 @@ def test_an_adapter_whose_equal_is_being_collected_is_there_in_the_end(ready: St
     assert run(with_port(ready, versions=collecting)).status is JobStatus.SUCCEEDED
     (version,) = versions(ready.world)
     assert collecting.refused == 1
-    assert ready.world.store.adapter_path(version.digest).is_dir()
+    assert ready.world.store.fetch(version.digest).is_dir()
 
 
 def test_a_result_file_whose_equal_is_being_collected_is_there_in_the_end(ready: Stage) -> None:

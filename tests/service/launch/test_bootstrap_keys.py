@@ -13,10 +13,11 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from adapters.domain.names import Unit
-from adapters.domain.principals import Key, Role, hash_key, make_key
+from adapters.domain.principals import SYSTEM, Key, Role, hash_key, make_key
 from adapters.domain.units import Units, load_units
 from adapters.errors import Conflict, InvalidRequest
-from adapters.registry import Registry, open_registry
+from adapters.registry import Registry
+from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.state_folder import write_private
 from service.launch.bootstrap_keys import KeyKeeper, KeyReport, ensure_keys
@@ -60,7 +61,7 @@ def secrets(settings: Settings) -> dict[str, str]:
 
 def record(settings: Settings, registry: Registry, secret: str) -> Key | None:
     """What the registry knows of a key."""
-    return registry.find_key(hash_key(secret, pepper=settings.state_folder.pepper()))
+    return registry.keys.find(hash_key(secret, pepper=settings.state_folder.pepper()))
 
 
 def is_valid(settings: Settings, registry: Registry, secret: str) -> bool:
@@ -71,7 +72,7 @@ def is_valid(settings: Settings, registry: Registry, secret: str) -> bool:
 def revoke(settings: Settings, registry: Registry, secret: str) -> None:
     found = record(settings, registry, secret)
     assert found is not None
-    registry.revoke_key(found.id, at=9.0)
+    registry.keys.revoke(found.id, by=SYSTEM)
 
 
 def everything_written(settings: Settings) -> bytes:
@@ -90,7 +91,7 @@ def test_first_start_makes_a_key_for_everyone_and_keeps_them_private(
     for path in (folder.keys, folder.trainer_key):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(set(kept.values())) == 5
-    stored = str(registry.keys())
+    stored = str(registry.keys.active())
     assert all(secret not in stored for secret in kept.values())
     assert all(is_valid(settings, registry, secret) for secret in kept.values())
 
@@ -110,10 +111,10 @@ def test_the_trainers_key_stands_in_its_own_file_and_no_other_does(
 
 def test_again_it_changes_nothing(settings: Settings, registry: Registry, units: Units) -> None:
     ensure_keys(settings, registry, units)
-    before, revision = everything_written(settings), registry.revision()
+    before, revision = everything_written(settings), registry.routes.revision()
     assert ensure_keys(settings, registry, units) == KeyReport(made=(), revoked=())
     assert everything_written(settings) == before
-    assert registry.revision() == revision
+    assert registry.routes.revision() == revision
 
 
 def test_a_new_unit_gets_a_key_and_the_others_keep_theirs(
@@ -130,14 +131,15 @@ def test_a_new_unit_gets_a_key_and_the_others_keep_theirs(
 
 
 def test_a_lost_registry_takes_the_kept_keys_again(
-    settings: Settings, registry: Registry, units: Units
+    settings: Settings, registry: Registry, units: Units, tmp_path: Path
 ) -> None:
     ensure_keys(settings, registry, units)
     before = secrets(settings)
-    fresh = open_registry("memory:")
+    fresh = open_registry(f"sqlite:///{tmp_path / 'fresh.sqlite3'}")
     assert ensure_keys(settings, fresh, units).made == ()
     assert secrets(settings) == before
-    assert {key.hash for key in fresh.keys()} == {key.hash for key in registry.keys()}
+    assert {key.hash for key in fresh.keys.active()} == {key.hash for key in registry.keys.active()}
+    fresh.close()
 
 
 def test_processes_that_start_at_once_agree_on_the_keys(
@@ -146,7 +148,7 @@ def test_processes_that_start_at_once_agree_on_the_keys(
     with ThreadPoolExecutor(4) as pool:
         reports = list(pool.map(lambda _: ensure_keys(settings, registry, units), range(4)))
     assert sorted(report.made for report in reports) == [(), (), (), EVERYONE]
-    assert len(registry.keys()) == 5
+    assert len(registry.keys.active()) == 5
     assert all(is_valid(settings, registry, secret) for secret in secrets(settings).values())
 
 
@@ -290,14 +292,14 @@ def earlier_build(settings: Settings, registry: Registry, *, admin: str) -> dict
     """Its `keys.json` and its registry; the answer is owner → key."""
     pepper = settings.state_folder.pepper()
     made = {
-        "trainer": make_key(Role.TRAINER, None, pepper=pepper, at=1.0),
-        "admin": make_key(Role.ADMIN, None, pepper=pepper, at=1.0, secret=admin),
+        "trainer": make_key(Role.TRAINER, None, pepper=pepper),
+        "admin": make_key(Role.ADMIN, None, pepper=pepper, secret=admin),
         **{
-            f"units.{unit}": make_key(Role.UNIT, Unit(unit), pepper=pepper, at=1.0)
+            f"units.{unit}": make_key(Role.UNIT, Unit(unit), pepper=pepper)
             for unit in ("support", "sales", "hr")
         },
     }
-    registry.add_keys([key for _, key in made.values()])
+    registry.keys.add([key for _, key in made.values()])
     kept = {owner: secret for owner, (secret, _) in made.items()}
     document = {
         "admin": kept["admin"],
@@ -316,7 +318,7 @@ def test_the_trainer_of_an_earlier_build_keeps_its_key_and_gets_its_file(
     assert secrets(settings) == kept
     assert settings.state_folder.trainer_key.read_text().strip() == kept["trainer"]
     assert "trainer" not in json.loads(settings.state_folder.keys.read_text())
-    assert len(registry.keys()) == 5
+    assert len(registry.keys.active()) == 5
 
 
 def test_a_brought_key_that_an_earlier_build_wrote_down_is_taken_out_and_still_rotates(
