@@ -1,4 +1,4 @@
-"""Commands that run something here: `up`, `serve`, `trainer`, `base build`, `base publish`."""
+"""Commands that run something here: `up`, `serve`, `trainer`, `base build`, `publish`, `update`."""
 
 from __future__ import annotations
 
@@ -81,6 +81,26 @@ def publish(settings: Settings, as_json: AsJson = False) -> None:
         print_json({"base": found})
     else:
         typer.echo(found)
+
+
+@base.command("update")
+@needs(chosen_settings)
+def update(settings: Settings, as_json: AsJson = False) -> None:
+    """Take the hub's newest commit of the base model, which is held at one otherwise.
+
+    Versions of the old commit answer no more until they are trained anew: they are kept, and
+    `--base org/model@commit` brings them back.
+
+    Example: wardrobe base update --base org/model
+    """
+    from service.launch.hub import fetch_from_hub, pinned_revision
+
+    before = pinned_revision(settings)
+    path = fetch_from_hub(settings, newest=True)
+    if as_json:
+        print_json({"path": str(path), "was": before, "is": path.name})
+    else:
+        typer.echo(f"{path}  {before or 'not held before'} -> {path.name}")
 
 
 def _supervise(settings: Settings, *, trainer: bool) -> None:

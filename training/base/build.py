@@ -1,8 +1,9 @@
-"""Builds the base model once per recipe and machine, and hands out its directory ever after.
+"""Makes a base model once per machine, and hands out its directory ever after.
 
-The cache lies outside the checkout, one folder per recipe digest. A folder is published by one
-rename after everything in it is on disk, and carries a manifest of digests; two processes that
-want it at once meet at a lock file, and a folder that does not match its manifest is built again.
+The cache lies outside the checkout, one folder per digest of what makes the model. A folder is
+published by one rename after everything in it is on disk, and carries a manifest of digests; two
+processes that want it at once meet at a lock file, and a folder that does not match its manifest is
+made again.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from training.base import smollm2
 from training.base.recipe import BaseRecipe, digest
 
 MANIFEST = "manifest.json"
 
 Say = Callable[[str], None]
 Build = Callable[[BaseRecipe, Path, Say], None]
+Fetch = Callable[[Path, Say], None]
 
 
 def ensure_base(
@@ -37,14 +40,30 @@ def ensure_base(
 
     Raises TooSlowError, OSError; nothing that could be taken for a base is left behind then.
     """
-    recipe = recipe or BaseRecipe()
-    target = cache / "base" / digest(recipe)[:16]
+    recipe, made = recipe or BaseRecipe(), build or _pretrain
+    return _kept(
+        cache, digest(recipe), lambda folder, say: made(recipe, folder, say), say=say, force=force
+    )
+
+
+def ensure_smollm2(
+    cache: Path, *, say: Say = lambda _: None, force: bool = False, fetch: Fetch | None = None
+) -> Path:
+    """The directory of SmolLM2, fetched first where it is missing, torn or `force`d.
+
+    Raises NotAvailableError, OSError; nothing that could be taken for a base is left behind then.
+    """
+    return _kept(cache, smollm2.digest(), fetch or smollm2.build, say=say, force=force)
+
+
+def _kept(cache: Path, made_from: str, make: Fetch, *, say: Say, force: bool) -> Path:
+    target = cache / "base" / made_from[:16]
     if not force and is_whole(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with _alone(target.with_suffix(".lock"), say):
         if force or not is_whole(target):
-            _publish(target, recipe, say, build or _pretrain)
+            _publish(target, make, say)
     return target
 
 
@@ -59,12 +78,12 @@ def is_whole(directory: Path) -> bool:
         return False
 
 
-def _publish(target: Path, recipe: BaseRecipe, say: Say, build: Build) -> None:
+def _publish(target: Path, make: Fetch, say: Say) -> None:
     for left in target.parent.glob(f".{target.name}-*"):  # of builds that were killed
         shutil.rmtree(left, ignore_errors=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        build(recipe, staging, say)
+        make(staging, say)
         files = sorted(path for path in staging.iterdir() if path.is_file())
         manifest = {path.name: _sha256(path) for path in files}
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
@@ -86,7 +105,7 @@ def _alone(lock: Path, say: Say) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another process is building the base model; waiting for it")
+            say("another process is making the base model; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
