@@ -29,6 +29,7 @@ from typing import Any
 
 import structlog
 
+from adapters.domain.base_profile import THINKING_SWITCHES
 from adapters.domain.names import VersionId
 from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
@@ -272,6 +273,8 @@ def arguments(settings: Settings) -> list[str]:
         *("--middleware", MIDDLEWARE),
         # the base's own sampling defaults would make one alias answer unlike another
         *("--generation-config", "vllm"),
+        # templates without such a switch never see it; the trainer renders with the same
+        *("--default-chat-template-kwargs", json.dumps(_template_options(settings))),
         # the second wall behind `service.messages`, also where the base can see
         "--language-model-only",
         *("--structured-outputs-config", json.dumps({"backend": GRAMMAR_BACKEND})),
@@ -286,6 +289,10 @@ def arguments(settings: Settings) -> list[str]:
         words += ["--api-server-count", str(settings.api_servers)]
         words += ["--shutdown-timeout", str(patience)]
     return words + shlex.split(settings.engine_args)
+
+
+def _template_options(settings: Settings) -> dict[str, bool]:
+    return dict.fromkeys(THINKING_SWITCHES, settings.thinking == "on")
 
 
 def base_name(settings: Settings) -> str:

@@ -60,6 +60,13 @@ def resolve_base(settings: Settings) -> BaseFolder:
     return BaseFolder(fetch_from_hub(settings), settings.base_name or hub_id.rpartition("/")[2])
 
 
+def is_hub_base(settings: Settings) -> bool:
+    """Whether `resolve_base` would ask the hub for it."""
+    base = settings.base
+    elsewhere = not base or base in BROUGHT or base.startswith(STORED)
+    return not elsewhere and not Path(base).expanduser().is_dir()
+
+
 def inherited_environment(settings: Settings) -> dict[str, str]:
     """Our environment for children, with the switches that keep everything in the building.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,16 +42,22 @@ def split_hub_id(base: str) -> tuple[str, str | None]:
 
 
 def fetch_from_hub(
-    settings: Settings, *, newest: bool = False, snapshot: Snapshot | None = None
+    settings: Settings,
+    *,
+    newest: bool = False,
+    snapshot: Snapshot | None = None,
+    pin: bool = True,
 ) -> Path:
     """The folder of the commit that is named or pinned; the first use and `newest` pin the newest.
+
+    With `pin=False` nothing is recorded: looking at a base is no use of it.
 
     Raises InvalidRequest, Unavailable.
     """
     hub_id, named = split_hub_id(settings.base)
     pinned = None if newest else _pins(settings).get(hub_id)
     folder = (snapshot or download)(settings, hub_id, named or pinned)
-    if pinned is None or named is not None:
+    if pin and (pinned is None or named is not None):
         _write(settings, _pins(settings) | {hub_id: folder.name})
     return folder
 
@@ -64,7 +70,15 @@ def pinned_revision(settings: Settings) -> str | None:
     return None
 
 
-def download(settings: Settings, hub_id: str, commit: str | None) -> Path:
+def describe(settings: Settings, hub_id: str, commit: str | None) -> Path:
+    """As `download`, but without the weights."""
+    patterns = [pattern for pattern in BASE_FILES if not pattern.endswith(".safetensors")]
+    return download(settings, hub_id, commit, patterns=patterns)
+
+
+def download(
+    settings: Settings, hub_id: str, commit: str | None, *, patterns: Sequence[str] = BASE_FILES
+) -> Path:
     """A snapshot in our cache; offline, what is there already."""
     os.environ.update(QUIET)
     from huggingface_hub import snapshot_download
@@ -76,7 +90,7 @@ def download(settings: Settings, hub_id: str, commit: str | None) -> Path:
                 hub_id,
                 revision=commit,
                 cache_dir=settings.cache / "hub",
-                allow_patterns=list(BASE_FILES),
+                allow_patterns=list(patterns),
                 token=os.environ.get("HF_TOKEN"),
             )
         )

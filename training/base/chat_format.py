@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from jinja2 import meta, nodes
 
+from adapters.domain.base_profile import THINKING_SWITCHES
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Chat = Mapping[str, Any]
 """One message as a chat template takes it."""
 
-THINKING_SWITCHES = ("enable_thinking", "thinking")
-"""What templates call the variable that turns thinking on and off."""
 THOUGHT_END = "</think>"
 UNSEEN_OPENINGS = ("<|channel|>final<|message|>",)
 """What answers may begin with beside control tokens: a server takes it off (OpenAI's harmony)."""
