@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from adapters.domain.principals import MIN_BROUGHT
 from adapters.state_folder import StateFolder
 
+TrainPrecision = Literal["auto", "float32", "bfloat16"]
+
 DEFAULT_BASE = "tiny"
 """The base where none is named: `tiny` or `smollm2`. Where it cannot be had (smollm2 needs a
 package index), `tiny` is taken, with a word about it."""
@@ -67,6 +69,10 @@ class Settings(BaseSettings):
     engine_args: str = Field(default="", description="More vLLM arguments, as on a command line.")
     dtype: str = Field(
         default="auto", description="vLLM's --dtype; the embedded base uses float32."
+    )
+    train_precision: TrainPrecision = Field(
+        default="auto",
+        description="Training computes in this; `auto` measures what is faster on a CPU.",
     )
     max_loras: int = Field(default=8, ge=2, description="Adapters in one batch (vLLM).")
     max_cpu_loras: int = Field(

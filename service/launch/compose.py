@@ -17,10 +17,10 @@ from adapters.registry import Registry
 from adapters.registry.ports import ProcessId, Registration, Retention
 from adapters.settings import Settings
 from adapters.store import ArtifactStore
+from service.engine.grammars import Grammars
 from service.engine.leases import Leases
 from service.engine.port import Engine
 from service.engine.shared_residency import INCARNATION, SharedResidency
-from service.grammars import Grammars
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.collection import Collector
@@ -137,13 +137,18 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
         metrics=metrics,
         clock=parts.clock,
     )
+
+    def on_engine_changed() -> None:
+        _kick(acknowledgements)
+        heartbeat.notice()
+
     loader = Loader(
         table=table,
         engine=parts.engine,
         residency=within.residency,
         artifacts=parts.store,
         base_fingerprint=parts.base_fingerprint,
-        on_change=lambda: _kick(acknowledgements),
+        on_change=on_engine_changed,
         metrics=metrics,
         clock=parts.clock,
     )
@@ -165,6 +170,7 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
     def on_routes_changed() -> None:
         _kick(loader)
         rollouts.kick()
+        heartbeat.notice()
 
     routes = RouteCache(
         routes=registry.routes,

@@ -15,11 +15,11 @@ import pytest
 
 from adapters.errors import InvalidRequest
 from service.gateway.gateway import may_reach
-from service.messages import rebuild_messages
+from service.gateway.messages import rebuild_messages
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (base / "config.json").write_text(json.dumps({"model_type": "llama", "dtype": "float32"}))
     run = subprocess.run(
         [sys.executable, "-m", "tests.contract.vllm_facts", str(base)],
-        cwd=ROOT, capture_output=True, text=True, timeout=170,
+        cwd=ROOT, capture_output=True, text=True, timeout=800,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
     found: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
@@ -129,6 +129,13 @@ def test_the_engines_processes_load_what_keeps_content_out_of_logs(facts: dict[s
     assert facts["logs_are_sealed"]
 
 
+def test_several_api_processes_are_started_and_each_is_told_its_number(
+    facts: dict[str, Any],
+) -> None:
+    assert facts["serve"] == ["args"]
+    assert facts["process_number"] is True
+
+
 def test_the_gateway_stands_outside_everything_else(facts: dict[str, Any]) -> None:
     assert facts["middleware"][0] == "Gateway"
 
@@ -146,6 +153,7 @@ def test_of_all_the_engines_routes_only_these_can_be_reached(facts: dict[str, An
         "/v1/adapters/{alias}/rollouts",
         "/v1/adapters/{alias}/versions",
         "/v1/adapters/{alias}/versions/{number}",
+        "/v1/adapters/{alias}/versions/{number}/retire",
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/files",
@@ -160,6 +168,8 @@ def test_of_all_the_engines_routes_only_these_can_be_reached(facts: dict[str, An
         "/v1/fine_tuning/jobs/{job_id}/resume",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/replicas",
+        "/v1/replicas/{replica}/retire",
         "/v1/status",
         "/v1/units",
     }

@@ -11,10 +11,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from adapters.settings import cache_folder
+from adapters.settings import Settings
 from training.base import smollm2
 from training.base.build import Say, ensure_base, ensure_smollm2
-from training.base.recipe import TooSlowError
 
 TINY = "tiny"
 NAMES = (TINY, smollm2.NAME)
@@ -25,21 +24,24 @@ def main() -> int:
 
     Exit code 1 and one line where the base cannot be had.
     """
+    settings = Settings()
     parser = argparse.ArgumentParser(prog="python -m training.base", description=__doc__)
     parser.add_argument("name", nargs="?", choices=NAMES, default=TINY, help="which base")
     parser.add_argument("--else", dest="otherwise", choices=NAMES, help="where it cannot be had")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
-    parser.add_argument("--cache", type=Path, default=cache_folder(), help="where to keep it")
+    parser.add_argument("--cache", type=Path, default=settings.cache, help="where to keep it")
     parser.add_argument("--force", action="store_true", help="make it again")
     args = parser.parse_args()
     makers = {
-        TINY: lambda: ensure_base(args.cache, say=_say, force=args.force),
+        TINY: lambda: ensure_base(
+            args.cache, say=_say, force=args.force, precision=settings.train_precision
+        ),
         smollm2.NAME: lambda: ensure_smollm2(args.cache, say=_say, force=args.force),
     }
     names = [args.name, args.otherwise] if args.otherwise else [args.name]
     try:
         name, path = first_to_be_had(names, makers, _say)
-    except (TooSlowError, smollm2.NotAvailableError, OSError) as error:
+    except (smollm2.NotAvailableError, OSError) as error:
         _say(f"error: {error}")
         return 1
     print(json.dumps({"path": str(path), "name": name}) if args.json else path)
