@@ -36,14 +36,16 @@ class Finding:
 
 def look_at(settings: Settings) -> Finding:
     """Reads configuration and tokenizer; weights are not fetched. Raises what fetching raises."""
-    from service.launch.base_profile import memory_plan, read_profile
+    from service.launch.base_profile import kept_profile, memory_plan, read_profile
     from service.launch.launcher import installed_engine
 
     if "engine" not in settings.model_fields_set:
         settings = settings.model_copy(update={"engine": installed_engine()})
     base, revision = _folder(settings)
     try:
-        profile = read_profile(settings, base, revision=revision)
+        at_hand = any(base.glob("*.safetensors"))
+        read = kept_profile if at_hand else read_profile
+        profile = read(settings, base, revision=revision)
         plan = memory_plan(settings, profile, base) if profile.parameters else None
     except InvalidRequest as error:
         return Finding(

@@ -191,3 +191,14 @@ def test_serving_and_training_round_alike() -> None:
     assert served_dtype("float16", on_gpu=False) == "bfloat16"
     assert served_dtype("bfloat16", on_gpu=True) == "bfloat16"
     assert served_dtype("float32", on_gpu=True) == "bfloat16"
+
+
+def test_end_tokens_are_those_at_which_the_engine_stops(tmp_path: Path) -> None:
+    base = a_base(tmp_path / "base", config_of("Llama", "LlamaForCausalLM"), "phi3")
+    assert set(read_profile(base).end_tokens) == {"<|endoftext|>", "<|end|>"}
+    (base / "generation_config.json").unlink()
+    values = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**values, "eos_token_id": 65}))
+    ends = read_profile(base).end_tokens
+    assert len(ends) == 2
+    assert "<|endoftext|>" in ends

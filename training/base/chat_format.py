@@ -302,9 +302,16 @@ def _default(template: Any) -> str:
 
 
 def _configured_ends(base: Path) -> list[int]:
-    """End tokens of `generation_config.json`, at which vLLM stops beside the tokenizer's own."""
+    """End tokens at which vLLM stops beside the tokenizer's own.
+
+    Those of `generation_config.json`; where there is no such file, those of `config.json`.
+    """
+    name = "generation_config.json"
+    file = base / name if (base / name).is_file() else base / "config.json"
     try:
-        found = json.loads((base / "generation_config.json").read_text("utf-8"))["eos_token_id"]
-    except (OSError, ValueError, KeyError, TypeError):
+        values = json.loads(file.read_text("utf-8"))
+        found = values.get("eos_token_id", (values.get("text_config") or {}).get("eos_token_id"))
+    except (OSError, ValueError, AttributeError):
         return []
-    return [token for token in (found if isinstance(found, list) else [found]) if token is not None]
+    listed = found if isinstance(found, list) else [found]
+    return [token for token in listed if isinstance(token, int)]
