@@ -221,6 +221,8 @@ class ChatFormat:
 
     def _seen(self, text: str) -> str:
         """What a caller would see of it: servers leave control tokens out."""
+        if not text:
+            return ""
         return str(self.tokenizer.decode(self._encoded(text), skip_special_tokens=True)).strip()
 
     @cached_property
