@@ -1,4 +1,4 @@
-"""`wardrobe keys`: the API keys of this machine's state folder, no service needed."""
+"""`wardrobe keys`: the API keys of the registry that the settings name, no service needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def list_keys(settings: Settings, as_json: AsJson = False) -> None:
     """
     from adapters.registry.open import open_registry
 
-    registry = open_registry(settings.state_folder.database_url)
+    registry = open_registry(settings.registry_url)
     try:
         keys = registry.keys.active()
     finally:
@@ -53,9 +53,32 @@ def revoke(
     from adapters.domain.principals import SYSTEM
     from adapters.registry.open import open_registry
 
-    registry = open_registry(settings.state_folder.database_url)
+    registry = open_registry(settings.registry_url)
     try:
         registry.keys.revoke(key, by=SYSTEM)
     finally:
         registry.close()
     typer.echo(f"{key} is revoked")
+
+
+@app.command()
+@needs(state_settings)
+def reset(
+    settings: Settings,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+) -> None:
+    """End every key and forget the pepper: the next start takes the keys and pepper it finds.
+
+    Example: wardrobe keys reset --yes
+    """
+    from adapters.domain.principals import SYSTEM
+    from adapters.registry.open import open_registry
+
+    if not yes:
+        typer.confirm("End every key, so that nobody may call until the next start?", abort=True)
+    registry = open_registry(settings.registry_url)
+    try:
+        ended = registry.keys.reset(by=SYSTEM)
+    finally:
+        registry.close()
+    typer.echo(f"{ended} keys are revoked; restart the service")

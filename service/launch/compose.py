@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from adapters.domain.names import Digest
 from adapters.domain.units import Units
+from adapters.pepper import find_pepper
 from adapters.registry import Registry
 from adapters.registry.ports import ProcessId, Registration, Retention
 from adapters.settings import Settings
@@ -63,10 +64,10 @@ class Parts:
 
 
 def compose(parts: Parts) -> Runtime:
-    """The runtime, none of whose tasks runs yet. Blocks. Raises InvalidUnits, OSError."""
+    """The runtime, none of whose tasks runs yet. Blocks. Raises InvalidUnits, InvalidRequest, OSError."""
     settings, metrics = parts.settings, Metrics(parts.prometheus)
     units = UnitsWatch(settings.units, metrics, on_change=parts.on_units)
-    pepper = settings.state_folder.pepper()
+    pepper = find_pepper(settings)
     process = ProcessId(
         replica=replica_id(settings), incarnation=incarnation(), number=parts.process
     )

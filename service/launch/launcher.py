@@ -10,18 +10,24 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
-from adapters.brought_keys import brought_key, brought_keys, trainer_environment
+from adapters.brought_keys import (
+    brought_key,
+    brought_keys,
+    brought_unit_keys,
+    trainer_environment,
+)
 from adapters.domain.names import Alias
 from adapters.domain.principals import Role
 from adapters.domain.units import InvalidUnits, Units, load_units
 from adapters.errors import Conflict, InvalidRequest
+from adapters.pepper import find_pepper, fingerprint_of
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
@@ -75,8 +81,11 @@ def prepared(settings: Settings) -> Settings:
     units = load_units(settings.units)
     brought_keys(settings)
     check_port(settings.host, settings.port)
-    # a registry that cannot be used would end the service at each of its starts
-    open_registry(settings.state_folder.database_url).close()
+    # what cannot be used would end the service at each of its starts
+    brought_unit_keys(settings, units.by_name)
+    fingerprint = fingerprint_of(find_pepper(settings))
+    with closing(open_registry(settings.registry_url)) as registry:
+        registry.keys.check_pepper(fingerprint)
     settings = with_base(settings)
     check_aliases(units, settings.base_name)
     return settings

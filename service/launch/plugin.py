@@ -103,8 +103,7 @@ def build_runtime(
     settings: Settings, engine: Engine, grammars: Grammars, *, process: int = 0
 ) -> Runtime:
     """Opens what the settings name. Blocks: it reads the base model and the registry."""
-    folder = settings.state_folder
-    registry = open_registry(folder.database_url)
+    registry = open_registry(settings.registry_url)
     keys = KeyKeeper(settings, registry)
     keys.ensure(load_units(settings.units))
     return compose(
@@ -113,8 +112,8 @@ def build_runtime(
             engine=engine,
             grammars=grammars,
             registry=registry,
-            swap_registry=open_registry(folder.database_url),
-            store=LocalStore(folder.artifacts),
+            swap_registry=open_registry(settings.registry_url),
+            store=LocalStore(settings.state_folder.artifacts),
             base_name=base_name(settings),
             base_fingerprint=fingerprint(Path(settings.base)),
             prometheus=prometheus_client.REGISTRY,
