@@ -59,6 +59,20 @@ def brought_keys(settings: Settings) -> Mapping[Role, str]:
     return brought
 
 
+def brought_trainer_key(settings: Settings) -> str | None:
+    """The trainer's key; None where the service of the same machine makes it.
+
+    Raises InvalidRequest, also where no service makes one.
+    """
+    key = brought_key(settings, Role.TRAINER)
+    if key is None and settings.shares_registry:
+        raise InvalidRequest(
+            "bring the trainer's key (WARDROBE_TRAINER_KEY_FILE), the same to the service: with "
+            "WARDROBE_DATABASE_URL set, none is made"
+        )
+    return key
+
+
 def brought_unit_keys(settings: Settings, units: Iterable[Unit]) -> Mapping[Unit, str]:
     """The keys brought for these units: `WARDROBE_UNIT_KEYS` has a file named after each.
 

@@ -17,6 +17,7 @@
     ├── RateLimited               429
     └── Unavailable               503  try again later
         ├── EngineUnavailable     503
+        ├── Condemned             503  the same bytes are being deleted
         └── Draining              503
 
 `code` is the machine's word and `message` the human's; the service maps classes to HTTP in one
@@ -137,6 +138,12 @@ class EngineUnavailable(Unavailable):
 
     code = "engine_unavailable"
     retry_after: ClassVar[int] = 15
+
+
+class Condemned(Unavailable):
+    """An artifact with the same bytes is being deleted; a row may name them when that is over."""
+
+    code = "artifact_condemned"
 
 
 class Draining(Unavailable):

@@ -35,9 +35,18 @@ class Settings(BaseSettings):
     )
     units: Path = Field(default=Path("examples/units"), description="Folder of unit YAML files.")
     cache: Path = Field(default_factory=default_cache, description="Built and fetched base models.")
+    artifacts: str = Field(
+        default="",
+        description="Artifact store: a folder, or s3://, gs:// or az:// with bucket and prefix; "
+        "empty is the state folder's.",
+    )
+    artifact_cache_gib: float = Field(
+        default=20.0, gt=0.0, description="GiB of adapters kept here in front of object storage."
+    )
     base: str = Field(
         default="",
-        description="Base model: a Hugging Face id or a path; empty is the embedded one.",
+        description="Base model: a Hugging Face id, a path, or store:<digest> of the artifact "
+        "store; empty is the embedded one.",
     )
     base_name: str = Field(
         default="", description="The base's name in the API; empty takes the last part of `base`."

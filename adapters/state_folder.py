@@ -1,7 +1,8 @@
 """The state folder: everything Wardrobe keeps on a machine, and who may use it.
 
 registry.sqlite3   the registry
-artifacts/         the artifact store
+artifacts/         the artifact store, where it is a folder
+artifact-cache/    adapters that came from object storage, where it is one
 jobs/<id>/         scratch of running jobs, kept until they end
 pepper             32 random bytes under the key hashes   (0600)
 keys.json          keys made for the admin and the units  (0600)
@@ -48,6 +49,10 @@ class StateFolder:
     @property
     def artifacts(self) -> Path:
         return self.root / "artifacts"
+
+    @property
+    def artifact_cache(self) -> Path:
+        return self.root / "artifact-cache"
 
     @property
     def keys(self) -> Path:

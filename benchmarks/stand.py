@@ -26,7 +26,7 @@ from adapters.domain.versions import Version
 from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion, Versions
 from adapters.settings import Settings
-from adapters.store.folder import LocalStore
+from adapters.store.folder import FolderStore
 from service.cli.client import Client
 from service.launch.child_process import Process, ProcessSpec, tail
 from service.launch.launcher import child_environment, is_ready, with_base
@@ -85,7 +85,7 @@ def write_unit(folder: Path, unit: str) -> None:
 
 def publish(settings: Settings, versions: Versions) -> Version:
     """A version of `support` with random weights, through admission and store as any other."""
-    base, store = Path(settings.base), LocalStore(settings.state_folder.artifacts)
+    base, store = Path(settings.base), FolderStore(settings.state_folder.artifacts)
     with tempfile.TemporaryDirectory(dir=settings.state) as folder:
         made = Path(folder)
         draw_adapter(base, made)

@@ -18,13 +18,12 @@ from pathlib import Path
 import structlog
 
 from adapters.admission.base_model import load_base_model
-from adapters.brought_keys import brought_key
+from adapters.brought_keys import brought_trainer_key
 from adapters.domain.names import JobId
-from adapters.domain.principals import Role
 from adapters.errors import LeaseLost, Unavailable, WardrobeError
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
-from adapters.store.folder import LocalStore
+from adapters.store.open import open_store
 from adapters.telemetry_off import quieten
 from training.evaluate.through_service import ServiceAnswers, service_client
 from training.logs import configure_logs
@@ -98,7 +97,7 @@ def _with_parts(
     try:
         parts = Parts(
             registry=registry,
-            store=LocalStore(state.artifacts),
+            store=open_store(settings),
             units=settings.units,
             base=load_base_model(base, name=settings.base_name or base.name, cache=settings.cache),
             tuner=LoraTuner(base),
@@ -121,7 +120,7 @@ def trainer_key(
 
     No other key is read. Raises InvalidRequest, Unavailable, Stopped.
     """
-    brought = brought_key(settings, Role.TRAINER)
+    brought = brought_trainer_key(settings)
     if brought is not None:
         return brought
     path = settings.state_folder.trainer_key

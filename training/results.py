@@ -8,13 +8,12 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from adapters.domain.files import StoredFile
 from adapters.domain.jobs import Job
 from adapters.domain.names import Digest, FileId, JobId
 from adapters.errors import NotFound
 from adapters.registry.ports import Files, NewFile
-from adapters.store import ArtifactStore
-from adapters.store.adding import put_and_add
+from adapters.store import ArtifactKind, ArtifactStore
+from adapters.store.recording import record_artifact
 
 MAX_BYTES = 64 * 1024 * 1024
 _COLUMNS = {
@@ -56,21 +55,16 @@ def keep_results(
     """Stores the curve as the job's result file. Raises Conflict, StorageFull, Unavailable."""
     content = result_csv(curve)
 
-    def add(stored: tuple[Digest, int]) -> StoredFile:
-        digest, size = stored
-        return files.add(
-            NewFile(
-                id=result_file_id(job.id),
-                unit=job.unit,
-                filename="step_metrics.csv",
-                purpose="fine-tune-results",
-                size_bytes=size,
-                digest=digest,
-            )
-        )
+    def put() -> tuple[Digest, int]:
+        return store.put_file([content], max_bytes=MAX_BYTES)
 
-    put_and_add(
-        lambda: store.put_file([content], max_bytes=MAX_BYTES),
-        add,
-        lambda stored: store.open_file(stored[0]).close(),
+    digest, size = put()
+    new = NewFile(
+        id=result_file_id(job.id),
+        unit=job.unit,
+        filename="step_metrics.csv",
+        purpose="fine-tune-results",
+        size_bytes=size,
+        digest=digest,
     )
+    record_artifact(store, digest, ArtifactKind.FILE, add_row=lambda: files.add(new), put_again=put)

@@ -36,7 +36,8 @@ from adapters.errors import (
     WardrobeError,
 )
 from adapters.registry.ports import NewVersion
-from adapters.store.adding import put_and_add
+from adapters.store import ArtifactKind
+from adapters.store.recording import record_artifact
 from training.card import Card
 from training.data.material import Material, Sources, gather
 from training.evaluate.verdicts import Judgement, Measured, in_words, judge, refusal, unservable
@@ -193,22 +194,25 @@ def _publish(parts: Parts, job: Job, fence: int, plan: Plan, tuned: Tuned) -> Ve
     except Rejected as error:
         raise GateFailed(f"gate `artifact` said no: {error.message}") from error
 
-    def add(digest: Digest) -> Version:
-        new = NewVersion(
-            adapter=job.adapter,
-            unit=job.unit,
-            digest=digest,
-            base_fingerprint=parts.base.fingerprint,
-            rank=ready.rank,
-            size_bytes=ready.size_bytes,
-            evidence=evidence,
-        )
-        return parts.registry.versions.publish(new, job_id=job.id, fence=fence)
+    def put() -> Digest:
+        return parts.store.publish_adapter(ready.directory)
 
-    return put_and_add(
-        lambda: parts.store.publish_adapter(ready.directory),
-        add,
-        parts.store.adapter_path,
+    digest = put()
+    new = NewVersion(
+        adapter=job.adapter,
+        unit=job.unit,
+        digest=digest,
+        base_fingerprint=parts.base.fingerprint,
+        rank=ready.rank,
+        size_bytes=ready.size_bytes,
+        evidence=evidence,
+    )
+    return record_artifact(
+        parts.store,
+        digest,
+        ArtifactKind.ADAPTER,
+        add_row=lambda: parts.registry.versions.publish(new, job_id=job.id, fence=fence),
+        put_again=put,
     )
 
 
@@ -245,7 +249,7 @@ def _prove(parts: Parts, version: Version, plan: Plan) -> Judgement:
         adapter = parts.answers.ask(version.name, questions)
     except Rejected as error:
         return unservable(error.message)
-    published = parts.store.adapter_path(version.digest)
+    published = parts.store.fetch(version.digest)
     measured = Measured(
         references=[question.reference for question in questions],
         base=base,

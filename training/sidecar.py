@@ -31,7 +31,7 @@ from adapters.registry.ports import Jobs
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from adapters.store import ArtifactStore
-from adapters.store.folder import LocalStore
+from adapters.store.open import open_store
 from adapters.telemetry_off import quieten
 from training.attend import Attendance, attend
 from training.limits import reporting
@@ -207,7 +207,7 @@ def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> N
         _log.info("trainer_started", pid=os.getpid())
         Sidecar(
             registry=registry,
-            store=LocalStore(state.artifacts),
+            store=open_store(settings),
             state=state,
             units=settings.units,
             owner=f"{socket.gethostname()}:{os.getpid()}",

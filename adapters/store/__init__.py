@@ -1,7 +1,6 @@
 """The artifact store: bytes that are addressed by digest and never change or move."""
 
-from adapters.store.folder import LocalStore
-from adapters.store.memory import MemoryStore
-from adapters.store.port import ArtifactStore
+from adapters.store.folder import FolderStore
+from adapters.store.port import Artifact, ArtifactKind, ArtifactStore, pinned
 
-__all__ = ["ArtifactStore", "LocalStore", "MemoryStore"]
+__all__ = ["Artifact", "ArtifactKind", "ArtifactStore", "FolderStore", "pinned"]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from adapters.admission.manifest import ManifestEntry
 from adapters.domain.names import Digest
-from adapters.errors import StorageFull
+from adapters.errors import StorageFull, TooLarge
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
@@ -30,14 +30,32 @@ def staged(staging: Path) -> Iterator[Path]:
     Raises StorageFull where the disk or quota has no room.
     """
     path = staging / secrets.token_hex(16)
+    with room_needed():
+        try:
+            yield path
+        finally:
+            remove(path)
+
+
+@contextmanager
+def room_needed() -> Iterator[None]:
+    """Raises StorageFull where the body meets a disk or quota without room."""
     try:
-        yield path
+        yield
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise StorageFull("there is no room left for artifacts; free some") from error
         raise
-    finally:
-        remove(path)
+
+
+def limited(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
+    """The same chunks. Raises TooLarge past `max_bytes`."""
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLarge(f"more than the {max_bytes} bytes allowed")
+        yield chunk
 
 
 def sweep(staging: Path, *, older_than_s: float) -> None:

@@ -20,7 +20,8 @@ from adapters.domain.names import Digest, FileId, Unit, new_file_id
 from adapters.domain.principals import Principal
 from adapters.errors import InvalidFile, InvalidRequest
 from adapters.registry.ports import NewFile
-from adapters.store.adding import put_and_add
+from adapters.store import ArtifactKind
+from adapters.store.recording import record_artifact
 from service.api.request import FilesCursorOf, OwnerOf, RuntimeOf, in_thread, page
 from service.api.uploads import UPLOAD_SECONDS, Uploads, spooling
 from service.runtime import Runtime
@@ -84,22 +85,23 @@ def _store(runtime: Runtime, unit: Unit, upload: UploadFile) -> dict[str, Any]:
         upload.file.seek(0)
         return runtime.store.put_file(_chunks(upload.file), max_bytes=limit)
 
-    def add(stored: tuple[Digest, int]) -> StoredFile:
-        digest, size = stored
-        return runtime.registry.files.add(
-            NewFile(
-                id=new_file_id(),
-                unit=unit,
-                filename=_label(upload.filename),
-                purpose="fine-tune",
-                size_bytes=size,
-                digest=digest,
-            )
-        )
-
-    return wire_file(
-        put_and_add(put, add, lambda stored: runtime.store.open_file(stored[0]).close())
+    digest, size = put()
+    new = NewFile(
+        id=new_file_id(),
+        unit=unit,
+        filename=_label(upload.filename),
+        purpose="fine-tune",
+        size_bytes=size,
+        digest=digest,
     )
+    stored = record_artifact(
+        runtime.store,
+        digest,
+        ArtifactKind.FILE,
+        add_row=lambda: runtime.registry.files.add(new),
+        put_again=put,
+    )
+    return wire_file(stored)
 
 
 def _look_at_head(file: BinaryIO) -> None:

@@ -67,7 +67,7 @@ def reset(
     settings: Settings,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
 ) -> None:
-    """End every key and forget the pepper: the next start takes the keys and pepper it finds.
+    """End every key for ever, so that the registry takes another pepper at the next start.
 
     Example: wardrobe keys reset --yes
     """

@@ -1,4 +1,4 @@
-"""Commands that run something here: `up`, `serve`, `trainer`, `base build`."""
+"""Commands that run something here: `up`, `serve`, `trainer`, `base build`, `base publish`."""
 
 from __future__ import annotations
 
@@ -65,6 +65,22 @@ def build(settings: Settings, as_json: AsJson = False) -> None:
         print_json({"name": found.name, "path": str(found.path)})
     else:
         typer.echo(f"{found.name}  {found.path}")
+
+
+@base.command("publish")
+@needs(chosen_settings)
+def publish(settings: Settings, as_json: AsJson = False) -> None:
+    """Put the base model into the artifact store, and say how replicas name it there.
+
+    Example: wardrobe base publish --base org/model
+    """
+    from service.launch.base_resolver import publish_base
+
+    found = publish_base(settings)
+    if as_json:
+        print_json({"base": found})
+    else:
+        typer.echo(found)
 
 
 def _supervise(settings: Settings, *, trainer: bool) -> None:

@@ -1,4 +1,5 @@
-"""Where the base model comes from: a folder, a Hugging Face id, or the one Wardrobe builds itself.
+"""Where the base model comes from: a folder, a Hugging Face id, the artifact store, or the one
+Wardrobe builds itself.
 
 Resolved once, by the parent of all processes, so that the service and the trainer get one local
 folder and cannot disagree. Nothing here runs code that comes with a model.
@@ -14,14 +15,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.admission.manifest import BASE_FILES
 from adapters.brought_keys import trainer_environment
-from adapters.errors import InvalidRequest, Unavailable
+from adapters.domain.names import Digest
+from adapters.errors import InvalidRequest, NotFound, Rejected, Unavailable
 from adapters.settings import Settings
+from adapters.store.open import open_store
 from adapters.telemetry_off import QUIET
 
 EMBEDDED_NAME = "wardrobe-base"
-# weights only as safetensors: a pickle from a hub would be somebody's program
-HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+STORED = "store:"
+"""How a base of the artifact store is named, with its digest behind."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -37,6 +41,8 @@ def resolve_base(settings: Settings) -> BaseFolder:
     """Builds or fetches it where it must. Raises InvalidRequest, Unavailable."""
     if not settings.base:
         return build_embedded(settings)
+    if settings.base.startswith(STORED):
+        return BaseFolder(_stored(settings), settings.base_name or EMBEDDED_NAME)
     path = Path(settings.base).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -74,6 +80,26 @@ def build_embedded(settings: Settings) -> BaseFolder:
     return BaseFolder(path, settings.base_name or EMBEDDED_NAME)
 
 
+def publish_base(settings: Settings) -> str:
+    """Puts the base into the artifact store, for replicas to share; the answer names it there.
+
+    Raises what `resolve_base` raises, StorageFull, OSError.
+    """
+    base = resolve_base(settings)
+    return STORED + open_store(settings).publish_base(base.path)
+
+
+def _stored(settings: Settings) -> Path:
+    """A base of the artifact store, as it was published, in our cache or where it lies."""
+    try:
+        return open_store(settings).fetch_base(Digest(settings.base.removeprefix(STORED)))
+    except (NotFound, Rejected) as error:
+        raise InvalidRequest(
+            f"the artifact store has no whole base model {settings.base} ({error.message}); "
+            "publish it with `wardrobe base publish`"
+        ) from None
+
+
 def _fetch(settings: Settings) -> Path:
     """A snapshot of the hub's repository in our cache; offline, what is there already."""
     os.environ.update(QUIET)
@@ -85,7 +111,7 @@ def _fetch(settings: Settings) -> Path:
             snapshot_download(
                 settings.base,
                 cache_dir=settings.cache / "hub",
-                allow_patterns=list(HUB_FILES),
+                allow_patterns=list(BASE_FILES),
                 token=os.environ.get("HF_TOKEN"),
             )
         )

@@ -18,13 +18,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adapters.brought_keys import (
-    brought_key,
     brought_keys,
+    brought_trainer_key,
     brought_unit_keys,
     trainer_environment,
 )
 from adapters.domain.names import Alias
-from adapters.domain.principals import Role
 from adapters.domain.units import InvalidUnits, Units, load_units
 from adapters.errors import Conflict, InvalidRequest
 from adapters.pepper import find_pepper, fingerprint_of
@@ -177,6 +176,8 @@ def up(
     programs = {name: words for name, words in programs.items() if trainer or name == "service"}
     folder = settings.state_folder.create()
     with folder.lock("up"):
+        if trainer:
+            brought_trainer_key(settings)
         settings = prepared(settings)
         # the service alone is a container's only process: its output is the container's
         logs = folder.logs if trainer else None
@@ -207,7 +208,7 @@ def become_trainer(settings: Settings) -> None:
     """Turns this process into the trainer. Raises what `with_base` raises."""
     settings.state_folder.create()
     load_units(settings.units)
-    brought_key(settings, Role.TRAINER)
+    brought_trainer_key(settings)
     environment = child_environment(with_base(settings), "trainer")
     os.execve(sys.executable, [sys.executable, *PROGRAMS["trainer"]], environment)  # noqa: S606
 
@@ -263,6 +264,8 @@ class ReadinessWatch:
 
     def _about_keys(self) -> Sequence[str]:
         folder = self.settings.state_folder
+        if self.settings.shares_registry:
+            return ("keys are those that were brought",)
         before = self.known_keys
         if before is None:
             return (f"keys are in {folder.keys}",)

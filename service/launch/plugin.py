@@ -19,8 +19,10 @@ from adapters.admission.base_model import fingerprint
 from adapters.domain.units import load_units
 from adapters.errors import EngineUnavailable
 from adapters.registry.open import open_registry
+from adapters.registry.sql.hints import open_hints
 from adapters.settings import Settings
-from adapters.store.folder import LocalStore
+from adapters.store.collector import Collector
+from adapters.store.open import open_store
 from service.api import attach
 from service.engine.port import Engine
 from service.engine.vllm_engine import (
@@ -40,6 +42,9 @@ from service.runtime import Runtime, replica_id
 
 SHUTDOWN_SECONDS = 5.0
 """What vLLM's web server waits for open connections at its end; without, it waits for ever."""
+
+GRACE_SECONDS = 3600.0
+"""Artifacts younger than this are never collected: their row may be about to be written."""
 
 log = structlog.get_logger("wardrobe.service")
 
@@ -104,6 +109,7 @@ def build_runtime(
 ) -> Runtime:
     """Opens what the settings name. Blocks: it reads the base model and the registry."""
     registry = open_registry(settings.registry_url)
+    store = open_store(settings)
     keys = KeyKeeper(settings, registry)
     keys.ensure(load_units(settings.units))
     return compose(
@@ -113,7 +119,9 @@ def build_runtime(
             grammars=grammars,
             registry=registry,
             swap_registry=open_registry(settings.registry_url),
-            store=LocalStore(settings.state_folder.artifacts),
+            hints=open_hints(settings.registry_url) if settings.shares_registry else None,
+            store=store,
+            collect_store=Collector(store, registry.collection, grace_s=GRACE_SECONDS).run,
             base_name=base_name(settings),
             base_fingerprint=fingerprint(Path(settings.base)),
             prometheus=prometheus_client.REGISTRY,

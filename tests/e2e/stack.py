@@ -23,7 +23,7 @@ from adapters.registry import Registry
 from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion
 from adapters.state_folder import StateFolder
-from adapters.store import LocalStore
+from adapters.store import FolderStore
 from service.launch.key_files import read_kept
 from tests.service.world import free_port
 
@@ -125,10 +125,10 @@ class Stack:
 
         Another `rank` than its weights have is a version that no engine can load.
         """
-        store = LocalStore(self.state.artifacts)
+        store = FolderStore(self.state.artifacts)
         made = self.folder / f"variant-{time.monotonic_ns()}"
         made.mkdir()
-        for path in store.adapter_path(of.digest).iterdir():
+        for path in store.fetch(of.digest).iterdir():
             if path.name != "manifest.json":
                 (made / path.name).write_bytes(path.read_bytes())
         config = json.loads((made / "adapter_config.json").read_text())

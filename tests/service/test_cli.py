@@ -424,8 +424,8 @@ def test_the_admins_key_that_is_brought_is_the_one_commands_act_with(
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [
         *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat"),
-        *("base build", "units list", "units check", "adapters list", "adapters show"),
-        *("keys list", "keys revoke"),
+        *("base build", "base publish", "units list", "units check"),
+        *("adapters list", "adapters show", "keys list", "keys revoke"),
         *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),
     ]
     for command in commands:

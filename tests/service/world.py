@@ -28,7 +28,7 @@ from adapters.registry import Registry
 from adapters.registry.open import open_registry
 from adapters.registry.ports import Acknowledgement, NewVersion, ProcessId, Registration
 from adapters.settings import Settings
-from adapters.store.folder import LocalStore
+from adapters.store.folder import FolderStore
 from service.api import attach
 from service.engine.port import Engine
 from service.gateway.gateway import Gateway
@@ -173,7 +173,7 @@ def build(
             grammars=CompiledGrammars(tiny_tokenizer()),
             registry=registry,
             swap_registry=open_registry(folder.database_url),
-            store=LocalStore(folder.artifacts),
+            store=FolderStore(folder.artifacts),
             base_name=BASE,
             base_fingerprint=FINGERPRINT,
             prometheus=prometheus,

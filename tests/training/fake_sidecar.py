@@ -13,7 +13,7 @@ from pathlib import Path
 
 from adapters.registry.open import open_registry
 from adapters.state_folder import StateFolder
-from adapters.store.folder import LocalStore
+from adapters.store.folder import FolderStore
 from tests.training.world import child_command
 from training.attend import Attendance
 from training.sidecar import Sidecar
@@ -32,7 +32,7 @@ def main(state: StateFolder, units: Path, lease_seconds: float, mode: str) -> No
     )
     Sidecar(
         registry=registry,
-        store=LocalStore(state.artifacts),
+        store=FolderStore(state.artifacts),
         state=state,
         units=units,
         owner=f"fake:{os.getpid()}",

@@ -128,7 +128,7 @@ def test_the_result_file_is_openais_csv(ready: Stage) -> None:
 def test_what_is_published_is_clean_and_has_a_card(ready: Stage) -> None:
     run(ready)
     (version,) = versions(ready.world)
-    path = ready.world.store.adapter_path(version.digest)
+    path = ready.world.store.fetch(version.digest)
     assert {file.name for file in path.iterdir()} == {
         "README.md",
         "adapter_config.json",
@@ -350,7 +350,7 @@ def test_an_adapter_whose_equal_is_being_collected_is_there_in_the_end(ready: St
     assert run(with_port(ready, versions=collecting)).status is JobStatus.SUCCEEDED
     (version,) = versions(ready.world)
     assert collecting.refused == 1
-    assert ready.world.store.adapter_path(version.digest).is_dir()
+    assert ready.world.store.fetch(version.digest).is_dir()
 
 
 def test_a_result_file_whose_equal_is_being_collected_is_there_in_the_end(ready: Stage) -> None:

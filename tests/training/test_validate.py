@@ -8,6 +8,7 @@ from adapters.domain.jobs import Job, JobStatus, StopRequest
 from adapters.domain.names import JobId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.units import load_units
+from adapters.store import ArtifactKind
 from tests.training.world import World, data
 from training.validate import validate_job
 
@@ -83,7 +84,7 @@ def test_a_unit_that_is_not_configured_any_more_fails_the_job(world: World) -> N
 def test_bytes_that_are_gone_from_the_store_fail_the_job_with_advice(world: World) -> None:
     job_id = world.add_job(data())
     file = world.registry.files.get(world.job(job_id).training_file, SYSTEM)
-    world.store.delete_file(file.digest)
+    world.store.delete(file.digest, ArtifactKind.FILE)
     validate(world, job_id)
     error = world.job(job_id).error
     assert error is not None

@@ -18,7 +18,7 @@ from adapters.registry import Registry
 from adapters.registry.open import open_registry
 from adapters.registry.ports import NewFile, NewJob
 from adapters.state_folder import StateFolder
-from adapters.store.folder import LocalStore
+from adapters.store.folder import FolderStore
 from tests.training.replica import FINGERPRINT, ToyReplica
 from training.starter import Order
 
@@ -33,7 +33,7 @@ class World:
     state: StateFolder
     units: Path
     registry: Registry
-    store: LocalStore
+    store: FolderStore
     replica: ToyReplica
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ def make_world(folder: Path, gates: dict[str, Any] | None = None) -> World:
         state=state,
         units=units,
         registry=registry,
-        store=LocalStore(state.artifacts),
+        store=FolderStore(state.artifacts),
         replica=ToyReplica(registry),
     )
 

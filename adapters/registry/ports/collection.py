@@ -44,9 +44,17 @@ class Collection(Protocol):
         ...
 
     def condemn(self, digests: AbstractSet[Digest]) -> AbstractSet[Digest]:
-        """Those of `digests` that are no roots now; adding one of them waits until `clear`."""
+        """Those of `digests` that are no roots now and that nobody else has condemned lately.
+
+        Adding a row that names one of them raises Condemned until `clear`, for an hour at most:
+        whoever condemned it has surely ended then.
+        """
         ...
 
     def clear(self, digests: AbstractSet[Digest]) -> None:
         """Their bytes are gone, or stay after all."""
+        ...
+
+    def clear_abandoned(self, *, keep: AbstractSet[Digest]) -> None:
+        """Takes away marks that are over an hour old, but those of `keep`."""
         ...

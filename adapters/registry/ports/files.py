@@ -27,7 +27,7 @@ class Files(Protocol):
     """A unit's files."""
 
     def add(self, file: NewFile) -> StoredFile:
-        """Raises Conflict, and Unavailable (`artifact_condemned`) while the digest is collected:
+        """Raises Conflict, and Condemned while the digest is collected:
 
         whoever adds then waits, adds again and puts the bytes again where they are gone.
         """

@@ -34,7 +34,7 @@ class Versions(Protocol):
 
         At most one version per job: a second call for the same job returns the first version.
         Raises LeaseLost when `job_id` is given and `fence` is not its current one, or a cancel of
-        the job was asked for; Conflict (`foreign_adapter`); Unavailable (`artifact_condemned`).
+        the job was asked for; Conflict (`foreign_adapter`); Condemned.
         """
         ...
 

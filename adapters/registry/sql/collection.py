@@ -65,15 +65,16 @@ class SqlCollection(SqlPort):
             return _roots(connection)
 
     def condemn(self, digests: AbstractSet[Digest]) -> AbstractSet[Digest]:
-        """Those of `digests` that are no roots now; adding one of them waits until `clear`."""
+        """Those of `digests` that are no roots now and nobody else's to delete."""
         table = schema.condemned
         with self._database.write() as connection:
             # who publishes or adds a file shares this lock: it comes before, or finds the digest
             lock_revision(connection)
-            unneeded = set(digests) - _roots(connection)
             now = self._database.now(connection)
-            old = or_(table.c.digest.in_(unneeded), table.c.at <= now - CONDEMNED_SECONDS)
-            connection.execute(delete(table).where(old))
+            connection.execute(delete(table).where(table.c.at <= now - CONDEMNED_SECONDS))
+            # two collectors with one digest: the slower would delete what was added since
+            taken = set(connection.execute(select(table.c.digest)).scalars())
+            unneeded = set(digests) - _roots(connection) - taken
             if unneeded:
                 rows = [{"digest": digest, "at": now} for digest in sorted(unneeded)]
                 connection.execute(insert(table), rows)
@@ -84,6 +85,13 @@ class SqlCollection(SqlPort):
         table = schema.condemned
         with self._database.write() as connection:
             connection.execute(delete(table).where(table.c.digest.in_(digests)))
+
+    def clear_abandoned(self, *, keep: AbstractSet[Digest]) -> None:
+        """Takes away the marks of collectors that have surely ended, but those of `keep`."""
+        table = schema.condemned
+        with self._database.write() as connection:
+            old = table.c.at <= self._database.now(connection) - CONDEMNED_SECONDS
+            connection.execute(delete(table).where(old, table.c.digest.not_in(keep)))
 
 
 def _roots(connection: Connection) -> set[Digest]:

@@ -25,7 +25,7 @@ class SqlFiles(SqlPort):
     """`Files`."""
 
     def add(self, file: NewFile) -> StoredFile:
-        """Raises Conflict, and Unavailable (`artifact_condemned`) while the digest is collected."""
+        """Raises Conflict, and Condemned while the digest is collected."""
         with self._database.write() as connection:
             # nobody condemns the digest between the look and the end of this transaction
             share_revision(connection)

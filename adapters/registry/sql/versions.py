@@ -39,7 +39,7 @@ class SqlVersions(SqlPort):
     def publish(self, new: NewVersion, *, job_id: JobId | None, fence: int | None) -> Version:
         """A candidate with the adapter's next number; the job's first one when it has published.
 
-        Raises LeaseLost, Conflict (`foreign_adapter`), Unavailable (`artifact_condemned`).
+        Raises LeaseLost, Conflict (`foreign_adapter`), Condemned.
         """
         with self._database.write() as connection:
             lock_revision(connection)

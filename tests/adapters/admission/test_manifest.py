@@ -11,12 +11,15 @@ import pytest
 from adapters.admission.manifest import (
     Manifest,
     ManifestEntry,
+    base_files,
     make_manifest,
+    parse_manifest,
     read_manifest,
     verify,
 )
 from adapters.domain.names import Digest
-from adapters.errors import Rejected
+from adapters.errors import InvalidRequest, Rejected
+from tests.adapters.store.sources import a_base
 
 
 @pytest.fixture
@@ -72,3 +75,34 @@ def test_swapped_files_are_refused(folder: Path) -> None:
 
 def test_an_empty_manifest_has_a_digest_of_its_own() -> None:
     assert Manifest(files=()).to_bytes() == b'{"files":[]}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"files": 7}',
+        b'{"files": [{"name": "../a", "size": 1, "sha256": ""}]}',
+        b'{"files": [{"name": "manifest.json", "size": 1, "sha256": ""}]}',
+        b'{"files": [{"name": "a", "size": -1, "sha256": ""}]}',
+        b'{"files": [{"name": "a", "size": "1", "sha256": ""}]}',
+        b'{"files": [{"name": 7, "size": 1, "sha256": ""}]}',
+    ],
+)
+def test_what_has_its_own_digest_and_is_no_manifest_is_refused(content: bytes) -> None:
+    with pytest.raises(Rejected, match="is no manifest"):
+        parse_manifest(content, Digest(hashlib.sha256(content).hexdigest()))
+
+
+def test_a_base_is_its_weights_settings_and_tokenizer_without_links(tmp_path: Path) -> None:
+    base = a_base(tmp_path / "base")
+    (base / "manifest.json").write_text("{}")
+    found = base_files(base)
+    assert sorted(found) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert not any(path.is_symlink() for path in found.values())
+
+
+def test_a_folder_without_a_model_has_no_base_files(folder: Path) -> None:
+    with pytest.raises(InvalidRequest):
+        base_files(folder)

@@ -210,7 +210,7 @@ def test_roots_are_what_versions_files_and_engines_need(registry: Registry, cloc
 def test_a_root_is_not_condemned(registry: Registry) -> None:
     file, orphan = added_file(registry), Digest("9" * 64)
     assert registry.collection.condemn({file.digest, orphan}) == {orphan}
-    assert registry.collection.condemn({orphan}) == {orphan}
+    assert registry.collection.condemn({orphan}) == set(), "two collectors would delete it"
 
 
 def test_who_adds_condemned_bytes_waits_until_they_are_gone(registry: Registry) -> None:
@@ -234,6 +234,18 @@ def test_a_collector_that_died_keeps_nobody_waiting_for_ever(
     registry.collection.condemn({digest})
     clock.pass_by(CONDEMNED_SECONDS)
     assert registry.versions.publish(a_build(digest=digest), job_id=None, fence=None)
+
+
+def test_what_a_killed_collector_condemned_is_taken_over_after_an_hour(
+    registry: Registry, clock: Clock
+) -> None:
+    first, second = Digest("1" * 64), Digest("2" * 64)
+    registry.collection.condemn({first, second})
+    registry.collection.clear_abandoned(keep=set())
+    assert registry.collection.condemn({first, second}) == set()
+    clock.pass_by(CONDEMNED_SECONDS)
+    registry.collection.clear_abandoned(keep={first})
+    assert registry.collection.condemn({first, second}) == {first, second}
 
 
 def test_nothing_condemned_is_nothing_to_do(registry: Registry) -> None:

@@ -19,8 +19,9 @@ import pytest
 from adapters.domain.jobs import JobError
 from adapters.domain.names import Digest, FileId, JobId, Unit, new_file_id
 from adapters.domain.principals import SYSTEM
-from adapters.errors import Unavailable
+from adapters.errors import Condemned
 from adapters.registry.ports import NewFile
+from adapters.store import ArtifactKind
 from service.api.fine_tuning import MAX_METADATA
 from service.api.request import MAX_LIMIT
 from service.api.uploads import MAX_OF_ONE_KEY, MAX_UPLOADS
@@ -103,8 +104,8 @@ class Collecting:
     def add(self, new: Any) -> Any:
         if not self.refused:
             self.refused += 1
-            self._store.delete_file(new.digest)
-            raise Unavailable("these bytes are being collected", code="artifact_condemned")
+            self._store.delete(new.digest, ArtifactKind.FILE)
+            raise Condemned("these bytes are being collected")
         return self._files.add(new)
 
 

@@ -1,0 +1,73 @@
+"""A base model that replicas share through the artifact store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adapters.admission.manifest import verify
+from adapters.domain.names import Digest
+from adapters.errors import InvalidRequest
+from adapters.settings import Settings
+from service.cli.app import app
+from service.cli.errors import run
+from service.launch.base_resolver import EMBEDDED_NAME, publish_base, resolve_base
+from service.launch.launcher import with_base
+from tests.adapters.store.sources import a_base
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    return tmp_path / "shared"
+
+
+def settings(tmp_path: Path, machine: str, shared: Path, base: str) -> Settings:
+    return Settings(
+        state=tmp_path / machine, cache=tmp_path / machine, artifacts=str(shared), base=base
+    )
+
+
+def test_every_machine_gets_the_base_that_one_has_published(tmp_path: Path, shared: Path) -> None:
+    base = a_base(tmp_path / "base")
+    named = publish_base(settings(tmp_path, "one", shared, str(base)))
+    assert named.startswith("store:")
+    found = resolve_base(settings(tmp_path, "two", shared, named))
+    verify(found.path, Digest(named.removeprefix("store:")))
+    assert found.name == EMBEDDED_NAME
+    assert (found.path / "model.safetensors").read_bytes() == (
+        base / "model.safetensors"
+    ).read_bytes()
+    # The processes that are started get a folder, and need not ask again.
+    passed_on = with_base(settings(tmp_path, "two", shared, named)).environment()
+    assert passed_on["WARDROBE_BASE"] == str(found.path)
+    # Publishing what came from there changes nothing.
+    assert publish_base(settings(tmp_path, "two", shared, named)) == named
+
+
+@pytest.mark.parametrize("base", [f"store:{'0' * 64}", "store:", "store:../base", "store:latest"])
+def test_a_base_that_was_never_published_is_said(tmp_path: Path, shared: Path, base: str) -> None:
+    with pytest.raises(InvalidRequest, match="wardrobe base publish"):
+        resolve_base(settings(tmp_path, "one", shared, base))
+
+
+def test_a_published_base_that_was_damaged_is_not_used(tmp_path: Path, shared: Path) -> None:
+    named = publish_base(settings(tmp_path, "one", shared, str(a_base(tmp_path / "base"))))
+    weights = resolve_base(settings(tmp_path, "one", shared, named)).path / "model.safetensors"
+    weights.chmod(0o600)
+    weights.write_bytes(b"other weights")
+    with pytest.raises(InvalidRequest, match="damaged"):
+        resolve_base(settings(tmp_path, "two", shared, named))
+
+
+def test_the_command_says_how_the_base_is_named_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARDROBE_ARTIFACTS", str(tmp_path / "shared"))
+    given = ["--base", str(a_base(tmp_path / "base")), "--state", str(tmp_path / "state")]
+    assert run(app, ["base", "publish", *given]) == 0
+    named = capsys.readouterr().out.strip()
+    assert run(app, ["base", "publish", *given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"base": named}
+    assert named.startswith("store:")
