@@ -36,9 +36,9 @@ def brought_key(settings: Settings, role: Role) -> str | None:
 
     Raises InvalidRequest when it is brought twice, cannot be read, or can be no key.
     """
-    variable = f"WARDROBE_{role.upper()}_KEY"
-    if role is Role.UNIT:
+    if role not in (Role.ADMIN, Role.TRAINER):
         return None
+    variable = f"WARDROBE_{role.upper()}_KEY"
     given, path = {
         Role.ADMIN: (settings.admin_key, settings.admin_key_file),
         Role.TRAINER: (settings.trainer_key, settings.trainer_key_file),

@@ -64,7 +64,10 @@ class Parts:
 
 
 def compose(parts: Parts) -> Runtime:
-    """The runtime, none of whose tasks runs yet. Blocks. Raises InvalidUnits, InvalidRequest, OSError."""
+    """The runtime, none of whose tasks runs yet.
+
+    Blocks. Raises InvalidUnits, InvalidRequest, OSError.
+    """
     settings, metrics = parts.settings, Metrics(parts.prometheus)
     units = UnitsWatch(settings.units, metrics, on_change=parts.on_units)
     pepper = find_pepper(settings)

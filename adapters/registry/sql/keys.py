@@ -118,9 +118,7 @@ def _same_owner(record: Key, key: NewKey) -> bool:
     return (record.role, record.unit) == (key.role, key.unit)
 
 
-def _revoke(
-    connection: Connection, which: ColumnElement[bool], *, at: float, by: Principal
-) -> int:
+def _revoke(connection: Connection, which: ColumnElement[bool], *, at: float, by: Principal) -> int:
     """Revokes those that are in force; how many those were."""
     table = schema.keys
     ending = which & table.c.revoked_at.is_(None)

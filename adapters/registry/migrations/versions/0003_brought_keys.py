@@ -16,8 +16,10 @@ depends_on = None
 
 def upgrade() -> None:
     """No key from before counts as brought until it is brought again."""
-    brought = sa.Column("brought", sa.Boolean(), server_default=sa.text("false"), nullable=False)
-    op.add_column("keys", brought)
+    op.add_column(
+        "keys",
+        sa.Column("brought", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+    )
     op.create_table(
         "pepper",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
