@@ -141,13 +141,18 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
         metrics=metrics,
         clock=parts.clock,
     )
+
+    def on_engine_changed() -> None:
+        _kick(acknowledgements)
+        heartbeat.notice()
+
     loader = Loader(
         table=table,
         engine=parts.engine,
         residency=within.residency,
         artifacts=parts.store,
         base_fingerprint=parts.base_fingerprint,
-        on_change=lambda: _kick(acknowledgements),
+        on_change=on_engine_changed,
         metrics=metrics,
         clock=parts.clock,
     )
@@ -169,6 +174,7 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
     def on_routes_changed() -> None:
         _kick(loader)
         rollouts.kick()
+        heartbeat.notice()
 
     routes = RouteCache(
         routes=registry.routes,

@@ -37,6 +37,7 @@ class Heartbeat:
         self._ready = ready
         self._on_registered = on_registered
         self._clock = clock
+        self._said_ready = False
         self._calls = RegistryCalls("heartbeat")
         self.repeat = Repeat("heartbeat", self.beat, every=HEARTBEAT_SECONDS, metrics=metrics)
 
@@ -47,12 +48,12 @@ class Heartbeat:
             self._membership.note_registered()
             log.info("registered", replica=self._membership.process.replica)
             self._on_registered()
-        sent_at = self._clock()
+        sent_at, ready = self._clock(), self._ready()
         try:
             await self._calls(
                 self._replicas.heartbeat,
                 self._membership.process,
-                ready=self._ready(),
+                ready=ready,
                 lease_seconds=self._membership.lease_seconds,
             )
         except NotFound:
@@ -60,7 +61,13 @@ class Heartbeat:
             self._membership.note_unknown()
             return True
         self._membership.note_heartbeat(sent_at)
+        self._said_ready = ready
         return False
+
+    def notice(self) -> None:
+        """Readiness may have changed: the registry hears of it at once, and of nothing else."""
+        if self._ready() != self._said_ready:
+            self.repeat.kick()
 
     async def leave(self) -> None:
         """Takes the process's rows back, at a clean exit."""

@@ -129,6 +129,13 @@ def test_the_engines_processes_load_what_keeps_content_out_of_logs(facts: dict[s
     assert facts["logs_are_sealed"]
 
 
+def test_several_api_processes_are_started_and_each_is_told_its_number(
+    facts: dict[str, Any],
+) -> None:
+    assert facts["serve"] == ["args"]
+    assert facts["process_number"] is True
+
+
 def test_the_gateway_stands_outside_everything_else(facts: dict[str, Any]) -> None:
     assert facts["middleware"][0] == "Gateway"
 
@@ -146,6 +153,7 @@ def test_of_all_the_engines_routes_only_these_can_be_reached(facts: dict[str, An
         "/v1/adapters/{alias}/rollouts",
         "/v1/adapters/{alias}/versions",
         "/v1/adapters/{alias}/versions/{number}",
+        "/v1/adapters/{alias}/versions/{number}/retire",
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/files",
@@ -160,6 +168,8 @@ def test_of_all_the_engines_routes_only_these_can_be_reached(facts: dict[str, An
         "/v1/fine_tuning/jobs/{job_id}/resume",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/replicas",
+        "/v1/replicas/{replica}/retire",
         "/v1/status",
         "/v1/units",
     }

@@ -194,7 +194,9 @@ def main(base: str) -> None:
     """Writes the facts to standard output's last line."""
     import uvicorn
     import vllm
+    from vllm.config import ParallelConfig
     from vllm.config.multimodal import MultiModalConfig
+    from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.entrypoints.generate.base.protocol import RequestResponseMetadata
     from vllm.entrypoints.launchers.app import build_app
     from vllm.entrypoints.launchers.launcher import NoSignalServer, serve_http
@@ -220,6 +222,8 @@ def main(base: str) -> None:
         "add_lora": parameters(AsyncLLM.add_lora),
         "remove_lora": parameters(AsyncLLM.remove_lora),
         "generate": parameters(AsyncLLM.generate),
+        "process_number": "_api_process_rank" in ParallelConfig.__dataclass_fields__,
+        "serve": parameters(ServeSubcommand.cmd),
         "lora_request": list(LoRARequest.__struct_fields__),
         "models_init": inspect.getsource(OpenAIServingModels.__init__),
         "usage_field": list(RequestResponseMetadata.model_fields),

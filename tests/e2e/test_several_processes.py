@@ -14,12 +14,17 @@ import httpx2
 import psutil
 import pytest
 
+from adapters.admission.base_model import base_shapes, fingerprint
+from adapters.admission.checks import admit, canonicalise
 from adapters.domain.names import Unit
 from adapters.domain.versions import Version
 from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion
 from adapters.settings import Settings
+from adapters.store.folder import FolderStore
 from benchmarks import stand
+from service.launch.child_process import Process, ProcessSpec
+from service.launch.launcher import child_environment, is_ready
 from tests.e2e.stack import wait_for
 
 pytestmark = pytest.mark.timeout(480)
@@ -46,18 +51,18 @@ class Service:
     def publish(self) -> Version:
         """A version with weights that no other has."""
         self._drawn += 1
-        store = stand.LocalStore(self.settings.state_folder.artifacts)
+        store = FolderStore(self.settings.state_folder.artifacts)
         made = self.settings.state / f"made-{self._drawn}"
         made.mkdir()
         base = Path(self.settings.base)
         stand.draw_adapter(base, made, seed=self._drawn)
-        admitted = stand.admit(made, base=stand.base_shapes(base), max_rank=64)
-        stand.canonicalise(made, admitted)
+        admitted = admit(made, base=base_shapes(base), max_rank=64)
+        canonicalise(made, admitted)
         new = NewVersion(
             adapter="support",
             unit=Unit("support"),
             digest=store.publish_adapter(made),
-            base_fingerprint=stand.fingerprint(base),
+            base_fingerprint=fingerprint(base),
             rank=admitted.rank,
             size_bytes=admitted.size_bytes,
             evidence={},
@@ -81,14 +86,19 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    options = {"api_servers": 2, "max_loras": 2, "max_cpu_loras": SLOTS, "drain_seconds": 10.0}
+    options: dict[str, Any] = {
+        "api_servers": 2,
+        "max_loras": 2,
+        "max_cpu_loras": SLOTS,
+        "drain_seconds": 10.0,
+    }
     with stand.prepared_settings(**options) as settings:
         log = settings.state / "service.log"
-        process = stand.Process.start(
-            stand.ProcessSpec(
+        process = Process.start(
+            ProcessSpec(
                 name="service",
                 command=[sys.executable, "-m", "service.engine.vllm_engine"],
-                environment=stand.child_environment(settings),
+                environment=child_environment(settings, "service"),
                 log=log,
             )
         )
@@ -97,7 +107,7 @@ def service() -> Iterator[Service]:
             try:
                 wait_for(settings.state_folder.keys.is_file, seconds=180, what="keys are made")
                 wait_for(
-                    lambda: stand.is_ready(settings.url) and started.processes() == {0, 1},
+                    lambda: is_ready(settings.url) and started.processes() == {0, 1},
                     seconds=180,
                     what="both processes are ready",
                 )

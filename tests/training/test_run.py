@@ -19,7 +19,7 @@ from adapters.domain.names import Alias, Digest, FileId, JobId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import Route
 from adapters.domain.versions import Version, VersionState
-from adapters.errors import LeaseLost, StorageFull, Unavailable
+from adapters.errors import Condemned, LeaseLost, StorageFull, Unavailable
 from adapters.registry import Registry
 from tests.training.stage import STEPS, Stage, stage
 from tests.training.world import UNIT, Troubled, World, data, jsonl, make_world
@@ -336,7 +336,7 @@ class Collecting:
             return
         self.refused += 1
         self._delete()
-        raise Unavailable("these bytes are being collected", code="artifact_condemned")
+        raise Condemned("these bytes are being collected")
 
 
 def test_an_adapter_whose_equal_is_being_collected_is_there_in_the_end(ready: Stage) -> None:

@@ -38,7 +38,11 @@ class Routes(Protocol):
         ...
 
     def changes(self, since: int) -> Changes:
-        """Everything that changed after revision `since`; -1 reads all of it."""
+        """Everything that changed after revision `since`; -1 reads all of it.
+
+        So does a `since` that the registry has not reached: it was restored from a backup, and
+        whoever asks forgets what it knew.
+        """
         ...
 
     def route(self, alias: Alias, unit: Unit) -> Route:
@@ -70,10 +74,11 @@ class Rollouts(Protocol):
 
         A route that serves the version already is left alone: the answer is its newest rollout.
         Repeating a promotion that names its generation returns the rollout it began, unless that
-        failed: then another is begun. Raises
-        VersionConflict (the generation moved), Conflict (`rollout_in_progress`; `job_state` where
-        the principal is a cancelled job's; `version_rolled_back` where the version was rolled back
-        from and no generation is named; what `check_promotable` says), NotFound.
+        failed: then another is begun. A rollout that another unit began before the alias was moved
+        ends. Raises VersionConflict (the generation moved), Conflict (`rollout_in_progress`;
+        `job_state` where the principal is a cancelled job's; `version_rolled_back` where the
+        version was rolled back from and no generation is named; what `check_promotable` says),
+        NotFound.
         """
         ...
 

@@ -23,7 +23,6 @@ from adapters.registry.sql import rows, schema
 from adapters.registry.sql.files import hold_file
 from adapters.registry.sql.job_rows import MISSING, change_job, find_job
 from adapters.registry.sql.queries import (
-    SqlPort,
     add_missing,
     check_acts_for,
     cursor_number,
@@ -40,7 +39,7 @@ from adapters.registry.transitions.rollouts import ASKER_CANCELLED
 _SEEDS = 2**31
 
 
-class SqlJobs(SqlTrainerJobs, SqlPort):
+class SqlJobs(SqlTrainerJobs):
     """`Jobs`."""
 
     def create(self, job: NewJob, principal: Principal, *, idempotency_key: str | None) -> Job:

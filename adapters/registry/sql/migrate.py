@@ -7,6 +7,7 @@ Steps go forward only. A step that is to run beside processes of the build befor
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -56,19 +57,32 @@ def _wait_for_others(connection: Connection) -> None:
 
 
 def _alembic(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config = _config()
     config.attributes["connection"] = connection
     return config
 
 
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+@cache
+def _steps() -> tuple[str | None, frozenset[str]]:
+    """The newest step of this build, and all of them; read once, since opening is frequent."""
+    scripts = ScriptDirectory.from_config(_config())
+    known = frozenset(step.revision for step in scripts.walk_revisions())
+    return scripts.get_current_head(), known
+
+
 def _is_current(connection: Connection) -> bool:
-    scripts = ScriptDirectory.from_config(_alembic(connection))
+    head, known = _steps()
     current = MigrationContext.configure(connection).get_current_revision()
-    if current is not None and current not in {step.revision for step in scripts.walk_revisions()}:
+    if current is not None and current not in known:
         raise Conflict(
             f"the registry is at schema {current}, which this build of Wardrobe does not know; "
             "run the newer build that made it, or restore a backup",
             code="schema_newer",
         )
-    return current == scripts.get_current_head()
+    return current == head

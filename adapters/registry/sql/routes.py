@@ -41,6 +41,8 @@ class SqlRoutes(SqlPort):
         """Everything that changed after revision `since`; -1 reads all of it."""
         with self._database.read() as connection:
             revision = current_revision(connection)
+            if since > revision:
+                since = -1  # the registry was restored from a backup
             if revision == since:
                 # nothing changed, rollouts included: each of their steps is a revision
                 return Changes(revision=revision, rollouts=_open(connection))

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import FileId, JobId, Unit
 from adapters.errors import IllegalTransition
-
-
-def a_job(**changes: Any) -> Job:
-    values: dict[str, Any] = {
-        "id": JobId("ftjob-1"),
-        "unit": Unit("support"),
-        "adapter": "support",
-        "model": "base",
-        "training_file": FileId("file-1"),
-        "validation_file": None,
-        "status": JobStatus.QUEUED,
-        "created_at": 1.0,
-        "created_by": "key_1",
-        "seed": 1,
-    }
-    return Job(**values | changes)
-
 
 ARROWS = {
     "validating_files": {"queued", "failed", "cancelled"},
@@ -38,12 +21,27 @@ ARROWS = {
 }
 
 
+def a_job(status: JobStatus) -> Job:
+    return Job(
+        id=JobId("ftjob-1"),
+        unit=Unit("support"),
+        adapter="support",
+        model="base",
+        training_file=FileId("file-training"),
+        validation_file=None,
+        status=status,
+        created_at=1.5,
+        created_by="key_1",
+        seed=17,
+    )
+
+
 @pytest.mark.parametrize("before", list(JobStatus))
 @pytest.mark.parametrize("after", list(JobStatus))
 def test_a_job_moves_along_the_drawn_arrows_only(before: JobStatus, after: JobStatus) -> None:
-    job = a_job(status=before)
+    job = a_job(before)
     if after.value in ARROWS[before.value]:
-        assert job.to(after, finished_at=3.0) == a_job(id=job.id, status=after, finished_at=3.0)
+        assert job.to(after, finished_at=3.0) == replace(a_job(after), finished_at=3.0)
     else:
         with pytest.raises(IllegalTransition) as raised:
             job.to(after)

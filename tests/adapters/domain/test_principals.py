@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapters.domain.names import Unit
-from adapters.domain.principals import MAX_BEARER, Principal, Role, hash_key, make_key
+from adapters.domain.principals import MAX_BEARER, SYSTEM, Principal, Role, hash_key, make_key
 
 PEPPER = b"p" * 32
 SUPPORT = Unit("support")
@@ -71,3 +71,7 @@ def test_who_may_do_what_for_whom(
     assert principal.may_act_for("sales") is acts_other
     assert principal.may_infer_for("support") is infers_own
     assert principal.may_infer_for("sales") is infers_other
+
+
+def test_the_system_acts_under_a_name_that_no_key_has() -> None:
+    assert (SYSTEM.id, SYSTEM.role, SYSTEM.unit) == ("system", Role.SYSTEM, None)

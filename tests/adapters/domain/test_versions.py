@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from adapters.domain.names import Digest, Unit, VersionId
@@ -14,7 +16,7 @@ C, L, T, R = (
     VersionState.RETIRED,
     VersionState.REJECTED,
 )
-LEGAL = {(C, L), (C, R), (L, T), (T, L)}
+LEGAL = {(C, L), (C, R), (C, T), (L, T), (T, L)}
 
 
 def a_version(state: VersionState = C) -> Version:
@@ -53,5 +55,8 @@ def test_a_version_is_called_by_adapter_and_number() -> None:
 
 
 @pytest.mark.parametrize("state", list(VersionState))
-def test_all_but_a_rejected_version_may_answer(state: VersionState) -> None:
-    assert a_version(state).servable is (state is not R)
+def test_all_but_a_rejected_version_may_answer_until_it_is_given_up(state: VersionState) -> None:
+    version = a_version(state)
+    assert version.servable is version.served.servable is (state is not R)
+    assert not replace(version, withdrawn_at=2.0).servable
+    assert not replace(version, collected_at=2.0).served.servable

@@ -68,6 +68,12 @@ def test_a_later_read_shows_what_changed_and_nothing_else(registry: Registry) ->
     assert (found.routes, found.versions, found.keys) == ([], [version.served], [key])
 
 
+def test_who_has_seen_more_than_there_is_reads_everything(registry: Registry) -> None:
+    """The registry was restored from a backup."""
+    version = published(registry)
+    assert since(registry, 7).versions == [version.served]
+
+
 def test_what_is_to_be_forgotten_is_told_to_those_who_have_it(registry: Registry) -> None:
     registry.keys.add([a_key()])
     withdrawn, kept = published(registry), published(registry)

@@ -13,13 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from adapters.domain.principals import SYSTEM
 from adapters.errors import Conflict, InvalidRequest, StorageFull, Unavailable, WardrobeError
 from adapters.registry import Registry
 from adapters.registry.open import open_registry
 from adapters.registry.sql.database import Database
+from adapters.registry.sql.postgres import translate
 from adapters.registry.sql.queries import lock_revision
 from adapters.registry.sql.sqlite import wal_is_safe
 from tests.adapters.registry.backends import Backend
@@ -341,3 +344,43 @@ def test_a_login_that_is_refused_is_told_without_its_password(postgres: Postgres
     text = "".join(traceback.format_exception(raised.value))
     assert "secret-word" not in text
     check_tells_nothing(raised.value, postgres)
+
+
+@pytest.mark.parametrize(
+    ("error", "ours", "reason"),
+    [
+        (psycopg.errors.UniqueViolation, Conflict, "already_exists"),
+        (psycopg.errors.DiskFull, StorageFull, "storage_full"),
+        (psycopg.errors.DataCorrupted, Unavailable, "registry_damaged"),
+        (psycopg.errors.InvalidPassword, Unavailable, "registry_login"),
+        (psycopg.errors.QueryCanceled, Unavailable, "registry_unavailable"),
+        (psycopg.errors.LockNotAvailable, Unavailable, "registry_unavailable"),
+        (psycopg.errors.DeadlockDetected, Unavailable, "registry_unavailable"),
+        (psycopg.errors.SerializationFailure, Unavailable, "registry_unavailable"),
+        (psycopg.errors.TooManyConnections, Unavailable, "registry_unavailable"),
+        (psycopg.errors.AdminShutdown, Unavailable, "registry_unavailable"),
+        (psycopg.errors.ReadOnlySqlTransaction, Unavailable, "registry_unavailable"),
+        (psycopg.OperationalError, Unavailable, "registry_unavailable"),
+        (psycopg.errors.StringDataRightTruncation, InvalidRequest, "invalid_request"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else value,
+)
+def test_what_postgres_says_becomes_one_of_our_errors(
+    error: type[psycopg.Error], ours: type[WardrobeError], reason: str
+) -> None:
+    """Those that no test here can make a server say included: a full disk, a failover."""
+    raised = DBAPIError.instance("SELECT 1", {}, error("secret-word"), psycopg.Error)
+    assert isinstance(raised, DBAPIError)
+    told = translate(raised)
+    assert told is not None
+    assert (type(told), told.reason) == (ours, reason)
+    assert "secret-word" not in told.message
+
+
+@pytest.mark.parametrize(
+    "error", [psycopg.errors.ForeignKeyViolation, psycopg.errors.UndefinedTable]
+)
+def test_what_only_a_bug_brings_about_is_none_of_them(error: type[psycopg.Error]) -> None:
+    raised = DBAPIError.instance("SELECT 1", {}, error("x"), psycopg.Error)
+    assert isinstance(raised, DBAPIError)
+    assert translate(raised) is None
