@@ -426,7 +426,7 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
     commands = [
         *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat"),
         *("base build", "base publish", "units list", "units check"),
-        *("adapters list", "adapters show", "keys list", "keys revoke"),
+        *("adapters list", "adapters show", "keys list", "keys reset", "keys revoke"),
         *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),
     ]
     for command in commands:
