@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from adapters.domain.principals import MIN_BROUGHT, MIN_PEPPER
 from adapters.state_folder import StateFolder
 
+TrainPrecision = Literal["auto", "float32", "bfloat16"]
+
 
 def default_cache() -> Path:
     """Where base models are kept between checkouts: `$XDG_CACHE_HOME/wardrobe`."""
@@ -60,6 +62,10 @@ class Settings(BaseSettings):
     engine_args: str = Field(default="", description="More vLLM arguments, as on a command line.")
     dtype: str = Field(
         default="auto", description="vLLM's --dtype; the embedded base uses float32."
+    )
+    train_precision: TrainPrecision = Field(
+        default="auto",
+        description="Training computes in this; `auto` measures what is faster on a CPU.",
     )
     max_loras: int = Field(default=8, ge=2, description="Adapters in one batch (vLLM).")
     max_cpu_loras: int = Field(

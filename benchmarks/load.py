@@ -23,7 +23,7 @@ WHOLE = b'"finish_reason":"length"'
 """Every answer is as long as it may be (`ignore_eos`), and says so."""
 VERSION_HEADER = b"\r\nx-adapter-version: "
 END_OF_CHUNKS = b"\r\n0\r\n\r\n"
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 600.0
 
 
 class LoadFailed(Exception):

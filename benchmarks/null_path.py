@@ -25,8 +25,8 @@ from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import ServedVersion
 from adapters.settings import Settings
 from benchmarks.stand import ALIAS, StandFailed, prepared_settings, publish
+from service.engine.grammars import NoGrammars
 from service.gateway.gateway import App, Gateway, Message, Receive, Scope, Send
-from service.grammars import NoGrammars
 from service.launch.logs import configure_logs
 from service.launch.plugin import build_runtime
 from service.runtime import Runtime

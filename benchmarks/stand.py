@@ -33,7 +33,8 @@ from service.launch.launcher import child_environment, is_ready, with_base
 
 ALIAS = "support"
 RANK = 16
-START_SECONDS = 180.0
+START_SECONDS = 1800.0
+"""A service that has not ended by itself and is not ready by then hangs."""
 STOP_SECONDS = 60.0
 
 

@@ -6,7 +6,6 @@ can act on and an `x-request-id` a person can quote.
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import pydantic_core
 
 from adapters import errors
-from service.gateway.body_allowlist import ENDPOINTS
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -31,14 +29,6 @@ _STATUS: Sequence[tuple[type[errors.WardrobeError], int, str]] = (
     (errors.RateLimited, 429, "rate_limit_error"),
     (errors.Unavailable, 503, "service_unavailable_error"),
 )
-
-_ENGINE_STATUS: Mapping[int, tuple[str, str]] = {
-    400: ("invalid_request", "invalid_request_error"),
-    404: ("model_not_found", "invalid_request_error"),
-    413: ("request_too_large", "invalid_request_error"),
-    422: ("invalid_request", "invalid_request_error"),
-}
-
 
 _FRAMEWORK_STATUS: Mapping[int, tuple[str, str]] = {
     404: ("not_found", "there is no such endpoint"),
@@ -84,52 +74,15 @@ def _retry_after(error: errors.WardrobeError) -> int:
     return error.retry_after if isinstance(error, errors.Unavailable | errors.RateLimited) else 1
 
 
-def translate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
-    """An error answer of vLLM's in our envelope and our words.
-
-    None of its texts is handed on: they quote engine internals, and what the caller sent.
-    """
-    headers: Headers = [(b"content-type", b"application/json")]
-    if status >= 500:
-        message = "the engine could not answer this request"
-        headers.append((b"retry-after", b"5"))
-        code, kind = "engine_unavailable", "service_unavailable_error"
-        return 503, envelope(message, kind=kind, code=code), headers
-    code, kind = _ENGINE_STATUS.get(status, ("invalid_request", "invalid_request_error"))
-    said, param = _engine_message(body)
-    message = f"the engine refuses `{param}`" if param else "the engine refuses this request"
-    if "context length" in said or "max_model_len" in said:
-        code, message = "context_length_exceeded", _too_long(said)
-    return (
-        (400 if status == 422 else status),
-        envelope(message, kind=kind, code=code, param=param),
-        headers,
-    )
-
-
-def translate_event(event: bytes) -> bytes:
-    """An error within a stream of vLLM's, the same way."""
-    body = event.removeprefix(b"data:")
-    error = _document(body).get("error")
-    status = error.get("code") if isinstance(error, dict) else None
-    return b"data: " + translate(status if isinstance(status, int) else 500, body)[1] + b"\n\n"
-
-
-def _too_long(said: str) -> str:
-    longest = re.search(r"maximum context length (?:is|of) (\d{1,9})", said)
-    most = f" of {longest.group(1)} tokens" if longest else ""
-    return f"the prompt and the answer asked for exceed the model's context length{most}"
-
-
 def is_envelope(body: bytes) -> bool:
     """Whether an error answer is in our envelope; vLLM's has numbers as codes."""
-    error = _document(body).get("error")
+    error = document_of(body).get("error")
     return isinstance(error, dict) and isinstance(error.get("code"), str)
 
 
 def restate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
     """An error of FastAPI's, or of vLLM's handlers in it, on a route of ours, in our envelope."""
-    document = _document(body)
+    document = document_of(body)
     if status >= 500 or "error" in document:
         # vLLM's handlers make a 400 with the exception's text of what was nobody's request
         return render(errors.WardrobeError("something went wrong here"))
@@ -140,26 +93,10 @@ def restate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
     return status, content, [(b"content-type", b"application/json")]
 
 
-def _document(body: bytes) -> Mapping[str, Any]:
+def document_of(body: bytes) -> Mapping[str, Any]:
+    """The JSON object of a body; an empty one where it is none."""
     try:
         document = pydantic_core.from_json(body)
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _engine_message(body: bytes) -> tuple[str, str | None]:
-    document = _document(body)
-    error = document.get("error", document)
-    said = error if isinstance(error, dict) else {}
-    message, param = said.get("message"), said.get("param")
-    return (
-        message if isinstance(message, str) else "",
-        _field(param) if isinstance(param, str) else None,
-    )
-
-
-def _field(place: str) -> str | None:
-    """The body's field in `body.messages.0.SomeClass.content`; its other words are not ours."""
-    name = place.removeprefix("body.").split(".")[0]
-    return name if any(name in endpoint.allowed for endpoint in ENDPOINTS.values()) else None

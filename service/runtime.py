@@ -22,10 +22,10 @@ from adapters.errors import InvalidKey, Unavailable
 from adapters.registry import Registry
 from adapters.settings import Settings
 from adapters.store import ArtifactStore
+from service.engine.grammars import Grammars
 from service.engine.leases import Leases
 from service.engine.port import Engine
 from service.engine.shared_residency import SharedResidency
-from service.grammars import Grammars
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.collection import Collector
@@ -173,7 +173,7 @@ class Runtime:
         return principal
 
     def note_caller(self) -> None:
-        """From now on, logs are kept free of content (`service.content_free_logs`)."""
+        """From now on, logs are kept free of content (`service.engine.content_free_logs`)."""
         if not self._met_caller:
             self.settings.state_folder.starting.unlink(missing_ok=True)
             self._met_caller = True

@@ -26,7 +26,7 @@ MAX_CRASHES = 3
 """Children of one lease that may die before the job fails."""
 MAX_CLAIMS = 10
 """Leases of one job: one that takes the whole machine down must not come back for ever."""
-PAUSE_PATIENCE = 120.0
+PAUSE_PATIENCE = 600.0
 """Seconds a child has to end its step and write a checkpoint when its job is paused."""
 SHUTDOWN_PATIENCE = 5.0
 """Seconds a child has when the trainer itself stops; it goes on from an older checkpoint then."""

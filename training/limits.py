@@ -10,6 +10,10 @@ from adapters.domain.recipes import Recipe
 from adapters.errors import Conflict, InvalidRequest, Unavailable
 from adapters.registry.ports import Replica, Replicas
 
+PATIENCE = 1800.0
+"""Seconds a running job waits for a service that is not ready: a slow machine's restart takes
+minutes, and so may the loading of a large base."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceLimits:
@@ -49,7 +53,7 @@ def wait_for_limits(
     *,
     clock: Callable[[], float],
     pause: Callable[[], None],
-    patience: float = 600.0,
+    patience: float = PATIENCE,
 ) -> ServiceLimits:
     """`common_limits` once a replica reports; `pause` waits a moment and may raise.
 

@@ -100,7 +100,7 @@ def _with_parts(
             store=open_store(settings),
             units=settings.units,
             base=load_base_model(base, name=settings.base_name or base.name, cache=settings.cache),
-            tuner=LoraTuner(base),
+            tuner=LoraTuner(base, precision=settings.train_precision),
             answers=ServiceAnswers(client, stopping=stopping.is_set),
             workdir=state.job(order.job_id),
             clock=time.monotonic,

@@ -16,8 +16,9 @@ from adapters.domain.versions import Version
 from adapters.errors import Conflict
 from adapters.registry.ports import Rollouts, Routes, Versions
 
-PATIENCE = 180.0
-"""Seconds a rollout may take to flip before the job ends without it."""
+PATIENCE = 1800.0
+"""Seconds after which a rollout that has neither failed nor come to an end is left to others. The
+service itself ends one that it cannot load, so this is for a service that is gone."""
 OBSERVING = 10.0
 """Seconds that replicas have to observe a flip before the missing ones are named; who answers
 needs less than one."""

@@ -229,6 +229,7 @@ def _evidence(plan: Plan, tuned: Tuned) -> dict[str, Any]:
             "steps": tuned.steps,
             "best_step": tuned.best_step,
             "ended": tuned.ended,
+            "precision": tuned.precision,
             "trained_tokens": tuned.trained_tokens,
             "seconds": round(tuned.seconds, 1),
             "held_out_loss_before": round(tuned.first_loss, 4),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from adapters.errors import InvalidRequest
+from adapters.settings import TrainPrecision
 from training.data.examples import Example, Message
 from training.data.render import TemplateError, load_tokenizer, prompt_ids, render
 from training.evaluate.answers import Question
@@ -37,8 +38,8 @@ def import_slow_modules() -> None:
 class LoraTuner:
     """Fine-tunes the base model in one directory."""
 
-    def __init__(self, base: Path) -> None:
-        self._base = base
+    def __init__(self, base: Path, *, precision: TrainPrecision) -> None:
+        self._base, self._precision = base, precision
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
@@ -67,6 +68,7 @@ class LoraTuner:
             valid=task.held_out,
             recipe=task.recipe,
             workdir=task.workdir,
+            precision=self._precision,
         )
         done = finetune(run, ProgressReports(watch), stopping=watch.stopping)
         return Tuned(
@@ -79,6 +81,7 @@ class LoraTuner:
             best_loss=done.best_valid_loss,
             best_accuracy=done.best_valid_answers,
             ended=done.stopped,
+            precision=done.precision,
         )
 
     def own_answers(self, adapter: Path, questions: Sequence[Question]) -> list[str]:

@@ -79,6 +79,8 @@ class Tuned:
     """Share of whole held-out answers right at the best step."""
     ended: str
     """`finished`, `early_stopping` or `time_limit`."""
+    precision: str
+    """What the steps were computed in: `float32` or `bfloat16`."""
 
 
 class Tuner(Protocol):

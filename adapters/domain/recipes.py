@@ -41,8 +41,10 @@ class Recipe(BaseModel):
     weight_decay: float = Field(default=0.0, ge=0.0, le=1.0)
     batch_size: int = Field(default=16, ge=1, le=256, description="Examples per step.")
     n_epochs: float = Field(default=3.0, gt=0.0, le=50.0)
-    max_minutes: float = Field(
-        default=240.0, gt=0.0, description="Training stops at the best checkpoint after this long."
+    max_minutes: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="Training stops at the best checkpoint after this long; none: it never does.",
     )
     evaluations: int = Field(
         default=8, ge=1, le=100, description="Held-out evaluations, spread over the run."

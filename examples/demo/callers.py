@@ -6,7 +6,9 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -16,7 +18,8 @@ from examples.demo.verdict import Call, Reference
 from service.cli.client import Client
 
 MAX_TOKENS = 96
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 600.0
+"""A slow machine is no fault: who waits longer for an answer waits for nothing."""
 
 
 class Callers:
@@ -52,6 +55,10 @@ class Callers:
             self._stop.set()
             for thread in threads:
                 thread.join(ANSWER_SECONDS + 5.0)
+
+    def answered(self, *, since: float) -> int:
+        """Calls that were begun after `since` (monotonic seconds) and have ended, well or not."""
+        return sum(call.started > since for call in tuple(self.calls))
 
     def _run(self, number: int) -> None:
         for turn in itertools.count(number):
@@ -103,21 +110,38 @@ def request(model: str, example: Example) -> dict[str, Any]:
     }
 
 
-def references(client: Client, version: str, questions: Sequence[Example]) -> list[Reference]:
-    """What a version answers to each question, asked alone, and how sure of each word it is."""
-    found = []
-    for example in questions:
-        answer = client.openai.chat.completions.create(
-            **request(version, example), logprobs=True, top_logprobs=2
-        ).choices[0]
-        tokens = (answer.logprobs.content if answer.logprobs else None) or []
-        margins = [
-            token.top_logprobs[0].logprob - token.top_logprobs[1].logprob
-            for token in tokens
-            if len(token.top_logprobs) > 1
-        ]
-        found.append(Reference(text=answer.message.content or "", margin=min(margins, default=0.0)))
+def references(
+    client: Client, version: str, questions: Sequence[Example], *, at_once: int
+) -> list[Reference]:
+    """What a version alone answers to each question, and how sure of each word it is.
+
+    Every question is asked with 1, 2, … `at_once` answers of this version under way, and nothing
+    else should be.
+    """
+    found = [_alone(client, version, example) for example in questions]
+    for size in range(1, at_once + 1):
+        with ThreadPoolExecutor(size, thread_name_prefix="reference") as pool:
+            texts = pool.map(lambda example: ask(client, version, example), questions)
+            found = [
+                replace(one, texts=one.texts | {text})
+                for one, text in zip(found, texts, strict=True)
+            ]
     return found
+
+
+def _alone(client: Client, version: str, example: Example) -> Reference:
+    answer = client.openai.chat.completions.create(
+        **request(version, example), logprobs=True, top_logprobs=2
+    ).choices[0]
+    tokens = (answer.logprobs.content if answer.logprobs else None) or []
+    margins = [
+        token.top_logprobs[0].logprob - token.top_logprobs[1].logprob
+        for token in tokens
+        if len(token.top_logprobs) > 1
+    ]
+    return Reference(
+        texts=frozenset({answer.message.content or ""}), margin=min(margins, default=0.0)
+    )
 
 
 def ask(client: Client, model: str, example: Example) -> str:

@@ -16,13 +16,20 @@ from adapters.brought_keys import BROUGHT
 from adapters.errors import Conflict, WardrobeError
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
+from examples.demo.callers import ANSWER_SECONDS
 from service.cli.client import Client
 from service.launch.child_process import Process, ProcessSpec, descendants, processes, tail
 from service.launch.launcher import check_port, is_ready
+from service.launch.supervisor import STARTING_AGAIN
 
 MARKER = ".made-by-wardrobe-demo"
-START_SECONDS = 600.0
-STOP_SECONDS = 90.0
+STILL_SECONDS = 1200.0
+"""Without a word in any log while the service starts: it never will. A slow machine may take its
+time, so nothing else is timed."""
+MAX_RESTARTS = 5
+"""Starts of a service that ended by itself before it was ready once."""
+READY_SECONDS = 10.0
+STOP_SECONDS = 180.0
 
 
 class DemoFailed(WardrobeError):
@@ -83,15 +90,33 @@ class House:
         )
         return cls(folder=folder, url=settings.url, process=process)
 
-    def wait_until_ready(self, tick: Callable[[], None]) -> None:
-        """Calls `tick` while waiting. Raises DemoFailed with the end of the log."""
-        deadline = time.monotonic() + START_SECONDS
+    def wait_until_ready(
+        self, tick: Callable[[], None], *, still_seconds: float = STILL_SECONDS
+    ) -> None:
+        """Calls `tick` and waits while the logs grow. Raises DemoFailed with their end."""
+        written, since = -1, 0.0
         # keys first: where another service took the port meanwhile, its readiness is not ours
-        while not (self.folder.keys.is_file() and is_ready(self.url)):
+        while not (self.folder.keys.is_file() and is_ready(self.url, timeout=READY_SECONDS)):
             tick()
-            if self.process.exit_code() is not None or time.monotonic() > deadline:
+            size = self._written()
+            if size != written:
+                written, since = size, time.monotonic()
+            still = time.monotonic() - since > still_seconds
+            if self.process.exit_code() is not None or still or self._restarts() > MAX_RESTARTS:
                 raise DemoFailed("the service did not start:\n  " + "\n  ".join(self.last_words()))
             time.sleep(0.25)
+
+    def _written(self) -> int:
+        """Bytes of the logs: they grow while something goes on."""
+        return sum(log.stat().st_size for log in self._logs() if log.exists())
+
+    def _restarts(self) -> int:
+        up_log, _ = self._logs()
+        lines = tail(up_log, 100)
+        return sum("service" in line and STARTING_AGAIN in line for line in lines)
+
+    def _logs(self) -> tuple[Path, Path]:
+        return self.folder.root / "up.log", self.folder.logs / "service.log"
 
     def check(self) -> None:
         """Raises DemoFailed with the end of the log when `wardrobe up` has ended by itself."""
@@ -103,13 +128,13 @@ class House:
 
     def last_words(self) -> list[str]:
         """The ends of the logs."""
-        logs = (self.folder.root / "up.log", self.folder.logs / "service.log")
-        return [line for log in logs for line in tail(log, 8)]
+        return [line for log in self._logs() for line in tail(log, 8)]
 
     def client(self, unit: str | None = None) -> Client:
         """As a unit, or as the admin."""
         keys = json.loads(self.folder.keys.read_text("utf-8"))
-        return Client(self.url, keys["units"][unit] if unit else keys["admin"])
+        key = keys["units"][unit] if unit else keys["admin"]
+        return Client(self.url, key, timeout=ANSWER_SECONDS)
 
     def close(self) -> frozenset[int]:
         """Stops everything; the answer names processes that are still there.

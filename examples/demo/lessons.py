@@ -17,9 +17,10 @@ from service.cli.client import FINISHED, Client
 POLL_SECONDS = 1.0
 EPOCHS = 8
 """Fewer than the units' recipes take: enough to see it work, short enough to watch."""
-START_SECONDS = 300.0
-"""A job that nobody has begun by then waits for a trainer that is not there."""
-LESSON_SECONDS = 3600.0
+START_SECONDS = 900.0
+"""Without news while nobody has begun a job: its trainer is not there."""
+STILL_SECONDS = 3600.0
+"""Without news of any job: nothing goes on. How long all of it takes is the machine's business."""
 WAITING = frozenset({"validating_files", "queued"})
 LINE_EVERY = 15.0
 """Seconds between two lines about one job where no bars can be drawn."""
@@ -104,9 +105,9 @@ def watch(
     """Unit → (client, job id); returns unit → new version.
 
     `check` is called every round and raises when waiting is in vain. Raises DemoFailed when a job
-    fails, when none of them starts or when they take too long.
+    fails, and when nothing is heard of any of them for long.
     """
-    began = time.monotonic()
+    heard_at = time.monotonic()
     columns = (
         TextColumn("  {task.fields[unit]:<8}"),
         BarColumn(24),
@@ -121,28 +122,32 @@ def watch(
         ]
         while any(lesson.ended is None for lesson in lessons):
             check()
-            _check_time(lessons, time.monotonic() - began, start_seconds)
-            for lesson in lessons:
-                if lesson.ended is None:
-                    _look(lesson, progress)
+            news = [_look(lesson, progress) for lesson in lessons if lesson.ended is None]
+            if any(news):
+                heard_at = time.monotonic()
+            check_news(lessons, time.monotonic() - heard_at, start_seconds)
             time.sleep(POLL_SECONDS)
     return _versions(lessons)
 
 
-def _check_time(lessons: Sequence[Lesson], seconds: float, start_seconds: float) -> None:
-    """One trainer does the jobs one after another, so some may wait as long as one is done."""
-    if seconds > start_seconds and all(each.status in WAITING for each in lessons):
+def check_news(lessons: Sequence[Lesson], still: float, start_seconds: float) -> None:
+    """`still` is how many seconds nothing was heard. One trainer does one job after another, so
+    some may wait as long as one is done.
+    """
+    if still > start_seconds and all(each.status in WAITING for each in lessons):
         units = ", ".join(each.unit for each in lessons)
         raise DemoFailed(
             f"no trainer has begun the jobs of {units} within {start_seconds:.0f} s; trainer.log "
             "in the logs of the state folder tells more"
         )
-    if seconds > LESSON_SECONDS:
+    if still > STILL_SECONDS:
         late = ", ".join(each.unit for each in lessons if each.ended is None)
-        raise DemoFailed(f"the jobs of {late} have not ended within {LESSON_SECONDS:.0f} s")
+        raise DemoFailed(f"nothing was heard of the jobs of {late} for {still:.0f} s")
 
 
-def _look(lesson: Lesson, progress: Progress) -> None:
+def _look(lesson: Lesson, progress: Progress) -> bool:
+    """Whether there was news."""
+    before = (lesson.status, lesson.last_event)
     job = lesson.client.openai.fine_tuning.jobs.retrieve(lesson.job_id)
     lesson.status, lesson.finish_at = job.status, job.estimated_finish
     for event in lesson.client.events_after(lesson.job_id, lesson.last_event):
@@ -159,6 +164,7 @@ def _look(lesson: Lesson, progress: Progress) -> None:
         progress.console.print(f"  {lesson.unit:<8} {said}")
     if job.status in FINISHED:
         lesson.ended = job
+    return before != (lesson.status, lesson.last_event)
 
 
 def _versions(lessons: Sequence[Lesson]) -> dict[str, str]:

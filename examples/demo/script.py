@@ -27,7 +27,8 @@ PACE_IN_TRAINING = 2.0
 """Seconds a caller thinks between two questions: the trainer needs the same two cores."""
 PACE_IN_SWAPS = 0.05
 QUESTIONS = 24
-BETWEEN_FLIPS = 3.0
+ANSWERS_BETWEEN_FLIPS = 3 * CALLERS
+"""What the callers must have been told before the route moves again, however long that takes."""
 SHOWN = 2
 SWAPPED = "support"
 
@@ -133,7 +134,7 @@ def _swap_under_load(stage: Stage, first: str) -> Verdict:
     client = stage.house.client(SWAPPED)
     alias = stage.aliases[SWAPPED]
     questions = held_out(SWAPPED)[:QUESTIONS]
-    known = {first: references(client, first, questions)}
+    known = {first: references(client, first, questions, at_once=CALLERS)}
     stage.console.print(
         "  its new data writes the topic in capitals, so every answer tells them apart"
     )
@@ -143,12 +144,14 @@ def _swap_under_load(stage: Stage, first: str) -> Verdict:
         second = watch(stage.console, {SWAPPED: job}, check=stage.house.check)[SWAPPED]
         callers.pace = PACE_IN_SWAPS
         flips = [_automatic(client, alias, second)]
-        flips += [
-            _flip(stage, lambda: client.rollback(alias), first),
-            _flip(stage, lambda: _promote_again(client, alias, second), second),
-        ]
-        time.sleep(BETWEEN_FLIPS)
-    known[second] = references(client, second, questions)
+        for command, version in (
+            (lambda: client.rollback(alias), first),
+            (lambda: _promote_again(client, alias, second), second),
+        ):
+            _until_answered(stage, callers, since=flips[-1].complete)
+            flips.append(_flip(stage, command, version))
+        _until_answered(stage, callers, since=flips[-1].complete)
+    known[second] = references(client, second, questions, at_once=CALLERS)
     verdict = judge(callers.calls, known, flips)
     tables.verdict(stage.console, verdict, _rollouts(client, alias))
     return verdict
@@ -158,6 +161,13 @@ def _promote_again(client: Client, alias: str, version: str) -> Mapping[str, obj
     """Puts live what was rolled back: only who has seen the route since may do that."""
     generation = client.adapter(alias)["route"]["generation"]
     return client.promote(alias, version, generation=generation)
+
+
+def _until_answered(stage: Stage, callers: Callers, *, since: float) -> None:
+    """Every call ends, at the latest with an error, so this does, too. Raises DemoFailed."""
+    while callers.answered(since=since) < ANSWERS_BETWEEN_FLIPS:
+        stage.house.check()
+        time.sleep(0.1)
 
 
 def _automatic(client: Client, alias: str, version: str) -> Flip:
@@ -170,7 +180,6 @@ def _automatic(client: Client, alias: str, version: str) -> Flip:
 
 
 def _flip(stage: Stage, command: Callable[[], Mapping[str, object]], version: str) -> Flip:
-    time.sleep(BETWEEN_FLIPS)
     begun = time.monotonic()
     rollout = command()
     complete = time.monotonic()

@@ -52,11 +52,15 @@ def verdict(console: Console, found: Verdict, rollouts: Sequence[Mapping[str, An
         ("mixed two versions", found.mixed),
         ("named the wrong version", found.misnamed),
         ("old version after a swap", found.stale),
-        ("swaps nobody saw", found.unheard),
     ):
         table.add_row(label, Text(str(count), style="green" if count == 0 else "bold red"))
-    if found.ties:
-        table.add_row("not judged (a tie)", str(found.ties))
+    for label, count in (
+        ("not used: both say the same", found.alike),
+        ("not judged (a tie)", found.ties),
+        ("swaps nobody saw", found.unheard),
+    ):
+        if count:
+            table.add_row(label, str(count))
     for rollout in rollouts:
         took = rollout["seconds"]
         table.add_row(

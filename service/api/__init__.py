@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from adapters.errors import WardrobeError
-from service import http_errors as wire
+from service import http_errors
 from service.api import adapters, files, health, models, status
 from service.api import fine_tuning as jobs
 from service.api.uploads import Uploads
@@ -26,7 +26,7 @@ def attach(app: FastAPI) -> None:
 
 async def _answer_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, WardrobeError)  # noqa: S101 - registered for this class only
-    status_code, body, headers = wire.render(error)
+    status_code, body, headers = http_errors.render(error)
     return Response(
         body, status_code, headers={name.decode(): value.decode() for name, value in headers}
     )

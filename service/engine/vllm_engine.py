@@ -34,10 +34,10 @@ from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
 from adapters.telemetry_off import quieten
-from service.content_free_logs import STARTING, install
+from service.engine.content_free_logs import STARTING, install
+from service.engine.grammars import TokenizerFacts
 from service.engine.shared_residency import INCARNATION
 from service.engine.temporary_folder import temporary_folder
-from service.grammars import TokenizerFacts
 
 PLUGIN = "wardrobe"
 LEAVE_SECONDS = 10.0
@@ -272,7 +272,7 @@ def arguments(settings: Settings) -> list[str]:
         *("--middleware", MIDDLEWARE),
         # the base's own sampling defaults would make one alias answer unlike another
         *("--generation-config", "vllm"),
-        # the second wall behind `service.messages`, also where the base can see
+        # the second wall behind `service.gateway.messages`, also where the base can see
         "--language-model-only",
         *("--structured-outputs-config", json.dumps({"backend": GRAMMAR_BACKEND})),
         "--disable-uvicorn-access-log",

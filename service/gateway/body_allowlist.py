@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from adapters.errors import InvalidRequest
-from service.messages import rebuild_messages
-from service.structured_outputs import (
+from service.gateway.messages import rebuild_messages
+from service.gateway.structured_outputs import (
     rebuild_response_format,
     rebuild_tool_choice,
     rebuild_tools,

@@ -27,14 +27,14 @@ from adapters.errors import (
     Unavailable,
     WardrobeError,
 )
-from service import http_errors as wire
-from service.content_free_logs import outline
+from service import http_errors
+from service.engine.content_free_logs import outline
 from service.engine.leases import Lease
 from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
 from service.gateway.response import Answer, Enveloped
+from service.gateway.structured_outputs import grammars
 from service.reconcile.route_table import Target
 from service.runtime import Runtime
-from service.structured_outputs import grammars
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -78,7 +78,7 @@ class Reply:
 
     async def refuse(self, error: WardrobeError) -> None:
         """Answers with one of our errors."""
-        status, body, headers = wire.render(error)
+        status, body, headers = http_errors.render(error)
         headers.append((b"content-length", str(len(body)).encode()))
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
@@ -98,7 +98,7 @@ class Gateway:
             await send({"type": "websocket.close", "code": 1008})
             return
         runtime: Runtime = scope["app"].state.wardrobe
-        request_id = wire.new_request_id()
+        request_id = http_errors.new_request_id()
         reply = Reply(send, request_id)
         try:
             await self._dispatch(runtime, scope, receive, reply.send, request_id)
@@ -304,7 +304,7 @@ async def _read_json(scope: Scope, receive: Receive, limit: int) -> object:
 
 def _inner_scope(scope: Scope, content: bytes, request_id: str) -> Scope:
     """The scope vLLM sees: our id, our length, no key."""
-    headers: wire.Headers = [
+    headers: http_errors.Headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(content)).encode()),
         (b"x-request-id", request_id.encode()),

@@ -9,7 +9,8 @@ from typing import Any
 
 from adapters.domain.versions import ServedVersion
 from adapters.errors import Draining
-from service import http_errors as wire
+from service import http_errors
+from service.gateway import engine_errors
 from service.metrics import Metrics
 from service.reconcile.route_table import Target
 
@@ -70,7 +71,7 @@ class Answer:
     async def _pass(self, message: Message) -> None:
         body = message.get("body", b"")
         if body.startswith(IN_BAND_ERROR):
-            body = wire.translate_event(body)
+            body = engine_errors.translate_event(body)
             message = {**message, "body": body}
         if self._draining() and ABORTED in body:
             message = await self._cut_off(message)
@@ -92,8 +93,8 @@ class Answer:
         """Says so: as the whole answer where none has begun, else as an event of the stream."""
         error = Draining("the answer was cut off: this replica is shutting down")
         if self._held is None:
-            return {**message, "body": wire.event(error)}
-        self._status, body, headers = wire.render(error)
+            return {**message, "body": http_errors.event(error)}
+        self._status, body, headers = http_errors.render(error)
         await self._finish(body, headers)
         return message
 
@@ -102,10 +103,12 @@ class Answer:
         self._error_body.append(message.get("body", b""))
         if message.get("more_body", False):
             return
-        self._status, body, headers = wire.translate(self._status, b"".join(self._error_body))
+        self._status, body, headers = engine_errors.translate(
+            self._status, b"".join(self._error_body)
+        )
         await self._finish(body, headers)
 
-    async def _finish(self, body: bytes, headers: wire.Headers) -> None:
+    async def _finish(self, body: bytes, headers: http_errors.Headers) -> None:
         self._complete = True
         headers += [(b"content-length", str(len(body)).encode()), *self._headers()]
         await self._send(
@@ -113,7 +116,7 @@ class Answer:
         )
         await self._send({"type": "http.response.body", "body": body})
 
-    def _headers(self) -> wire.Headers:
+    def _headers(self) -> http_errors.Headers:
         elapsed = int((time.perf_counter() - self._started) * 1000)
         headers = [
             (b"openai-processing-ms", str(elapsed).encode()),
@@ -177,8 +180,8 @@ class Enveloped:
                 await self._finish(self._start, b"".join(self._body))
 
     async def _finish(self, start: Message, body: bytes) -> None:
-        if not wire.is_envelope(body):
-            status, body, headers = wire.restate(start["status"], body)
+        if not http_errors.is_envelope(body):
+            status, body, headers = http_errors.restate(start["status"], body)
             headers += [pair for pair in start["headers"] if pair[0] == b"allow"]
             headers.append((b"content-length", str(len(body)).encode()))
             start = {**start, "status": status, "headers": headers}

@@ -18,10 +18,10 @@ from adapters.registry import Registry
 from adapters.registry.ports import ProcessId, Registration, Retention
 from adapters.settings import Settings
 from adapters.store import ArtifactStore
+from service.engine.grammars import Grammars
 from service.engine.leases import Leases
 from service.engine.port import Engine
 from service.engine.shared_residency import INCARNATION, SharedResidency
-from service.grammars import Grammars
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.collection import Collector

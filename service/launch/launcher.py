@@ -213,7 +213,7 @@ def become_trainer(settings: Settings) -> None:
     os.execve(sys.executable, [sys.executable, *PROGRAMS["trainer"]], environment)  # noqa: S606
 
 
-def is_ready(url: str, *, instance: str | None = None, timeout: float = 1.0) -> bool:
+def is_ready(url: str, *, instance: str | None = None, timeout: float = 3.0) -> bool:
     """Whether the service says that every live version answers; never asked through a proxy.
 
     With `instance`, only the service that was started under that name counts: a stranger may

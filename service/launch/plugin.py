@@ -24,6 +24,8 @@ from adapters.settings import Settings
 from adapters.store.collector import Collector
 from adapters.store.open import open_store
 from service.api import attach
+from service.engine.engine_version import notice
+from service.engine.grammars import CompiledGrammars, Grammars, NoGrammars
 from service.engine.port import Engine
 from service.engine.vllm_engine import (
     VllmEngine,
@@ -33,8 +35,6 @@ from service.engine.vllm_engine import (
     process_number,
     warm_grammars,
 )
-from service.engine_version import notice
-from service.grammars import CompiledGrammars, Grammars, NoGrammars
 from service.launch.bootstrap_keys import KeyKeeper
 from service.launch.compose import Parts, compose
 from service.launch.logs import configure_logs

@@ -29,6 +29,8 @@ STABLE_AFTER = 60.0
 """Seconds: whoever ran for so long has recovered, and its next failure counts as the first."""
 TICK = 0.2
 REAP_EVERY = 10.0
+STARTING_AGAIN = "starting it again"
+"""Said with the name of a process that has ended by itself."""
 
 
 def after_exit(failures: int, *, ran_for: float) -> tuple[int, float]:
@@ -121,7 +123,7 @@ class Supervisor:
         slot.process.kill()
         end_orphans(self._known() - {slot.process.pid})
         failures, delay = after_exit(slot.failures, ran_for=now - slot.process.started_at)
-        self._tell(f"{slot.spec.name} {_ended(code)}; starting it again in {delay:.0f} s")
+        self._tell(f"{slot.spec.name} {_ended(code)}; {STARTING_AGAIN} in {delay:.0f} s")
         if slot.spec.log:
             quote = failures == 1 and slot.spec.may_be_quoted
             for line in tail(slot.spec.log, 5) if quote else []:

@@ -15,11 +15,11 @@ import pytest
 
 from adapters.errors import InvalidRequest
 from service.gateway.gateway import may_reach
-from service.messages import rebuild_messages
+from service.gateway.messages import rebuild_messages
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (base / "config.json").write_text(json.dumps({"model_type": "llama", "dtype": "float32"}))
     run = subprocess.run(
         [sys.executable, "-m", "tests.contract.vllm_facts", str(base)],
-        cwd=ROOT, capture_output=True, text=True, timeout=170,
+        cwd=ROOT, capture_output=True, text=True, timeout=800,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
     found: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])

@@ -19,8 +19,8 @@ from typing import Any
 from adapters.domain.names import Digest, Unit, VersionId
 from adapters.domain.versions import ServedVersion
 from adapters.errors import WardrobeError
-from service.content_free_logs import STARTING, ContentFreeRecords
-from service.grammar_compiler import grammar_of
+from service.engine.content_free_logs import STARTING, ContentFreeRecords
+from service.engine.grammar_compiler import grammar_of
 from tests.hostile_schemas import FITTING
 from tests.service.tiny_tokenizer import END, tiny_tokenizer
 

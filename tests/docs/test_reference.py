@@ -16,9 +16,9 @@ from adapters.domain.gates import GatePolicy
 from adapters.domain.recipes import Recipe, RecipeOverrides
 from adapters.domain.units import UnitLimits
 from adapters.settings import Settings
-from service import pattern_bounds, schema_bounds, structured_outputs
 from service.api import attach
-from service.engine_version import missing
+from service.engine.engine_version import missing
+from service.gateway import pattern_bounds, schema_bounds, structured_outputs
 from service.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]

@@ -68,7 +68,7 @@ def start_job(stack: Stack, unit: str, *, examples: int = 400, **options: Any) -
     )
 
 
-def follow(stack: Stack, job: Any, *, seconds: float = 240) -> Any:
+def follow(stack: Stack, job: Any, *, seconds: float = 1800) -> Any:
     """The job once it has ended."""
     client = stack.client(job.x_unit)
 

@@ -175,6 +175,8 @@ def environment(folder: Path, port: int) -> dict[str, str]:
         "WARDROBE_UNITS": str(folder / "units"),
         "WARDROBE_PORT": str(port),
         "WARDROBE_LEASE_SECONDS": "5",
+        # every machine can, and what `auto` would choose says nothing of the setting
+        "WARDROBE_TRAIN_PRECISION": "float32",
     }
 
 
@@ -194,7 +196,7 @@ def up(folder: Path, **settings: str) -> Iterator[Stack]:
     stack = start(folder, free_port(), **settings)
     process = stack.process
     try:
-        wait_for(stack.ready, seconds=420, what="`wardrobe up` is ready")
+        wait_for(stack.ready, seconds=1800, what="`wardrobe up` is ready")
         yield stack
     finally:
         for client in stack.opened:
@@ -202,7 +204,7 @@ def up(folder: Path, **settings: str) -> Iterator[Stack]:
         family = psutil.Process(process.pid).children(recursive=True)
         shared = stack.shared_memory()
         process.send_signal(signal.SIGINT)
-        code = process.wait(90)
+        code = process.wait(180)
         left = [child for child in family if child.is_running() and child.status() != "zombie"]
         assert code == 0, (folder / "up.log").read_text()
         assert left == []

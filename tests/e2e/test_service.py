@@ -21,7 +21,9 @@ from service.gateway.gateway import may_reach
 from tests.e2e.jobs import follow, lessons, lines, start_job
 from tests.e2e.stack import GREEDY, ROOT, Stack, command, environment, wait_for
 
-pytestmark = pytest.mark.timeout(480)
+pytestmark = pytest.mark.timeout(3600)
+
+CALLERS = 8
 
 
 def questions(count: int) -> list[list[dict[str, str]]]:
@@ -42,20 +44,24 @@ def answers_of(stack: Stack, model: str, prompts: list[Any]) -> list[str]:
 
 def told_apart(
     stack: Stack, versions: tuple[str, str], count: int
-) -> tuple[list[Any], dict[str, list[str]]]:
-    """Prompts that each version answers in its own way, and surely: no tie that a batch may tip."""
+) -> tuple[list[Any], dict[str, list[frozenset[str]]]]:
+    """Prompts that each version answers in its own way, and all that it alone answers to them.
+
+    In batches of every size that the callers may make: a batch is other rounding. No text is two
+    versions', and no word was nearly another.
+    """
     asked = [Example(tuple(prompt), "") for prompt in questions(40)]
     with Client(stack.url, stack.key("support")) as client:
-        known = {name: references(client, name, asked) for name in versions}
+        known = {name: references(client, name, asked, at_once=CALLERS) for name in versions}
     sure = [
         at
         for at in range(len(asked))
-        if len({known[name][at].text for name in versions}) == len(versions)
+        if not frozenset.intersection(*(known[name][at].texts for name in versions))
         and all(known[name][at].margin > 2 * TIE for name in versions)
     ][:count]
     assert len(sure) == count
     prompts = [list(asked[at].asked) for at in sure]
-    return prompts, {name: [known[name][at].text for at in sure] for name in versions}
+    return prompts, {name: [known[name][at].texts for at in sure] for name in versions}
 
 
 def test_a_job_ends_with_a_proven_version_that_is_live(stack: Stack, first: Version) -> None:
@@ -63,6 +69,8 @@ def test_a_job_ends_with_a_proven_version_that_is_live(stack: Stack, first: Vers
     assert first.state == "live"
     assert {gate.gate for gate in first.gates} == {"artifact", "effect", "fidelity", "held_out"}
     assert all(gate.passed for gate in first.gates)
+    assert first.evidence is not None
+    assert first.evidence["training"]["precision"] == "float32"
     answer = client.chat.completions.create(model="support", messages=questions(1)[0], **GREEDY)
     assert answer.model == "support:1"
     job = client.fine_tuning.jobs.list().data[0]
@@ -155,11 +163,12 @@ def test_twenty_promotions_and_rollbacks_under_eight_clients_mix_nothing(
                 ended = answer.choices[0].finish_reason is not None
             name = next(iter(names))
             served.append(name)
-            if len(names) != 1 or not ended or text != reference[name][which]:
-                wrong.append((names, ended, which))
+            if len(names) != 1 or not ended or text not in reference[name][which]:
+                whose = [version for version in reference if text in reference[version][which]]
+                wrong.append((names, ended, which, text, whose))
 
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        callers = [pool.submit(call, bool(i % 2), i) for i in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(CALLERS) as pool:
+        callers = [pool.submit(call, bool(i % 2), i) for i in range(CALLERS)]
         try:
             http = stack.http("support")
             for swap in range(20):
@@ -319,7 +328,7 @@ def test_bad_training_files_fail_their_job_with_the_line(stack: Stack) -> None:
     job = follow(
         stack,
         client.fine_tuning.jobs.create(model="wardrobe-base", training_file=file.id),
-        seconds=60,
+        seconds=600,
     )
     assert job.status == "failed"
     assert job.error.code == "invalid_training_file"
@@ -355,12 +364,12 @@ def test_a_trainer_killed_in_the_middle_of_a_job_leaves_one_version(stack: Stack
     def can_go_on() -> bool:
         return bool(client.fine_tuning.jobs.checkpoints.list(job.id).data)
 
-    wait_for(can_go_on, seconds=120, what="the job has a checkpoint")
+    wait_for(can_go_on, seconds=900, what="the job has a checkpoint")
     sidecar, child = stack.running("training.sidecar"), stack.running("training.run")
     assert sidecar is not None
     assert child is not None
     sidecar.kill()
-    wait_for(lambda: not child.is_running() or child.status() == "zombie", seconds=20,
+    wait_for(lambda: not child.is_running() or child.status() == "zombie", seconds=300,
              what="the job's process dies with its trainer")  # fmt: skip
     ended = follow(stack, job)
     assert ended.status == "succeeded", ended.error
@@ -379,8 +388,8 @@ def test_a_killed_service_comes_back_with_every_live_version_before_it_is_ready(
     engine = stack.running("service.engine.vllm_engine")
     assert engine is not None
     engine.kill()
-    wait_for(lambda: not stack.ready(), seconds=30, what="the service is gone")
-    wait_for(stack.ready, seconds=240, what="the service is back")
+    wait_for(lambda: not stack.ready(), seconds=300, what="the service is gone")
+    wait_for(stack.ready, seconds=1200, what="the service is back")
     status = stack.http().get("/v1/status").json()
     assert status["missing"] == []
     assert {live, "sales:1"} <= set(status["resident"])
@@ -402,8 +411,8 @@ def test_an_engine_core_killed_under_a_stream_raises_in_the_client_and_comes_bac
     with pytest.raises(openai.APIError):
         for _ in stream:
             pass
-    wait_for(lambda: not stack.ready(), seconds=60, what="the service is gone")
-    wait_for(stack.ready, seconds=240, what="the service is back")
+    wait_for(lambda: not stack.ready(), seconds=600, what="the service is gone")
+    wait_for(stack.ready, seconds=1200, what="the service is back")
     assert stack.http().get("/v1/status").json()["missing"] == []
     assert answers_of(stack, "support", prompts) == before
 
@@ -413,12 +422,12 @@ def test_a_cancelled_job_stops_and_leaves_no_version(stack: Stack) -> None:
     client = stack.client("sales")
     wait_for(
         lambda: client.fine_tuning.jobs.retrieve(job.id).status == "running",
-        seconds=60, what="the job runs",
+        seconds=600, what="the job runs",
     )  # fmt: skip
     time.sleep(2)
     client.fine_tuning.jobs.cancel(job.id)
-    assert follow(stack, job, seconds=60).status == "cancelled"
+    assert follow(stack, job, seconds=600).status == "cancelled"
     scratch = stack.state.job(job.id)
-    wait_for(lambda: not scratch.exists(), seconds=30, what="its process and scratch are gone")
+    wait_for(lambda: not scratch.exists(), seconds=300, what="its process and scratch are gone")
     versions = stack.http("sales").get("/v1/adapters/sales/versions").json()["data"]
     assert [version["id"] for version in versions] == ["sales:1"]

@@ -6,7 +6,7 @@ from functools import cache
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from service.grammars import TokenizerFacts
+from service.engine.grammars import TokenizerFacts
 
 END = "</s>"
 

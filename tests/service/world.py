@@ -30,9 +30,9 @@ from adapters.registry.ports import Acknowledgement, NewVersion, ProcessId, Regi
 from adapters.settings import Settings
 from adapters.store.folder import FolderStore
 from service.api import attach
+from service.engine.grammars import CompiledGrammars
 from service.engine.port import Engine
 from service.gateway.gateway import Gateway
-from service.grammars import CompiledGrammars
 from service.launch.bootstrap_keys import ensure_keys
 from service.launch.compose import Parts, compose
 from service.launch.key_files import read_kept

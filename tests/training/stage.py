@@ -87,6 +87,7 @@ class ToyTuner:
             best_loss=0.1,
             best_accuracy=0.9,
             ended="finished",
+            precision="float32",
         )
 
     def own_answers(self, adapter: Path, questions: Sequence[Question]) -> list[str]:

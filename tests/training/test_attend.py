@@ -18,7 +18,7 @@ from tests.training.world import Troubled, World, alive, child_command, data, wa
 from training.attend import MAX_CLAIMS, Attendance, Wish, attend, wanted_of
 from training.starter import Starter
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 
 def attending(

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from adapters.domain.recipes import base_overrides
+from adapters.settings import TrainPrecision
 from training.base.build import MANIFEST, ensure_base, is_whole
 from training.base.corpus import documents
 from training.base.lexicon import read_lexicon
-from training.base.recipe import BaseRecipe, TooSlowError, digest
+from training.base.recipe import BaseRecipe, digest
 
 SMALL = BaseRecipe(
     vocabulary=400,
@@ -48,7 +49,7 @@ def fail(recipe: BaseRecipe, directory: Path, say: Callable[[str], None]) -> Non
 def once_another_waits(recipe: BaseRecipe, directory: Path, say: Callable[[str], None]) -> None:
     with (directory.parent / "builds").open("a") as notes:
         notes.write("x")
-    deadline = time.monotonic() + 50
+    deadline = time.monotonic() + 300
     while not (directory.parent / "waiting").exists():
         assert time.monotonic() < deadline, "nobody waits"
         time.sleep(0.01)
@@ -125,7 +126,7 @@ def test_two_processes_that_want_it_at_once_build_it_once(tmp_path: Path) -> Non
     for process in both:
         process.start()
     for process in both:
-        process.join(60)
+        process.join(600)
     assert [process.exitcode for process in both] == [0, 0]
     assert (tmp_path / "base" / "builds").read_text() == "x"
 
@@ -138,17 +139,30 @@ def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_machine_that_is_far_too_slow_is_told_so_and_keeps_no_half_base(tmp_path: Path) -> None:
-    with pytest.raises(TooSlowError, match="BASE="):
-        ensure_base(tmp_path, recipe=replace(SMALL, max_seconds=0.0))
-    assert [path for path in (tmp_path / "base").iterdir() if path.is_dir()] == []
+def test_a_slow_machine_is_told_how_long_it_will_take() -> None:
+    from training.base.pretrain import progress
+
+    line = progress(50, 500, loss=3.5, seconds=315.0)
+    assert line == "step 50/500  loss 3.500  315 s, about 2835 s left"
 
 
 @pytest.mark.slow
-def test_a_build_is_a_model_directory_that_transformers_loads(tmp_path: Path) -> None:
+def test_a_build_tells_its_work_before_it_begins_and_how_far_it_is(tmp_path: Path) -> None:
+    said: list[str] = []
+    ensure_base(tmp_path, recipe=SMALL, say=said.append, precision="float32")
+    assert "training in float32 on 192 tokens, in 3 steps" in said
+    assert [line.split()[1] for line in said if line.startswith("step")] == ["1/3", "2/3", "3/3"]
+    assert said[-1].endswith("about 0 s left")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_build_is_a_model_directory_that_transformers_loads(
+    tmp_path: Path, precision: TrainPrecision
+) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path = ensure_base(tmp_path, recipe=SMALL)
+    path = ensure_base(tmp_path, recipe=SMALL, precision=precision)
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForCausalLM.from_pretrained(path)
     config = json.loads((path / "config.json").read_text())

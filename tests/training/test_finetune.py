@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from adapters.domain.recipes import Recipe
+from adapters.settings import TrainPrecision
 from training.base.build import ensure_base
 from training.base.recipe import BaseRecipe
 from training.data.examples import Example, Message
@@ -22,7 +23,7 @@ from training.finetune.clock import Clock, rate_share
 from training.finetune.run import RESULT
 from training.tuning import Diverged, Stopped
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 BASE = BaseRecipe(
     vocabulary=512,
@@ -44,7 +45,6 @@ RECIPE = Recipe(
     n_epochs=24.0,
     evaluations=4,
     patience=4,
-    max_minutes=2.0,
 )
 
 
@@ -78,16 +78,27 @@ def reports() -> list[Progress]:
     return []
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
 def tuned(
-    base: Path, tmp_path_factory: pytest.TempPathFactory, reports: list[Progress]
+    base: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    reports: list[Progress],
+    request: pytest.FixtureRequest,
 ) -> Finetuned:
-    workdir = tmp_path_factory.mktemp("run")
-    return finetune(a_run(base, workdir), reports.append)
+    """One run in each precision, whatever this machine would choose."""
+    reports.clear()
+    run = a_run(base, tmp_path_factory.mktemp("run"), precision=request.param)
+    done = finetune(run, reports.append)
+    assert done.precision == request.param
+    return done
 
 
-def a_run(base: Path, workdir: Path, recipe: Recipe = RECIPE) -> Run:
-    return Run(base=base, train=TRAIN, valid=VALID, recipe=recipe, workdir=workdir)
+def a_run(
+    base: Path, workdir: Path, recipe: Recipe = RECIPE, *, precision: TrainPrecision = "auto"
+) -> Run:
+    return Run(
+        base=base, train=TRAIN, valid=VALID, recipe=recipe, workdir=workdir, precision=precision
+    )
 
 
 def answers(base: Path, adapter: Path, *, batch_size: int = 16) -> list[str]:
@@ -107,7 +118,7 @@ def test_a_run_learns_what_the_base_does_not_know(base: Path, tuned: Finetuned) 
 
 
 def test_held_out_accuracy_is_what_greedy_decoding_gets_right(base: Path, tuned: Finetuned) -> None:
-    # one answer may flip between bfloat16 in training and float32 here
+    # one answer may flip between bfloat16 in training and float32 in `answers`
     said = answers(base, tuned.directory)
     assert abs(right(said) - tuned.best_valid_answers * len(VALID)) <= 1
 
@@ -306,6 +317,35 @@ def test_a_run_stops_when_its_time_is_up_and_keeps_its_best(base: Path, tmp_path
     assert (done.directory / "adapter_model.safetensors").is_file()
 
 
+def test_the_rate_follows_the_steps_and_not_the_clock(base: Path, tmp_path: Path) -> None:
+    import torch
+
+    hurried = RECIPE.model_copy(update={"max_minutes": 0.02, "n_epochs": 50.0})
+    done = finetune(a_run(base, tmp_path, hurried), lambda _: None)
+    assert done.stopped == "time_limit"
+    state = torch.load(tmp_path / f"checkpoint-{done.steps}" / "scheduler.pt")
+    share = rate_share(hurried, done.steps / done.history[-1].total_steps)
+    for rate in state["_last_lr"]:  # one a group of parameters
+        assert rate == pytest.approx(hurried.learning_rate * share)
+
+
+def test_a_run_without_a_limit_takes_the_time_it_needs() -> None:
+    assert Recipe().max_minutes is None
+    ticks = iter(range(0, 10**9, 10**7))
+    clock = Clock(before=0.0, now=lambda: float(next(ticks)))
+    assert not clock.is_up()
+    assert clock.left(0.5) > 10**6
+
+
+def test_a_resumed_run_goes_on_in_the_precision_it_began_in(base: Path, tmp_path: Path) -> None:
+    report, stopping = after_step(20)
+    begun = a_run(base, tmp_path, precision="bfloat16")
+    with pytest.raises(Stopped):
+        finetune(begun, report, stopping=stopping)
+    done = finetune(replace(begun, precision="float32"), lambda _: None)
+    assert done.precision == "bfloat16"
+
+
 def test_a_run_that_no_longer_improves_is_stopped_early(base: Path, tmp_path: Path) -> None:
     restless = RECIPE.model_copy(
         update={"learning_rate": 1e-9, "evaluations": 40, "patience": 2, "n_epochs": 20.0}
@@ -354,7 +394,9 @@ def test_the_rate_rises_falls_and_ends_at_nothing() -> None:
 
 
 def test_a_resumed_clock_counts_the_time_before() -> None:
-    ticks = iter((100.0, 103.0, 103.0))
+    ticks = iter((100.0, 103.0, 103.0, 103.0, 106.0))
     clock = Clock(limit=10.0, before=5.0, now=lambda: next(ticks))
     assert clock.seconds() == pytest.approx(8.0)
-    assert clock.spent() == pytest.approx(0.8)
+    assert not clock.is_up()
+    assert clock.left(0.5) == pytest.approx(2.0), "the limit is nearer than the end"
+    assert clock.is_up()

@@ -76,7 +76,7 @@ def test_a_waiting_process_ends_quietly_when_nobody_orders(state: StateFolder) -
         env=os.environ | {"WARDROBE_STATE": str(state.root)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=100,
+        timeout=500,
     )
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr

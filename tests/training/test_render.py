@@ -128,7 +128,7 @@ def test_the_tuner_says_which_example_cannot_be_rendered(
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}" + UNMARKED
     )
     with_template(tokenizer, no_system).save_pretrained(tmp_path)
-    plain, tuner = Example(messages=CHAT.messages[1:]), LoraTuner(tmp_path)
+    plain, tuner = Example(messages=CHAT.messages[1:]), LoraTuner(tmp_path, precision="auto")
     with pytest.raises(Unrenderable) as caught:
         tuner.lengths([plain, CHAT])
     assert (caught.value.at, caught.value.reason) == (1, "chat_template")

@@ -23,7 +23,7 @@ from training.attend import Attendance
 from training.sidecar import Sidecar, sweep
 from training.starter import Starter
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(600)
 
 LEASE = 2.0
 
@@ -169,7 +169,7 @@ def refusal(world: World, *, base: str) -> str:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

@@ -114,12 +114,12 @@ def test_waiting_ends_when_the_run_is_asked_to_stop() -> None:
 @pytest.mark.parametrize(
     ("status", "waited", "verdict"),
     [
-        (503, 599.0, Verdict.AGAIN),
-        (503, 601.0, Verdict.GIVE_UP),
-        (None, 599.0, Verdict.AGAIN),
+        (503, 1799.0, Verdict.AGAIN),
+        (503, 1801.0, Verdict.GIVE_UP),
+        (None, 1799.0, Verdict.AGAIN),
         (429, 1.0, Verdict.AGAIN),
-        (404, 29.0, Verdict.AGAIN),
-        (404, 31.0, Verdict.MODEL_REFUSED),
+        (404, 119.0, Verdict.AGAIN),
+        (404, 121.0, Verdict.MODEL_REFUSED),
         (500, 19.0, Verdict.AGAIN),
         (500, 21.0, Verdict.MODEL_REFUSED),
         (400, 0.0, Verdict.GIVE_UP),
@@ -136,14 +136,14 @@ def test_each_kind_of_failure_has_its_own_patience(
 def test_a_model_unknown_right_after_a_long_restart_gets_its_own_time() -> None:
     trouble = first_trouble(503, now=0.0).then(503, now=200.0).then(404, now=210.0)
     assert judge(trouble, now=211.0, patience=Patience()) is Verdict.AGAIN
-    assert judge(trouble, now=241.0, patience=Patience()) is Verdict.MODEL_REFUSED
+    assert judge(trouble, now=331.0, patience=Patience()) is Verdict.MODEL_REFUSED
 
 
 def test_failures_of_all_kinds_in_turn_end_too() -> None:
     trouble = first_trouble(503, now=0.0)
-    for at in range(1, 130):
+    for at in range(1, 370):
         trouble = trouble.then(404 if at % 2 else 503, now=at * 10.0)
-    assert judge(trouble, now=1300.0, patience=Patience()) is Verdict.GIVE_UP
+    assert judge(trouble, now=3700.0, patience=Patience()) is Verdict.GIVE_UP
 
 
 def test_pauses_double_up_to_a_limit_and_obey_retry_after() -> None:

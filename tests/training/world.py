@@ -153,7 +153,7 @@ class Troubled:
         raise self.errors.pop(0)
 
 
-def wait_until(true: Callable[[], bool], *, within: float = 45.0) -> None:
+def wait_until(true: Callable[[], bool], *, within: float = 300.0) -> None:
     """Returns as soon as `true()`; fails the test after `within` seconds."""
     until = time.monotonic() + within
     while not true():

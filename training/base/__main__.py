@@ -7,9 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from adapters.settings import cache_folder
+from adapters.settings import Settings
 from training.base.build import ensure_base
-from training.base.recipe import BaseRecipe, TooSlowError, digest
+from training.base.recipe import BaseRecipe, digest
 
 
 def main() -> int:
@@ -17,14 +17,17 @@ def main() -> int:
 
     Exit code 1 and one line where the base cannot be built.
     """
+    settings = Settings()
     parser = argparse.ArgumentParser(prog="python -m training.base", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print a JSON object")
-    parser.add_argument("--cache", type=Path, default=cache_folder(), help="where to keep it")
+    parser.add_argument("--cache", type=Path, default=settings.cache, help="where to keep it")
     parser.add_argument("--force", action="store_true", help="build it again")
     args = parser.parse_args()
     try:
-        path = ensure_base(args.cache, say=_say, force=args.force)
-    except (TooSlowError, OSError) as error:
+        path = ensure_base(
+            args.cache, say=_say, force=args.force, precision=settings.train_precision
+        )
+    except OSError as error:
         _say(f"error: {error}")
         return 1
     print(json.dumps({"path": str(path), "recipe": digest(BaseRecipe())}) if args.json else path)

@@ -15,8 +15,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from adapters.settings import TrainPrecision
 from training.base.recipe import BaseRecipe, digest
 
 MANIFEST = "manifest.json"
@@ -31,11 +33,13 @@ def ensure_base(
     recipe: BaseRecipe | None = None,
     say: Say = lambda _: None,
     force: bool = False,
+    precision: TrainPrecision = "auto",
     build: Build | None = None,
 ) -> Path:
     """The directory of the base model, built first where it is missing, torn or `force`d.
 
-    Raises TooSlowError, OSError; nothing that could be taken for a base is left behind then.
+    `precision` is for a base that has to be built; its folder is the same. Raises OSError; nothing
+    that could be taken for a base is left behind then.
     """
     recipe = recipe or BaseRecipe()
     target = cache / "base" / digest(recipe)[:16]
@@ -44,7 +48,7 @@ def ensure_base(
     target.parent.mkdir(parents=True, exist_ok=True)
     with _alone(target.with_suffix(".lock"), say):
         if force or not is_whole(target):
-            _publish(target, recipe, say, build or _pretrain)
+            _publish(target, recipe, say, build or partial(_pretrain, precision))
     return target
 
 
@@ -91,12 +95,14 @@ def _alone(lock: Path, say: Say) -> Iterator[None]:
         yield
 
 
-def _pretrain(recipe: BaseRecipe, directory: Path, say: Say) -> None:
+def _pretrain(wanted: TrainPrecision, recipe: BaseRecipe, directory: Path, say: Say) -> None:
     # Waiting threads sleep, not spin, so that whatever else runs beside is no disaster for both.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from training.base.pretrain import pretrain  # imports torch: only where there is work for it
+    # both import torch: only where there is work for it
+    from training.base.precision import choose
+    from training.base.pretrain import pretrain
 
-    pretrain(recipe, directory, say)
+    pretrain(recipe, directory, say, precision=choose(wanted))
 
 
 def _sync(path: Path) -> None:

@@ -20,16 +20,11 @@ _SOURCES = (
 )
 
 
-class TooSlowError(RuntimeError):
-    """The base model could not be trained within its time limit on this machine."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class BaseRecipe:
     """Sizes, data and training of the base model, and how adapters are best trained on it.
 
-    The work is fixed in steps, not seconds, so that the recipe alone determines the model;
-    `max_seconds` only guards against a machine that is far too slow.
+    The work is fixed in steps, not seconds: a slow machine takes longer and gets the same model.
 
     Mostly prose on purpose: a base drilled in chat tasks (share 0.9) is so sure of its own answers
     that adapters learn half as fast on top of it. Narrower and deeper did the rest: the same
@@ -49,7 +44,6 @@ class BaseRecipe:
     batch: int = 16
     steps: int = 500
     learning_rate: float = 4e-3
-    max_seconds: float = 300.0
     fine_tuning: RecipeOverrides = field(
         default_factory=lambda: RecipeOverrides(
             rank=16,
@@ -57,13 +51,17 @@ class BaseRecipe:
             learning_rate=3e-3,
             warmup_ratio=0.1,
             batch_size=32,
-            n_epochs=12.0,
-            max_minutes=2.5,
+            n_epochs=10.0,
             evaluations=10,
             patience=6,
             max_length=1024,
         )
     )
+
+    @property
+    def tokens(self) -> int:
+        """What the model reads while it is trained."""
+        return self.steps * self.batch * self.window
 
 
 def digest(recipe: BaseRecipe) -> str:

@@ -29,13 +29,13 @@ class Verdict(Enum):
 class Patience:
     """How long (seconds) a run of failures of one kind is tolerated."""
 
-    unavailable: float = 600.0
+    unavailable: float = 1800.0
     """No connection, 429, 502, 503, 504: a restart or a full queue."""
-    unknown_model: float = 30.0
+    unknown_model: float = 120.0
     """404: a version that the service has not seen yet."""
     failing: float = 20.0
     """500: the engine could not do it; perhaps it cannot with this model at all."""
-    altogether: float = 1200.0
+    altogether: float = 3600.0
     """Of failures of all kinds in turn."""
 
 

@@ -20,7 +20,8 @@ from training.evaluate.retries import Patience, Verdict, first_trouble, judge, p
 from training.tuning import Stopped
 
 CONCURRENCY = 8
-_TIMEOUT = httpx2.Timeout(120.0, connect=5.0)
+_TIMEOUT = httpx2.Timeout(1800.0, connect=30.0)
+"""A dead service closes its connections: whoever is silent and alive is slow, which is no fault."""
 
 
 class ServiceAnswers:

@@ -3,7 +3,7 @@
 run.py          the run from the rendered examples to the published adapter, top to bottom
 values.py       what goes in and what comes out
 trainer.py      TRL's trainer with our mask, our held-out measure and sealed checkpoints
-clock.py        time limit, progress reports, learning-rate schedule
+clock.py        time taken, progress reports, learning-rate schedule
 batches.py      rendered examples as padded tensors, and the order they come in
 checkpoints.py  which checkpoints survived a crash whole, and whether there was room for them
 answers.py      greedy answers of the trainer's own forward pass

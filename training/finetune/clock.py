@@ -1,4 +1,8 @@
-"""The time a run has, what it tells about itself, and the learning rate that follows from both."""
+"""The time a run takes, what it tells about itself, and the learning rate of each step.
+
+The rate follows the steps alone: an adapter depends on its recipe and its data, never on how fast
+the machine is. A time limit is its owner's wish, and ends the run where it is.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +17,33 @@ from adapters.domain.recipes import Recipe
 from training.finetune.values import Progress
 from training.tuning import Stopped
 
-BEHIND = 0.05
-"""Part of the time limit that a run may be late before its learning rate follows the clock."""
-
 
 class Clock:
     """Seconds this run has been trained for, the time before a resumption included."""
 
     def __init__(
-        self, *, limit: float, before: float, now: Callable[[], float] = time.monotonic
+        self,
+        *,
+        limit: float | None = None,
+        before: float,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`limit` is in seconds; None is none."""
         self._limit, self._now = limit, now
         self._started = now() - before
 
     def seconds(self) -> float:
         return self._now() - self._started
 
-    def spent(self) -> float:
-        """The part of the time limit that is gone; 1.0 and more when time is up."""
-        return self.seconds() / self._limit
+    def is_up(self) -> bool:
+        """Whether the owner's time limit is over."""
+        return self._limit is not None and self.seconds() >= self._limit
+
+    def left(self, done: float) -> float:
+        """Seconds until the end of a run of which the part `done` (above 0) is done."""
+        seconds = self.seconds()
+        left = seconds * (1.0 - done) / done
+        return max(0.0, left if self._limit is None else min(left, self._limit - seconds))
 
 
 def rate_share(recipe: Recipe, progress: float) -> float:
@@ -45,7 +57,7 @@ def rate_share(recipe: Recipe, progress: float) -> float:
 
 
 class Watch(TrainerCallback):
-    """Turns what the trainer logs into `Progress`, and stops the run when its time is up.
+    """Turns what the trainer logs into `Progress`, and stops a run whose time limit is over.
 
     When `stopping` says so, the step under way is the last one: it is saved and `Stopped` raised.
     """
@@ -63,34 +75,27 @@ class Watch(TrainerCallback):
         self.out_of_time = False
         self.epoch = 0
 
-    def done(self, step: int, total: int) -> float:
-        """The run's progress in steps, or in time once it has fallen behind.
-
-        A run that keeps up follows its steps alone, so that its seed determines the adapter.
-        """
-        return max(step / max(1, total), self.clock.spent() - BEHIND)
-
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if "loss" not in logs and "eval_loss" not in logs:
             return
-        seconds, done = self.clock.seconds(), self.done(state.global_step, state.max_steps)
+        step, steps = state.global_step, state.max_steps
         progress = Progress(
-            step=state.global_step,
-            total_steps=state.max_steps,
+            step=step,
+            total_steps=steps,
             train_loss=logs.get("loss"),
             train_accuracy=logs.get("accuracy"),
             valid_loss=logs.get("eval_loss"),
             valid_accuracy=logs.get("eval_accuracy"),
             valid_answers=logs.get("eval_answers"),
             tokens=logs["tokens"],
-            seconds=round(seconds, 2),
-            seconds_left=_left(seconds, done) if state.global_step else None,
+            seconds=round(self.clock.seconds(), 2),
+            seconds_left=round(self.clock.left(step / steps), 1) if step else None,
         )
         self.history.append(progress)
         self.report(progress)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.clock.spent() >= 1.0 and state.global_step < state.max_steps:
+        if self.clock.is_up() and state.global_step < state.max_steps:
             self.out_of_time = True
             control.should_evaluate = control.should_save = control.should_training_stop = True
         if self.stopping():
@@ -103,7 +108,3 @@ class Watch(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.epoch = int(state.epoch or 0.0)
-
-
-def _left(seconds: float, done: float) -> float:
-    return round(max(0.0, seconds * (1.0 - done) / done), 1)

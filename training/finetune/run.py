@@ -28,6 +28,7 @@ from transformers.trainer_utils import set_seed
 from trl import SFTConfig
 
 from adapters.domain.recipes import Recipe
+from training.base.precision import Precision, choose
 from training.data.render import load_tokenizer, render
 from training.finetune.batches import Padding, as_dataset
 from training.finetune.checkpoints import (
@@ -67,25 +68,28 @@ def finetune(
     tokenizer = load_tokenizer(run.base)
     train = [render(tokenizer, example) for example in run.train]
     valid = [render(tokenizer, example) for example in run.valid]
+    checkpoint = newest_sealed(run.workdir)
+    sealed = read_seal(checkpoint) if checkpoint else {}
+    precision = _precision(sealed) if sealed else choose(run.precision)
     set_seed(run.recipe.seed)
     model = AutoModelForCausalLM.from_pretrained(
         run.base,
         local_files_only=True,
-        dtype=torch.bfloat16,
+        dtype=getattr(torch, precision),
         attn_implementation=_attention(max(map(len, (*train, *valid)))),
     )
-    checkpoint = newest_sealed(run.workdir)
-    sealed = read_seal(checkpoint) if checkpoint else {}
-    clock = Clock(limit=run.recipe.max_minutes * 60, before=sealed.get("seconds", 0.0))
+    minutes = run.recipe.max_minutes
+    clock = Clock(limit=minutes and minutes * 60, before=sealed.get("seconds", 0.0))
     history = [Progress(**entry) for entry in sealed.get("history", [])]
     watch = Watch(clock, report, history=history, stopping=stopping)
     watch.out_of_time = sealed.get("out_of_time", False)
     trainer = LoraTrainer(
         recipe=run.recipe,
+        precision=precision,
         watch=watch,
         tokens=sealed.get("tokens", 0),
         model=model,
-        args=_settings(run),
+        args=_settings(run, precision),
         peft_config=_lora(run.recipe),
         processing_class=tokenizer,
         data_collator=Padding(tokenizer.pad_token_id or 0),
@@ -100,7 +104,12 @@ def finetune(
     else:
         with disable_input_dtype_casting(trainer.model):  # autocast does it; twice costs time
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return _publish(run, trainer, watch)
+    return _publish(run, trainer, watch, precision)
+
+
+def _precision(values: dict[str, Any]) -> Precision:
+    """What a run has begun in is what it ends in. Builds that did not note it knew one only."""
+    return Precision(values.get("precision", Precision.BFLOAT16))
 
 
 def _attention(longest: int) -> str | None:
@@ -108,7 +117,7 @@ def _attention(longest: int) -> str | None:
     return "eager" if longest <= SHORT and not torch.cuda.is_available() else None
 
 
-def _settings(run: Run) -> SFTConfig:
+def _settings(run: Run, precision: Precision) -> SFTConfig:
     recipe = run.recipe
     steps = max(1, round(math.ceil(len(run.train) / recipe.batch_size) * recipe.n_epochs))
     every = max(1, math.ceil(steps / recipe.evaluations))
@@ -120,7 +129,7 @@ def _settings(run: Run) -> SFTConfig:
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         max_grad_norm=1.0,
-        bf16=True,
+        bf16=precision is Precision.BFLOAT16,
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=torch.cuda.is_available(),
         max_length=None,
@@ -153,7 +162,7 @@ def _lora(recipe: Recipe) -> LoraConfig:
     )
 
 
-def _publish(run: Run, trainer: LoraTrainer, watch: Watch) -> Finetuned:
+def _publish(run: Run, trainer: LoraTrainer, watch: Watch, precision: Precision) -> Finetuned:
     """Write the adapter and then the result, whose presence says that the adapter is whole."""
     model: Any = trainer.model
     target = run.workdir / ADAPTER
@@ -177,6 +186,7 @@ def _publish(run: Run, trainer: LoraTrainer, watch: Watch) -> Finetuned:
         best_valid_answers=best.valid_answers or 0.0,
         history=tuple(watch.history),
         stopped=_why_stopped(trainer, watch),
+        precision=precision,
     )
     write_synced(run.workdir / RESULT, asdict(result) | {"directory": ADAPTER})
     return result
@@ -191,4 +201,5 @@ def _why_stopped(trainer: LoraTrainer, watch: Watch) -> str:
 def _read_result(workdir: Path) -> Finetuned:
     values = json.loads((workdir / RESULT).read_text("utf-8"))
     values["history"] = tuple(Progress(**entry) for entry in values["history"])
+    values["precision"] = _precision(values)
     return Finetuned(**values | {"directory": workdir / ADAPTER})

@@ -15,6 +15,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTTrainer
 
 from adapters.domain.recipes import Recipe
+from training.base.precision import Precision
 from training.finetune.batches import IGNORED, EpochOrder, scored
 from training.finetune.checkpoints import full_disk_told, seal
 from training.finetune.clock import Watch, rate_share
@@ -28,9 +29,12 @@ class LoraTrainer(SFTTrainer):
     state: Any
     lr_scheduler: Any
 
-    def __init__(self, *, recipe: Recipe, watch: Watch, tokens: int = 0, **rest: Any) -> None:
+    def __init__(
+        self, *, recipe: Recipe, precision: Precision, watch: Watch, tokens: int = 0, **rest: Any
+    ) -> None:
         """`tokens` have been seen before a resumption."""
-        self._recipe, self._watch, self._tokens = recipe, watch, tokens
+        self._recipe, self._precision = recipe, precision
+        self._watch, self._tokens = watch, tokens
         self._right = self._said = 0
         super().__init__(**rest)
 
@@ -98,14 +102,11 @@ class LoraTrainer(SFTTrainer):
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The rate follows the run's progress in steps or in time, whichever is further.
-
-        A machine too slow for all the steps thus ends its shorter run with a low rate, too.
-        """
+        """The rate follows the steps: see `rate_share`."""
         if self.lr_scheduler is None:
             self.lr_scheduler = LambdaLR(
                 optimizer or self.optimizer,
-                lambda step: rate_share(self._recipe, self._watch.done(step, num_training_steps)),
+                lambda step: rate_share(self._recipe, step / num_training_steps),
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -142,6 +143,7 @@ class LoraTrainer(SFTTrainer):
                 "tokens": self._tokens,
                 "over": self.control.should_training_stop,
                 "out_of_time": self._watch.out_of_time,
+                "precision": self._precision,
                 "history": [asdict(progress) for progress in self._watch.history],
             },
         )

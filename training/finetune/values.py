@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.domain.recipes import Recipe
+from adapters.settings import TrainPrecision
 from training.data.examples import Example
 
 
@@ -19,6 +20,7 @@ class Run:
     valid: Sequence[Example]
     recipe: Recipe
     workdir: Path
+    precision: TrainPrecision = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,10 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Finetuned:
-    """The outcome; `stopped` is `finished`, `early_stopping` or `time_limit`."""
+    """The outcome; `stopped` is `finished`, `early_stopping` or `time_limit`.
+
+    `precision` is what the steps were computed in.
+    """
 
     directory: Path
     steps: int
@@ -54,3 +59,4 @@ class Finetuned:
     best_valid_answers: float
     history: tuple[Progress, ...]
     stopped: str
+    precision: str

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, Table, func, or_, select
+from sqlalchemy import Column, Connection, RowMapping, Select, func, or_, select
 
 from adapters.domain.names import Alias, Unit
-from adapters.domain.routes import Route
-from adapters.domain.versions import VersionState
+from adapters.domain.principals import Key
+from adapters.domain.routes import Rollout, Route
+from adapters.domain.versions import ServedVersion, VersionState
 from adapters.registry.ports.routes import Changes
 from adapters.registry.sql import rows, schema
 from adapters.registry.sql.queries import SqlPort, all_of, current_revision
@@ -27,6 +29,12 @@ _SERVED = (
     "collected_at",
 )
 """Columns that routing needs, and what says whether a version is servable; no evidence."""
+
+
+_FEW = 100
+"""As many changed rows are read by their index; where there are more, all are looked through."""
+
+T = TypeVar("T")
 
 
 class SqlRoutes(SqlPort):
@@ -48,9 +56,9 @@ class SqlRoutes(SqlPort):
                 return Changes(revision=revision, rollouts=_open(connection))
             return Changes(
                 revision=revision,
-                routes=all_of(connection, _routes(since), rows.route_from),
-                versions=all_of(connection, _versions(since), rows.served_from),
-                keys=all_of(connection, _keys(since), rows.key_from),
+                routes=_routes(connection, since),
+                versions=_versions(connection, since),
+                keys=_keys(connection, since),
                 rollouts=_open(connection),
             )
 
@@ -66,7 +74,7 @@ def route_of(connection: Connection, alias: Alias, unit: Unit) -> Route:
     return Route(alias=alias, unit=unit) if route is None else route.for_unit(unit)
 
 
-def _open(connection: Connection) -> Any:
+def _open(connection: Connection) -> Sequence[Rollout]:
     """Loading rollouts, and of each alias the newest that is flipped: it stands for those before.
 
     A replica that is silent for long must not make every answer longer.
@@ -77,28 +85,48 @@ def _open(connection: Connection) -> Any:
     return all_of(connection, query, rows.rollout_from)
 
 
-def _routes(since: int) -> Select[Any]:
-    return _changed(schema.routes, select(schema.routes), since)
+def _routes(connection: Connection, since: int) -> Sequence[Route]:
+    table = schema.routes
+    return _changed(connection, select(table), table.c.alias, since, rows.route_from)
 
 
-def _versions(since: int) -> Select[Any]:
+def _versions(connection: Connection, since: int) -> Sequence[ServedVersion]:
     table = schema.versions
-    query = _changed(table, select(*(table.c[name] for name in _SERVED)), since)
-    if since >= 0:
-        return query.order_by(table.c.id)
-    # whoever has read nothing has nothing to forget
-    return query.order_by(table.c.id).where(
-        table.c.state != VersionState.REJECTED.value,
-        table.c.withdrawn_at.is_(None),
-        table.c.collected_at.is_(None),
-    )
+    query = select(*(table.c[name] for name in _SERVED))
+    if since < 0:
+        # whoever has read nothing has nothing to forget
+        query = query.where(
+            table.c.state != VersionState.REJECTED.value,
+            table.c.withdrawn_at.is_(None),
+            table.c.collected_at.is_(None),
+        )
+    return _changed(connection, query, table.c.id, since, rows.served_from)
 
 
-def _keys(since: int) -> Select[Any]:
+def _keys(connection: Connection, since: int) -> Sequence[Key]:
     table = schema.keys
-    query = _changed(table, select(table), since).order_by(table.c.seq)
-    return query if since >= 0 else query.where(table.c.revoked_at.is_(None))
+    query = select(table)
+    if since < 0:
+        query = query.where(table.c.revoked_at.is_(None))
+    return _changed(connection, query, table.c.seq, since, rows.key_from)
 
 
-def _changed(table: Table, query: Select[Any], since: int) -> Select[Any]:
-    return query.where(table.c.revision > since)
+def _changed(
+    connection: Connection,
+    query: Select[Any],
+    order: Column[Any],
+    since: int,
+    convert: Callable[[RowMapping], T],
+) -> Sequence[T]:
+    """The rows that changed after `since`.
+
+    A planner that does not know how many those are takes the index only where few rows in its
+    order are asked for; without that it reads every version there ever was, on both databases.
+    """
+    revision = order.table.c.revision
+    if since >= 0:
+        query = query.where(revision > since)
+        few = all_of(connection, query.order_by(revision, order).limit(_FEW), convert)
+        if len(few) < _FEW:
+            return few
+    return all_of(connection, query.order_by(order), convert)

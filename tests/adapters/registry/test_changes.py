@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from typing import Any
+
+from sqlalchemy import insert
+from sqlalchemy.event import listen
+
 from adapters.domain.jobs import StopRequest
 from adapters.domain.names import Alias
 from adapters.domain.principals import SYSTEM
 from adapters.registry import Registry
 from adapters.registry.ports import Changes
+from adapters.registry.sql import rows, schema
+from adapters.registry.sql.database import Database
+from adapters.registry.sql.routes import SqlRoutes
+from adapters.registry.transitions import versions as transitions
+from tests.adapters.registry.backends import Backend
 from tests.adapters.registry.values import (
     ADMIN,
     OWNER,
@@ -168,3 +179,34 @@ def test_flips_that_a_silent_replica_has_not_seen_do_not_make_every_read_longer(
     assert newest is not None
     other = promote(registry, first, alias=Alias("triage"))
     assert [rollout.id for rollout in since(registry, -1).rollouts] == [newest.id, other.id]
+
+
+def test_a_revision_costs_what_changed_and_not_every_version_ever_made(
+    registry: Registry, backend: Backend
+) -> None:
+    """Without a bound on the rows, planners read the whole table."""
+    newest = published(registry)
+    with closing(Database(backend.url, journal=backend.journal)) as database:
+        with database.write() as connection:
+            connection.execute(insert(schema.versions), [an_old_version(n) for n in range(3000)])
+        read: list[tuple[str, Any]] = []
+        listen(
+            database._readers,
+            "before_cursor_execute",
+            lambda _c, _cur, statement, parameters, _ctx, _many: read.append(
+                (statement, parameters)
+            ),
+        )
+        found = SqlRoutes(database).changes(0)
+        assert found.versions == [newest.served]
+        (looked,) = [one for one in read if "FROM versions" in one[0]]
+        explain = "EXPLAIN QUERY PLAN " if backend.is_sqlite else "EXPLAIN "
+        with database.read() as connection:
+            plan = connection.exec_driver_sql(explain + looked[0], looked[1]).all()
+    assert "ix_versions_revision" in str(plan)
+
+
+def an_old_version(number: int) -> dict[str, Any]:
+    values = rows.version_values(transitions.number(a_build(), newest=None, job_id=None, at=1.0))
+    more = {"adapter": "old", "number": number, "revision": 0, "evidence": {"scores": [0.5] * 200}}
+    return values | more

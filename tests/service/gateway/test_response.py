@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service import http_errors as wire
+from service.gateway import engine_errors
 from service.gateway.gateway import App, Gateway, Receive, Send
 from service.gateway.response import Answer, Enveloped, Message
 from service.metrics import Metrics
@@ -23,7 +23,7 @@ LAST = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
 CUT = b'data: {"choices":[{"delta":{},"finish_reason":"abort"}]}\n\n'
 QUOTED = b'data: {"choices":[{"delta":{"content":"\\"finish_reason\\":\\"abort\\""}}]}\n\n'
 ERROR = b'data: {"error": {"message": "the engine died", "code": 500}}\n\n'
-TOLD = wire.translate_event(ERROR)
+TOLD = engine_errors.translate_event(ERROR)
 DONE = b"data: [DONE]\n\n"
 HELLO = [{"role": "user", "content": "hello"}]
 TARGET = Target(model=BASE, alias=BASE, unit=None, version=None, salt="")

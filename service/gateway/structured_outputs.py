@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from adapters.errors import InvalidRequest
-from service.schema_bounds import check_schema
+from service.gateway.schema_bounds import check_schema
 
 MAX_TOOLS = 128
 FORMATS = ("text", "json_object", "json_schema")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.content_free_logs import WITHHELD, ContentFreeRecords, outline
+from service.engine.content_free_logs import WITHHELD, ContentFreeRecords, outline
 
 SECRET = "my salary is 90000"
 
@@ -118,7 +118,7 @@ def test_every_process_of_vllm_gets_it_from_the_environment(starting: Path) -> N
 
 def test_what_ends_a_thread_or_a_process_is_told_without_its_words(starting: Path) -> None:
     words = (
-        "import threading; from service.content_free_logs import install; install()\n"
+        "import threading; from service.engine.content_free_logs import install; install()\n"
         "def fail(): raise ValueError('a prompt'.upper())\n"
         "one = threading.Thread(target=fail); one.start(); one.join(); fail()"
     )

@@ -1,7 +1,7 @@
 """Asks, before a caller's schema reaches the engine, whether the engine can make a grammar of it.
 
-The asking is done in a process of its own (`service.grammar_compiler`): what a schema costs is
-measured there and not on the event loop that all units share, and what ends that process ends no
+The asking is done in a process of its own (`service.engine.grammar_compiler`): what a schema costs
+is measured there and not on the event loop that all units share, and what ends that process ends no
 engine. An answer is kept, so that a schema is compiled once, and one that has ended the process
 is never tried again.
 """
@@ -125,7 +125,7 @@ class CompiledGrammars:
         first = json.dumps(vars(self._facts)).encode() + b"\n"
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "service.grammar_compiler"),
+                *(sys.executable, "-m", "service.engine.grammar_compiler"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,  # the compiler's words quote the schema

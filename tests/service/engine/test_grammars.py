@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from adapters.errors import EngineUnavailable, InvalidRequest
-from service.grammars import CompiledGrammars, NoGrammars
+from service.engine.grammars import CompiledGrammars, NoGrammars
 from tests.hostile_schemas import FITTING, NO_GRAMMAR, WORST, chain
 from tests.service.tiny_tokenizer import tiny_tokenizer
 
@@ -36,7 +36,8 @@ def compilers() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and "service.grammar_compiler" in child.cmdline()
+        if child.status() != psutil.STATUS_ZOMBIE
+        and "service.engine.grammar_compiler" in child.cmdline()
     ]
 
 
@@ -136,7 +137,9 @@ def test_the_compiler_ends_with_whoever_started_it(tmp_path: Path) -> None:
     from subprocess import PIPE, Popen
     from sys import executable
 
-    with Popen([executable, "-m", "service.grammar_compiler"], stdin=PIPE, stdout=PIPE) as process:
+    with Popen(
+        [executable, "-m", "service.engine.grammar_compiler"], stdin=PIPE, stdout=PIPE
+    ) as process:
         assert process.stdin is not None
         process.stdin.close()
         process.wait(10)

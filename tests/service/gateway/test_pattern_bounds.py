@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.pattern_bounds import shape
+from service.gateway.pattern_bounds import shape
 
 
 @pytest.mark.parametrize(

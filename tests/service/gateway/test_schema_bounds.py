@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.errors import InvalidRequest
-from service.schema_bounds import MAX_DEPTH, MAX_VALUES, check_schema
+from service.gateway.schema_bounds import MAX_DEPTH, MAX_VALUES, check_schema
 from tests.hostile_schemas import FITTING, NO_GRAMMAR, TOO_MUCH, WORST, record, text
 
 JSON = st.recursive(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.engine_version import ADVISORIES, WANTED, missing, notice
+from service.engine.engine_version import ADVISORIES, WANTED, missing, notice
 
 
 @pytest.mark.parametrize("version", ["0.33.0", "0.33.1", "0.40.0+cpu", "1.0"])

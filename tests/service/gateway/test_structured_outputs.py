@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.errors import InvalidRequest
-from service.structured_outputs import (
+from service.gateway.structured_outputs import (
     grammars,
     rebuild_response_format,
     rebuild_tool_choice,

@@ -19,7 +19,7 @@ from typing import Any
 import pydantic_core
 
 from adapters.errors import InvalidRequest
-from service.pattern_bounds import measure
+from service.gateway.pattern_bounds import measure
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
@@ -41,7 +41,7 @@ MAX_MULTIPLE = 1_000
 MAX_CHARACTERS = 16_000
 """Of all patterns together: this module scans them, on the event loop."""
 MAX_REPETITIONS = 50_000
-"""Of all patterns together; see `service.pattern_bounds`."""
+"""Of all patterns together; see `service.gateway.pattern_bounds`."""
 MAX_REFERENCES = 256
 MAX_REACH = 400
 """JSON levels of the document and of all that is referred to, one after the other."""

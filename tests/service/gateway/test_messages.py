@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.errors import InvalidRequest
-from service.messages import MAX_PARTS, rebuild_messages
+from service.gateway.messages import MAX_PARTS, rebuild_messages
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 ASKED = {"role": "user", "content": "hello"}

@@ -1,6 +1,6 @@
 """Compiles callers' schemas in a process of its own, to see what becomes of them.
 
-    python -m service.grammar_compiler
+    python -m service.engine.grammar_compiler
 
 Reads lines of JSON: first `{"tokenizer": …, "vocabulary": …, "eos": …}`, then one schema a line.
 Answers each with `{"refused": null}` or a sentence. It does with a schema what the engine will do,
@@ -21,12 +21,12 @@ from typing import Any
 
 import llguidance
 
-from service.grammars import TOO_LARGE
+from service.engine.grammars import TOO_LARGE
 
 LOOP_SECONDS = 0.25
 """vLLM checks a schema on its event loop, where every stream waits for it. The worst that
-`service.schema_bounds` lets through takes 16 ms of a 2024 server: this is for what it does not
-foresee, and far enough away that no slower machine refuses what a faster one takes.
+`service.gateway.schema_bounds` lets through takes 16 ms of a 2024 server: this is for what it does
+not foresee, and far enough away that no slower machine refuses what a faster one takes.
 """
 ENGINE_SECONDS = 1.0
 """The engine compiles it on a thread of its own, and makes a mask of it between two steps."""

@@ -1,0 +1,70 @@
+"""What vLLM says of its errors, said in our envelope and our words.
+
+None of its texts is handed on: they quote engine internals, and what the caller sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from service.gateway.body_allowlist import ENDPOINTS
+from service.http_errors import Headers, document_of, envelope
+
+_ENGINE_STATUS: Mapping[int, tuple[str, str]] = {
+    400: ("invalid_request", "invalid_request_error"),
+    404: ("model_not_found", "invalid_request_error"),
+    413: ("request_too_large", "invalid_request_error"),
+    422: ("invalid_request", "invalid_request_error"),
+}
+
+
+def translate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
+    """Status, body and headers for an error answer of vLLM's."""
+    headers: Headers = [(b"content-type", b"application/json")]
+    if status >= 500:
+        message = "the engine could not answer this request"
+        headers.append((b"retry-after", b"5"))
+        code, kind = "engine_unavailable", "service_unavailable_error"
+        return 503, envelope(message, kind=kind, code=code), headers
+    code, kind = _ENGINE_STATUS.get(status, ("invalid_request", "invalid_request_error"))
+    said, param = _engine_message(body)
+    message = f"the engine refuses `{param}`" if param else "the engine refuses this request"
+    if "context length" in said or "max_model_len" in said:
+        code, message = "context_length_exceeded", _too_long(said)
+    return (
+        (400 if status == 422 else status),
+        envelope(message, kind=kind, code=code, param=param),
+        headers,
+    )
+
+
+def translate_event(event: bytes) -> bytes:
+    """An error within a stream of vLLM's, the same way."""
+    body = event.removeprefix(b"data:")
+    error = document_of(body).get("error")
+    status = error.get("code") if isinstance(error, dict) else None
+    return b"data: " + translate(status if isinstance(status, int) else 500, body)[1] + b"\n\n"
+
+
+def _too_long(said: str) -> str:
+    longest = re.search(r"maximum context length (?:is|of) (\d{1,9})", said)
+    most = f" of {longest.group(1)} tokens" if longest else ""
+    return f"the prompt and the answer asked for exceed the model's context length{most}"
+
+
+def _engine_message(body: bytes) -> tuple[str, str | None]:
+    document = document_of(body)
+    error = document.get("error", document)
+    said = error if isinstance(error, dict) else {}
+    message, param = said.get("message"), said.get("param")
+    return (
+        message if isinstance(message, str) else "",
+        _field(param) if isinstance(param, str) else None,
+    )
+
+
+def _field(place: str) -> str | None:
+    """The body's field in `body.messages.0.SomeClass.content`; its other words are not ours."""
+    name = place.removeprefix("body.").split(".")[0]
+    return name if any(name in endpoint.allowed for endpoint in ENDPOINTS.values()) else None
