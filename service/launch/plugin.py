@@ -119,7 +119,7 @@ def build_runtime(
             grammars=grammars,
             registry=registry,
             swap_registry=open_registry(settings.registry_url),
-            hints=open_hints(settings.registry_url) if settings.shares_registry else None,
+            hints=open_hints(settings.registry_url),
             store=store,
             collect_store=Collector(store, registry.collection, grace_s=GRACE_SECONDS).run,
             base_name=base_name(settings),
