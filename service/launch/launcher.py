@@ -79,10 +79,10 @@ def prepared(settings: Settings) -> Settings:
     """
     units = load_units(settings.units)
     brought_keys(settings)
-    check_port(settings.host, settings.port)
-    # what cannot be used would end the service at each of its starts
     brought_unit_keys(settings, units.by_name)
     fingerprint = fingerprint_of(find_pepper(settings))
+    check_port(settings.host, settings.port)
+    # a registry that cannot be used would end the service at each of its starts
     with closing(open_registry(settings.registry_url)) as registry:
         registry.keys.check_pepper(fingerprint)
     settings = with_base(settings)
