@@ -1,8 +1,7 @@
-"""Locks between processes on one machine: files that the kernel unlocks when their holder dies."""
+"""Counts who uses an artifact, across the processes of one machine, so that nobody removes it."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -11,17 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.domain.names import Digest
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Holds the lock file `path` while the body runs; blocks while another holds it."""
-    descriptor = _locked(path, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        _remove(descriptor, path)
-        os.close(descriptor)
+from adapters.file_locks import open_locked, remove_locked, try_lock, try_open_locked
 
 
 class Pins:
@@ -39,7 +28,7 @@ class Pins:
         with self._lock:
             pin = self._held.get(digest)
             if pin is None:
-                pin = _Pin(_locked(self._folder / digest, fcntl.LOCK_SH))
+                pin = _Pin(open_locked(self._folder / digest, shared=True))
                 self._held[digest] = pin
             pin.count += 1
 
@@ -58,22 +47,20 @@ class Pins:
     def unused(self, digest: Digest) -> Iterator[bool]:
         """Whether no process uses it; while the body runs, none can begin to. Never waits."""
         path = self._folder / digest
-        descriptor = _try_locked(path)
+        descriptor = try_open_locked(path)
         if descriptor is None:
             yield False
             return
         try:
             yield True
         finally:
-            _remove(descriptor, path)
+            remove_locked(descriptor, path)
             os.close(descriptor)
 
     def _close(self, descriptor: int, path: Path) -> None:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(descriptor, path)
-        except BlockingIOError:
-            pass  # another process has pinned it: the file is its to remove
+            if try_lock(descriptor):  # else another process has pinned it and is to remove it
+                remove_locked(descriptor, path)
         finally:
             os.close(descriptor)
 
@@ -82,37 +69,3 @@ class Pins:
 class _Pin:
     descriptor: int
     count: int = 0
-
-
-def _locked(path: Path, how: int) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, how)
-            # Whoever had the lock before may have removed the file; that lock excludes nobody.
-            if _is_at(descriptor, path):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _try_locked(path: Path) -> int | None:
-    try:
-        return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
-
-
-def _remove(descriptor: int, path: Path) -> None:
-    """Removes a lock file. Only who holds it alone may, and only where it is still this file."""
-    if _is_at(descriptor, path):
-        path.unlink(missing_ok=True)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
