@@ -26,9 +26,9 @@ from service.api import attach
 from service.engine.engine_version import notice
 from service.engine.grammars import CompiledGrammars, Grammars, NoGrammars
 from service.engine.port import Engine
+from service.engine.vllm_arguments import base_name
 from service.engine.vllm_engine import (
     VllmEngine,
-    base_name,
     engine_limits,
     installed_version,
     process_number,
