@@ -1,4 +1,4 @@
-"""The base model: where it lies, what it is called, and what an adapter must fit.
+"""Reads the base model: where it lies, what it is called, and what an adapter must fit.
 
 The fingerprint says which base a version belongs to; it covers everything that decides an answer:
 configuration, tokenizer, chat template and weights. Read here without torch.

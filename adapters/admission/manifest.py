@@ -1,4 +1,4 @@
-"""The manifest of an artifact's directory: which files it has, how long, with which SHA-256.
+"""The manifest lists every file of an artifact's directory with its size and its SHA-256.
 
 It lies in the directory as `manifest.json` and is canonical JSON, so that its own SHA-256 is the
 artifact's digest: one number that stands for every byte of every file. Adapters have one, and so

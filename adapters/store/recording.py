@@ -1,4 +1,4 @@
-"""How a row comes to name an artifact while a collector deletes what no row names.
+"""Makes a row name an artifact while a collector deletes what no row names.
 
 The rule: put the bytes, add the row (which the registry refuses while they are condemned), then
 look whether the bytes are still there, and put them again if not. Once the row is there they can

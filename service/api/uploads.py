@@ -1,7 +1,7 @@
-"""Uploads in flight: how many there may be, and the threads that do their blocking work.
+"""Bounds the uploads in flight, and does their blocking work in threads of their own.
 
 A body of half a gigabyte lies in the temporary folder while it comes, and hashing it takes a
-while; neither may fill the disk nor the thread pool that the swap loop reads the registry with.
+while; neither may fill the disk nor the thread pool that the loader fetches artifacts with.
 """
 
 from __future__ import annotations

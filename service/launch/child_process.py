@@ -1,4 +1,4 @@
-"""One supervised process with everything it starts, and nothing of it left behind.
+"""Runs one supervised process, and ends it with everything that it has started.
 
 A child leads a session of its own, so Ctrl-C in the terminal reaches only the supervisor, and a
 signal to the leader is its own business to pass on (vLLM's engine core must outlive the first

@@ -1,4 +1,4 @@
-"""An owner's calls into the registry: a thread of its own, and a bound on each wait.
+"""Runs an owner's calls into the registry in a thread of its own, with a bound on each wait.
 
 So a busy default thread pool, or another owner's call behind a stuck writer, delays nobody.
 """

@@ -1,4 +1,4 @@
-"""What nobody may name any more, by a stated retention."""
+"""The port for deleting, after a stated retention, what nobody may name any more."""
 
 from __future__ import annotations
 

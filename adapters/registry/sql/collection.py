@@ -1,4 +1,4 @@
-"""Collecting in the database: what nobody may name any more, by the retention."""
+"""Deletes rows that nobody may name any more, after the retention."""
 
 from __future__ import annotations
 

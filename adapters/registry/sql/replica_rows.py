@@ -1,4 +1,4 @@
-"""Replicas and their processes, read from the database."""
+"""Reads replicas and their processes from the database, and locks their rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rollouts: how one begins, and how far acknowledgements and observations let it move."""
+"""Decides how a rollout begins, and how far acknowledgements and observations let it move."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collection: what nobody may name any more goes, from the registry and the store.
+"""Deletes, every ten minutes, what nobody may name any more: from the registry and the store.
 
 A low-rate task of the engine's loader process. Every replica may run it: repeating it at once finds
 nothing more.
@@ -21,7 +21,7 @@ STORE_SECONDS = 300.0
 log = structlog.get_logger("wardrobe.collection")
 
 
-class Collector:
+class CollectionLoop:
     """Owns what is given up."""
 
     def __init__(
