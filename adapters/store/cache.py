@@ -42,7 +42,7 @@ class Source(Protocol):
 
 
 class DirectoryCache:
-    """Directories by digest, the longest unused evicted first, those in use never."""
+    """Keeps directories by digest; evicts the longest unused first, those in use never."""
 
     def __init__(self, folder: Path, *, max_bytes: int | None) -> None:
         """Makes the folders where needed and sweeps leftovers; None bounds nothing.

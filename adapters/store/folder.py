@@ -48,7 +48,7 @@ STALE_AFTER_S = 3600.0
 
 
 class FolderStore:
-    """`ArtifactStore` in a folder; safe to use from several threads and processes."""
+    """Implements `ArtifactStore` in a folder; safe to use from several threads and processes."""
 
     def __init__(self, root: Path, *, stale_after_s: float = STALE_AFTER_S) -> None:
         """Makes the folder where needed and sweeps what killed publishes left. Raises OSError."""

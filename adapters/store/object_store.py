@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 class ObjectStore:
-    """`ArtifactStore` in a bucket; safe to use from several threads and processes."""
+    """Implements `ArtifactStore` in a bucket; safe to use from several threads and processes."""
 
     def __init__(
         self, bucket: Bucket, *, adapters: DirectoryCache, bases: DirectoryCache, scratch: Path

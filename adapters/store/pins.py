@@ -14,7 +14,7 @@ from adapters.file_locks import open_locked, remove_locked, try_lock, try_open_l
 
 
 class Pins:
-    """Who uses which artifact: a shared lock a process on `folder/<digest>`, counted in it."""
+    """Counts who uses which artifact; a process that does holds a lock on `folder/<digest>`."""
 
     def __init__(self, folder: Path) -> None:
         """Makes the folder where needed. Raises OSError."""

@@ -28,7 +28,7 @@ THREADS = 2
 
 
 class Uploads:
-    """One per process; used on the event loop's thread only."""
+    """Counts the uploads of one process; used on the event loop's thread only."""
 
     def __init__(self) -> None:
         self._by_key: Counter[str] = Counter()

@@ -58,7 +58,7 @@ class TokenizerFacts:
 
 
 class NoGrammars:
-    """For a base whose tokenizer the compiler cannot read."""
+    """Refuses every schema: the compiler cannot read this base's tokenizer."""
 
     async def check(self, schema: Mapping[str, Any], *, param: str, unit: str) -> None:
         """As for Grammars."""

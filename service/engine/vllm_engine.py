@@ -56,7 +56,7 @@ class Patience:
 
 
 class VllmEngine:
-    """vLLM's engine client and model table behind the port."""
+    """Implements the port with vLLM's engine client and model table."""
 
     def __init__(
         self,

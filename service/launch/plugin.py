@@ -49,7 +49,7 @@ log = structlog.get_logger("wardrobe.service")
 
 
 class WardrobePlugin:
-    """What vLLM's plugin protocol asks for."""
+    """Implements vLLM's plugin protocol."""
 
     name: ClassVar[str] = "wardrobe"
     required_tasks: ClassVar[tuple[str, ...]] = ("generate",)

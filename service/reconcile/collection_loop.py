@@ -22,7 +22,7 @@ log = structlog.get_logger("wardrobe.collection")
 
 
 class CollectionLoop:
-    """Owns what is given up."""
+    """Starts a collection now and then, in the one process of an engine that collects."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ RETRY_SECONDS = 1.0
 
 
 class HintListener:
-    """Owns the wait for hints, in a thread of its own."""
+    """Waits for hints in a thread of its own."""
 
     def __init__(self, hints: Hints, *, on_hint: Callable[[], None], metrics: Metrics) -> None:
         self._hints = hints

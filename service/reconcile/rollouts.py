@@ -39,7 +39,7 @@ class Outcome:
 
 
 class RolloutSteps:
-    """Owns the states of rollouts."""
+    """Moves rollouts through their states."""
 
     def __init__(
         self,

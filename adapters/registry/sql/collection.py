@@ -39,7 +39,7 @@ _DAY = 86_400.0
 
 
 class SqlCollection(SqlPort):
-    """`Collection`."""
+    """Implements `Collection`."""
 
     def collect(self, retention: Retention) -> Mapping[str, int]:
         """Marks versions as collected, deletes rows by the retention; counts by kind."""

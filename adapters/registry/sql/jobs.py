@@ -40,7 +40,7 @@ _SEEDS = 2**31
 
 
 class SqlJobs(SqlTrainerJobs):
-    """`Jobs`."""
+    """Implements `Jobs`."""
 
     def create(self, job: NewJob, principal: Principal, *, idempotency_key: str | None) -> Job:
         """Stores the job, or finds the one stored first under the same key and words.

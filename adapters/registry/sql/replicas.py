@@ -32,7 +32,7 @@ _NO_REPLICA = "no such replica"
 
 
 class SqlReplicas(SqlPort):
-    """`Replicas`. None of its commands bumps the revision."""
+    """Implements `Replicas`. None of its commands bumps the revision."""
 
     def register(self, registration: Registration) -> None:
         """Adds the process; rows of the replica's earlier incarnations go. Idempotent."""

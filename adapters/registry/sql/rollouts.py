@@ -56,7 +56,7 @@ _NO_ALIAS = "no such alias"
 
 
 class SqlRollouts(SqlPort):
-    """`Rollouts`."""
+    """Implements `Rollouts`."""
 
     def promote(
         self,
