@@ -20,10 +20,10 @@ from adapters.brought_keys import trainer_environment
 from adapters.domain.base_profile import BaseProfile, from_json, to_json
 from adapters.domain.memory_plan import Device, MemoryPlan, plan_memory
 from adapters.domain.recipes import base_overrides
+from adapters.durable_files import write_private
 from adapters.errors import InvalidRequest
 from adapters.settings import Settings
-from adapters.state_folder import write_private
-from adapters.telemetry_off import QUIET
+from adapters.telemetry_off import TELEMETRY_OFF
 from service.launch.base_resolver import inherited_environment
 
 EDITION = 1
@@ -111,7 +111,7 @@ def _ask(settings: Settings, base: Path, revision: str | None) -> dict[str, Any]
     words = ["-m", "training.base.profile", str(base)]
     done = subprocess.run(
         [sys.executable, *words, *(["--revision", revision] if revision else [])],
-        env=trainer_environment(settings, {**inherited_environment(settings), **QUIET}),
+        env=trainer_environment(settings, {**inherited_environment(settings), **TELEMETRY_OFF}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -21,7 +21,7 @@ from adapters.domain.names import Digest
 from adapters.errors import InvalidRequest, NotFound, Rejected, Unavailable
 from adapters.settings import DEFAULT_BASE, Settings
 from adapters.store.open import open_store
-from adapters.telemetry_off import QUIET
+from adapters.telemetry_off import TELEMETRY_OFF
 from service.launch.hub import fetch_from_hub, split_hub_id
 
 EMBEDDED_NAME = "wardrobe-base"
@@ -73,7 +73,7 @@ def inherited_environment(settings: Settings) -> dict[str, str]:
     What torch compiles is kept in the cache, not among the system's temporary files.
     """
     compiled = settings.cache.expanduser().absolute() / "torchinductor"
-    return {"TORCHINDUCTOR_CACHE_DIR": str(compiled), **os.environ, **QUIET}
+    return {"TORCHINDUCTOR_CACHE_DIR": str(compiled), **os.environ, **TELEMETRY_OFF}
 
 
 def build_embedded(settings: Settings) -> BaseFolder:

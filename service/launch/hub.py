@@ -15,10 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from adapters.admission.manifest import BASE_FILES
+from adapters.durable_files import write_private
 from adapters.errors import InvalidRequest, Unavailable
 from adapters.settings import Settings
-from adapters.state_folder import write_private
-from adapters.telemetry_off import QUIET
+from adapters.telemetry_off import TELEMETRY_OFF
 
 PINS = "base-revisions.json"
 """In the state folder: hub id → commit."""
@@ -80,7 +80,7 @@ def download(
     settings: Settings, hub_id: str, commit: str | None, *, patterns: Sequence[str] = BASE_FILES
 ) -> Path:
     """A snapshot in our cache; offline, what is there already."""
-    os.environ.update(QUIET)
+    os.environ.update(TELEMETRY_OFF)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

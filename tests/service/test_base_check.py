@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.cli.app import app
-from service.cli.errors import run
+from service.cli.error_messages import run
 from tests.training.test_base_profile import a_base, config_of
 
 

@@ -41,7 +41,7 @@ def test_what_the_bases_own_recipe_says_stays() -> None:
 def test_a_module_that_the_base_lacks_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="has no q_proj, k_proj") as caught:
         suited(Recipe(target_modules=("q_proj", "k_proj", "o_proj")), FUSED, tmp_path)
-    assert (caught.value.code, caught.value.param) == ("invalid_recipe", "target_modules")
+    assert (caught.value.reason, caught.value.param) == ("invalid_recipe", "target_modules")
     assert suited(Recipe(), USUAL, tmp_path) == Recipe()
 
 

@@ -12,7 +12,7 @@ from adapters.domain.names import Digest
 from adapters.errors import InvalidRequest
 from adapters.settings import DEFAULT_BASE, Settings
 from service.cli.app import app
-from service.cli.errors import run
+from service.cli.error_messages import run
 from service.launch.base_resolver import (
     BROUGHT,
     EMBEDDED_NAME,
