@@ -24,7 +24,7 @@ from adapters.errors import LeaseLost, Unavailable, WardrobeError
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.store.open import open_store
-from adapters.telemetry_off import quieten
+from adapters.telemetry_off import turn_telemetry_off
 from training.evaluate.through_service import ServiceAnswers, service_client
 from training.logs import configure_logs
 from training.parts import Parts
@@ -42,7 +42,7 @@ _log = structlog.get_logger(__name__)
 
 def main(run_job: Callable[[Parts, JobId, int], None]) -> int:
     """Runs the job of the command line; the answer is the exit code."""
-    quieten()
+    turn_telemetry_off()
     chosen = _arguments().parse_args()
     settings = Settings()
     configure_logs(settings.log_level)

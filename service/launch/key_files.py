@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from adapters.domain.names import Unit
-from adapters.state_folder import StateFolder, write_private
+from adapters.durable_files import write_private
+from adapters.state_folder import StateFolder
 
 ADMIN = "admin"
 TRAINER = "trainer"

@@ -1,4 +1,4 @@
-"""`wardrobe up`, `serve` and `trainer`: from settings to running processes, and what is said."""
+"""Starts the processes of `wardrobe up`, `serve` and `trainer` from the settings."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ State = Mapping[VersionId, str | None]
 
 
 class Acknowledgements:
-    """Owns what the registry knows of this replica's engine."""
+    """Acknowledges to the registry what this replica's engine holds and what it cannot hold."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ log = structlog.get_logger("wardrobe.swap")
 
 
 class RouteCache:
-    """Owns the route table."""
+    """Keeps the route table up to date."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion
 from adapters.settings import Settings
 from service.cli.app import app
-from service.cli.errors import run
+from service.cli.error_messages import run
 from tests.servers.postgres import PostgresServer
 from tests.service.world import FINGERPRINT, World, free_port, offline, running
 from tests.simulation.engine import BASE
@@ -470,7 +470,7 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
 
 def test_help_imports_nothing_heavy() -> None:
     program = (
-        "import sys\nfrom service.cli.app import app\nfrom service.cli.errors import run\n"
+        "import sys\nfrom service.cli.app import app\nfrom service.cli.error_messages import run\n"
         "run(app, ['--help'])\n"
         "heavy = {'torch', 'vllm', 'openai', 'pydantic', 'sqlalchemy', 'fastapi', 'transformers'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)))"

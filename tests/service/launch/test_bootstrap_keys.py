@@ -16,12 +16,12 @@ from structlog.testing import capture_logs
 from adapters.domain.names import Unit
 from adapters.domain.principals import SYSTEM, Key, Role, hash_key, make_key
 from adapters.domain.units import Units, load_units
+from adapters.durable_files import write_private
 from adapters.errors import Conflict, InvalidRequest
 from adapters.pepper import find_pepper
 from adapters.registry import Registry
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
-from adapters.state_folder import write_private
 from service.launch.bootstrap_keys import KeyKeeper, KeyReport, ensure_keys
 from service.launch.key_files import read_kept
 from tests.servers.postgres import PostgresServer
