@@ -34,6 +34,7 @@ from service.engine.port import Engine
 from service.engine.shared_residency import Failure, Reason, SharedResidency
 from service.metrics import Metrics
 from service.reconcile import plan as planning
+from service.reconcile.acknowledgements import State, Unloadable
 from service.reconcile.repeat import Repeat
 from service.reconcile.route_table import RouteTable
 
@@ -99,7 +100,7 @@ class Loader:
         self._slotless: dict[VersionId, float] = {}
         self._pinned: dict[VersionId, Digest] = {}
         self._was_required: frozenset[VersionId] = frozenset()
-        self._state: Mapping[VersionId, str | None] = {}
+        self._state: State = {}
         self._changed = asyncio.Condition()
         self._owner = False
         self.repeat = Repeat("loader", self.step, every=STEP_SECONDS, metrics=metrics)
@@ -133,7 +134,7 @@ class Loader:
             if version.id not in self._engine.resident and self.failure(version) is None
         ]
 
-    def state(self) -> Mapping[VersionId, str | None] | None:
+    def state(self) -> State | None:
         """What is to be acknowledged: loaded, or the reason. None where another process loads."""
         return self._state if self._owner else None
 
@@ -247,10 +248,10 @@ class Loader:
             self._residency.forget_failure(version_id)
         self._was_required = required
 
-    def _found(self) -> Mapping[VersionId, str | None]:
+    def _found(self) -> State:
         """Everything resident, and why what routes and rollouts need is not."""
         failed = {
-            version.id: f"{version.name}: {told(failure.reason)}"
+            version.id: Unloadable(error=f"{version.name}: {told(failure.reason)}", at=failure.at)
             for version in self._required()
             if (failure := self.failure(version)) is not None
         }
