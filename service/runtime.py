@@ -106,6 +106,7 @@ class Swap:
         ):
             owner.close()
         if self.hints:
+            self.hints.stop()
             self.hints.close()
         self.registry.close()
 
@@ -231,6 +232,7 @@ class Runtime:
         try:
             finished = await self.leases.drained(self.settings.drain_seconds)
             log.info("drained", complete=finished, left=self.leases.total)
+            await self.swap.rollouts.end_waits()
             await self.stop()
         finally:
             self.end()

@@ -93,7 +93,7 @@ def _with_parts(
 ) -> None:
     state = settings.state_folder
     base = Path(settings.base)
-    registry = open_registry(state.database_url)
+    registry = open_registry(settings.registry_url)
     client = service_client(settings.url, trainer_key(settings, stopping))
     try:
         parts = Parts(

@@ -194,7 +194,7 @@ def _check_base(settings: Settings) -> None:
 
 
 def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> None:
-    registry = open_registry(state.database_url)
+    registry = open_registry(settings.registry_url)
     environment = trainer_environment(settings, os.environ)
     starter = Starter(child_command, environment, waiting=[*_RUN, "--wait"])
     try:

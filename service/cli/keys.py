@@ -24,7 +24,7 @@ def list_keys(settings: Settings, as_json: AsJson = False) -> None:
     """
     from adapters.registry.open import open_registry
 
-    registry = open_registry(settings.state_folder.database_url)
+    registry = open_registry(settings.registry_url)
     try:
         keys = registry.keys.active()
     finally:
@@ -53,7 +53,7 @@ def revoke(
     from adapters.domain.principals import SYSTEM
     from adapters.registry.open import open_registry
 
-    registry = open_registry(settings.state_folder.database_url)
+    registry = open_registry(settings.registry_url)
     try:
         registry.keys.revoke(key, by=SYSTEM)
     finally:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Container
 from typing import Self
 
 from adapters.domain.names import VersionId
@@ -34,6 +33,24 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self._leases._give_back(self._version)  # noqa: SLF001 - two halves of one thing
+
+
+class Place:
+    """One request's place among its unit's; a context manager that gives it back."""
+
+    __slots__ = ("_unit", "_units")
+
+    def __init__(self, units: Counter[str], unit: str) -> None:
+        self._units = units
+        self._unit = unit
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._units[self._unit] -= 1
+        if not self._units[self._unit]:
+            del self._units[self._unit]
 
 
 class Leases:
@@ -62,8 +79,7 @@ class Leases:
         """Requests of `unit` in flight or waiting for their version."""
         return self._units[unit]
 
-    @contextmanager
-    def place(self, unit: str, limit: int | None) -> Iterator[None]:
+    def place(self, unit: str, limit: int | None) -> Place:
         """A unit's place for one request, from before it waits for a load until its last byte.
 
         Raises RateLimited when the unit has `limit` already.
@@ -71,12 +87,7 @@ class Leases:
         if limit is not None and self._units[unit] >= limit:
             raise RateLimited(f"more than {limit} requests at once for this unit")
         self._units[unit] += 1
-        try:
-            yield
-        finally:
-            self._units[unit] -= 1
-            if not self._units[unit]:
-                del self._units[unit]
+        return Place(self._units, unit)
 
     def take(self, version: VersionId | None) -> Lease | None:
         """A lease, or None when the engine does not hold the version now; None is the base model.

@@ -76,7 +76,7 @@ def prepared(settings: Settings) -> Settings:
     brought_keys(settings)
     check_port(settings.host, settings.port)
     # a registry that cannot be used would end the service at each of its starts
-    open_registry(settings.state_folder.database_url).close()
+    open_registry(settings.registry_url).close()
     settings = with_base(settings)
     check_aliases(units, settings.base_name)
     return settings

@@ -19,6 +19,7 @@ from adapters.admission.base_model import fingerprint
 from adapters.domain.units import load_units
 from adapters.errors import EngineUnavailable
 from adapters.registry.open import open_registry
+from adapters.registry.sql.hints import open_hints
 from adapters.settings import Settings
 from adapters.store.collector import Collector
 from adapters.store.open import open_store
@@ -107,8 +108,7 @@ def build_runtime(
     settings: Settings, engine: Engine, grammars: Grammars, *, process: int = 0
 ) -> Runtime:
     """Opens what the settings name. Blocks: it reads the base model and the registry."""
-    folder = settings.state_folder
-    registry = open_registry(folder.database_url)
+    registry = open_registry(settings.registry_url)
     store = open_store(settings)
     keys = KeyKeeper(settings, registry)
     keys.ensure(load_units(settings.units))
@@ -118,7 +118,8 @@ def build_runtime(
             engine=engine,
             grammars=grammars,
             registry=registry,
-            swap_registry=open_registry(folder.database_url),
+            swap_registry=open_registry(settings.registry_url),
+            hints=open_hints(settings.registry_url),
             store=store,
             collect_store=Collector(store, registry.collection, grace_s=GRACE_SECONDS).run,
             base_name=base_name(settings),

@@ -59,6 +59,7 @@ class RolloutSteps:
         self._moved = asyncio.Condition()
         self._looked_at = 0.0
         self._asked = False
+        self._leaving = False
         self.repeat = Repeat("rollouts", self.step, every=ADVANCE_SECONDS, metrics=metrics)
 
     def kick(self) -> None:
@@ -96,19 +97,29 @@ class RolloutSteps:
         )
 
     async def wait(self, begun: Rollout, *, timeout: float) -> Outcome:
-        """Waits until the rollout has ended; after `timeout` seconds the answer is as far as it is.
+        """Waits until the rollout has ended; after `timeout` seconds, or at `end_waits`, the answer
+        is as far as it is.
 
         Raises RolloutFailed. A registry that does not answer meanwhile raises nothing: the command
         stands.
         """
         rollout, deadline = begun, time.monotonic() + timeout
         self.kick()
-        while rollout.state.open and time.monotonic() < deadline:
+        while rollout.state.open and not self._leaving and time.monotonic() < deadline:
             await self._next_move(min(WATCH_SECONDS, deadline - time.monotonic()))
             rollout = await self._look(rollout)
         if rollout.state is RolloutState.FAILED:
             raise RolloutFailed(f"nothing changed: {rollout.error}")
         return Outcome(rollout=rollout, waits_for=await self.waits_for(rollout))
+
+    async def end_waits(self) -> None:
+        """Answers every command that waits, now and from now on: this process is about to end.
+
+        The web server would cut them off with an error that clients take for a failed command.
+        """
+        self._leaving = True
+        async with self._moved:
+            self._moved.notify_all()
 
     async def _next_move(self, seconds: float) -> None:
         try:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from adapters.admission.base_model import base_shapes, fingerprint
-from adapters.admission.checks import admit, canonicalise
+from adapters.admission.checks import CONFIG_FILE, admit, canonicalise
 from adapters.domain.names import Unit
 from adapters.domain.versions import Version
 from adapters.registry.open import open_registry
@@ -49,13 +49,17 @@ class Service:
         return httpx2.Client(base_url=self.settings.url, headers=headers, timeout=120)
 
     def publish(self) -> Version:
-        """A version with weights that no other has."""
+        """A version of a strength that no other has."""
         self._drawn += 1
         store = FolderStore(self.settings.state_folder.artifacts)
         made = self.settings.state / f"made-{self._drawn}"
         made.mkdir()
         base = Path(self.settings.base)
-        stand.draw_adapter(base, made, seed=self._drawn)
+        stand.draw_adapter(base, made)
+        # each stronger than the one before: weak random weights can leave the probe's answer alone
+        config = json.loads((made / CONFIG_FILE).read_text())
+        config["lora_alpha"] *= 1 + self._drawn
+        (made / CONFIG_FILE).write_text(json.dumps(config))
         admitted = admit(made, base=base_shapes(base), max_rank=64)
         canonicalise(made, admitted)
         new = NewVersion(

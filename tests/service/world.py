@@ -27,6 +27,7 @@ from adapters.domain.versions import Version
 from adapters.registry import Registry
 from adapters.registry.open import open_registry
 from adapters.registry.ports import Acknowledgement, NewVersion, ProcessId, Registration
+from adapters.registry.sql.hints import open_hints
 from adapters.settings import Settings
 from adapters.store.folder import FolderStore
 from service.api import attach
@@ -173,6 +174,7 @@ def build(
             grammars=CompiledGrammars(tiny_tokenizer()),
             registry=registry,
             swap_registry=open_registry(folder.database_url),
+            hints=open_hints(folder.database_url),
             store=FolderStore(folder.artifacts),
             base_name=BASE,
             base_fingerprint=FINGERPRINT,

@@ -18,9 +18,10 @@ from fastapi import FastAPI
 
 from adapters.settings import Settings
 from service.api import attach
+from service.engine.grammars import NoGrammars
 from service.gateway.gateway import Gateway
 from service.launch.logs import configure_logs
-from service.launch.plugin import build_runtime, drain_on_sigterm, first_tick
+from service.launch.plugin import build_runtime, drain_on_sigterm
 from tests.simulation.client import Client, LocalClient
 from tests.simulation.core import Core
 from tests.simulation.engine import ClientEngine
@@ -40,10 +41,13 @@ async def engine_client(simulation: Simulation) -> Client:
     )
 
 
-async def start_service(app: FastAPI, engine: ClientEngine, settings: Settings) -> Any:
-    """What the plugin does in vLLM: the runtime, its first tick, its tasks, its way out."""
-    runtime = await asyncio.to_thread(build_runtime, settings, engine)
-    await first_tick(runtime)
+async def start_service(
+    app: FastAPI, engine: ClientEngine, settings: Settings, simulation: Simulation
+) -> Any:
+    """What the plugin does in vLLM: the runtime, its tasks, its way out."""
+    runtime = await asyncio.to_thread(
+        build_runtime, settings, engine, NoGrammars(), process=simulation.process
+    )
     runtime.start()
     app.state.wardrobe = runtime
     return asyncio.create_task(drain_on_sigterm(runtime, app.state))
@@ -68,7 +72,7 @@ async def serve(settings: Settings, simulation: Simulation) -> None:
         )
     )
     app.state.server = server
-    taking_over = await start_service(app, engine, settings)
+    taking_over = await start_service(app, engine, settings, simulation)
     sockets = [socket.socket(fileno=simulation.listen_fd)] if simulation.listen_fd >= 0 else None
     watching = asyncio.create_task(_watch(client, server))
     await server.serve(sockets=sockets)

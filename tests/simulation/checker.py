@@ -200,16 +200,21 @@ class _Register:
     @classmethod
     def of(cls, history: History) -> _Register:
         flips = sorted(history.flips, key=lambda flip: flip.id)
-        told = {command.rollout: command for command in history.commands if command.rollout}
+        told: dict[int, list[Command]] = defaultdict(list)
+        for command in history.commands:
+            if command.rollout:
+                told[command.rollout].append(command)
         unknown = [c for c in history.commands if c.outcome is Outcome.UNKNOWN]
         places: dict[str, list[int]] = defaultdict(list, {NOTHING: [0]})
         starts, complete = [-math.inf], []
         for index, flip in enumerate(flips, 1):
             places[flip.version].append(index)
-            command = told.get(flip.id)
-            starts.append(command.started if command else _earliest(unknown, flip))
-            if command and command.outcome is Outcome.COMPLETE:
-                complete.append((command.ended, index))
+            starts.append(_earliest(told[flip.id], unknown, flip))
+            complete += [
+                (command.ended, index)
+                for command in told[flip.id]
+                if command.outcome is Outcome.COMPLETE
+            ]
         complete.sort()
         highest = accumulate((index for _, index in complete), max)
         return cls(
@@ -230,11 +235,14 @@ class _Register:
         return places[position] if position < len(places) else None
 
 
-def _earliest(unknown: Sequence[Command], flip: Flip) -> float:
-    """When a flip that nobody was told of can have begun."""
-    return min(
-        (c.started for c in unknown if (c.action, c.version) in _keys(flip)), default=-math.inf
-    )
+def _earliest(told: Sequence[Command], unknown: Sequence[Command], flip: Flip) -> float:
+    """When a flip can have begun at the earliest.
+
+    Whoever repeats a command is told of the flip that the first one began, and whoever gave the
+    first one may never have learnt of it.
+    """
+    nameless = (c for c in unknown if (c.action, c.version) in _keys(flip))
+    return min((c.started for c in (*told, *nameless)), default=-math.inf)
 
 
 def _check_order(history: History, scope: Scope) -> Iterator[Violation]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +15,12 @@ import httpx2
 
 from adapters.admission.base_model import fingerprint
 from adapters.domain.names import Unit
-from adapters.registry import NewVersion
+from adapters.domain.principals import SYSTEM
 from adapters.registry.open import open_registry
+from adapters.registry.ports import NewVersion
 from adapters.settings import Settings
-from adapters.store.folder import LocalStore
+from adapters.state_folder import StateFolder
+from adapters.store.open import open_store
 from tests.adapters.admission.tensors import write_base
 from tests.simulation.history import Flip
 from tests.simulation.replica import Replica
@@ -47,7 +48,11 @@ class Cluster:
     def settings(self) -> Settings:
         """What every replica is configured with."""
         prefix = "WARDROBE_"
-        words = {k.removeprefix(prefix).lower(): v for k, v in self.environment.items()}
+        words = {
+            name.removeprefix(prefix).lower(): value
+            for name, value in self.environment.items()
+            if name.startswith(prefix)
+        }
         return Settings(**words)  # type: ignore[arg-type]
 
     def publish(self, alias: str, *, words: int = 6) -> str:
@@ -60,10 +65,10 @@ class Cluster:
         Goes to registry and store themselves, as the trainer does: no replica is needed.
         """
         settings = self.settings
-        registry = open_registry(settings.state_folder.database_url)
-        store = LocalStore(settings.state_folder.artifacts)
+        registry = open_registry(settings.registry_url)
+        store = open_store(settings)
         base = fingerprint(Path(settings.base))
-        newest = registry.versions(unit=None, adapter=alias, after=None, limit=1).items
+        newest = registry.versions.list(SYSTEM, adapter=alias, after=None, limit=1).items
         first = newest[0].number + 1 if newest else 1
         made = []
         for number in range(first, first + count):
@@ -79,7 +84,7 @@ class Cluster:
                 size_bytes=100,
                 evidence={},
             )
-            version = registry.publish_version(new, job_id=None, fence=None, at=time.time())
+            version = registry.versions.publish(new, job_id=None, fence=None)
             self.texts[version.name] = text
             made.append(version.name)
         registry.close()
@@ -106,6 +111,28 @@ class Cluster:
                 return sorted(found, key=lambda flip: flip.id)
             after = listed["data"][-1]["id"]
 
+    def moving(self, aliases: Iterable[str]) -> list[str]:
+        """Aliases of which a rollout has not ended yet; all of them while no replica answers."""
+        try:
+            newest = {alias: self._get(f"/v1/adapters/{alias}/rollouts") for alias in aliases}
+        except httpx2.HTTPError:
+            return list(aliases)
+        open_ = ("loading", "flipped")
+        return [a for a, page in newest.items() if any(r["state"] in open_ for r in page["data"])]
+
+    def answers(self, alias: str) -> list[str | None]:
+        """The version that each replica answers an alias with; None where it does not answer."""
+        return [self._ask(replica, alias) for replica in self.replicas]
+
+    def _ask(self, replica: Replica, alias: str) -> str | None:
+        said = {"model": alias, "messages": [{"role": "user", "content": "hi"}]}
+        url = f"{replica.url}/v1/chat/completions"
+        try:
+            answer = httpx2.post(url, json=said, headers=self.headers, timeout=30)
+        except httpx2.HTTPError:
+            return None
+        return answer.headers.get("x-adapter-version") if answer.status_code == 200 else None
+
     def live(self, alias: str) -> str | None:
         """The version that an alias serves, as the replica that answers first sees it."""
         stable: str | None = self._get(f"/v1/adapters/{alias}")["route"]["stable"]
@@ -130,9 +157,18 @@ class Cluster:
 
 @contextmanager
 def cluster(
-    folder: Path, *, replicas: int, aliases: tuple[str, ...], api_processes: int = 1, **more: object
+    folder: Path,
+    *,
+    replicas: int,
+    aliases: tuple[str, ...],
+    api_processes: int = 1,
+    apart: bool = False,
+    **more: object,
 ) -> Iterator[Cluster]:
-    """Started replicas, not yet ready; `more` are further settings by their variables' names."""
+    """Started replicas, not yet ready; `more` are further settings by their variables' names.
+
+    `apart`: each has a state folder of its own, as on a machine of its own.
+    """
     units, base = folder / "units", folder / "base"
     units.mkdir(parents=True)
     for alias in aliases:
@@ -154,10 +190,17 @@ def cluster(
         folder=folder,
         environment=environment,
         replicas=[
-            Replica(name=name, environment=environment, logs=folder, api_processes=api_processes)
+            Replica(
+                name=name,
+                environment=_of_its_own(environment, folder / name) if apart else environment,
+                logs=folder,
+                api_processes=api_processes,
+            )
             for name in names
         ],
     )
+    for replica in made.replicas:
+        StateFolder(Path(replica.environment["WARDROBE_STATE"])).create()
     made.settings.state_folder.create()
     try:
         for replica in made.replicas:
@@ -166,4 +209,9 @@ def cluster(
     finally:
         for replica in made.replicas:
             replica.stop()
-        shutil.rmtree(folder / "state", ignore_errors=True)
+        for state in (folder / "state", *(folder / name for name in names)):
+            shutil.rmtree(state, ignore_errors=True)
+
+
+def _of_its_own(environment: Mapping[str, str], state: Path) -> Mapping[str, str]:
+    return {**environment, "WARDROBE_STATE": str(state)}

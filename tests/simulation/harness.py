@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.simulation.callers import Caller, Endpoint, Operator, World
@@ -16,8 +16,10 @@ from tests.simulation.chaos import Chaos, Fault, Fleet, told
 from tests.simulation.checker import Violation, summary
 from tests.simulation.cluster import Cluster
 from tests.simulation.history import History, Outcome
+from tests.simulation.replica import ReplicaFailed
 
-WORDS = 6
+CONVERGE_SECONDS = 60.0
+"""A bound on hanging, not on speed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +44,19 @@ class Pool:
 
     names: dict[str, deque[str]]
 
+    more: Callable[[str, int], list[str]]
+    """Publishes so many of an alias."""
+
     @classmethod
     def published(cls, house: Cluster, plan: Plan) -> Pool:
-        """More of each alias than it will need where the operators' choice is even."""
-        each = 10 + plan.commands * 3 // 2 // len(plan.aliases)
-        return cls(names={alias: deque(house.publish_many(alias, each)) for alias in plan.aliases})
+        """As many of each alias as it will need where the operators' choice is even."""
+        each = 5 + int(plan.commands * (1 - plan.rollbacks)) // len(plan.aliases)
+        names = {alias: deque(house.publish_many(alias, each)) for alias in plan.aliases}
+        return cls(names=names, more=house.publish_many)
 
     def take(self, alias: str) -> str:
+        if not self.names[alias]:
+            self.names[alias].extend(self.more(alias, 5))
         return self.names[alias].popleft()
 
     def give_back(self, alias: str, version: str) -> None:
@@ -62,6 +70,8 @@ class Report:
     history: History
     chaos: Sequence[Chaos]
     seconds: float
+    converged: float
+    """Seconds from the last command and fault until every replica routed as the registry says."""
     deaths: int
 
     def lines(self, violations: Sequence[Violation]) -> list[str]:
@@ -76,6 +86,7 @@ class Report:
             f"reads without an answer: {dict(errors) or 'none'}",
             f"{len(self.history.flips)} flips; replicas that ended by themselves: {self.deaths}",
             *(line for chaos in self.chaos for line in told(chaos.mended, self.history)),
+            f"all replicas routed by the registry {self.converged:.1f} s after the last fault",
             f"violations: {summary(violations) or 'none'}",
         ]
 
@@ -103,16 +114,43 @@ def drive(
     started = time.monotonic()
     asyncio.run(_drive(house, plan, faults, fleet, (history, pool)))
     seconds = time.monotonic() - started
-    for replica in house.replicas:
-        fleet.bring_back(replica)
+    converged = converge(house, plan.aliases, fleet)
     for alias in plan.aliases:
         history.flips += house.flips(alias)
     return Report(
         history=history,
         chaos=[chaos for chaos, _ in faults],
         seconds=seconds,
+        converged=converged,
         deaths=fleet.deaths,
     )
+
+
+def converge(house: Cluster, aliases: Sequence[str], fleet: Fleet) -> float:
+    """Waits until nothing moves and all replicas answer alike; how long it took.
+
+    Nobody helps them but their supervisor. Raises ReplicaFailed.
+    """
+    began = time.monotonic()
+    for replica in house.replicas:
+        fleet.bring_back(replica)
+    while unlike := _unlike(house, aliases):
+        if time.monotonic() - began > CONVERGE_SECONDS:
+            raise ReplicaFailed(f"not all alike after {CONVERGE_SECONDS:g} s: {unlike}")
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def _unlike(house: Cluster, aliases: Sequence[str]) -> dict[str, object]:
+    """What still moves, or is not answered by the live version everywhere."""
+    if moving := house.moving(aliases):
+        return dict.fromkeys(moving, "a rollout is open")
+    found: dict[str, object] = {}
+    for alias in aliases:
+        answers = house.answers(alias)
+        if set(answers) != {house.live(alias)}:
+            found[alias] = answers
+    return found
 
 
 async def _drive(

@@ -9,8 +9,10 @@ the engine has a process of its own and they share one listening socket, as with
 from __future__ import annotations
 
 import http.client
+import json
 import multiprocessing
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from service.engine.shared_residency import INCARNATION
 from tests.simulation import api_process, remote
 
 WAIT_SECONDS = 120.0
@@ -76,27 +79,37 @@ class Replica:
     def start(self) -> None:
         """Starts it; `wait_ready` waits for it."""
         self.starts += 1
+        life = {INCARNATION: secrets.token_hex(8)}
         if self.api_processes == 1:
-            self.processes = [self._spawn(api_process.main, {})]
+            self.processes = [self._spawn(api_process.main, life)]
             return
         # a Unix socket's path holds 107 bytes, which a test's own folder may exceed
         self._folder = Path(tempfile.mkdtemp(prefix="simulated-"))
-        engine = {"SIMULATED_SOCKET": str(self._folder / "engine")}
+        engine = {**life, "SIMULATED_SOCKET": str(self._folder / "engine")}
         with socket.create_server(("127.0.0.1", self.port)) as listening:
             self.processes = [self._spawn(remote.main, engine)] + [
-                self._spawn(api_process.main, engine, listening=listening)
-                for _ in range(self.api_processes)
+                self._spawn(
+                    api_process.main,
+                    {**engine, "SIMULATED_PROCESS": str(number)},
+                    listening=listening,
+                )
+                for number in range(self.api_processes)
             ]
 
     def wait_ready(self, seconds: float = WAIT_SECONDS) -> float:
-        """Waits for readiness and says how long it took. Raises ReplicaFailed."""
+        """Waits until all API processes are ready and says how long it took.
+
+        Raises ReplicaFailed.
+        """
         began = time.monotonic()
-        while not self._answers("/readyz"):
+        ready: set[int] = set()
+        while len(ready) < self.api_processes:
+            ready |= self._ready()
             if not self.running:
                 raise ReplicaFailed(f"{self.name} ended instead of becoming ready: {self.tail()}")
             if time.monotonic() - began > seconds:
                 raise ReplicaFailed(f"{self.name} is not ready after {seconds:g} s: {self.tail()}")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(0 if ready else LOOK_SECONDS)
         return time.monotonic() - began
 
     def kill(self) -> None:
@@ -135,13 +148,15 @@ class Replica:
         """The end of its log."""
         return self.log.read_text("utf-8", "replace")[-2000:] if self.log.exists() else ""
 
-    def _answers(self, path: str) -> bool:
+    def _ready(self) -> set[int]:
+        """The number of the API process that answers this time, if it is ready."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
-            connection.request("GET", path)
-            return connection.getresponse().status == 200
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            return {json.loads(answer.read())["process"]} if answer.status == 200 else set()
         except (OSError, http.client.HTTPException):
-            return False
+            return set()
         finally:
             connection.close()
 

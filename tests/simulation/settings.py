@@ -23,6 +23,9 @@ class Simulation(BaseSettings):
     listen_fd: int = -1
     """A listening socket that several API processes share; -1: listen on `WARDROBE_PORT`."""
 
+    process: int = 0
+    """Which of the engine's API processes this is."""
+
     def limits(self) -> Limits:
         """The engine's limits, as the service's settings name them."""
         settings = Settings()

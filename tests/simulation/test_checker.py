@@ -196,6 +196,20 @@ def test_a_command_of_unknown_outcome_counts_once() -> None:
     assert set(kinds(twice)) == {Kind.REPEATED, Kind.BAD_TARGET}
 
 
+def test_a_repeated_command_is_told_of_the_flip_that_the_first_one_began() -> None:
+    cut_off, told = roll_back(None, 20, 21, None), roll_back(3, 30, 31, "v1")
+    repeated = History(
+        commands=[*TWO.commands, cut_off, told],
+        flips=[*TWO.flips, flip(3, "v1", "rollback")],
+    )
+    assert kinds(with_reads(read(22, 23, "v1"), base=repeated)) == []
+    assert kinds(with_reads(read(32, 33, "v2"), base=repeated)) == [Kind.STALE]
+    by_two = replace(repeated, commands=[*TWO.commands, replace(told, started=20.0), told])
+    assert kinds(with_reads(read(22, 23, "v1"), base=by_two)) == []
+    alone = replace(repeated, commands=[*TWO.commands, told])
+    assert kinds(with_reads(read(22, 23, "v1"), base=alone)) == [Kind.STALE]
+
+
 def test_a_rollback_never_returns_to_what_was_rolled_back_from() -> None:
     toggled = History(
         commands=[*TWO.commands, roll_back(3, 20, 21, "v1"), roll_back(4, 30, 31, "v2")],

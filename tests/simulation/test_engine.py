@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from adapters.domain.names import Digest, Unit, VersionId
-from adapters.domain.versions import Version, VersionState
+from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected
 from tests.simulation.core import BASE, Core, Limits
 from tests.simulation.engine import SimulatedEngine
@@ -21,11 +21,10 @@ from tests.simulation.weights import write_adapter
 HEADERS = {"x-request-id": "req_1"}
 
 
-def version(number: int) -> Version:
-    return Version(
-        id=VersionId(number), adapter="support", number=number, unit=Unit("support"), rank=8,
-        size_bytes=1, digest=Digest("a" * 64), base_fingerprint=Digest("b" * 64), created_at=0.0,
-        job_id=None, state=VersionState.CANDIDATE,
+def version(number: int) -> ServedVersion:
+    return ServedVersion(
+        id=VersionId(number), adapter="support", number=number, unit=Unit("support"),
+        digest=Digest("a" * 64), base_fingerprint=Digest("b" * 64), created_at=0.0,
     )  # fmt: skip
 
 

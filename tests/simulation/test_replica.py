@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import signal
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -58,7 +61,8 @@ def test_a_drained_replica_finishes_its_answer_first(tmp_path: Path) -> None:
         replica.wait_ready()
         promote(house, version)
         url = f"{replica.url}/v1/chat/completions"
-        body = {"model": ALIAS, "messages": [], "stream": True}
+        messages = [{"role": "user", "content": "hi"}]
+        body = {"model": ALIAS, "messages": messages, "stream": True}
         with httpx2.stream("POST", url, json=body, headers=house.headers, timeout=30) as answer:
             lines = answer.iter_lines()
             first = next(lines)
@@ -69,6 +73,32 @@ def test_a_drained_replica_finishes_its_answer_first(tmp_path: Path) -> None:
         assert first.startswith("data: ")
         assert '"finish_reason":"stop"' in rest[-2]
         assert rest[-1] == "data: [DONE]"
+
+
+def test_a_drain_answers_the_command_that_waits_for_its_rollout(tmp_path: Path) -> None:
+    with cluster(tmp_path, replicas=1, aliases=(ALIAS,), SIMULATED_LOAD_SECONDS=8) as house:
+        (replica,) = house.replicas
+        version = house.publish(ALIAS)
+        replica.wait_ready()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(promote, house, version)
+            time.sleep(1.0)
+            replica.terminate()
+            answer = waiting.result()
+        assert (answer.status_code, answer.json()["state"]) == (200, "loading"), answer.text
+        assert answer.json()["version"] == version
+        replica.start()
+        replica.wait_ready()
+        assert house.flips(ALIAS) == []
+        soon(lambda: [flip.version for flip in house.flips(ALIAS)] == [version])
+
+
+def soon(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """A bound on hanging, not on speed."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_two_api_processes_answer_from_one_engine(tmp_path: Path) -> None:

@@ -68,7 +68,6 @@ async def run(house: Cluster, second: str, other: str, history: History) -> None
         stopped.set()
 
 
-@pytest.mark.xfail(strict=True, reason="a replica that is silent for 10 s is taken for gone")
 def test_a_replica_that_loads_for_long_is_waited_for(tmp_path: Path) -> None:
     with cluster(tmp_path, replicas=2, aliases=(ALIAS, OTHER)) as house:
         quick, slow = house.replicas
