@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from adapters.domain.names import Digest
+from adapters.domain.names import Digest, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import RolloutState
 from adapters.domain.versions import ServedVersion, Version
 from adapters.errors import Conflict, RateLimited, StorageFull, Unavailable
+from adapters.store.port import ArtifactKind
 from service.engine.shared_residency import Reason
 from service.reconcile.loader import COLD_LOADS, RETRY_SECONDS, SLOT_SECONDS
 from tests.service.world import World, offline
@@ -385,3 +386,29 @@ async def test_a_rollout_begun_anew_before_the_loader_looked_ends_by_an_attempt_
         failure = still.runtime.residency.failure(version.id)
         assert failure is not None
         age(still, version, RETRY_SECONDS)
+
+
+async def test_who_becomes_the_loader_keeps_the_files_of_what_is_resident(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARDROBE_INCARNATION", "one-life")
+    state = tmp_path / "state"
+    with offline(state, SimulatedEngine(), process=1) as heir:
+        with offline(state, SimulatedEngine()) as loader:
+            version = loader.make_live(loader.publish("support"))
+            await loader.settle(rounds=3)
+            assert loader.runtime.swap.loader.owner
+            await heir.settle(rounds=1)
+            # what a death ends: its locks
+            loader.runtime.residency.close()
+            loader.runtime.store.release(version.digest)
+        heir.engine.broken["support:9"] = CLIENTS_WORDS
+        heir.runtime.residency.begin_load(VersionId(9))
+        heir.engine.names[VersionId(9)] = "support:9"
+        await heir.settle(rounds=1)
+        assert not heir.runtime.swap.loader.owner, "what it could not take over would stay for ever"
+        del heir.engine.broken["support:9"]
+        await heir.settle(rounds=1)
+        assert heir.runtime.swap.loader.owner
+        assert heir.runtime.residency.left_behind() == frozenset()
+        assert not heir.runtime.store.delete(version.digest, ArtifactKind.ADAPTER)
