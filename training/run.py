@@ -8,7 +8,6 @@ from its checkpoints, publishes at most one version, and lands the job in a fina
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -35,6 +34,7 @@ from adapters.errors import (
     Unavailable,
     WardrobeError,
 )
+from adapters.hashing import sha256_bytes
 from adapters.registry.ports import NewVersion
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
@@ -168,7 +168,7 @@ def _same_training(parts: Parts, plan: Plan) -> str:
     """Names what checkpoints depend on: those of another recipe, base or data do not fit."""
     decided = [plan.recipe.model_dump(mode="json"), plan.material.files.digests]
     text = json.dumps([*decided, str(parts.base.fingerprint)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return sha256_bytes(text.encode())[:16]
 
 
 def _publish(parts: Parts, job: Job, fence: int, plan: Plan, tuned: Tuned) -> Version:

@@ -21,7 +21,7 @@ from adapters.domain.names import Digest
 from adapters.errors import InvalidRequest, NotFound, Rejected, Unavailable
 from adapters.settings import Settings
 from adapters.store.open import open_store
-from adapters.telemetry_off import QUIET
+from adapters.telemetry_off import TELEMETRY_OFF
 
 EMBEDDED_NAME = "wardrobe-base"
 STORED = "store:"
@@ -60,7 +60,7 @@ def inherited_environment(settings: Settings) -> dict[str, str]:
     What torch compiles is kept in the cache, not among the system's temporary files.
     """
     compiled = settings.cache.expanduser().absolute() / "torchinductor"
-    return {"TORCHINDUCTOR_CACHE_DIR": str(compiled), **os.environ, **QUIET}
+    return {"TORCHINDUCTOR_CACHE_DIR": str(compiled), **os.environ, **TELEMETRY_OFF}
 
 
 def build_embedded(settings: Settings) -> BaseFolder:
@@ -102,7 +102,7 @@ def _stored(settings: Settings) -> Path:
 
 def _fetch(settings: Settings) -> Path:
     """A snapshot of the hub's repository in our cache; offline, what is there already."""
-    os.environ.update(QUIET)
+    os.environ.update(TELEMETRY_OFF)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -36,7 +36,7 @@ State = Mapping[VersionId, Unloadable | None]
 
 
 class Acknowledgements:
-    """Owns what the registry knows of this replica's engine."""
+    """Acknowledges to the registry what this replica's engine holds and what it cannot hold."""
 
     def __init__(
         self,

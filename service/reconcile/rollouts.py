@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -25,7 +27,9 @@ ADVANCE_SECONDS = 0.25
 """While a rollout is open; what moves it may come from another replica."""
 IDLE_SECONDS = 5.0
 WATCH_SECONDS = 0.1
-"""Between two looks at the rollout that a command waits for."""
+"""Between two looks at the rollout that a command waits for: another replica may move it."""
+REMEMBERED = 1024
+"""Rollouts whose last step here is kept for the commands that wait for them."""
 
 log = structlog.get_logger("wardrobe.swap")
 
@@ -39,7 +43,7 @@ class Outcome:
 
 
 class RolloutSteps:
-    """Owns the states of rollouts."""
+    """Moves rollouts through their states."""
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class RolloutSteps:
         self._calls = RegistryCalls("rollouts")
         self._commands = RegistryCalls("commands")
         self._moved = asyncio.Condition()
+        self._moves: OrderedDict[int, Rollout] = OrderedDict()
         self._looked_at = 0.0
         self._asked = False
         self._leaving = False
@@ -78,10 +83,18 @@ class RolloutSteps:
         for rollout in moved:
             self._note(rollout, time.perf_counter() - began)
         if moved:
+            self._remember(moved)
             self._on_move()
             async with self._moved:
                 self._moved.notify_all()
         return bool(moved)
+
+    def _remember(self, moved: Sequence[Rollout]) -> None:
+        for rollout in moved:
+            self._moves[rollout.id] = rollout
+            self._moves.move_to_end(rollout.id)
+        while len(self._moves) > REMEMBERED:
+            self._moves.popitem(last=False)
 
     def _note(self, rollout: Rollout, seconds: float) -> None:
         if rollout.state is RolloutState.FLIPPED:
@@ -106,8 +119,8 @@ class RolloutSteps:
         rollout, deadline = begun, time.monotonic() + timeout
         self.kick()
         while rollout.state.open and not self._leaving and time.monotonic() < deadline:
-            await self._next_move(min(WATCH_SECONDS, deadline - time.monotonic()))
-            rollout = await self._look(rollout)
+            seconds = min(WATCH_SECONDS, deadline - time.monotonic())
+            rollout = await self._next_move(rollout, seconds) or await self._look(rollout)
         if rollout.state is RolloutState.FAILED:
             raise RolloutFailed(f"nothing changed: {rollout.error}")
         return Outcome(rollout=rollout, waits_for=await self.waits_for(rollout))
@@ -121,12 +134,22 @@ class RolloutSteps:
         async with self._moved:
             self._moved.notify_all()
 
-    async def _next_move(self, seconds: float) -> None:
-        try:
+    async def _next_move(self, rollout: Rollout, seconds: float) -> Rollout | None:
+        """The rollout after a step that was taken here; None where none was in time.
+
+        Nobody reads the registry because another's rollout has moved: a hundred commands that wait
+        would read a hundred rows at each step of each.
+        """
+
+        def newer() -> Rollout | None:
+            # states are never left and come back to: another state is a later one
+            move = self._moves.get(rollout.id)
+            return None if move is None or move.state is rollout.state else move
+
+        with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, seconds)), self._moved:
-                await self._moved.wait()
-        except TimeoutError:
-            return
+                await self._moved.wait_for(lambda: self._leaving or newer() is not None)
+        return newer()
 
     async def _look(self, rollout: Rollout) -> Rollout:
         try:

@@ -7,24 +7,19 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import psutil
 import pytest
 
-from adapters.admission.base_model import base_shapes, fingerprint
-from adapters.admission.checks import CONFIG_FILE, admit, canonicalise
-from adapters.domain.names import Unit
 from adapters.domain.versions import Version
 from adapters.registry.open import open_registry
-from adapters.registry.ports import NewVersion
 from adapters.settings import Settings
-from adapters.store.folder import FolderStore
 from benchmarks import stand
 from service.launch.child_process import Process, ProcessSpec
 from service.launch.launcher import child_environment, is_ready
+from tests.e2e.drawn import publish_drawn
 from tests.e2e.stack import wait_for
 
 pytestmark = pytest.mark.timeout(480)
@@ -51,31 +46,7 @@ class Service:
     def publish(self) -> Version:
         """A version of a strength that no other has."""
         self._drawn += 1
-        store = FolderStore(self.settings.state_folder.artifacts)
-        made = self.settings.state / f"made-{self._drawn}"
-        made.mkdir()
-        base = Path(self.settings.base)
-        stand.draw_adapter(base, made)
-        # each stronger than the one before: weak random weights can leave the probe's answer alone
-        config = json.loads((made / CONFIG_FILE).read_text())
-        config["lora_alpha"] *= 1 + self._drawn
-        (made / CONFIG_FILE).write_text(json.dumps(config))
-        admitted = admit(made, base=base_shapes(base), max_rank=64)
-        canonicalise(made, admitted)
-        new = NewVersion(
-            adapter="support",
-            unit=Unit("support"),
-            digest=store.publish_adapter(made),
-            base_fingerprint=fingerprint(base),
-            rank=admitted.rank,
-            size_bytes=admitted.size_bytes,
-            evidence={},
-        )
-        registry = open_registry(self.settings.state_folder.database_url)
-        try:
-            return registry.versions.publish(new, job_id=None, fence=None)
-        finally:
-            registry.close()
+        return publish_drawn(self.settings, strength=1 + self._drawn)
 
     def processes(self, tries: int = 60) -> set[int]:
         """Numbers of the processes that say they are ready."""

@@ -10,8 +10,8 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import httpx2
@@ -41,6 +41,10 @@ class World:
     aliases: Sequence[str]
     history: History
     stopped: asyncio.Event
+    questions: int = 8
+    """How many different ones are asked."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of each question's body."""
 
 
 class Caller:
@@ -64,12 +68,14 @@ class Caller:
     async def _ask(self, client: httpx2.AsyncClient) -> Read:
         endpoint = self._draw.choice(self._world.endpoints)
         alias, streamed = self._draw.choice(self._world.aliases), self._draw.random() < 0.5
+        number = self._draw.randrange(self._world.questions)
         answer, error = Answer(streamed=streamed), None
         started = time.monotonic()
         body = {
             "model": alias,
-            "messages": [{"role": "user", "content": f"question {self._draw.randrange(8)}"}],
+            "messages": [{"role": "user", "content": f"question {number}"}],
             "stream": streamed,
+            **self._world.more,
         }
         try:
             url = f"{endpoint.url}/v1/chat/completions"
@@ -133,7 +139,7 @@ class Answer:
 class Versions(Protocol):
     """Versions that were never live, by alias."""
 
-    def take(self, alias: str) -> str: ...
+    async def take(self, alias: str) -> str: ...
 
     def give_back(self, alias: str, version: str) -> None:
         """It was not promoted after all."""
@@ -191,7 +197,7 @@ class Operator:
         path = f"{endpoint.url}/v1/adapters/{alias}"
         body: dict[str, Any] = {"timeout": self._wait}
         if action == "promote":
-            body["version"] = self._versions.take(alias)
+            body["version"] = await self._versions.take(alias)
         started, sent = time.monotonic(), False
         try:
             looked = await client.get(path)

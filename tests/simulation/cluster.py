@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,24 +92,7 @@ class Cluster:
 
     def flips(self, alias: str) -> list[Flip]:
         """What the registry remembers of an alias, asked over HTTP of any replica."""
-        found: list[Flip] = []
-        after: str | None = None
-        while True:
-            cursor = {"after": after} if after else {}
-            listed = self._get(f"/v1/adapters/{alias}/rollouts", limit=PAGE, **cursor)
-            found += [
-                Flip(
-                    id=int(entry["id"]),
-                    alias=alias,
-                    action=entry["action"],
-                    version=entry["version"],
-                )
-                for entry in listed["data"]
-                if entry["state"] == "complete"
-            ]
-            if not listed["has_more"]:
-                return sorted(found, key=lambda flip: flip.id)
-            after = listed["data"][-1]["id"]
+        return remembered(self._get, alias)
 
     def moving(self, aliases: Iterable[str]) -> list[str]:
         """Aliases of which a rollout has not ended yet; all of them while no replica answers."""
@@ -153,6 +136,27 @@ class Cluster:
             document: dict[str, Any] = answer.json()
             return document
         raise problem or RuntimeError("there is no replica")
+
+
+def remembered(get: Callable[..., Mapping[str, Any]], alias: str) -> list[Flip]:
+    """An alias's flips, oldest first; `get` asks for a path with a query and answers its JSON."""
+    found: list[Flip] = []
+    cursor: dict[str, str] = {}
+    while True:
+        listed = get(f"/v1/adapters/{alias}/rollouts", limit=PAGE, **cursor)
+        found += [
+            Flip(
+                id=int(entry["id"]),
+                alias=alias,
+                action=entry["action"],
+                version=entry["version"],
+            )
+            for entry in listed["data"]
+            if entry["state"] == "complete"
+        ]
+        if not listed["has_more"]:
+            return sorted(found, key=lambda flip: flip.id)
+        cursor = {"after": listed["data"][-1]["id"]}
 
 
 @contextmanager

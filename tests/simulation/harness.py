@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from adapters.errors import Unavailable
 from tests.simulation.callers import Caller, Endpoint, Operator, World
 from tests.simulation.chaos import Chaos, Fault, Fleet, told
 from tests.simulation.checker import Violation, summary
@@ -18,6 +19,7 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.history import History, Outcome
 from tests.simulation.replica import ReplicaFailed
 
+RETRY_SECONDS = 0.2
 CONVERGE_SECONDS = 60.0
 """A bound on hanging, not on speed."""
 
@@ -50,13 +52,16 @@ class Pool:
     @classmethod
     def published(cls, house: Cluster, plan: Plan) -> Pool:
         """As many of each alias as it will need where the operators' choice is even."""
-        each = 5 + int(plan.commands * (1 - plan.rollbacks)) // len(plan.aliases)
+        each = 10 + plan.commands * 3 // 2 // len(plan.aliases)
         names = {alias: deque(house.publish_many(alias, each)) for alias in plan.aliases}
         return cls(names=names, more=house.publish_many)
 
-    def take(self, alias: str) -> str:
-        if not self.names[alias]:
-            self.names[alias].extend(self.more(alias, 5))
+    async def take(self, alias: str) -> str:
+        while not self.names[alias]:
+            try:
+                self.names[alias].extend(await asyncio.to_thread(self.more, alias, 5))
+            except Unavailable:  # the registry is away, and comes back
+                await asyncio.sleep(RETRY_SECONDS)
         return self.names[alias].popleft()
 
     def give_back(self, alias: str, version: str) -> None:

@@ -78,7 +78,7 @@ class OneVersion:
     def __init__(self) -> None:
         self.given_back: list[str] = []
 
-    def take(self, alias: str) -> str:
+    async def take(self, alias: str) -> str:
         return f"{alias}:5"
 
     def give_back(self, alias: str, version: str) -> None:

@@ -7,8 +7,6 @@ want it at once meet at a lock file, and a folder that does not match its manife
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -18,6 +16,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from adapters import file_locks
+from adapters.durable_files import sync
+from adapters.hashing import sha256_file
 from adapters.settings import TrainPrecision
 from training.base.recipe import BaseRecipe, digest
 
@@ -57,7 +58,7 @@ def is_whole(directory: Path) -> bool:
     try:
         listed = json.loads((directory / MANIFEST).read_text("utf-8"))
         return bool(listed) and all(
-            _sha256(directory / name) == value for name, value in listed.items()
+            sha256_file(directory / name) == value for name, value in listed.items()
         )
     except (OSError, ValueError):
         return False
@@ -70,15 +71,15 @@ def _publish(target: Path, recipe: BaseRecipe, say: Say, build: Build) -> None:
     try:
         build(recipe, staging, say)
         files = sorted(path for path in staging.iterdir() if path.is_file())
-        manifest = {path.name: _sha256(path) for path in files}
+        manifest = {path.name: sha256_file(path) for path in files}
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
         for path in (*files, staging / MANIFEST, staging):
-            _sync(path)
+            sync(path)
         staging.chmod(0o755)  # mkdtemp's 0700 would hide the model from other users of the machine
         if target.exists():
             target.rename(staging.with_name(f"{staging.name}-old"))
         staging.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         for left in (staging, staging.with_name(f"{staging.name}-old")):
             shutil.rmtree(left, ignore_errors=True)
@@ -87,11 +88,9 @@ def _publish(target: Path, recipe: BaseRecipe, say: Say, build: Build) -> None:
 @contextmanager
 def _alone(lock: Path, say: Say) -> Iterator[None]:
     with lock.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not file_locks.try_lock(handle.fileno()):
             say("another process is building the base model; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            file_locks.lock(handle.fileno())
         yield
 
 
@@ -103,16 +102,3 @@ def _pretrain(wanted: TrainPrecision, recipe: BaseRecipe, directory: Path, say: 
     from training.base.pretrain import pretrain
 
     pretrain(recipe, directory, say, precision=choose(wanted))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

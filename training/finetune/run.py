@@ -28,6 +28,7 @@ from transformers.trainer_utils import set_seed
 from trl import SFTConfig
 
 from adapters.domain.recipes import Recipe
+from adapters.durable_files import sync_folder, write_private
 from training.base.precision import Precision, choose
 from training.data.render import load_tokenizer, render
 from training.finetune.batches import Padding, as_dataset
@@ -35,8 +36,6 @@ from training.finetune.checkpoints import (
     full_disk_told,
     newest_sealed,
     read_seal,
-    sync_folder,
-    write_synced,
 )
 from training.finetune.clock import Clock, Watch
 from training.finetune.trainer import LoraTrainer
@@ -188,7 +187,8 @@ def _publish(run: Run, trainer: LoraTrainer, watch: Watch, precision: Precision)
         stopped=_why_stopped(trainer, watch),
         precision=precision,
     )
-    write_synced(run.workdir / RESULT, asdict(result) | {"directory": ADAPTER})
+    told = asdict(result) | {"directory": ADAPTER}
+    write_private(run.workdir / RESULT, json.dumps(told).encode())
     return result
 
 

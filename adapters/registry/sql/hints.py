@@ -1,34 +1,19 @@
-"""Hints that something changed, so that who polls the revision hears of it sooner.
-
-Only a hint: one that is lost costs a poll's interval, never a change.
-"""
+"""Listens for the database's notifications that something changed; SQLite has none."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import Protocol
 
 import psycopg
 from sqlalchemy import make_url
 
+from adapters.registry.ports import Hints
 from adapters.registry.sql.postgres import CONNECT_SECONDS
 from adapters.registry.sql.queries import CHANNEL
 
 _SLICE_S = 0.5
 """How long a wait takes to notice that it is to end."""
-
-
-class Hints(Protocol):
-    """Waits for changes. For one thread; `close` may come from another."""
-
-    def wait(self, timeout: float) -> bool:
-        """Returns when something changed (True), after `timeout` seconds, or at `close`."""
-        ...
-
-    def close(self) -> None:
-        """Ends a wait under way, and every later one at once."""
-        ...
 
 
 def open_hints(url: str) -> Hints:

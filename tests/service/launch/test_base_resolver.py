@@ -12,7 +12,7 @@ from adapters.domain.names import Digest
 from adapters.errors import InvalidRequest
 from adapters.settings import Settings
 from service.cli.app import app
-from service.cli.errors import run
+from service.cli.error_messages import run
 from service.launch.base_resolver import EMBEDDED_NAME, publish_base, resolve_base
 from service.launch.launcher import with_base
 from tests.adapters.store.sources import a_base

@@ -551,7 +551,7 @@ def test_a_damaged_live_version_is_its_own_units_trouble_and_nobody_elses(tmp_pa
         assert refused.headers["retry-after"]
         answered = world.client().chat.completions.create(model="support", messages=HELLO)
         assert answered.model == "support:1"
-        assert series(world, "sales", "artifact_damaged") == 1
+        soon(lambda: series(world, "sales", "artifact_damaged") == 1)
         shown = world.http("sales").get("/v1/adapters/sales/versions/1").json()
         assert (shown["resident"], shown["load_error_code"]) == (False, "artifact_damaged")
         status = world.http("support").get("/v1/status").json()
