@@ -100,6 +100,7 @@ class Swap:
         for owner in (
             self.heartbeat,
             self.routes,
+            self.loader,
             self.acknowledgements,
             self.rollouts,
             self.collector,

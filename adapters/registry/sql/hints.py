@@ -16,25 +16,9 @@ _SLICE_S = 0.5
 """How long a wait takes to notice that it is to end."""
 
 
-def open_hints(url: str) -> Hints:
-    """Hints of the registry at `url`."""
-    if make_url(url).get_backend_name() == "postgresql":
-        return PostgresHints(url)
-    return Sleep()
-
-
-class Sleep:
-    """Hints of a database that gives none: only time passes."""
-
-    def __init__(self) -> None:
-        self._closed = threading.Event()
-
-    def wait(self, timeout: float) -> bool:
-        self._closed.wait(timeout)
-        return False
-
-    def close(self) -> None:
-        self._closed.set()
+def open_hints(url: str) -> Hints | None:
+    """Hints of the registry at `url`; None where its database gives none."""
+    return PostgresHints(url) if make_url(url).get_backend_name() == "postgresql" else None
 
 
 class PostgresHints:

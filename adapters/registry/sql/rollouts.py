@@ -39,6 +39,7 @@ from adapters.registry.sql.rollout_rows import (
     add_rollout,
     fail_rollouts,
     find_rollout,
+    forget_failures,
     loading_rollout,
     newest_rollout,
     open_rollouts,
@@ -114,6 +115,7 @@ class SqlRollouts(SqlPort):
     ) -> Rollout:
         at = self._database.now(connection)
         asked = transitions.begin(route, target, action=action, actor=principal.id, at=at)
+        forget_failures(connection, target)
         bump_revision(connection)
         return add_rollout(connection, asked)
 
