@@ -21,7 +21,7 @@ BIN := .venv/bin
 .PHONY: help setup demo up test chaos check lock bench clean
 
 help: ## List the commands
-	@echo "make COMMAND [ENGINE=auto|cpu|gpu] [BASE=<Hugging Face id or path>] [STATE=<folder>] [PORT=<number>]"
+	@echo "make COMMAND [ENGINE=auto|cpu|gpu] [BASE=tiny|smollm2|<Hugging Face id or path>] [STATE=<folder>] [PORT=<number>]"
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | \
 		while IFS="$$(printf '\t')" read -r name what; do printf '  %-8s %s\n' "$$name" "$$what"; done
 

@@ -1,4 +1,4 @@
-"""Keys that an operator brings, in a variable or in a file, and who may see them.
+"""Keys that an operator brings, in variables or in files, and who may see them.
 
 A file is what a mounted Secret is. Wardrobe writes a brought key nowhere; the registry keeps its
 keyed hash.
@@ -7,15 +7,25 @@ keyed hash.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from adapters.domain.names import Unit
 from adapters.domain.principals import MAX_BEARER, MIN_BROUGHT, Role
 from adapters.errors import InvalidRequest
 from adapters.settings import Settings
 
-NOT_THE_TRAINERS = frozenset({"WARDROBE_KEY", "WARDROBE_ADMIN_KEY", "WARDROBE_ADMIN_KEY_FILE"})
-"""Variables that hold or name a key of somebody else."""
+NOT_THE_TRAINERS = frozenset(
+    {
+        "WARDROBE_KEY",
+        "WARDROBE_ADMIN_KEY",
+        "WARDROBE_ADMIN_KEY_FILE",
+        "WARDROBE_UNIT_KEYS",
+        "WARDROBE_PEPPER",
+        "WARDROBE_PEPPER_FILE",
+    }
+)
+"""Variables that hold or name a key of somebody else, or the secret under all of them."""
 BROUGHT = frozenset({"WARDROBE_TRAINER_KEY", "WARDROBE_TRAINER_KEY_FILE"}) | NOT_THE_TRAINERS
 """All variables that hold or name a key."""
 _KEY = re.compile(r"[!-~]+")
@@ -26,9 +36,9 @@ def brought_key(settings: Settings, role: Role) -> str | None:
 
     Raises InvalidRequest when it is brought twice, cannot be read, or can be no key.
     """
-    variable = f"WARDROBE_{role.upper()}_KEY"
-    if role is Role.UNIT:
+    if role not in (Role.ADMIN, Role.TRAINER):
         return None
+    variable = f"WARDROBE_{role.upper()}_KEY"
     given, path = {
         Role.ADMIN: (settings.admin_key, settings.admin_key_file),
         Role.TRAINER: (settings.trainer_key, settings.trainer_key_file),
@@ -36,7 +46,7 @@ def brought_key(settings: Settings, role: Role) -> str | None:
     if given is not None and path is not None:
         raise InvalidRequest(f"set {variable} or {variable}_FILE, not both")
     if path is not None:
-        return _checked(_read(path, variable), variable)
+        return _checked(_read(path, f"{variable}_FILE"), variable)
     return _checked(given.get_secret_value(), variable) if given is not None else None
 
 
@@ -47,6 +57,37 @@ def brought_keys(settings: Settings) -> Mapping[Role, str]:
     if len(set(brought.values())) < len(brought):
         raise InvalidRequest("the trainer needs a key of its own: it was given the admin's")
     return brought
+
+
+def brought_trainer_key(settings: Settings) -> str | None:
+    """The trainer's key; None where the service of the same machine makes it.
+
+    Raises InvalidRequest, also where no service makes one.
+    """
+    key = brought_key(settings, Role.TRAINER)
+    if key is None and settings.shares_registry:
+        raise InvalidRequest(
+            "bring the trainer's key (WARDROBE_TRAINER_KEY_FILE), the same to the service: with "
+            "WARDROBE_DATABASE_URL set, none is made"
+        )
+    return key
+
+
+def brought_unit_keys(settings: Settings, units: Iterable[Unit]) -> Mapping[Unit, str]:
+    """The keys brought for these units: `WARDROBE_UNIT_KEYS` has a file named after each.
+
+    A unit without a file has none. Raises InvalidRequest.
+    """
+    folder = settings.unit_keys
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise InvalidRequest(f"WARDROBE_UNIT_KEYS: {folder} is no folder")
+    return {
+        unit: _checked(_read(folder / unit, "WARDROBE_UNIT_KEYS"), f"WARDROBE_UNIT_KEYS, {unit}")
+        for unit in units
+        if (folder / unit).exists()
+    }
 
 
 def trainer_environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -74,4 +115,4 @@ def _read(path: Path, variable: str) -> str:
         return path.read_text("utf-8")
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise InvalidRequest(f"{variable}_FILE: {path} cannot be read: {reason}") from None
+        raise InvalidRequest(f"{variable}: {path} cannot be read: {reason}") from None

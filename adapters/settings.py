@@ -9,10 +9,14 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from adapters.domain.principals import MIN_BROUGHT
+from adapters.domain.principals import MIN_BROUGHT, MIN_PEPPER
 from adapters.state_folder import StateFolder
 
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
+
+DEFAULT_BASE = "tiny"
+"""The base where none is named: `tiny` or `smollm2`. Where it cannot be had (smollm2 needs a
+package index), `tiny` is taken, with a word about it."""
 
 
 def default_cache() -> Path:
@@ -47,8 +51,11 @@ class Settings(BaseSettings):
     )
     base: str = Field(
         default="",
-        description="Base model: a Hugging Face id, a path, or store:<digest> of the artifact "
-        "store; empty is the embedded one.",
+        description="Base: `tiny`, `smollm2`, a Hugging Face id, `store:<digest>` or a path.",
+    )
+    thinking: Literal["off", "on"] = Field(
+        default="off",
+        description="Thoughts of a base that has them, in answers and in training alike.",
     )
     base_name: str = Field(
         default="", description="The base's name in the API; empty takes the last part of `base`."
@@ -109,6 +116,17 @@ class Settings(BaseSettings):
     trainer_key_file: Path | None = Field(
         default=None, description="The same from a file, as a mounted Secret is."
     )
+    pepper: SecretStr | None = Field(
+        default=None,
+        min_length=MIN_PEPPER,
+        description="The secret under the key hashes; replicas that share a database need one.",
+    )
+    pepper_file: Path | None = Field(
+        default=None, description="The same from a file, as a mounted Secret is."
+    )
+    unit_keys: Path | None = Field(
+        default=None, description="Folder with a file for each unit whose key is brought."
+    )
     lease_seconds: float = Field(
         default=15.0, ge=1.0, description="A trainer silent for this long loses its job."
     )
@@ -122,6 +140,11 @@ class Settings(BaseSettings):
     def registry_url(self) -> str:
         """The registry's address, with its password: for `open_registry` and nobody's eyes."""
         return self.database_url.get_secret_value() or self.state_folder.database_url
+
+    @property
+    def shares_registry(self) -> bool:
+        """Whether other machines may use the registry: then no secret is made on this one."""
+        return bool(self.database_url.get_secret_value())
 
     @property
     def url(self) -> str:

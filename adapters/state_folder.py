@@ -16,10 +16,7 @@ starting           there until the service meets its first caller
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
-import re
 import secrets
 import stat
 import tempfile
@@ -28,7 +25,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters import file_locks
+from adapters.durable_files import write_private
 from adapters.errors import Conflict
+from adapters.hashing import sha256_bytes
 
 _QUOTED = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
 """What means something else in an address than in a path."""
@@ -76,7 +76,7 @@ class StateFolder:
         folder = self.root / "tmp"
         if len(os.fsencode(folder)) <= MAX_SOCKET_FOLDER:
             return folder
-        named = f"wardrobe-{hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]}"
+        named = f"wardrobe-{sha256_bytes(os.fsencode(self.root))[:16]}"
         chosen = Path(tempfile.gettempdir(), named)
         if len(os.fsencode(chosen)) <= MAX_SOCKET_FOLDER:
             return chosen
@@ -121,69 +121,17 @@ class StateFolder:
         """
         path = self.root / f"{name}.lock"
         with path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
+            if wait:
+                file_locks.lock(file.fileno())
+            elif not file_locks.try_lock(file.fileno()):
                 file.seek(0)
                 owner = file.read().strip() or "unknown"
                 raise Conflict(
                     f"another `wardrobe {name}` (process {owner}) uses the state folder "
                     f"{self.root}; stop it first or choose another folder with --state",
                     code="state_in_use",
-                ) from None
+                )
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
             yield
-
-
-def write_private(path: Path, content: bytes, *, overwrite: bool = True) -> None:
-    """Writes a 0600 file durably, whole or not at all; `overwrite=False` leaves an existing one.
-
-    Raises OSError.
-    """
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    staged = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        if _locked(folder):
-            _remove_leftovers(path)
-        try:
-            _write_new(staged, content)
-            if overwrite:
-                staged.replace(path)
-            else:
-                with suppress(FileExistsError):
-                    os.link(staged, path)
-        finally:
-            staged.unlink(missing_ok=True)
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _locked(folder: int) -> bool:
-    """Whether, until `folder` is closed, no other `write_private` is at work in it.
-
-    Some network file systems lock no folders: writing goes on there, tidying does not.
-    """
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-    except OSError:
-        return False
-    return True
-
-
-def _remove_leftovers(path: Path) -> None:
-    """What killed writers of `path` left: nobody else writes now, and it may hold secrets."""
-    leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}")
-    for found in path.parent.iterdir():
-        if leftover.fullmatch(found.name):
-            found.unlink(missing_ok=True)
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Nothing leaves the building: every telemetry and download switch, in one place.
+"""Switches off every telemetry and every download of the libraries used.
 
 Called before torch, transformers, TRL or vLLM are imported, and handed to every child process.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-QUIET = {
+TELEMETRY_OFF = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
     "DO_NOT_TRACK": "1",
@@ -25,8 +25,8 @@ QUIET = {
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
-def quieten(*, offline: bool = True) -> None:
+def turn_telemetry_off(*, offline: bool = True) -> None:
     """Sets the switches in this process's environment; `offline` also forbids downloads."""
-    os.environ.update(QUIET)
+    os.environ.update(TELEMETRY_OFF)
     if offline:
         os.environ.update(OFFLINE)

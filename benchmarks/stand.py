@@ -155,7 +155,7 @@ def serving(engine_args: str, environment: Mapping[str, str]) -> Iterator[Stand]
 
 def _with_live_version(settings: Settings) -> Stand:
     kept = json.loads(settings.state_folder.keys.read_text("utf-8"))
-    registry = open_registry(settings.state_folder.database_url)
+    registry = open_registry(settings.registry_url)
     try:
         version = publish(settings, registry.versions)
     finally:

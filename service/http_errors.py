@@ -1,4 +1,4 @@
-"""The edge: errors and headers as OpenAI's clients expect them.
+"""Maps errors to HTTP: the status, the headers and the envelope that OpenAI's clients expect.
 
 One table maps our exceptions to HTTP; every error is the same envelope with a `code` a program
 can act on and an `x-request-id` a person can quote.

@@ -1,4 +1,4 @@
-"""The name of one start: who asks /readyz learns whether it is the service that was started."""
+"""Names one start of the service, so that /readyz tells whether it is the one just started."""
 
 from __future__ import annotations
 

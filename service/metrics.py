@@ -108,6 +108,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self.registry_read = Gauge(
+            "wardrobe_registry_read_timestamp_seconds",
+            "When this process last read the registry, in seconds since 1970.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
         self.swap_errors = Counter(
             "wardrobe_swap_errors_total",
             "Steps that failed, by the owner of the step.",

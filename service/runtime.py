@@ -1,4 +1,4 @@
-"""The composition root of one service process: made once, reached by the gateway and the routers.
+"""Holds one service process together: made once, reached by the gateway and the routers.
 
 vLLM offers two doors, a plugin and a middleware, and `app.state.wardrobe` is where they meet.
 """
@@ -28,10 +28,10 @@ from service.engine.port import Engine
 from service.engine.shared_residency import SharedResidency
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
-from service.reconcile.collection import Collector
+from service.reconcile.collection_loop import CollectionLoop
 from service.reconcile.gauges import Gauges
 from service.reconcile.heartbeat import Heartbeat
-from service.reconcile.hints import HintListener
+from service.reconcile.hint_listener import HintListener
 from service.reconcile.loader import Loader
 from service.reconcile.membership import Membership
 from service.reconcile.repeat import Repeat
@@ -73,7 +73,7 @@ class Swap:
     rollouts: RolloutSteps
     hints: HintListener | None
     gauges: Gauges
-    collector: Collector
+    collector: CollectionLoop
 
     @property
     def owners(self) -> Sequence[Owner]:
@@ -100,6 +100,7 @@ class Swap:
         for owner in (
             self.heartbeat,
             self.routes,
+            self.loader,
             self.acknowledgements,
             self.rollouts,
             self.collector,

@@ -1,22 +1,15 @@
-"""A child process that cannot outlive its parent, and whose whole group can be ended.
-
-Started through this module's own `main`, which asks the kernel for a SIGKILL at the parent's
-death and then becomes the command. (A `preexec_fn` would do it too, but is not safe in a process
-with threads.)
-"""
+"""A child process that cannot outlive its parent, and whose whole group can be ended."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+from adapters.prctl import killed_with_us
+
 _KILL_PATIENCE = 10.0
 """Seconds for the kernel to take away a killed process; more means it hangs in a device."""
 
@@ -73,10 +66,9 @@ def start(
 
     One that is `ordered` later reads standard input; any other finds it empty.
     """
-    launcher = [sys.executable, "-I", "-S", str(Path(__file__)), str(os.getpid()), *command]
     return Child(
         subprocess.Popen(
-            launcher,
+            killed_with_us(command),
             env=dict(environment),
             stdin=subprocess.PIPE if ordered else subprocess.DEVNULL,
             process_group=0,
@@ -91,16 +83,3 @@ def describe_exit(code: int) -> str:
     known = {number.value: number.name for number in signal.Signals}
     name = known.get(-code, f"signal {-code}")  # real-time signals have no names
     return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-
-
-def main(arguments: Sequence[str]) -> None:
-    """`child.py PARENT COMMAND…`: becomes COMMAND, and dies with PARENT."""
-    parent, command = int(arguments[0]), arguments[1:]
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the kernel could be told
-        sys.exit(1)
-    os.execvp(command[0], list(command))  # noqa: S606
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -18,14 +18,13 @@ from pathlib import Path
 import structlog
 
 from adapters.admission.base_model import load_base_model
-from adapters.brought_keys import brought_key
+from adapters.brought_keys import brought_trainer_key
 from adapters.domain.names import JobId
-from adapters.domain.principals import Role
 from adapters.errors import LeaseLost, Unavailable, WardrobeError
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.store.open import open_store
-from adapters.telemetry_off import quieten
+from adapters.telemetry_off import turn_telemetry_off
 from training.evaluate.through_service import ServiceAnswers, service_client
 from training.logs import configure_logs
 from training.parts import Parts
@@ -43,7 +42,7 @@ _log = structlog.get_logger(__name__)
 
 def main(run_job: Callable[[Parts, JobId, int], None]) -> int:
     """Runs the job of the command line; the answer is the exit code."""
-    quieten()
+    turn_telemetry_off()
     chosen = _arguments().parse_args()
     settings = Settings()
     configure_logs(settings.log_level)
@@ -121,7 +120,7 @@ def trainer_key(
 
     No other key is read. Raises InvalidRequest, Unavailable, Stopped.
     """
-    brought = brought_key(settings, Role.TRAINER)
+    brought = brought_trainer_key(settings)
     if brought is not None:
         return brought
     path = settings.state_folder.trainer_key

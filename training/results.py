@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from adapters.domain.jobs import Job
 from adapters.domain.names import Digest, FileId, JobId
 from adapters.errors import NotFound
+from adapters.hashing import sha256_bytes
 from adapters.registry.ports import Files, NewFile
 from adapters.store import ArtifactKind, ArtifactStore
 from adapters.store.recording import record_artifact
@@ -38,7 +38,7 @@ def result_csv(curve: Iterable[Mapping[str, Any]]) -> bytes:
 
 def result_file_id(job_id: JobId) -> FileId:
     """The same for every attempt of a job, so that a resumed run writes no second file."""
-    return FileId(f"file-{hashlib.sha256(job_id.encode()).hexdigest()[:24]}")
+    return FileId(f"file-{sha256_bytes(job_id.encode())[:24]}")
 
 
 def kept_results(job: Job, files: Files) -> tuple[FileId, ...]:

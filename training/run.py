@@ -8,7 +8,6 @@ from its checkpoints, publishes at most one version, and lands the job in a fina
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -35,9 +34,11 @@ from adapters.errors import (
     Unavailable,
     WardrobeError,
 )
+from adapters.hashing import sha256_bytes
 from adapters.registry.ports import NewVersion
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
+from training.base_fit import advised, suited
 from training.card import Card
 from training.data.material import Material, Sources, gather
 from training.evaluate.verdicts import Judgement, Measured, in_words, judge, refusal, unservable
@@ -133,13 +134,15 @@ def _plan(parts: Parts, job: Job, reporter: Reporter) -> Plan:
 
 def _recipe(parts: Parts, job: Job, unit: UnitConfig) -> Recipe:
     """What the first attempt decided, whatever the configuration says since."""
+    base = parts.base
     if job.resolved is None:
-        return resolve(
-            base=base_overrides(parts.base.path),
+        recipe = resolve(
+            base=advised(base_overrides(base.path), base.shapes),
             unit=unit.recipe,
             job=job.hyperparameters,
             seed=job.seed,
         )
+        return suited(recipe, base.shapes, base.path)
     try:
         return Recipe.model_validate(job.resolved)
     except ValidationError as error:
@@ -168,7 +171,7 @@ def _same_training(parts: Parts, plan: Plan) -> str:
     """Names what checkpoints depend on: those of another recipe, base or data do not fit."""
     decided = [plan.recipe.model_dump(mode="json"), plan.material.files.digests]
     text = json.dumps([*decided, str(parts.base.fingerprint)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return sha256_bytes(text.encode())[:16]
 
 
 def _publish(parts: Parts, job: Job, fence: int, plan: Plan, tuned: Tuned) -> Version:

@@ -32,7 +32,7 @@ from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from adapters.store import ArtifactStore
 from adapters.store.open import open_store
-from adapters.telemetry_off import quieten
+from adapters.telemetry_off import turn_telemetry_off
 from training.attend import Attendance, attend
 from training.limits import reporting
 from training.logs import configure_logs
@@ -169,7 +169,7 @@ def child_command(order: Order) -> Sequence[str]:
 
 def main() -> int:
     """Runs the trainer with the settings of the environment; the answer is the exit code."""
-    quieten()
+    turn_telemetry_off()
     settings = Settings()
     configure_logs(settings.log_level)
     stopping = threading.Event()

@@ -1,1 +1,1 @@
-"""What makes an adapter directory one that the engine may load, and what makes it unchangeable."""
+"""Checks adapter directories before the engine may load them, and seals what passes."""

@@ -1,4 +1,4 @@
-"""`adapter_config.json`: what PEFT writes, of which only what the service can honour passes.
+"""Checks `adapter_config.json`: of what PEFT writes, only what the service can honour passes.
 
 Every key is either served as written, or must be off, or says nothing about answers and is
 dropped. A key nobody here knows must be off too: it may be next year's way to change an answer.

@@ -1,4 +1,4 @@
-"""The base model: where it lies, what it is called, and what an adapter must fit.
+"""Reads the base model: where it lies, what it is called, and what an adapter must fit.
 
 The fingerprint says which base a version belongs to; it covers everything that decides an answer:
 configuration, tokenizer, chat template and weights. Read here without torch.
@@ -6,20 +6,20 @@ configuration, tokenizer, chat template and weights. Read here without torch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
-from adapters.admission.manifest import sha256_file
-from adapters.admission.safetensors_file import read_header
+from adapters.admission.safetensors_file import Tensor, read_header
 from adapters.domain.names import Digest
+from adapters.durable_files import write_private
 from adapters.errors import InvalidRequest, Rejected
+from adapters.hashing import is_digest, sha256_bytes, sha256_file
 from adapters.settings import cache_folder
-from adapters.state_folder import write_private
 
 BaseShapes = Mapping[str, tuple[int, int]]
 """Module name → (out, in) of every linear layer that an adapter may change."""
@@ -68,7 +68,7 @@ def fingerprint(base: Path, *, cache: Path | None = None) -> Digest:
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         raise InvalidRequest(f"{base} is no model folder: config.json and safetensors are needed")
     digests = [[file.name, _digest_of(file, cache / "fingerprints")] for file in files]
-    return Digest(hashlib.sha256(json.dumps(digests).encode("ascii")).hexdigest())
+    return sha256_bytes(json.dumps(digests).encode("ascii"))
 
 
 def base_shapes(base: Path) -> BaseShapes:
@@ -78,16 +78,24 @@ def base_shapes(base: Path) -> BaseShapes:
     Raises InvalidRequest.
     """
     shapes: dict[str, tuple[int, int]] = {}
+    for name, tensor in _tensors(base):
+        module = name.removesuffix(".weight")
+        if module != name and len(tensor.shape) == 2 and _LAYER.fullmatch(module):
+            shapes[module] = (tensor.shape[0], tensor.shape[1])
+    return shapes
+
+
+def parameter_count(base: Path) -> int:
+    """Numbers in all weights, by their headers. Raises InvalidRequest."""
+    return sum(prod(tensor.shape) for _, tensor in _tensors(base))
+
+
+def _tensors(base: Path) -> Iterator[tuple[str, Tensor]]:
     for file in _weight_files(base):
         try:
-            tensors = read_header(file.resolve(), max_header_bytes=_MAX_BASE_HEADER_BYTES)
+            yield from read_header(file.resolve(), max_header_bytes=_MAX_BASE_HEADER_BYTES).items()
         except Rejected as error:
             raise InvalidRequest(f"the base model is damaged: {error.message}") from error
-        for name, tensor in tensors.items():
-            module = name.removesuffix(".weight")
-            if module != name and len(tensor.shape) == 2 and _LAYER.fullmatch(module):
-                shapes[module] = (tensor.shape[0], tensor.shape[1])
-    return shapes
 
 
 def _weight_files(base: Path) -> list[Path]:
@@ -120,7 +128,7 @@ def _digest_of(file: Path, remembered: Path) -> Digest:
     # The time of the inode's change too: that of the content can be set back.
     touched = (seen.st_size, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns)
     who = "\0".join([str(file.resolve()), *map(str, touched)])
-    note = remembered / hashlib.sha256(who.encode("utf-8", "surrogateescape")).hexdigest()
+    note = remembered / sha256_bytes(who.encode("utf-8", "surrogateescape"))
     known = _recalled(note)
     if known is not None:
         return known
@@ -136,4 +144,4 @@ def _recalled(note: Path) -> Digest | None:
         text = note.read_text("ascii")
     except (OSError, ValueError):
         return None
-    return Digest(text) if re.fullmatch(r"[0-9a-f]{64}", text) else None
+    return Digest(text) if is_digest(text) else None

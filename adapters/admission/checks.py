@@ -1,4 +1,4 @@
-"""Admission: an adapter directory is checked here before the store or the engine sees it.
+"""Checks an adapter directory before the store or the engine sees it.
 
 The engine is shared by every unit and believes what it loads: tensors under names the base does
 not have are served as if there were no adapter, NaN spreads into answers, a pickle is code. So

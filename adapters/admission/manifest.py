@@ -1,4 +1,4 @@
-"""The manifest of an artifact's directory: which files it has, how long, with which SHA-256.
+"""The manifest lists every file of an artifact's directory with its size and its SHA-256.
 
 It lies in the directory as `manifest.json` and is canonical JSON, so that its own SHA-256 is the
 artifact's digest: one number that stands for every byte of every file. Adapters have one, and so
@@ -7,7 +7,6 @@ have base models that are shared through the artifact store.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import stat
 from collections.abc import Iterable, Mapping
@@ -17,12 +16,12 @@ from pathlib import Path
 
 from adapters.domain.names import Digest
 from adapters.errors import InvalidRequest, Rejected
+from adapters.hashing import sha256_bytes, sha256_file
 
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
 BASE_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """What is taken of a base model: weights only as safetensors, for a pickle would be a program."""
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class Manifest:
     @property
     def digest(self) -> Digest:
         """What the artifact is addressed by."""
-        return Digest(hashlib.sha256(self.to_bytes()).hexdigest())
+        return sha256_bytes(self.to_bytes())
 
 
 def make_manifest(directory: Path) -> Manifest:
@@ -103,7 +102,7 @@ def read_manifest(directory: Path, digest: Digest) -> Manifest:
 
 def parse_manifest(content: bytes, digest: Digest) -> Manifest:
     """The manifest in these bytes. Raises Rejected when it is not the one `digest` stands for."""
-    if hashlib.sha256(content).hexdigest() != digest:
+    if sha256_bytes(content) != digest:
         raise damaged(MANIFEST_FILE, "is not the one that was published")
     try:
         files = json.loads(content)["files"]
@@ -145,15 +144,6 @@ def verify(directory: Path, digest: Digest) -> Manifest:
 def damaged(name: str, problem: str) -> Rejected:
     """What is raised for a published directory that is not as it was published."""
     return Rejected(f"what was published is damaged: {name} {problem}", code="adapter_damaged")
-
-
-def sha256_file(path: Path) -> Digest:
-    """SHA-256 of a file's bytes, in chunks. Raises OSError."""
-    running = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            running.update(chunk)
-    return Digest(running.hexdigest())
 
 
 def _entry(name: str, path: Path) -> ManifestEntry:

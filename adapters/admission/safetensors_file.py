@@ -1,4 +1,4 @@
-"""Safetensors files, read by hand and believed in nothing.
+"""Reads a safetensors header and checks every tensor against it.
 
     8 bytes   length of the header, little-endian
     header    JSON: name → dtype, shape, [begin, end) in the data; maybe `__metadata__`

@@ -1,1 +1,1 @@
-"""The values everybody speaks of: frozen and pure, one module per word of the glossary."""
+"""The domain's values: frozen and pure, one module per word of the glossary."""

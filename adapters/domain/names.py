@@ -1,4 +1,4 @@
-"""Names and identifiers: what they look like, and nothing else about them.
+"""Checks names by their form, and makes identifiers.
 
 A name that arrives in a request is matched here before it means anything; it never becomes a
 path. Ids are made by us, from the system's random source.

@@ -20,6 +20,9 @@ MAX_BEARER = 256
 MIN_BROUGHT = 16
 """Characters of a key that an operator brings; a shorter one can be guessed."""
 
+MIN_PEPPER = 32
+"""Bytes of a pepper that an operator brings."""
+
 
 class Role(StrEnum):
     """What a principal is for."""
@@ -77,7 +80,7 @@ class Key(NewKey):
 
 
 def hash_key(secret: str, *, pepper: bytes) -> str:
-    """HMAC-SHA-256 of the whole key under the state folder's pepper, in hex."""
+    """HMAC-SHA-256 of the whole key under the registry's pepper, in hex."""
     return hmac.new(pepper, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 

@@ -22,7 +22,7 @@ from adapters.errors import Conflict, VersionConflict
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """alias → version."""
+    """Says which version answers to an alias."""
 
     alias: Alias
     unit: Unit

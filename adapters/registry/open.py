@@ -1,4 +1,4 @@
-"""One address in, one registry out."""
+"""Opens the registry that a database URL names."""
 
 from __future__ import annotations
 

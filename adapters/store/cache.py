@@ -12,7 +12,6 @@ mended. The kernel drops the locks of a killed process, so its leftovers are kno
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -24,7 +23,8 @@ from typing import Protocol
 from adapters.admission.manifest import MANIFEST_FILE, Manifest, ManifestEntry, verify
 from adapters.domain.names import Digest
 from adapters.errors import Rejected, StorageFull
-from adapters.store.locks import Pins, exclusive
+from adapters.file_locks import exclusive, lock, try_lock
+from adapters.store.pins import Pins
 from adapters.store.staging import remove, room_needed
 from adapters.store.verified import Verified
 
@@ -42,7 +42,7 @@ class Source(Protocol):
 
 
 class DirectoryCache:
-    """Directories by digest, the longest unused evicted first, those in use never."""
+    """Keeps directories by digest; evicts the longest unused first, those in use never."""
 
     def __init__(self, folder: Path, *, max_bytes: int | None) -> None:
         """Makes the folders where needed and sweeps leftovers; None bounds nothing.
@@ -113,7 +113,7 @@ class DirectoryCache:
             path = self._staging / f"{secrets.token_hex(16)}-{size}"
             path.mkdir(mode=0o700)
             held = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(held, fcntl.LOCK_EX)
+            lock(held)
         try:
             yield path
         finally:
@@ -194,12 +194,9 @@ def _is_abandoned(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return try_lock(descriptor)
     finally:
         os.close(descriptor)
-    return True
 
 
 def _size(path: Path) -> int:

@@ -84,7 +84,7 @@ def collectable(
 
 
 class Collector:
-    """Runs now and then, anywhere; several at once do not harm each other."""
+    """Deletes artifacts that nothing names; several at once do not harm each other."""
 
     def __init__(
         self,

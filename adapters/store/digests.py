@@ -1,21 +1,12 @@
-"""Digests as addresses: what is none never becomes a path or a key, and bytes prove theirs."""
+"""Checks digests that are addresses: their form before use, and bytes against them."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import BinaryIO
 
 from adapters.domain.names import Digest
 from adapters.errors import NotFound, Rejected
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_CHUNK = 1 << 20
-
-
-def is_digest(text: str) -> bool:
-    """Whether it is a SHA-256 as this code writes them."""
-    return _DIGEST.fullmatch(text) is not None
+from adapters.hashing import is_digest, sha256_rest
 
 
 def checked(digest: Digest) -> Digest:
@@ -27,10 +18,7 @@ def checked(digest: Digest) -> Digest:
 
 def check_bytes(file: BinaryIO, digest: Digest) -> None:
     """Reads a file to its end and goes back to its beginning. Raises Rejected, OSError."""
-    running = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        running.update(chunk)
-    if running.hexdigest() != digest:
+    if sha256_rest(file) != digest:
         raise damaged_file()
     file.seek(0)
 

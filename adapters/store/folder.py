@@ -26,19 +26,20 @@ from adapters.admission.manifest import (
     verify,
 )
 from adapters.domain.names import Digest
+from adapters.durable_files import sync
 from adapters.errors import NotFound
-from adapters.store.digests import check_bytes, checked, is_digest
-from adapters.store.locks import Pins
+from adapters.hashing import is_digest
+from adapters.store.digests import check_bytes, checked
+from adapters.store.pins import Pins
 from adapters.store.port import Artifact, ArtifactKind
 from adapters.store.staging import (
-    fsync,
     limited,
     read_chunks,
     remove,
     room_needed,
     staged,
     sweep,
-    write_durably,
+    write_entry,
 )
 from adapters.store.verified import Verified
 
@@ -47,7 +48,7 @@ STALE_AFTER_S = 3600.0
 
 
 class FolderStore:
-    """`ArtifactStore` in a folder; safe to use from several threads and processes."""
+    """Implements `ArtifactStore` in a folder; safe to use from several threads and processes."""
 
     def __init__(self, root: Path, *, stale_after_s: float = STALE_AFTER_S) -> None:
         """Makes the folder where needed and sweeps what killed publishes left. Raises OSError."""
@@ -67,15 +68,15 @@ class FolderStore:
     def put_file(self, chunks: Iterable[bytes], *, max_bytes: int) -> tuple[Digest, int]:
         """As `ArtifactStore` says."""
         with staged(self._staging) as path:
-            written = write_durably(path, limited(chunks, max_bytes))
+            written = write_entry(path, limited(chunks, max_bytes))
             final = self._blob(written.sha256)
             final.parent.mkdir(exist_ok=True, mode=0o700)
             # Also where the folder is there: who made it may have died before this.
-            fsync(self._files)
+            sync(self._files)
             # Replacing an equal blob, and not leaving it alone, makes it as young as this upload:
             # the collector leaves it in peace.
             path.replace(final)
-            fsync(final.parent)
+            sync(final.parent)
             return written.sha256, written.size
 
     def open_file(self, digest: Digest) -> BinaryIO:
@@ -149,11 +150,11 @@ class FolderStore:
         with staged(self._staging) as path:
             path.mkdir(mode=0o700)
             copies = [
-                write_durably(path / name, read_chunks(source)) for name, source in sources.items()
+                write_entry(path / name, read_chunks(source)) for name, source in sources.items()
             ]
             manifest = Manifest(files=tuple(copies))
-            write_durably(path / MANIFEST_FILE, [manifest.to_bytes()])
-            fsync(path)
+            write_entry(path / MANIFEST_FILE, [manifest.to_bytes()])
+            sync(path)
             verify(path, manifest.digest)
             self._make_visible(path, manifest.digest, kind)
             return manifest.digest
@@ -170,7 +171,7 @@ class FolderStore:
             # Renaming a directory needs leave to write in it, so this comes after.
             final.chmod(0o555)
         # Also where another process was first: it may not have come this far yet.
-        fsync(final.parent)
+        sync(final.parent)
 
     def _verified_path(self, digest: Digest, kind: ArtifactKind) -> Path:
         path = self._path(digest, kind)

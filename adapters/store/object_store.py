@@ -12,7 +12,6 @@ Every write is read back and every read is checked against its digest.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import os
@@ -32,9 +31,10 @@ from adapters.admission.manifest import (
 )
 from adapters.domain.names import Digest
 from adapters.errors import NotFound, Rejected, Unavailable
+from adapters.hashing import RunningSha256, is_digest
 from adapters.store.bucket import Bucket
 from adapters.store.cache import DirectoryCache
-from adapters.store.digests import checked, damaged_file, is_digest
+from adapters.store.digests import checked, damaged_file
 from adapters.store.port import Artifact, ArtifactKind
 from adapters.store.staging import limited, room_needed
 from adapters.store.verified_objects import VerifiedObjects
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 class ObjectStore:
-    """`ArtifactStore` in a bucket; safe to use from several threads and processes."""
+    """Implements `ArtifactStore` in a bucket; safe to use from several threads and processes."""
 
     def __init__(
         self, bucket: Bucket, *, adapters: DirectoryCache, bases: DirectoryCache, scratch: Path
@@ -75,16 +75,14 @@ class ObjectStore:
 
     def put_file(self, chunks: Iterable[bytes], *, max_bytes: int) -> tuple[Digest, int]:
         """As `ArtifactStore` says."""
-        running, size = hashlib.sha256(), 0
+        running = RunningSha256()
         with room_needed(), self._unnamed() as file:
-            for chunk in limited(chunks, max_bytes):
-                running.update(chunk)
-                size += file.write(chunk)
-            digest = Digest(running.hexdigest())
+            file.writelines(running.over(limited(chunks, max_bytes)))
             # Writing an equal blob again makes it as young as this upload: the collector leaves
             # it in peace.
-            self._objects.write(_key(digest, ArtifactKind.FILE), file, digest, size)
-        return digest, size
+            key = _key(running.digest, ArtifactKind.FILE)
+            self._objects.write(key, file, running.digest, running.size)
+        return running.digest, running.size
 
     def open_file(self, digest: Digest) -> BinaryIO:
         """As `ArtifactStore` says; the bytes lie in a local file without a name."""

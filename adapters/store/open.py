@@ -1,4 +1,4 @@
-"""Which artifact store the settings name."""
+"""Opens the artifact store that the settings name."""
 
 from __future__ import annotations
 

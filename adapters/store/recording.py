@@ -1,4 +1,4 @@
-"""How a row comes to name an artifact while a collector deletes what no row names.
+"""Makes a row name an artifact while a collector deletes what no row names.
 
 The rule: put the bytes, add the row (which the registry refuses while they are condemned), then
 look whether the bytes are still there, and put them again if not. Once the row is there they can
@@ -14,6 +14,7 @@ from typing import TypeVar
 from adapters.domain.names import Digest
 from adapters.errors import Condemned
 from adapters.store.port import ArtifactKind, ArtifactStore
+from adapters.waiting import retry
 
 PATIENCE_S = 20.0
 """A collector's deletion of one batch takes seconds."""
@@ -37,22 +38,14 @@ def record_artifact(
     recorded then. Raises what `add_row`, `has` and `put_again` raise; where one of the last two
     does, the row is there, its bytes may not be, and the caller takes the row back.
     """
-    row = _added(add_row, sleep, monotonic)
+    row = retry(
+        add_row,
+        Condemned,
+        seconds=PATIENCE_S,
+        every=_ASK_EVERY_S,
+        sleep=sleep,
+        monotonic=monotonic,
+    )
     if not store.has(digest, kind):
         put_again()
     return row
-
-
-def _added(
-    add_row: Callable[[], _Row],
-    sleep: Callable[[float], None],
-    monotonic: Callable[[], float],
-) -> _Row:
-    until = monotonic() + PATIENCE_S
-    while True:
-        try:
-            return add_row()
-        except Condemned:
-            if monotonic() >= until:
-                raise
-        sleep(_ASK_EVERY_S)

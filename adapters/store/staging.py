@@ -1,4 +1,4 @@
-"""Staging: where artifacts are written before they are visible, and how they become durable.
+"""Staging: where artifacts are written before they are visible.
 
 An entry of the staging folder belongs to the process that made it until it is renamed away. What a
 killed process left there is swept once it is older than any publish could be.
@@ -7,7 +7,6 @@ killed process left there is swept once it is older than any publish could be.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import secrets
 import shutil
@@ -17,8 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from adapters.admission.manifest import ManifestEntry
-from adapters.domain.names import Digest
+from adapters.durable_files import write_new
 from adapters.errors import StorageFull, TooLarge
+from adapters.hashing import RunningSha256
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
@@ -76,31 +76,11 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def fsync(path: Path) -> None:
-    """Makes a file's bytes, or a directory's names, survive a power cut. Raises OSError.
-
-    An error is final for the attempt: after a failed fsync the kernel may call pages clean that
-    never reached the disk, so trying again on them proves nothing.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_durably(path: Path, chunks: Iterable[bytes]) -> ManifestEntry:
-    """Writes a new read-only file and fsyncs it; the answer is what was written. Raises OSError."""
-    running, size = hashlib.sha256(), 0
-    with path.open("xb") as file:
-        for chunk in chunks:
-            running.update(chunk)
-            size += len(chunk)
-            file.write(chunk)
-        file.flush()
-        os.fchmod(file.fileno(), 0o444)
-        os.fsync(file.fileno())
-    return ManifestEntry(name=path.name, size=size, sha256=Digest(running.hexdigest()))
+def write_entry(path: Path, chunks: Iterable[bytes]) -> ManifestEntry:
+    """Writes a new read-only file durably; the answer is what was written. Raises OSError."""
+    running = RunningSha256()
+    write_new(path, running.over(chunks), read_only=True)
+    return ManifestEntry(name=path.name, size=running.size, sha256=running.digest)
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Which directories were verified: their files are read again only when something touched them."""
+"""Remembers which directories were verified, and reads them again only when they changed."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from typing import BinaryIO
 
@@ -15,6 +14,7 @@ from adapters.admission.manifest import (
 )
 from adapters.domain.names import Digest
 from adapters.errors import NotFound, Unavailable
+from adapters.hashing import RunningSha256
 from adapters.store.bucket import Bucket
 
 TRIES = 3
@@ -76,14 +76,13 @@ class VerifiedObjects:
         return parse_manifest(content.getvalue(), digest)
 
     def _read_once(self, key: str, size: int, into: BinaryIO | None) -> Digest | None:
-        running = hashlib.sha256()
+        running = RunningSha256()
         if into is not None:
             into.seek(0)
             into.truncate()
         if self._bucket.size(key) != size:
             return None
-        for part in self._bucket.read(key, size):
-            running.update(part)
+        for part in running.over(self._bucket.read(key, size)):
             if into is not None:
                 into.write(part)
-        return Digest(running.hexdigest())
+        return running.digest

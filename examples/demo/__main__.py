@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.errors import run
+from service.cli.error_messages import run
 
 app = typer.Typer(add_completion=False)
 

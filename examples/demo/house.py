@@ -61,9 +61,10 @@ def choose_port(settings: Settings) -> int:
     return settings.port
 
 
-def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    """The demo's folder makes keys of its own, whatever its caller brings elsewhere."""
-    return {name: value for name, value in environment.items() if name not in BROUGHT}
+def _of_its_own(environment: Mapping[str, str]) -> dict[str, str]:
+    """The demo's folder holds registry, artifacts and keys of its own, whatever its caller uses."""
+    elsewhere = BROUGHT | {"WARDROBE_DATABASE_URL", "WARDROBE_ARTIFACTS"}
+    return {name: value for name, value in environment.items() if name not in elsewhere}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class House:
             ProcessSpec(
                 name="up",
                 command=[sys.executable, "-m", "service.cli", "up"],
-                environment=_without_keys({**os.environ, **settings.environment()}),
+                environment=_of_its_own({**os.environ, **settings.environment()}),
                 log=folder.root / "up.log",
             )
         )

@@ -33,7 +33,7 @@ def _auto(value: object) -> object:
     return None if value == "auto" else value
 
 
-class WireHyperparameters(BaseModel):
+class RequestedHyperparameters(BaseModel):
     """OpenAI's three, each a number or `auto`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -46,11 +46,11 @@ class WireHyperparameters(BaseModel):
 
 
 class Supervised(BaseModel):
-    """The one method there is today."""
+    """OpenAI's `supervised`, the only method there is."""
 
     model_config = ConfigDict(extra="forbid")
 
-    hyperparameters: WireHyperparameters = WireHyperparameters()
+    hyperparameters: RequestedHyperparameters = RequestedHyperparameters()
 
 
 class Method(BaseModel):
@@ -76,14 +76,14 @@ class CreateJob(BaseModel):
         dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None
     ) = Field(default=None, max_length=MAX_METADATA)
     method: Method | None = None
-    hyperparameters: WireHyperparameters | None = None
+    hyperparameters: RequestedHyperparameters | None = None
     integrations: list[dict[str, Any]] | None = Field(default=None, max_length=5)
     x_unit: str | None = Field(default=None, max_length=40)
 
     def knobs(self) -> Hyperparameters:
         """`method`'s hyperparameters, else the deprecated ones at the top."""
         given = self.method.supervised.hyperparameters if self.method else self.hyperparameters
-        return Hyperparameters.model_validate((given or WireHyperparameters()).model_dump())
+        return Hyperparameters.model_validate((given or RequestedHyperparameters()).model_dump())
 
 
 @router.post("")

@@ -1,4 +1,4 @@
-"""What every router reads from a request: the runtime, the principal, a checked body, a page.
+"""Reads what every router needs of a request: runtime, principal, checked body, page.
 
 Bodies and queries are checked here rather than by FastAPI, whose own errors echo the input.
 """

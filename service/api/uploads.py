@@ -1,7 +1,7 @@
-"""Uploads in flight: how many there may be, and the threads that do their blocking work.
+"""Bounds the uploads in flight, and does their blocking work in threads of their own.
 
 A body of half a gigabyte lies in the temporary folder while it comes, and hashing it takes a
-while; neither may fill the disk nor the thread pool that the swap loop reads the registry with.
+while; neither may fill the disk nor the thread pool that the loader fetches artifacts with.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ THREADS = 2
 
 
 class Uploads:
-    """One per process; used on the event loop's thread only."""
+    """Counts the uploads of one process; used on the event loop's thread only."""
 
     def __init__(self) -> None:
         self._by_key: Counter[str] = Counter()

@@ -12,6 +12,6 @@ def main() -> None:
     import sys
 
     from service.cli.app import app
-    from service.cli.errors import run
+    from service.cli.error_messages import run
 
     sys.exit(run(app))

@@ -1,4 +1,4 @@
-"""The commands as one tree."""
+"""Puts the commands together as one tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`wardrobe keys`: the API keys of this machine's state folder, no service needed."""
+"""`wardrobe keys`: the API keys of the registry that the settings name, no service needed."""
 
 from __future__ import annotations
 
@@ -59,3 +59,26 @@ def revoke(
     finally:
         registry.close()
     typer.echo(f"{key} is revoked")
+
+
+@app.command()
+@needs(state_settings)
+def reset(
+    settings: Settings,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+) -> None:
+    """End every key for ever, so that the registry takes another pepper at the next start.
+
+    Example: wardrobe keys reset --yes
+    """
+    from adapters.domain.principals import SYSTEM
+    from adapters.registry.open import open_registry
+
+    if not yes:
+        typer.confirm("End every key, so that nobody may call until the next start?", abort=True)
+    registry = open_registry(settings.registry_url)
+    try:
+        ended = registry.keys.reset(by=SYSTEM)
+    finally:
+        registry.close()
+    typer.echo(f"{ended} keys are revoked; restart the service")

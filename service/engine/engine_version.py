@@ -1,4 +1,4 @@
-"""What is known to be open in the installed vLLM, and which of our doors stands before it.
+"""Lists what is known to be open in the installed vLLM, and what of ours guards against it.
 
 An engine for the CPU may be behind the one for GPUs: the newest that exists is locked, and what it
 lacks is said at every start instead of being discovered later.

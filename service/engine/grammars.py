@@ -9,7 +9,6 @@ is never tried again.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import sys
 from collections import OrderedDict, defaultdict
@@ -20,7 +19,9 @@ from typing import Any, Protocol
 
 import structlog
 
+from adapters.domain.names import Digest
 from adapters.errors import EngineUnavailable, InvalidRequest
+from adapters.hashing import sha256_bytes
 
 DEADLINE_SECONDS = 10.0
 """For one schema: long, because a busy machine must not refuse what a quiet one takes."""
@@ -57,7 +58,7 @@ class TokenizerFacts:
 
 
 class NoGrammars:
-    """For a base whose tokenizer the compiler cannot read."""
+    """Refuses every schema: the compiler cannot read this base's tokenizer."""
 
     async def check(self, schema: Mapping[str, Any], *, param: str, unit: str) -> None:
         """As for Grammars."""
@@ -77,13 +78,13 @@ class CompiledGrammars:
         self._turn = asyncio.Lock()
         # a unit waits in line once, however many schemas it sends
         self._unit_turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._answers: OrderedDict[tuple[str, bytes], str | None] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, Digest], str | None] = OrderedDict()
 
     async def check(self, schema: Mapping[str, Any], *, param: str, unit: str) -> None:
         """As for Grammars. Raises EngineUnavailable when no process can be had."""
         line = json.dumps(schema).encode() + b"\n"
         # by unit: how soon an answer comes must not tell of another unit's schemas
-        key = (unit, hashlib.sha256(line).digest())
+        key = (unit, sha256_bytes(line))
         if key not in self._answers:
             async with self._unit_turns[unit]:
                 if key not in self._answers:
@@ -101,7 +102,7 @@ class CompiledGrammars:
         """Ends the process, whatever it is at: nobody waits for its answer any more."""
         await self._end()
 
-    def _keep(self, key: tuple[str, bytes], answer: str | None) -> None:
+    def _keep(self, key: tuple[str, Digest], answer: str | None) -> None:
         self._answers[key] = answer
         if len(self._answers) > KEPT:
             self._answers.popitem(last=False)

@@ -1,4 +1,4 @@
-"""What one engine holds and who uses it, shared by the API processes in front of it.
+"""Shares what one engine holds, and who uses it, between the API processes in front of it.
 
 One sparse file that every process maps, made anew for each life of an engine:
 

@@ -1,4 +1,4 @@
-"""The folder of the engine's temporary files and sockets: fresh at each start, gone at the end.
+"""Makes the folder of the engine's temporary files and sockets, fresh at each start.
 
 vLLM leaves its sockets and its rendezvous file where they are, by default in the system's
 temporary folder. The service has a folder of its own instead. Whoever holds the state folder's

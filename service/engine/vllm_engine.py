@@ -1,4 +1,4 @@
-"""The engine port, and the only module that imports vLLM.
+"""Implements the engine port over vLLM. No other module imports vLLM.
 
 Everything Wardrobe relies on in vLLM is named here and pinned by `tests/contract/test_vllm.py`:
 
@@ -13,11 +13,9 @@ Run as `python -m service.engine.vllm_engine`; configured by `WARDROBE_*` only.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import secrets
-import shlex
 from argparse import Namespace
 from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -33,20 +31,13 @@ from adapters.domain.names import VersionId
 from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
-from adapters.telemetry_off import quieten
-from service.engine.content_free_logs import STARTING, install
+from adapters.telemetry_off import turn_telemetry_off
+from service.engine.content_free_logs import install
 from service.engine.grammars import TokenizerFacts
 from service.engine.shared_residency import INCARNATION
 from service.engine.temporary_folder import temporary_folder
+from service.engine.vllm_arguments import GRAMMAR_BACKEND, arguments, environment
 
-PLUGIN = "wardrobe"
-LEAVE_SECONDS = 10.0
-"""What an API process may take to end after its last answer."""
-MIDDLEWARE = "service.gateway.gateway.Gateway"
-GRAMMAR_BACKEND = "guidance"
-"""vLLM's `auto` checks with one compiler and uses, for all units and until its end, whichever the
-first request was given. xgrammar, its favourite, unfolds patterns by recursion in native code.
-"""
 PROBE_TOKENS = (1, 2, 3, 4, 5, 6, 7)
 
 log = structlog.get_logger("wardrobe.engine")
@@ -65,7 +56,7 @@ class Patience:
 
 
 class VllmEngine:
-    """vLLM's engine client and model table behind the port."""
+    """Implements the port with vLLM's engine client and model table."""
 
     def __init__(
         self,
@@ -256,73 +247,6 @@ def process_number(client: Any) -> int:
     return int(client.vllm_config.parallel_config._api_process_rank)  # noqa: SLF001 - pinned
 
 
-def arguments(settings: Settings) -> list[str]:
-    """vLLM's command line for these settings. Later words win, so `engine_args` comes last."""
-    words: list[str] = [
-        *("--model", settings.base),
-        *("--served-model-name", base_name(settings)),
-        *("--host", settings.host),
-        *("--port", str(settings.port)),
-        *("--dtype", _dtype(settings)),
-        *("--max-model-len", str(settings.max_model_len)),
-        "--enable-lora",
-        *("--max-loras", str(settings.max_loras)),
-        *("--max-cpu-loras", str(settings.max_cpu_loras)),
-        *("--max-lora-rank", str(settings.max_lora_rank)),
-        *("--middleware", MIDDLEWARE),
-        # the base's own sampling defaults would make one alias answer unlike another
-        *("--generation-config", "vllm"),
-        # the second wall behind `service.gateway.messages`, also where the base can see
-        "--language-model-only",
-        *("--structured-outputs-config", json.dumps({"backend": GRAMMAR_BACKEND})),
-        "--disable-uvicorn-access-log",
-        "--disable-fastapi-docs",
-    ]
-    if settings.engine == "cpu":
-        words += ["--enforce-eager"]
-    if settings.api_servers > 1:
-        # the parent ends its API processes at SIGTERM: each needs the time to drain
-        patience = math.ceil(settings.drain_seconds + LEAVE_SECONDS)
-        words += ["--api-server-count", str(settings.api_servers)]
-        words += ["--shutdown-timeout", str(patience)]
-    return words + shlex.split(settings.engine_args)
-
-
-def base_name(settings: Settings) -> str:
-    """What applications call the base model."""
-    return settings.base_name or Path(settings.base).name
-
-
-def _dtype(settings: Settings) -> str:
-    """A float32 checkpoint stays float32 on the CPU, where vLLM's `auto` would halve it."""
-    config = Path(settings.base) / "config.json"
-    if settings.dtype != "auto" or settings.engine != "cpu" or not config.is_file():
-        return settings.dtype
-    document = json.loads(config.read_text("utf-8"))
-    stored = document.get("dtype") or document.get("torch_dtype")
-    return "float32" if stored == "float32" else "auto"
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """vLLM's environment: ours is the only plugin, nothing reloads adapters behind our back."""
-    words = {
-        "VLLM_PLUGINS": PLUGIN,
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
-        "VLLM_SERVER_DEV_MODE": "0",
-        "VLLM_LOGGING_LEVEL": settings.log_level.upper(),
-        # what does not come as a log record, and quotes what it speaks of
-        "LLGUIDANCE_LOG_LEVEL": "0",
-        "PYTHONWARNINGS": "ignore",
-        STARTING: str(settings.state_folder.starting),
-    }
-    if settings.engine == "cpu":
-        words["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
-        # the first request with logprobs would compile a kernel inside the engine's loop, a
-        # stall of 10 to 20 s for everyone; eager mode compiles nothing else
-        words["TORCHDYNAMO_DISABLE"] = "1"
-    return words
-
-
 def parse(words: Sequence[str]) -> Namespace:
     """vLLM's own parser and checks over our command line. Exits with 2 on a wrong word."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
@@ -338,7 +262,7 @@ def parse(words: Sequence[str]) -> Namespace:
 def main() -> None:
     """Runs vLLM's API server with Wardrobe inside it, until a signal ends it."""
     settings = Settings()
-    quieten()
+    turn_telemetry_off()
     os.environ.update(environment(settings))
     os.environ[INCARNATION] = secrets.token_hex(8)
     install()

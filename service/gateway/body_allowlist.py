@@ -1,4 +1,4 @@
-"""Which body fields reach the engine, endpoint by endpoint.
+"""Lists which body fields reach the engine, endpoint by endpoint.
 
 An allow-list, because most of this field's security record is "one valid-looking field kills the
 shared engine or leaks between requests" (`prompt_logprobs`, `chat_template`, `allowed_token_ids`,

@@ -1,4 +1,4 @@
-"""What vLLM says of its errors, said in our envelope and our words.
+"""Translates vLLM's errors into our envelope and our words.
 
 None of its texts is handed on: they quote engine internals, and what the caller sent.
 """

@@ -1,4 +1,4 @@
-"""An answer on its way out: named, put into our envelope where it is an error, and counted."""
+"""Sends an answer: names its version, puts errors into our envelope, and counts it."""
 
 from __future__ import annotations
 

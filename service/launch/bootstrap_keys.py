@@ -3,6 +3,9 @@
 Each was brought by an operator (`adapters.brought_keys`) or is made once and kept in a file
 (`service.launch.key_files`); the registry holds keyed hashes of all. Run again, it makes what is
 missing and changes nothing else. A revoked key is refused, is not made anew, and stops nobody.
+
+Where other machines may use the registry, no key is made: one that lies on this machine would be
+lost with it, and nobody else could read it. Whoever was brought none has none.
 """
 
 from __future__ import annotations
@@ -12,13 +15,15 @@ from dataclasses import dataclass
 
 import structlog
 
-from adapters.brought_keys import brought_keys
+from adapters.brought_keys import brought_keys, brought_unit_keys
 from adapters.domain.names import Unit
-from adapters.domain.principals import PREFIX, SYSTEM, Key, Role, hash_key, make_key, make_secret
+from adapters.domain.principals import PREFIX, Key, Role, hash_key, make_key, make_secret
 from adapters.domain.units import Units
 from adapters.errors import Conflict
+from adapters.pepper import find_pepper, fingerprint_of
 from adapters.registry import Registry
 from adapters.settings import Settings
+from adapters.state_folder import StateFolder
 from service.launch.key_files import (
     ADMIN,
     TRAINER,
@@ -34,10 +39,11 @@ log = structlog.get_logger("wardrobe.keys")
 
 @dataclass(frozen=True, kw_only=True)
 class KeyReport:
-    """Whose key was made now, and whose is there but revoked; never the keys themselves."""
+    """Whose key was made now, whose is there but revoked, who has none; never the keys."""
 
-    made: tuple[str, ...]
-    revoked: tuple[str, ...]
+    made: tuple[str, ...] = ()
+    revoked: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +54,7 @@ class _Owner:
 
 
 class KeyKeeper:
-    """Keeps the keys in step with the units, and logs once what it finds revoked."""
+    """Keeps the keys in step with the units, and logs once what it finds revoked or missing."""
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self._settings = settings
@@ -59,46 +65,46 @@ class KeyKeeper:
         """Makes missing keys. Raises what `ensure_keys` raises."""
         report = ensure_keys(self._settings, self._registry, units)
         for owner in report.made:
-            log.info("key_made", owner=owner, kept_in=self._place(owner))
+            log.info("key_made", owner=owner, kept_in=kept_in(self._settings.state_folder, owner))
         for owner in report.revoked:
             if owner not in self._told:
-                log.warning("key_is_revoked", owner=owner, kept_in=self._place(owner))
-        self._told |= frozenset(report.revoked)
+                log.warning("key_is_revoked", owner=owner, kept_in=self._place(owner, units))
+        for owner in report.missing:
+            if owner not in self._told:
+                log.warning("key_is_missing", owner=owner, bring_in=_variable(owner))
+        self._told |= frozenset(report.revoked) | frozenset(report.missing)
 
-    def _place(self, owner: str) -> str:
-        brought = {role.value for role in brought_keys(self._settings)}
-        if owner in brought:
-            return f"WARDROBE_{owner.upper()}_KEY"
+    def _place(self, owner: str, units: Units) -> str:
+        if owner in _brought(self._settings, units):
+            return _variable(owner)
         return kept_in(self._settings.state_folder, owner)
 
 
 def ensure_keys(settings: Settings, registry: Registry, units: Units) -> KeyReport:
     """Makes missing keys and enters all of them in the registry.
 
-    Raises InvalidRequest when a key that was brought cannot be used, Conflict (`key_in_use`) when
-    a key is already somebody else's.
+    Raises InvalidRequest when a key or the pepper that was brought cannot be used, Conflict when
+    a key is already somebody else's (`key_in_use`) or the pepper is not the registry's
+    (`pepper_changed`).
     """
-    folder = settings.state_folder
-    brought = {role.value: secret for role, secret in brought_keys(settings).items()}
-    owners = _owners(units)
-    with folder.lock("keys", wait=True):  # several processes of one service start at once
-        table = _KeyTable(registry, folder.pepper())
-        kept = _without_brought(read_kept(folder), brought, table)
-        made = [
-            owner.name
-            for owner in owners
-            if owner.name not in kept.secrets and owner.name not in brought
-        ]
-        for owner in owners:
-            if owner.name in made:
-                kept = kept.with_secret(owner.name, make_secret(owner.role, owner.unit))
-        # the files first: a hash in the registry whose key nobody has would be a key lost for good
-        write_kept(folder, kept)
-        secrets = {**kept.secrets, **brought}
-        records = {owner.name: table.enter(owner, secrets[owner.name]) for owner in owners}
-        write_kept(folder, _revoke_brought_before(kept, brought, records, table))
-    revoked = tuple(name for name, record in records.items() if record.revoked_at is not None)
-    return KeyReport(made=tuple(made), revoked=revoked)
+    owners, brought = _owners(units), _brought(settings, units)
+    table = _KeyTable(registry, find_pepper(settings))
+    made: tuple[str, ...] = ()
+    kept: Mapping[str, str] = {}
+    if not settings.shares_registry:
+        made, kept = _keep(settings.state_folder, owners, brought, table)
+    records = {
+        owner.name: table.bring(owner, brought[owner.name])
+        if owner.name in brought
+        else table.enter(owner, kept[owner.name])
+        for owner in owners
+        if owner.name in brought or owner.name in kept
+    }
+    return KeyReport(
+        made=made,
+        revoked=tuple(name for name, record in records.items() if record.revoked_at is not None),
+        missing=tuple(owner.name for owner in owners if owner.name not in records),
+    )
 
 
 def _owners(units: Units) -> list[_Owner]:
@@ -112,36 +118,55 @@ def _owners(units: Units) -> list[_Owner]:
     ]
 
 
-def _without_brought(kept: KeptKeys, brought: Mapping[str, str], table: _KeyTable) -> KeptKeys:
+def _brought(settings: Settings, units: Units) -> Mapping[str, str]:
+    """Owner → key, of those brought. Raises InvalidRequest."""
+    roles = {role.value: secret for role, secret in brought_keys(settings).items()}
+    of_units = brought_unit_keys(settings, units.by_name)
+    return {**roles, **{unit_owner(unit): secret for unit, secret in of_units.items()}}
+
+
+def _variable(owner: str) -> str:
+    """The setting by which the owner's key is brought."""
+    return f"WARDROBE_{owner.upper()}_KEY" if owner in (ADMIN, TRAINER) else "WARDROBE_UNIT_KEYS"
+
+
+def _keep(
+    folder: StateFolder, owners: list[_Owner], brought: Mapping[str, str], table: _KeyTable
+) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """Makes the keys that are neither kept nor brought; who got one, and owner → key of all kept.
+
+    The files come before the registry: a hash whose key nobody has would be a key lost for good.
+    """
+    with folder.lock("keys", wait=True):  # several processes of one service start at once
+        kept = _without_brought(read_kept(folder), owners, brought, table)
+        made = [
+            owner
+            for owner in owners
+            if owner.name not in kept.secrets and owner.name not in brought
+        ]
+        for owner in made:
+            kept = kept.with_secret(owner.name, make_secret(owner.role, owner.unit))
+        write_kept(folder, kept)
+    return tuple(owner.name for owner in made), kept.secrets
+
+
+def _without_brought(
+    kept: KeptKeys, owners: list[_Owner], brought: Mapping[str, str], table: _KeyTable
+) -> KeptKeys:
     """Takes out of the files what an earlier build wrote there of brought keys.
 
-    Those it made itself begin with our prefix. The registry's record is noted instead.
+    Those it made itself begin with our prefix. The registry notes the others as brought, so that
+    the next one brought ends them.
     """
-    for owner in (ADMIN, TRAINER):
-        secret = kept.secrets.get(owner)
-        if secret is None or (secret.startswith(f"{PREFIX}-") and secret != brought.get(owner)):
+    for owner in owners:
+        secret = kept.secrets.get(owner.name)
+        if secret is None or owner.role is Role.UNIT:
             continue
-        record = table.find(secret)
-        kept = kept.without_secret(owner)
-        if record is not None and owner not in kept.brought:
-            kept = kept.with_brought(owner, record.id)
-    return kept
-
-
-def _revoke_brought_before(
-    kept: KeptKeys, brought: Mapping[str, str], records: Mapping[str, Key], table: _KeyTable
-) -> KeptKeys:
-    """Revokes the key brought before this one: an operator rotates it by bringing another.
-
-    A revoked key that is brought again replaces nothing.
-    """
-    for owner in brought:
-        record, before = records[owner], kept.brought.get(owner)
-        if record.revoked_at is not None:
+        if secret.startswith(f"{PREFIX}-") and secret != brought.get(owner.name):
             continue
-        if before not in (None, record.id):
-            table.revoke(before)
-        kept = kept.with_brought(owner, record.id)
+        kept = kept.without_secret(owner.name)
+        if table.find(secret) is not None:
+            table.bring(owner, secret)
     return kept
 
 
@@ -149,6 +174,8 @@ class _KeyTable:
     """The registry's keys: the one place here that knows its methods."""
 
     def __init__(self, registry: Registry, pepper: bytes) -> None:
+        """Raises Conflict when the registry's keys have another pepper."""
+        registry.keys.check_pepper(fingerprint_of(pepper))
         self._registry = registry
         self._pepper = pepper
 
@@ -166,16 +193,22 @@ class _KeyTable:
             _, new = make_key(owner.role, owner.unit, pepper=self._pepper, secret=secret)
             try:
                 (record,) = self._registry.keys.add([new])
-            except Conflict:  # another replica was brought the same key and came first
+            except Conflict:  # another process of this service came first
                 record = self.find(secret)
                 if record is None:
                     raise
-        if (record.role, record.unit) != (owner.role, owner.unit):
-            raise Conflict(
-                f"the key of {owner.name} is already somebody else's; give it one of its own",
-                code="key_in_use",
-            )
-        return record
+        return _checked(owner, record)
 
-    def revoke(self, key_id: str) -> None:
-        self._registry.keys.revoke(key_id, by=SYSTEM)
+    def bring(self, owner: _Owner, secret: str) -> Key:
+        """The same for a key that was brought; it ends the one brought before it."""
+        _, new = make_key(owner.role, owner.unit, pepper=self._pepper, secret=secret)
+        return _checked(owner, self._registry.keys.bring(new))
+
+
+def _checked(owner: _Owner, record: Key) -> Key:
+    if (record.role, record.unit) != (owner.role, owner.unit):
+        raise Conflict(
+            f"the key of {owner.name} is already somebody else's; give it one of its own",
+            code="key_in_use",
+        )
+    return record

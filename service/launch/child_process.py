@@ -1,4 +1,4 @@
-"""One supervised process with everything it starts, and nothing of it left behind.
+"""Runs one supervised process, and ends it with everything that it has started.
 
 A child leads a session of its own, so Ctrl-C in the terminal reaches only the supervisor, and a
 signal to the leader is its own business to pass on (vLLM's engine core must outlive the first
@@ -8,23 +8,23 @@ session, or because it was handed to us as its subreaper, and killed before a ne
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
+from adapters.prctl import end_with_parent
+from adapters.waiting import wait_until
+
 KEPT_LOGS = 5
 CLEANING_SECONDS = 2.0
-
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+KILL_SECONDS = 10.0
+"""For the kernel to take away what was killed."""
+_LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,15 +99,16 @@ class Process:
         """SIGKILL to the leader and all it started; returns when they are gone."""
         doomed = {self.pid}
         began = time.monotonic()
-        while time.monotonic() < began + 10.0:
+
+        def gone() -> bool:
             # gathered before each blow: the children of a dead process are ours, not its own
-            doomed |= descendants(doomed)
+            doomed.update(descendants(doomed))
             if self.exit_code() is None:
                 self._popen.kill()
             _end_all(doomed - {self.pid}, since=began)
-            if self.exit_code() is not None and not doomed & processes().keys():
-                return
-            time.sleep(0.02)
+            return self.exit_code() is not None and not doomed & processes().keys()
+
+        wait_until(gone, seconds=KILL_SECONDS, every=_LOOK_SECONDS)
 
 
 def end(pid: int) -> None:
@@ -137,18 +138,16 @@ def _cleans_up(pid: int) -> bool:
         return False
 
 
-def adopt_orphans() -> None:
-    """What our children leave behind becomes ours instead of init's (Linux; elsewhere nothing)."""
-    if _LIBC is not None:
-        _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
 def end_orphans(known: frozenset[int]) -> None:
     """Kills children of ours that we did not start, what a dead child left; returns when gone."""
     began = time.monotonic()
-    while (found := _orphans(known)) and time.monotonic() < began + 10.0:
+
+    def gone() -> bool:
+        found = _orphans(known)
         _end_all(found, since=began)
-        time.sleep(0.02)
+        return not found
+
+    wait_until(gone, seconds=KILL_SECONDS, every=_LOOK_SECONDS)
 
 
 def reap_orphans(known: frozenset[int]) -> None:
@@ -225,9 +224,7 @@ def _die_with(parent: int) -> Callable[[], None]:
     """Runs in the child before exec: SIGTERM when the parent dies, at once if it already has."""
 
     def prepare() -> None:
-        if _LIBC is not None:
-            _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-            if os.getppid() != parent:
-                os._exit(1)
+        if not end_with_parent(parent, signal.SIGTERM):
+            os._exit(1)
 
     return prepare

@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from adapters.domain.names import Digest
 from adapters.domain.units import Units
+from adapters.pepper import find_pepper
 from adapters.registry import Registry
-from adapters.registry.ports import ProcessId, Registration, Retention
+from adapters.registry.ports import Hints, ProcessId, Registration, Retention
 from adapters.settings import Settings
 from adapters.store import ArtifactStore
 from service.engine.grammars import Grammars
@@ -23,10 +24,10 @@ from service.engine.port import Engine
 from service.engine.shared_residency import INCARNATION, SharedResidency
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
-from service.reconcile.collection import Collector
+from service.reconcile.collection_loop import CollectionLoop
 from service.reconcile.gauges import Gauges, Seen
 from service.reconcile.heartbeat import Heartbeat
-from service.reconcile.hints import HintListener, Hints
+from service.reconcile.hint_listener import HintListener
 from service.reconcile.loader import Loader
 from service.reconcile.membership import Membership
 from service.reconcile.rollouts import RolloutSteps
@@ -63,10 +64,13 @@ class Parts:
 
 
 def compose(parts: Parts) -> Runtime:
-    """The runtime, none of whose tasks runs yet. Blocks. Raises InvalidUnits, OSError."""
+    """The runtime, none of whose tasks runs yet.
+
+    Blocks. Raises InvalidUnits, InvalidRequest, OSError.
+    """
     settings, metrics = parts.settings, Metrics(parts.prometheus)
     units = UnitsWatch(settings.units, metrics, on_change=parts.on_units)
-    pepper = settings.state_folder.pepper()
+    pepper = find_pepper(settings)
     process = ProcessId(
         replica=replica_id(settings), incarnation=incarnation(), number=parts.process
     )
@@ -203,7 +207,7 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
             ),
             metrics,
         ),
-        collector=Collector(
+        collector=CollectionLoop(
             collection=registry.collection,
             retention=Retention(),
             collect_store=parts.collect_store,

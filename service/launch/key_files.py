@@ -1,8 +1,7 @@
 """The two files of a state folder in which keys are kept that the service has made.
 
 `keys.json` holds those of the admin and the units, for the people of this machine. `trainer.key`
-holds the trainer's, which reads nothing else. A key that an operator brings is in neither:
-`keys.json` notes only which record of the registry it has.
+holds the trainer's, which reads nothing else. A key that an operator brings is in neither.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from adapters.domain.names import Unit
-from adapters.state_folder import StateFolder, write_private
+from adapters.durable_files import write_private
+from adapters.state_folder import StateFolder
 
 ADMIN = "admin"
 TRAINER = "trainer"
@@ -28,11 +28,10 @@ def unit_owner(unit: Unit) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptKeys:
-    """Owner → key: `admin`, `trainer`, `units.support`."""
+    """What the files hold."""
 
     secrets: Mapping[str, str]
-    brought: Mapping[str, str]
-    """Owner → id in the registry of the key that was brought last."""
+    """Owner → key: `admin`, `trainer`, `units.support`."""
 
     def with_secret(self, owner: str, secret: str) -> KeptKeys:
         return replace(self, secrets={**self.secrets, owner: secret})
@@ -40,9 +39,6 @@ class KeptKeys:
     def without_secret(self, owner: str) -> KeptKeys:
         left = {name: secret for name, secret in self.secrets.items() if name != owner}
         return replace(self, secrets=left)
-
-    def with_brought(self, owner: str, key_id: str) -> KeptKeys:
-        return replace(self, brought={**self.brought, owner: key_id})
 
 
 def read_kept(folder: StateFolder) -> KeptKeys:
@@ -57,7 +53,7 @@ def read_kept(folder: StateFolder) -> KeptKeys:
     with suppress(FileNotFoundError):
         found[TRAINER] = folder.trainer_key.read_text("utf-8").strip()
     units = {unit_owner(Unit(unit)): secret for unit, secret in document.get("units", {}).items()}
-    return KeptKeys(secrets={**found, **units}, brought=document.get("brought", {}))
+    return KeptKeys(secrets={**found, **units})
 
 
 def write_kept(folder: StateFolder, kept: KeptKeys) -> None:
@@ -71,10 +67,9 @@ def write_kept(folder: StateFolder, kept: KeptKeys) -> None:
         if owner.startswith("units.")
     }
     admin = {ADMIN: kept.secrets[ADMIN]} if ADMIN in kept.secrets else {}
-    brought = {"brought": dict(sorted(kept.brought.items()))} if kept.brought else {}
     if TRAINER in kept.secrets:
         _write(folder.trainer_key, f"{kept.secrets[TRAINER]}\n")
-    _write(folder.keys, json.dumps({**admin, "units": units, **brought}, indent=2) + "\n")
+    _write(folder.keys, json.dumps({**admin, "units": units}, indent=2) + "\n")
 
 
 def kept_in(folder: StateFolder, owner: str) -> str:

@@ -1,4 +1,4 @@
-"""`wardrobe up`, `serve` and `trainer`: from settings to running processes, and what is said."""
+"""Starts the processes of `wardrobe up`, `serve` and `trainer` from the settings."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
-from adapters.brought_keys import brought_key, brought_keys, trainer_environment
+from adapters.brought_keys import (
+    brought_keys,
+    brought_trainer_key,
+    brought_unit_keys,
+    trainer_environment,
+)
 from adapters.domain.names import Alias
-from adapters.domain.principals import Role
 from adapters.domain.units import InvalidUnits, Units, load_units
 from adapters.errors import Conflict, InvalidRequest
+from adapters.pepper import find_pepper, fingerprint_of
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from service.engine.temporary_folder import remove_temporary_folder
 from service.instance import INSTANCE
+from service.launch.base_profile import planned
 from service.launch.base_resolver import inherited_environment, resolve_base
 from service.launch.child_process import ProcessSpec, rotate
 from service.launch.key_files import TRAINER, read_kept
@@ -74,9 +80,12 @@ def prepared(settings: Settings) -> Settings:
     """
     units = load_units(settings.units)
     brought_keys(settings)
+    brought_unit_keys(settings, units.by_name)
+    fingerprint = fingerprint_of(find_pepper(settings))
     check_port(settings.host, settings.port)
     # a registry that cannot be used would end the service at each of its starts
-    open_registry(settings.registry_url).close()
+    with closing(open_registry(settings.registry_url)) as registry:
+        registry.keys.check_pepper(fingerprint)
     settings = with_base(settings)
     check_aliases(units, settings.base_name)
     return settings
@@ -97,9 +106,9 @@ def with_base(settings: Settings) -> Settings:
     """The same settings with absolute paths, the base model's folder and the engine found here."""
     base = resolve_base(settings)
     given = "engine" in settings.model_fields_set
-    return settings.model_copy(
+    engine = settings.engine if given else installed_engine()
+    return planned(settings.model_copy(update={"engine": engine}), base.path).model_copy(
         update={
-            "engine": settings.engine if given else installed_engine(),
             "state": settings.state_folder.root,
             "units": settings.units.expanduser().absolute(),
             "cache": settings.cache.expanduser().absolute(),
@@ -168,6 +177,8 @@ def up(
     programs = {name: words for name, words in programs.items() if trainer or name == "service"}
     folder = settings.state_folder.create()
     with folder.lock("up"):
+        if trainer:
+            brought_trainer_key(settings)
         settings = prepared(settings)
         # the service alone is a container's only process: its output is the container's
         logs = folder.logs if trainer else None
@@ -198,7 +209,7 @@ def become_trainer(settings: Settings) -> None:
     """Turns this process into the trainer. Raises what `with_base` raises."""
     settings.state_folder.create()
     load_units(settings.units)
-    brought_key(settings, Role.TRAINER)
+    brought_trainer_key(settings)
     environment = child_environment(with_base(settings), "trainer")
     os.execve(sys.executable, [sys.executable, *PROGRAMS["trainer"]], environment)  # noqa: S606
 
@@ -254,6 +265,8 @@ class ReadinessWatch:
 
     def _about_keys(self) -> Sequence[str]:
         folder = self.settings.state_folder
+        if self.settings.shares_registry:
+            return ("keys are those that were brought",)
         before = self.known_keys
         if before is None:
             return (f"keys are in {folder.keys}",)

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, never content.
+"""Configures structured logs: one JSON object a line, never content.
 
 What may be logged are names, ids, counts and times of ours; prompts, answers, keys and files
 have no way in, because no log call takes them.

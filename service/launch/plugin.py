@@ -27,9 +27,9 @@ from service.api import attach
 from service.engine.engine_version import notice
 from service.engine.grammars import CompiledGrammars, Grammars, NoGrammars
 from service.engine.port import Engine
+from service.engine.vllm_arguments import base_name
 from service.engine.vllm_engine import (
     VllmEngine,
-    base_name,
     engine_limits,
     installed_version,
     process_number,
@@ -50,7 +50,7 @@ log = structlog.get_logger("wardrobe.service")
 
 
 class WardrobePlugin:
-    """What vLLM's plugin protocol asks for."""
+    """Implements vLLM's plugin protocol."""
 
     name: ClassVar[str] = "wardrobe"
     required_tasks: ClassVar[tuple[str, ...]] = ("generate",)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
 from typing import Self
 
+from adapters.prctl import adopt_orphans
 from service.launch.child_process import (
     Process,
     ProcessSpec,
-    adopt_orphans,
     end_orphans,
     reap_orphans,
     tail,

@@ -20,7 +20,7 @@ BASE = "base"
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """Whom the gauges ask."""
+    """What the gauges ask of the process."""
 
     table: RouteTable
     loader: Loader
@@ -31,7 +31,7 @@ class Seen:
 
 
 class Gauges:
-    """Owns what the metrics say of the present."""
+    """Sets the gauges to the present state."""
 
     def __init__(self, seen: Seen, metrics: Metrics) -> None:
         self._seen = seen

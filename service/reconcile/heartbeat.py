@@ -20,7 +20,7 @@ log = structlog.get_logger("wardrobe.swap")
 
 
 class Heartbeat:
-    """Owns what the registry knows of this process's life."""
+    """Reports to the registry that this process lives, and takes its rows back at the end."""
 
     def __init__(
         self,

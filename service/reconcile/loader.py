@@ -14,8 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -34,6 +32,8 @@ from service.engine.port import Engine
 from service.engine.shared_residency import Failure, Reason, SharedResidency
 from service.metrics import Metrics
 from service.reconcile import plan as planning
+from service.reconcile.acknowledgements import State, Unloadable
+from service.reconcile.fetches import Artifacts, Fetches
 from service.reconcile.repeat import Repeat
 from service.reconcile.route_table import RouteTable
 
@@ -44,29 +44,12 @@ RETRY_SECONDS = 10.0
 """Between attempts to load a version that failed."""
 LOAD_TIMEOUT = 60.0
 """Seconds a request waits for its version to be loaded."""
-FETCH_SECONDS = 60.0
 SLOT_SECONDS = 60.0
 """How long a wanted version waits for a slot: leases end meanwhile, a full engine stays full."""
 COLD_LOADS = 4
 """Versions of one unit, beside those of its routes, that requests may wait for at once."""
 
 log = structlog.get_logger("wardrobe.swap")
-
-
-class Artifacts(Protocol):
-    """What the loader needs of the artifact store."""
-
-    def fetch(self, digest: Digest) -> Path:
-        """A local directory, verified. Raises NotFound, Rejected, StorageFull, Unavailable."""
-        ...
-
-    def pin(self, digest: Digest) -> None:
-        """Keeps the local directory."""
-        ...
-
-    def release(self, digest: Digest) -> None:
-        """Takes `pin` back."""
-        ...
 
 
 class Loader:
@@ -88,7 +71,10 @@ class Loader:
         self._table = table
         self._engine = engine
         self._residency = residency
-        self._artifacts = artifacts
+        self._fetches = Fetches(
+            artifacts,
+            on_fetched=lambda: self.repeat.kick(),  # noqa: PLW0108 - made below
+        )
         self._base_fingerprint = base_fingerprint
         self._on_change = on_change
         self._metrics = metrics
@@ -97,9 +83,8 @@ class Loader:
         self._asked_at: dict[VersionId, float] = {}
         self._turns: dict[Unit, float] = {}
         self._slotless: dict[VersionId, float] = {}
-        self._pinned: dict[VersionId, Digest] = {}
         self._was_required: frozenset[VersionId] = frozenset()
-        self._state: Mapping[VersionId, str | None] = {}
+        self._state: State = {}
         self._changed = asyncio.Condition()
         self._owner = False
         self.repeat = Repeat("loader", self.step, every=STEP_SECONDS, metrics=metrics)
@@ -133,7 +118,7 @@ class Loader:
             if version.id not in self._engine.resident and self.failure(version) is None
         ]
 
-    def state(self) -> Mapping[VersionId, str | None] | None:
+    def state(self) -> State | None:
         """What is to be acknowledged: loaded, or the reason. None where another process loads."""
         return self._state if self._owner else None
 
@@ -221,11 +206,11 @@ class Loader:
 
     async def step(self) -> bool:
         """At most one load; whether another step should follow at once."""
-        was_owner, self._owner = self._owner, self._residency.own()
-        if not self._owner:
+        if not self._residency.own():
             return await self._follow()
-        if not was_owner:
+        if not self._owner:
             await self._take_over()
+            self._owner = True  # and not before: what fails in it is tried again
         if not self._engine.alive:
             return False
         await self._name_what_is_resident()
@@ -234,11 +219,12 @@ class Loader:
         self._note_waiting(steps)
         for version_id in steps.unload:
             await self._unload(version_id)
-        loaded = False
-        for version_id in steps.load[:1]:
-            loaded = await self._load(self._table.versions[version_id])
+        found = (self._table.version(version_id) for version_id in steps.load)
+        fetched = await self._fetches.first([v for v in found if v is not None])
+        if fetched is not None:
+            await self._load(fetched)
         await self._announce()
-        return loaded
+        return fetched is not None
 
     def _give_fresh_chances(self) -> None:
         """A version that a command has just named is tried at once, however it failed before."""
@@ -247,10 +233,10 @@ class Loader:
             self._residency.forget_failure(version_id)
         self._was_required = required
 
-    def _found(self) -> Mapping[VersionId, str | None]:
+    def _found(self) -> State:
         """Everything resident, and why what routes and rollouts need is not."""
         failed = {
-            version.id: f"{version.name}: {told(failure.reason)}"
+            version.id: Unloadable(error=f"{version.name}: {told(failure.reason)}", at=failure.at)
             for version in self._required()
             if (failure := self.failure(version)) is not None
         }
@@ -264,10 +250,17 @@ class Loader:
         self._on_change()
 
     async def _take_over(self) -> None:
-        """The loader before this one may have died within a load."""
+        """The loader before this one may have died within a load; its pins have ended with it."""
         for version_id in self._residency.left_behind():
             await self._engine.unload(version_id)
             self._residency.note_unloaded(version_id)
+        for version in map(self._table.version, self._residency.resident()):
+            if version is None:
+                continue
+            try:
+                await self._fetches.pin(version)
+            except Exception as error:  # one version's edge
+                log.warning("pin_failed", version=version.name, reason=_reason(error))
 
     async def _follow(self) -> bool:
         """Another process loads: this one makes its handlers know what is there."""
@@ -288,7 +281,7 @@ class Loader:
             if version is None:
                 continue
             try:
-                self._engine.name(version, await self._fetch(version))
+                self._engine.name(version, await self._fetches.path(version))
             except Exception as error:  # one version's edge
                 log.warning("name_failed", version=version.name, reason=_reason(error))
 
@@ -366,40 +359,27 @@ class Loader:
             self._metrics.swap_errors.labels(owner="loader").inc()
         finally:
             self._residency.note_unloaded(version_id)
-            await self._release(version_id)
+            await self._fetches.release(version_id)
 
-    async def _load(self, version: ServedVersion) -> bool:
-        began = time.perf_counter()
+    async def _load(self, version: ServedVersion) -> None:
         self._turns[version.unit] = self._clock()
         try:
-            await self._pin(version)
-            path = await self._fetch(version)
+            fetched = self._fetches.take(version)
             self._residency.begin_load(version.id)
-            await self._engine.load(version, path)
+            await self._engine.load(version, fetched.path.result())
         except Exception as error:  # one version's edge: the others are still to be loaded
             self._note_failure(version, _reason(error), error)
-            await self._release(version.id)
-            return True
+            await self._fetches.release(version.id)
+            return
         self._residency.note_resident(version.id)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - fetched.began
         self._metrics.loads.labels(outcome="loaded").inc()
         self._metrics.swap_phase.labels(phase="load").observe(seconds)
         log.info("loaded", version=version.name, seconds=round(seconds, 4))
-        return True
 
-    async def _pin(self, version: ServedVersion) -> None:
-        """The engine may read the files again at any step: they stay for as long as it holds it."""
-        await asyncio.to_thread(self._artifacts.pin, version.digest)
-        self._pinned[version.id] = version.digest
-
-    async def _release(self, version_id: VersionId) -> None:
-        digest = self._pinned.pop(version_id, None)
-        if digest is not None:
-            await asyncio.to_thread(self._artifacts.release, digest)
-
-    async def _fetch(self, version: ServedVersion) -> Path:
-        async with asyncio.timeout(FETCH_SECONDS):
-            return await asyncio.to_thread(self._artifacts.fetch, version.digest)
+    def close(self) -> None:
+        """Lets go of the threads."""
+        self._fetches.close()
 
     def _note_failure(
         self, version: ServedVersion, reason: Reason, error: Exception | None = None

@@ -1,4 +1,4 @@
-"""Whether this process may admit requests, as far as the registry has a say.
+"""Decides whether this process may admit requests, as far as the registry has a say.
 
 It may once it is registered and has observed the very revision it routes by; a replica that was
 retired or replaced registers and observes again first. One that stops on loss may no longer once

@@ -1,4 +1,4 @@
-"""What to load and what to unload: pure functions of the routes and the engine.
+"""Plans what to load and what to unload: pure functions of the routes and the engine.
 
     desired(required, uses)  which versions should be resident, most wanted first
     plan(desired, …)         the loads and unloads that bring the engine there

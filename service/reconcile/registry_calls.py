@@ -1,4 +1,4 @@
-"""An owner's calls into the registry: a thread of its own, and a bound on each wait.
+"""Runs an owner's calls into the registry in a thread of its own, with a bound on each wait.
 
 So a busy default thread pool, or another owner's call behind a stuck writer, delays nobody.
 """
@@ -17,7 +17,7 @@ CALL_SECONDS = 10.0
 
 
 class RegistryCalls:
-    """One thread. A call that is late keeps it; those behind give up in their own time."""
+    """Runs calls in one thread. A late call keeps it; those behind give up in their own time."""
 
     def __init__(self, owner: str, *, seconds: float = CALL_SECONDS) -> None:
         self._seconds = seconds

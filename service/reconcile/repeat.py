@@ -1,4 +1,4 @@
-"""A step repeated for ever: how each owner of the swap runs, and ends.
+"""Repeats an owner's step until it is stopped.
 
 Every step is guarded on its own: one that fails is logged, counted and repeated, and nobody else
 waits for it.

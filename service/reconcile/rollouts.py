@@ -43,7 +43,7 @@ class Outcome:
 
 
 class RolloutSteps:
-    """Owns the states of rollouts."""
+    """Moves rollouts through their states."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ log = structlog.get_logger("wardrobe.swap")
 
 
 class RouteCache:
-    """Owns the route table."""
+    """Keeps the route table up to date."""
 
     def __init__(
         self,
@@ -151,6 +151,7 @@ class RouteCache:
         elif units is not self._units_seen:
             self._on_change()
         self._units_seen = units
+        self._metrics.registry_read.set_to_current_time()
 
     async def _observe(self) -> bool:
         """Reports the table's revision, once per registration; True where a newer one is there."""

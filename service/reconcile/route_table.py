@@ -42,7 +42,7 @@ class Target:
 
 
 class RouteTable:
-    """Everything the request path looks up."""
+    """Holds everything that the request path looks up."""
 
     def __init__(self, *, base_name: str, pepper: bytes, units: Callable[[], Units]) -> None:
         self.base_name = base_name

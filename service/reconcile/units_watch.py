@@ -1,4 +1,4 @@
-"""Units that change while the service runs: the folder is looked at every second.
+"""Watches the units folder every second, and puts a good change into force.
 
 A folder with mistakes changes nothing: the last good units stay in force, the mistakes are
 logged and `wardrobe_units_folder_invalid` is 1. A unit or alias that is gone is refused at once,

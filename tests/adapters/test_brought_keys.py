@@ -8,17 +8,26 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from adapters.brought_keys import brought_key, brought_keys, trainer_environment
+from adapters.brought_keys import (
+    brought_key,
+    brought_keys,
+    brought_trainer_key,
+    brought_unit_keys,
+    trainer_environment,
+)
+from adapters.domain.names import Unit
 from adapters.domain.principals import Role
 from adapters.errors import InvalidRequest
 from adapters.settings import Settings
 
+PEPPER = "a pepper that is long enough for all"
+SUPPORT, SALES = Unit("support"), Unit("sales")
 ADMIN, TRAINER = "a-key-from-a-secret-1", "a-key-from-a-secret-2"
 
 
 def test_what_is_not_brought_is_none() -> None:
     assert brought_keys(Settings()) == {}
-    assert [brought_key(Settings(), role) for role in Role] == [None, None, None]
+    assert {brought_key(Settings(), role) for role in Role} == {None}
 
 
 def test_a_key_comes_from_its_variable_or_from_its_file(tmp_path: Path) -> None:
@@ -67,9 +76,43 @@ def test_the_trainers_environment_holds_no_key_but_its_own(tmp_path: Path) -> No
         "WARDROBE_KEY": ADMIN,
         "WARDROBE_ADMIN_KEY": ADMIN,
         "WARDROBE_ADMIN_KEY_FILE": "/etc/key",
+        "WARDROBE_PEPPER_FILE": "/etc/pepper",
     }
+    given |= {"pepper": SecretStr(PEPPER), "unit_keys": tmp_path}
     environment = trainer_environment(Settings(**given, port=8123), inherited)
     assert environment["WARDROBE_TRAINER_KEY"] == TRAINER
     assert (environment["PATH"], environment["WARDROBE_PORT"]) == ("/bin", "8123")
     assert ADMIN not in environment.values()
-    assert "WARDROBE_ADMIN_KEY_FILE" not in environment
+    assert PEPPER not in environment.values()
+    assert not {"WARDROBE_ADMIN_KEY_FILE", "WARDROBE_PEPPER_FILE", "WARDROBE_UNIT_KEYS"} & set(
+        environment
+    )
+
+
+def test_a_units_key_is_the_file_of_its_name_and_what_else_lies_there_is_nobodys(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "..data").mkdir()  # as the kubelet mounts a Secret
+    (tmp_path / "..data" / "support").write_text(f"{ADMIN}\n")
+    (tmp_path / "support").symlink_to("..data/support")
+    (tmp_path / "legal").write_text("no key of a unit that is there")
+    settings = Settings(unit_keys=tmp_path)
+    assert brought_unit_keys(settings, [SALES, SUPPORT]) == {SUPPORT: ADMIN}
+    assert brought_unit_keys(Settings(), [SALES, SUPPORT]) == {}
+
+
+def test_a_units_key_that_can_be_none_is_refused_with_the_units_name(tmp_path: Path) -> None:
+    (tmp_path / "sales").write_text("short")
+    with pytest.raises(InvalidRequest, match="WARDROBE_UNIT_KEYS, sales: a key is 16 to 256"):
+        brought_unit_keys(Settings(unit_keys=tmp_path), [SALES])
+    with pytest.raises(InvalidRequest, match=r"WARDROBE_UNIT_KEYS: .*/none is no folder"):
+        brought_unit_keys(Settings(unit_keys=tmp_path / "none"), [SALES])
+
+
+def test_a_trainer_beside_no_service_must_be_brought_its_key() -> None:
+    assert brought_trainer_key(Settings()) is None
+    shared = Settings(database_url="postgresql://wardrobe@db/wardrobe")
+    with pytest.raises(InvalidRequest, match="bring the trainer's key"):
+        brought_trainer_key(shared)
+    brought = shared.model_copy(update={"trainer_key": SecretStr(TRAINER)})
+    assert brought_trainer_key(brought) == TRAINER

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from adapters.settings import Settings
 
+ROOT = Path(__file__).parents[2]
 URL = "postgresql://wardrobe:secret-word@db/wardrobe"
 
 
@@ -21,3 +23,14 @@ def test_a_databases_password_reaches_child_processes_and_no_text(tmp_path: Path
     for text in (repr(settings), str(settings), settings.model_dump_json()):
         assert "secret-word" not in text
     assert Settings(state=tmp_path).environment()["WARDROBE_DATABASE_URL"] == ""
+
+
+def test_nothing_that_runs_opens_another_registry_than_the_one_the_settings_name() -> None:
+    opened = {
+        (path.relative_to(ROOT).as_posix(), address)
+        for package in ("adapters", "service", "training", "examples")
+        for path in (ROOT / package).rglob("*.py")
+        for address in re.findall(r"(?<!def )open_(?:registry|hints)\((.+?)[,)]", path.read_text())
+    }
+    assert {address for _, address in opened} == {"settings.registry_url"}
+    assert len(opened) > 4

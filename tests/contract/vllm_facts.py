@@ -208,7 +208,8 @@ def main(base: str) -> None:
     from vllm.v1.engine.exceptions import EngineDeadError
 
     from adapters.settings import Settings
-    from service.engine.vllm_engine import arguments, parse
+    from service.engine.vllm_arguments import arguments
+    from service.engine.vllm_engine import parse
     from service.launch.plugin import WardrobePlugin
 
     settings = Settings(base=base, base_name="wardrobe-base", max_model_len=256)

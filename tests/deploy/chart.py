@@ -43,16 +43,35 @@ class Rendered:
     def kinds(self) -> list[str]:
         return [each["kind"] for each in self.objects]
 
+    def deployment(self, component: str = "service") -> Object:
+        """The Deployment of the pods that answer, or of the trainer's where it has its own."""
+        (found,) = [
+            each
+            for each in self.objects
+            if each["kind"] == "Deployment"
+            and each["metadata"]["labels"]["app.kubernetes.io/component"] == component
+        ]
+        return found
+
     @property
     def pod(self) -> Object:
-        """The pod's spec."""
-        spec: Object = self.of("Deployment")["spec"]["template"]["spec"]
+        """The spec of the pod that answers."""
+        spec: Object = self.deployment()["spec"]["template"]["spec"]
         return spec
 
+    @property
+    def pods(self) -> list[Object]:
+        """The specs of all pods, the one that answers first."""
+        templates = [
+            each["spec"]["template"] for each in self.objects if each["kind"] == "Deployment"
+        ]
+        specs = [template["spec"] for template in templates]
+        return sorted(specs, key=lambda spec: spec != self.pod)
+
     def container(self, name: str) -> Object:
-        """A container of the pod, the preparing one included."""
-        (found,) = [each for each in containers(self.pod) if each["name"] == name]
-        return found
+        """The first container of that name, the preparing ones included."""
+        found = [each for pod in self.pods for each in containers(pod) if each["name"] == name]
+        return found[0]
 
     def environment(self, container: str) -> dict[str, str]:
         """Its literal variables."""
@@ -163,6 +182,7 @@ EVERYTHING: Values = {
     "serviceAccount": {"name": "costumes", "annotations": {"example.com/a": "b"}},
     "networkPolicy": {"namespaces": ["apps", "monitoring"]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
     "podLabels": {"team": "platform"},
     "podAnnotations": {"example.com/a": "b"},
     "priorityClassName": "high",
@@ -174,4 +194,20 @@ EVERYTHING: Values = {
     "extraVolumes": [{"name": "models", "emptyDir": {}}],
     "extraVolumeMounts": [{"name": "models", "mountPath": "/models", "readOnly": True}],
 }
-"""Every optional thing switched on."""
+"""Every optional thing of one pod switched on."""
+
+REPLICATED: Values = EVERYTHING | {
+    "replicas": 3,
+    "database": {"existingSecret": "wardrobe-database", "port": 6432},
+    "artifacts": {
+        "url": "s3://wardrobe/artifacts",
+        "endpoint": "http://storage.example:9000",
+        "region": "eu-central-1",
+        "existingSecret": "wardrobe-storage",
+        "port": 9000,
+    },
+    "unitKeys": {"existingSecret": "wardrobe-units"},
+    "pepper": {"existingSecret": "wardrobe-pepper"},
+    "cache": {"storageClass": "shared", "accessModes": ["ReadWriteMany"]},
+}
+"""The same of several pods."""

@@ -25,8 +25,14 @@ KINDS = {
     },
     "apps/v1": {"deployments": "Deployment"},
     "networking.k8s.io/v1": {"networkpolicies": "NetworkPolicy"},
+    "policy/v1": {"poddisruptionbudgets": "PodDisruptionBudget"},
 }
-MONITORING = {"monitoring.coreos.com/v1": {"servicemonitors": "ServiceMonitor"}}
+MONITORING = {
+    "monitoring.coreos.com/v1": {
+        "prometheusrules": "PrometheusRule",
+        "servicemonitors": "ServiceMonitor",
+    }
+}
 Kinds = dict[str, dict[str, str]]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.chart import EVERYTHING, Chart, Rendered
+from tests.deploy.chart import EVERYTHING, REPLICATED, Chart, Rendered
 from tests.deploy.cluster import cluster
 
 
@@ -17,7 +17,7 @@ def chart() -> Chart:
 
 @pytest.fixture(scope="session")
 def monitored(chart: Chart) -> Iterator[str]:
-    """A cluster that knows ServiceMonitor."""
+    """A cluster that knows the Prometheus operator's kinds."""
     with cluster(version="v1.34.2", monitoring=True) as config:
         yield config
 
@@ -26,6 +26,12 @@ def monitored(chart: Chart) -> Iterator[str]:
 def everything(chart: Chart, monitored: str) -> Rendered:
     """The chart with every optional thing switched on, in that cluster."""
     return chart.render(EVERYTHING, config=monitored)
+
+
+@pytest.fixture(scope="session")
+def replicated(chart: Chart, monitored: str) -> Rendered:
+    """Several pods of it, in that cluster."""
+    return chart.render(REPLICATED, config=monitored)
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.deploy.chart import EVERYTHING, ROOT, Chart, Rendered
+from tests.deploy.chart import CHART, EVERYTHING, ROOT, Chart, Rendered
 
-CRD = ROOT.parent / "shared" / "crds" / "monitoring.coreos.com_servicemonitors.yaml"
+CRDS = ROOT.parent / "shared" / "crds"
+"""Definitions of the Prometheus operator's kinds, where they are beside the checkout."""
 
 
 def _egress(rendered: Rendered) -> set[int]:
@@ -69,22 +71,46 @@ def test_prometheus_reads_metrics_with_the_admin_key(everything: Rendered) -> No
 
 def test_a_cluster_without_that_kind_gets_a_note_instead(chart: Chart) -> None:
     rendered = chart.render(EVERYTHING)
-    assert "ServiceMonitor" not in rendered.kinds()
-    assert "NO ServiceMonitor was made" in rendered.notes
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        assert kind not in rendered.kinds()
+        assert f"NO {kind} was made" in rendered.notes
 
 
-def test_the_service_monitor_meets_its_definition_strictly(everything: Rendered) -> None:
+def test_the_rule_holds_the_alerts_that_promtool_tests(everything: Rendered) -> None:
+    rule = everything.of("PrometheusRule")
+    files = (CHART / "files" / "rules").glob("*.yaml")
+    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    assert rule["spec"]["groups"] == groups
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+
+
+def _breaking_a_monitor(monitor: Any) -> None:
+    monitor["spec"]["endpoints"][0]["intervall"] = "5s"
+
+
+def _breaking_a_rule(rule: Any) -> None:
+    rule["spec"]["groups"][0]["rules"][0]["for"] = "five"
+
+
+@pytest.mark.parametrize(
+    ("kind", "breaking"),
+    [("ServiceMonitor", _breaking_a_monitor), ("PrometheusRule", _breaking_a_rule)],
+)
+def test_what_the_operator_reads_meets_its_definition_strictly(
+    everything: Rendered, kind: str, breaking: Callable[[Any], None]
+) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    if not CRD.is_file():
-        pytest.skip("the ServiceMonitor definition is not beside the checkout (../shared/crds)")
-    definition = yaml.safe_load(CRD.read_text("utf-8"))
+    crd = CRDS / f"monitoring.coreos.com_{kind.lower()}s.yaml"
+    if not crd.is_file():
+        pytest.skip(f"the definition of {kind} is not beside the checkout (../shared/crds)")
+    definition = yaml.safe_load(crd.read_text("utf-8"))
     schema = _strict(definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}
     validator = jsonschema.Draft202012Validator(schema)
-    monitor = everything.of("ServiceMonitor")
-    assert [error.message for error in validator.iter_errors(monitor)] == []
-    misspelt = copy.deepcopy(monitor)
-    misspelt["spec"]["endpoints"][0]["intervall"] = "5s"
+    whole = everything.of(kind)
+    assert [error.message for error in validator.iter_errors(whole)] == []
+    misspelt = copy.deepcopy(whole)
+    breaking(misspelt)
     assert list(validator.iter_errors(misspelt)), "this validator cannot fail"
 
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
-from tests.deploy.chart import CONTAINERS, EVERYTHING, Chart, Rendered, containers, example
+from tests.deploy.chart import (
+    CONTAINERS,
+    EVERYTHING,
+    REPLICATED,
+    Chart,
+    Rendered,
+    containers,
+    example,
+)
 from tests.deploy.cluster import cluster
 
 VERSIONS = ("1.34", "1.35", "1.36")
-EXAMPLES = ("", "embedded", "gpu")
+EXAMPLES = ("", "embedded", "gpu", "replicas")
+OBJECTS = {"replicas": 9, "replicated": 10}
+"""How many there are; one pod needs seven."""
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -17,15 +29,15 @@ def test_the_chart_lints_strictly(chart: Chart, name: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", [*EXAMPLES, "everything"])
+@pytest.mark.parametrize("name", [*EXAMPLES, "everything", "replicated"])
 def test_every_object_is_valid_in_three_kubernetes_versions(
     chart: Chart, name: str, version: str
 ) -> None:
     validator = pytest.importorskip("kubernetes_validate")
     with cluster(version=f"v{version}.0", monitoring=False) as config:
-        values = EVERYTHING if name == "everything" else example(name)
-        rendered = chart.render(values, config=config)
-    assert len(rendered.objects) == 7
+        whole = {"everything": EVERYTHING, "replicated": REPLICATED}
+        rendered = chart.render(whole.get(name) or example(name), config=config)
+    assert len(rendered.objects) == OBJECTS.get(name, 7)
     for each in (*rendered.objects, *rendered.hooks):
         validator.validate(each, version, strict=True)
 
@@ -42,8 +54,12 @@ def test_a_cluster_that_is_too_old_is_refused(chart: Chart) -> None:
         assert "requires kubeVersion: >=1.28" in chart.refusal({}, config=config)
 
 
-def test_every_object_is_named_labelled_and_placed(everything: Rendered) -> None:
-    for each in (*everything.objects, *everything.hooks):
+@pytest.mark.parametrize("name", ["everything", "replicated"])
+def test_every_object_is_named_labelled_and_placed(
+    request: pytest.FixtureRequest, name: str
+) -> None:
+    rendered: Rendered = request.getfixturevalue(name)
+    for each in (*rendered.objects, *rendered.hooks):
         assert each["metadata"]["namespace"] == "prod"
         labels = each["metadata"]["labels"]
         assert labels["app.kubernetes.io/name"] == "wardrobe"
@@ -52,8 +68,8 @@ def test_every_object_is_named_labelled_and_placed(everything: Rendered) -> None
 
 
 def test_names_stay_within_63_characters_for_the_longest_release_name(chart: Chart) -> None:
-    for name in ("r" * 53, "r" * 52 + "-x"[1:]):
-        rendered = chart.render(name=name)
+    for name, values in product(("r" * 53, "r" * 52 + "-x"[1:]), ({}, REPLICATED)):
+        rendered = chart.render(values, name=name)
         names = [each["metadata"]["name"] for each in (*rendered.objects, *rendered.hooks)]
         assert max(map(len, names)) <= 63
         assert not [each for each in names if each.endswith("-") or "--" in each]

@@ -13,15 +13,24 @@ from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from service.api.uploads import MAX_UPLOADS
 from service.launch.launcher import ENGINE_STOP_SECONDS
-from tests.deploy.chart import CONTAINERS, EVERYTHING, Chart, Object, Rendered, containers, example
+from tests.deploy.chart import (
+    CONTAINERS,
+    EVERYTHING,
+    REPLICATED,
+    Chart,
+    Object,
+    Rendered,
+    containers,
+    example,
+)
 from tests.deploy.cluster import cluster
 
 
 def _pods(rendered: Rendered) -> list[Object]:
-    return [rendered.pod, *(each["spec"] for each in rendered.hooks)]
+    return [*rendered.pods, *(each["spec"] for each in rendered.hooks)]
 
 
-@pytest.fixture(params=["defaults", "everything"])
+@pytest.fixture(params=["defaults", "everything", "replicated"])
 def rendered(request: pytest.FixtureRequest) -> Rendered:
     found: Rendered = request.getfixturevalue(request.param)
     return found
@@ -59,14 +68,15 @@ def test_nothing_of_the_cluster_reaches_the_environment(rendered: Rendered) -> N
 
 
 def test_each_mount_has_its_volume_and_each_volume_its_mount(rendered: Rendered) -> None:
-    volumes = [each["name"] for each in rendered.pod["volumes"]]
-    mounted = [mount for each in containers(rendered.pod) for mount in each["volumeMounts"]]
-    assert len(volumes) == len(set(volumes))
-    assert {each["name"] for each in mounted} == set(volumes)
-    for each in containers(rendered.pod):
-        paths = [mount["mountPath"] for mount in each["volumeMounts"]]
-        assert len(paths) == len(set(paths))
-        assert "/tmp" in paths, "the root file system is read-only"
+    for pod in rendered.pods:
+        volumes = [each["name"] for each in pod["volumes"]]
+        mounted = [mount for each in containers(pod) for mount in each["volumeMounts"]]
+        assert len(volumes) == len(set(volumes))
+        assert {each["name"] for each in mounted} == set(volumes)
+        for each in containers(pod):
+            paths = [mount["mountPath"] for mount in each["volumeMounts"]]
+            assert len(paths) == len(set(paths))
+            assert "/tmp" in paths, "the root file system is read-only"
 
 
 def test_what_is_written_lies_on_a_writable_volume(rendered: Rendered) -> None:
@@ -98,7 +108,7 @@ def test_probes_ask_our_endpoints_on_a_port_that_exists(rendered: Rendered) -> N
     }
     assert {probe["httpGet"]["port"] for probe in probes.values()} <= ports
     assert rendered.of("Service")["spec"]["ports"][0]["targetPort"] in ports
-    policy = rendered.of("NetworkPolicy")["spec"]["ingress"][0]
+    policy = rendered.of("NetworkPolicy", "-wardrobe")["spec"]["ingress"][0]
     assert policy["ports"][0]["port"] in ports
 
 
@@ -151,12 +161,12 @@ def test_the_pause_before_the_stop_is_one_the_cluster_knows(
     assert rendered.container("service")["lifecycle"]["preStop"] == handler
 
 
-@pytest.mark.parametrize("name", ["", "embedded", "gpu", "everything"])
+@pytest.mark.parametrize("name", ["", "embedded", "gpu", "replicas", "everything", "replicated"])
 def test_the_product_accepts_every_setting_the_chart_gives_it(
     chart: Chart, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    values = EVERYTHING if name == "everything" else example(name)
-    rendered = chart.render(values)
+    whole = {"everything": EVERYTHING, "replicated": REPLICATED}
+    rendered = chart.render(whole.get(name) or example(name))
     fields = {f"WARDROBE_{field.upper()}" for field in Settings.model_fields}
     for container in CONTAINERS:
         given = rendered.environment(container)
@@ -171,7 +181,7 @@ def test_the_product_accepts_every_setting_the_chart_gives_it(
 
 
 def test_no_variable_is_set_twice(rendered: Rendered) -> None:
-    for each in containers(rendered.pod):
+    for each in (each for pod in rendered.pods for each in containers(pod)):
         names = [variable["name"] for variable in each["env"]]
         assert len(names) == len(set(names))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deploy.helm import readme, schema
-from tests.deploy.chart import CHART, EVERYTHING, Chart, Values, default_values
+from tests.deploy.chart import CHART, EVERYTHING, REPLICATED, Chart, Values, default_values
 
 Path = tuple[str, ...]
 
@@ -45,6 +45,9 @@ OTHER: dict[Path, Any] = {
     ("aliases",): ["other"],
     ("args",): ["--seed", "2"],
     ("digest",): "sha256:" + "b" * 64,
+    ("endpoint",): "https://other.example",
+    ("onRegistryLoss",): "stop",
+    ("url",): "gs://other",
     ("extraEnv",): [{"name": "OTHER", "value": "1"}],
     ("extraVolumeMounts",): [],
     ("extraVolumes",): [{"name": "models", "secret": {"secretName": "s"}}],
@@ -82,14 +85,18 @@ def _other(path: Path, leaf: Any) -> Any:
 
 
 LEAVES = dict(_leaves(_merged(default_values(), EVERYTHING)))
+OF_SEVERAL = {"replicas", "database", "artifacts", "unitKeys", "pepper"}
+"""Values that mean something where there are several pods."""
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=".".join)
 def test_every_value_changes_what_is_rendered(chart: Chart, monitored: str, path: Path) -> None:
-    # asking a cluster takes Helm most of a second: only what the ServiceMonitor shows needs one
-    config = monitored if path[0] in {"serviceMonitor", "adminKey"} else None
-    before = chart.render(EVERYTHING, config=config)
-    after = chart.render(_with(EVERYTHING, path, _other(path, LEAVES[path])), config=config)
+    # asking a cluster takes Helm most of a second: only what the operator's kinds show needs one
+    config = monitored if path[0] in {"serviceMonitor", "prometheusRule", "adminKey"} else None
+    values = REPLICATED if path[0] in OF_SEVERAL else EVERYTHING
+    leaf = dict(_leaves(_merged(default_values(), values)))[path]
+    before = chart.render(values, config=config)
+    after = chart.render(_with(values, path, _other(path, leaf)), config=config)
     assert (before.objects, before.hooks) != (after.objects, after.hooks)
 
 
@@ -103,7 +110,12 @@ def test_every_value_refuses_another_type(chart: Chart, path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"replicas": 2}, "additional properties 'replicas' not allowed"),
+        ({"replicas": 2}, "replicas is 2, but the registry is one SQLite file on one volume"),
+        ({"replicas": 0}, "at '/replicas': minimum: got 0, want 1"),
+        ({"artifacts": {"url": "file:///x"}}, "at '/artifacts/url'"),
+        ({"base": {"model": "store:abc"}}, "at '/base/model'"),
+        ({"base": {"model": f"store:{'a' * 64}"}}, "set artifacts.url"),
+        ({"service": {"onRegistryLoss": "wait"}}, "must be one of 'keep', 'stop'"),
         ({"service": {"replicas": 2}}, "additional properties 'replicas' not allowed"),
         ({"engine": {"kind": "tpu"}}, "at '/engine/kind': value must be one of 'cpu', 'gpu'"),
         ({"engine": {"maxLoras": "8"}}, "at '/engine/maxLoras': got string, want integer"),
@@ -156,6 +168,24 @@ def test_wrong_values_are_refused_in_plain_words(
     assert message in chart.refusal(values)
 
 
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [
+        ({"artifacts": {"url": ""}}, "needs artifacts.url"),
+        ({"adminKey": {"existingSecret": ""}}, "needs adminKey.existingSecret"),
+        ({"trainerKey": {"existingSecret": ""}}, "needs trainerKey.existingSecret"),
+        ({"pepper": {"existingSecret": ""}}, "needs pepper.existingSecret"),
+        ({"base": {"model": ""}}, "the embedded base is not the same to the last bit"),
+        ({"cache": {"accessModes": ["ReadWriteOnce"]}}, "several pods use the cache"),
+        ({"database": {"existingSecret": ""}}, "set database.existingSecret"),
+    ],
+)
+def test_what_several_pods_need_is_asked_for_in_plain_words(
+    chart: Chart, left_out: Values, message: str
+) -> None:
+    assert message in chart.refusal(_merged(REPLICATED, left_out))
+
+
 def test_the_schema_leaves_no_object_open() -> None:
     written = json.loads((CHART / "values.schema.json").read_text("utf-8"))
     kubernetes = {"affinity", "extraVolumes", "valueFrom"}
@@ -177,16 +207,20 @@ def _open(node: Any, passed_through: set[str], path: Path = ()) -> Iterator[str]
 
 
 def test_the_variables_of_the_chart_cannot_be_set_twice(chart: Chart, monitored: str) -> None:
-    rendered = chart.render({**EVERYTHING, "extraEnv": []}, config=monitored)
+    rendered = [
+        chart.render({**values, "extraEnv": []}, config=monitored)
+        for values in (EVERYTHING, REPLICATED)
+    ]
     written = json.loads((CHART / "values.schema.json").read_text("utf-8"))
     kept = written["properties"]["extraEnv"]["items"]["properties"]["name"]["not"]["enum"]
     named = {
         each["name"]
         for container in ("base", "service", "trainer")
-        for each in rendered.container(container)["env"]
+        for made in rendered
+        for each in made.container(container)["env"]
     }
     # and no key of somebody else's reaches every container by a variable
-    keys = {"WARDROBE_KEY", "WARDROBE_ADMIN_KEY", "WARDROBE_TRAINER_KEY"}
+    keys = {"WARDROBE_KEY", "WARDROBE_ADMIN_KEY", "WARDROBE_TRAINER_KEY", "WARDROBE_PEPPER"}
     assert named | keys == set(kept)
 
 

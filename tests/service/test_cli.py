@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,14 @@ import pytest
 from adapters.domain.gates import GateResult
 from adapters.domain.jobs import JobError
 from adapters.domain.names import Digest, JobId, Unit, VersionId
+from adapters.domain.principals import Role, make_key
+from adapters.pepper import find_pepper, fingerprint_of
+from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion
+from adapters.settings import Settings
 from service.cli.app import app
-from service.cli.errors import run
+from service.cli.error_messages import run
+from tests.servers.postgres import PostgresServer
 from tests.service.world import FINGERPRINT, World, free_port, offline, running
 from tests.simulation.engine import BASE
 
@@ -411,6 +417,34 @@ def test_a_key_that_is_revoked_here_is_refused_by_the_running_service(
     assert one_line(capsys.readouterr().err)
 
 
+def test_keys_are_those_of_the_database_that_the_settings_name(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    address = postgres.new_database()
+    with closing(open_registry(address)) as registry:
+        pepper = find_pepper(Settings(state=tmp_path))
+        registry.keys.check_pepper(fingerprint_of(pepper))
+        keys = [make_key(Role.UNIT, Unit(unit), pepper=pepper)[1] for unit in ("hr", "sales")]
+        registry.keys.add(keys)
+
+    def said(*words: str) -> str:
+        done = wardrobe("keys", *words, WARDROBE_DATABASE_URL=address)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert [each["id"] for each in json.loads(said("list", "--json"))] == [k.id for k in keys]
+    assert said("revoke", keys[0].id) == f"{keys[0].id} is revoked\n"
+    assert "1 keys are revoked" in said("reset", "--yes")
+    assert json.loads(said("list", "--json")) == []
+    postgres.drop_database(address)
+
+
+def test_resetting_the_keys_asks_first(world: World) -> None:
+    done = wardrobe("keys", "reset", "--state", str(world.settings.state))
+    assert done.returncode == 130  # nobody was there to say yes
+    assert world.http("hr").get("/v1/models").status_code == 200
+
+
 def test_the_admins_key_that_is_brought_is_the_one_commands_act_with(
     world: World, tmp_path: Path
 ) -> None:
@@ -425,8 +459,8 @@ def test_the_admins_key_that_is_brought_is_the_one_commands_act_with(
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [
         *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat"),
-        *("base build", "base publish", "units list", "units check"),
-        *("adapters list", "adapters show", "keys list", "keys revoke"),
+        *("base build", "base publish", "base update", "base check", "units list", "units check"),
+        *("adapters list", "adapters show", "keys list", "keys reset", "keys revoke"),
         *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),
     ]
     for command in commands:
@@ -436,7 +470,7 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
 
 def test_help_imports_nothing_heavy() -> None:
     program = (
-        "import sys\nfrom service.cli.app import app\nfrom service.cli.errors import run\n"
+        "import sys\nfrom service.cli.app import app\nfrom service.cli.error_messages import run\n"
         "run(app, ['--help'])\n"
         "heavy = {'torch', 'vllm', 'openai', 'pydantic', 'sqlalchemy', 'fastapi', 'transformers'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)))"

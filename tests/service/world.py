@@ -164,7 +164,7 @@ def build(
         write_units(units)
     configured = Settings(state=state, units=units, port=port, base="unused", **settings)
     folder = configured.state_folder.create()
-    registry = registry or open_registry(folder.database_url)
+    registry = registry or open_registry(configured.registry_url)
     ensure_keys(configured, registry, load_units(units))
     prometheus = CollectorRegistry()
     runtime = compose(
@@ -173,7 +173,7 @@ def build(
             engine=engine,
             grammars=CompiledGrammars(tiny_tokenizer()),
             registry=registry,
-            swap_registry=open_registry(folder.database_url),
+            swap_registry=open_registry(configured.registry_url),
             hints=open_hints(folder.database_url),
             store=FolderStore(folder.artifacts),
             base_name=BASE,

@@ -1,4 +1,4 @@
-"""The simulated engine behind our port (`service.engine.vllm_engine.Engine`).
+"""The simulated engine behind our port (`service.engine.port.Engine`).
 
 The same shape as the real one: an engine client and a model table. Beside vLLM's semantics, which
 are the core's, it can be told to refuse a version, to break over one, to be slow, or to die.

@@ -90,6 +90,7 @@ def replicas_apart(
         shared = {
             "WARDROBE_DATABASE_URL": postgres.new_database(),
             "WARDROBE_ARTIFACTS": bucket.url,
+            "WARDROBE_PEPPER": "the same to every replica, and long enough",
             "WARDROBE_MAX_CPU_LORAS": "16",
             **bucket.environment,
         }

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from adapters.durable_files import write_private
 from adapters.errors import Unavailable
 from adapters.settings import Settings
-from adapters.state_folder import StateFolder, write_private
+from adapters.state_folder import StateFolder
 from training.process import trainer_key
 from training.tuning import Stopped
 

@@ -6,7 +6,6 @@ complete. A folder without a seal that matches is torn, and the run goes on from
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+
+from adapters.durable_files import sync_folder, write_private
+from adapters.hashing import sha256_file
 
 SEAL = "sealed.json"
 
@@ -35,8 +37,8 @@ def newest_sealed(workdir: Path) -> Path | None:
 def seal(checkpoint: Path, values: dict[str, Any]) -> None:
     """Put the checkpoint on disk, then the seal with `values` and the digests of its files."""
     sync_folder(checkpoint)
-    digests = {path.name: _sha256(path) for path in sorted(checkpoint.iterdir())}
-    write_synced(checkpoint / SEAL, values | {"files": digests})
+    digests = {path.name: sha256_file(path) for path in sorted(checkpoint.iterdir())}
+    write_private(checkpoint / SEAL, json.dumps(values | {"files": digests}).encode())
 
 
 def read_seal(checkpoint: Path) -> dict[str, Any]:
@@ -66,34 +68,9 @@ def _reserve(path: Path, size: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Every file of `folder`, and the folder, onto the disk."""
-    for path in (*folder.iterdir(), folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def write_synced(path: Path, values: dict[str, Any]) -> None:
-    """JSON that is there whole or not at all."""
-    staged = path.with_suffix(".part")
-    with staged.open("w", encoding="utf-8") as file:
-        json.dump(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    staged.rename(path)
-
-
 def _is_whole(checkpoint: Path) -> bool:
     try:
         files = json.loads((checkpoint / SEAL).read_text("utf-8"))["files"]
-        return all(_sha256(checkpoint / name) == digest for name, digest in files.items())
+        return all(sha256_file(checkpoint / name) == digest for name, digest in files.items())
     except (OSError, ValueError, KeyError):
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from adapters.registry.ports.collection import Collection, Retention
 from adapters.registry.ports.files import Files, NewFile
+from adapters.registry.ports.hints import Hints
 from adapters.registry.ports.jobs import Jobs, NewJob, Progress
 from adapters.registry.ports.keys import Keys
 from adapters.registry.ports.replicas import (
@@ -27,6 +28,7 @@ __all__ = [
     "Changes",
     "Collection",
     "Files",
+    "Hints",
     "Jobs",
     "Keys",
     "NewFile",

@@ -1,4 +1,4 @@
-"""What nobody may name any more, by a stated retention."""
+"""The port for deleting, after a stated retention, what nobody may name any more."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Retention:
 
 
 class Collection(Protocol):
-    """The registry's part of collecting; versions keep their row and evidence for ever."""
+    """Deletes rows of the registry; versions keep their row and evidence for ever."""
 
     def collect(self, retention: Retention) -> Mapping[str, int]:
         """Marks versions as collected (never served again), deletes rows by the retention.

@@ -24,7 +24,7 @@ class NewFile:
 
 
 class Files(Protocol):
-    """A unit's files."""
+    """Keeps the records of a unit's files."""
 
     def add(self, file: NewFile) -> StoredFile:
         """Raises Conflict, and Condemned while the digest is collected:

@@ -55,7 +55,7 @@ class Progress:
 
 
 class Jobs(Protocol):
-    """Jobs of all units."""
+    """Keeps the jobs of all units, for their owners and for trainers."""
 
     # -- owners
 

@@ -15,6 +15,14 @@ class Keys(Protocol):
         """All or none; bumps the revision. Raises Conflict (`key_exists`) for a known hash."""
         ...
 
+    def bring(self, key: NewKey) -> Key:
+        """Enters a key that an operator brings, and ends those brought for its owner before it.
+
+        An owner is a role and its unit. A hash that is known answers with its record: one that is
+        revoked, or is another owner's, ends nothing. Bumps the revision where something changes.
+        """
+        ...
+
     def find(self, key_hash: str) -> Key | None:
         """The key of this hash, revoked or not."""
         ...
@@ -25,4 +33,12 @@ class Keys(Protocol):
 
     def revoke(self, key_id: str, *, by: Principal) -> Key:
         """A key revoked before keeps its first time; bumps the revision. Raises NotFound."""
+        ...
+
+    def check_pepper(self, fingerprint: str) -> None:
+        """The first fingerprint is kept. Raises Conflict (`pepper_changed`) for another one."""
+        ...
+
+    def reset(self, *, by: Principal) -> int:
+        """Revokes every key and forgets the pepper; how many were in force. Bumps the revision."""
         ...

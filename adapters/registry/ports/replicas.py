@@ -77,7 +77,7 @@ REPORTING_SECONDS = 10.0
 
 
 class Replicas(Protocol):
-    """Everybody who answers."""
+    """Keeps what replicas and their processes report."""
 
     def register(self, registration: Registration) -> None:
         """Adds the process; rows of the replica's earlier incarnations go. Idempotent."""

@@ -31,7 +31,7 @@ class Changes:
 
 
 class Routes(Protocol):
-    """What replicas route by."""
+    """Reads what replicas route by."""
 
     def revision(self) -> int:
         """Grows whenever `changes` would differ. Cheap: polled several times a second."""
@@ -54,7 +54,7 @@ class Routes(Protocol):
 
 
 class Rollouts(Protocol):
-    """The commands that move a route.
+    """Takes the commands that move a route.
 
     A rollout is `loading` until every replica that reports has the target, then the route moves
     and it is `flipped`, and it is `complete` once every replica that may still answer has observed

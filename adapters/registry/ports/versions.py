@@ -27,7 +27,7 @@ class NewVersion:
 
 
 class Versions(Protocol):
-    """Every version of every adapter."""
+    """Keeps every version of every adapter."""
 
     def publish(self, new: NewVersion, *, job_id: JobId | None, fence: int | None) -> Version:
         """A candidate with the adapter's next number; bumps the revision.

@@ -1,4 +1,4 @@
-"""Collecting in the database: what nobody may name any more, by the retention."""
+"""Deletes rows that nobody may name any more, after the retention."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _DAY = 86_400.0
 
 
 class SqlCollection(SqlPort):
-    """`Collection`."""
+    """Implements `Collection`."""
 
     def collect(self, retention: Retention) -> Mapping[str, int]:
         """Marks versions as collected, deletes rows by the retention; counts by kind."""

@@ -1,4 +1,4 @@
-"""Digests whose bytes are being deleted: nobody may name one of them meanwhile."""
+"""Refuses to name digests whose bytes are being deleted."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _MISSING = "no such file"
 
 
 class SqlFiles(SqlPort):
-    """`Files`."""
+    """Implements `Files`."""
 
     def add(self, file: NewFile) -> StoredFile:
         """Raises Conflict, and Condemned while the digest is collected."""

@@ -1,17 +1,14 @@
-"""Hints that something changed, so that who polls the revision hears of it sooner.
-
-Only a hint: one that is lost costs a poll's interval, never a change.
-"""
+"""Listens for the database's notifications that something changed; SQLite has none."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import Protocol
 
 import psycopg
 from sqlalchemy import make_url
 
+from adapters.registry.ports import Hints
 from adapters.registry.sql.postgres import CONNECT_SECONDS
 from adapters.registry.sql.queries import CHANNEL
 
@@ -19,37 +16,9 @@ _SLICE_S = 0.5
 """How long a wait takes to notice that it is to end."""
 
 
-class Hints(Protocol):
-    """Waits for changes. For one thread; `close` may come from another."""
-
-    def wait(self, timeout: float) -> bool:
-        """Returns when something changed (True), after `timeout` seconds, or at `close`."""
-        ...
-
-    def close(self) -> None:
-        """Ends a wait under way, and every later one at once."""
-        ...
-
-
-def open_hints(url: str) -> Hints:
-    """Hints of the registry at `url`."""
-    if make_url(url).get_backend_name() == "postgresql":
-        return PostgresHints(url)
-    return Sleep()
-
-
-class Sleep:
-    """Hints of a database that gives none: only time passes."""
-
-    def __init__(self) -> None:
-        self._closed = threading.Event()
-
-    def wait(self, timeout: float) -> bool:
-        self._closed.wait(timeout)
-        return False
-
-    def close(self) -> None:
-        self._closed.set()
+def open_hints(url: str) -> Hints | None:
+    """Hints of the registry at `url`; None where its database gives none."""
+    return PostgresHints(url) if make_url(url).get_backend_name() == "postgresql" else None
 
 
 class PostgresHints:

@@ -5,7 +5,6 @@ What a trainer does is in `trainer_jobs`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from adapters.domain.names import JobId, Unit
 from adapters.domain.pages import Page
 from adapters.domain.principals import Principal
 from adapters.errors import Conflict
+from adapters.hashing import sha256_bytes
 from adapters.registry.ports.jobs import NewJob
 from adapters.registry.sql import rows, schema
 from adapters.registry.sql.files import hold_file
@@ -40,7 +40,7 @@ _SEEDS = 2**31
 
 
 class SqlJobs(SqlTrainerJobs):
-    """`Jobs`."""
+    """Implements `Jobs`."""
 
     def create(self, job: NewJob, principal: Principal, *, idempotency_key: str | None) -> Job:
         """Stores the job, or finds the one stored first under the same key and words.
@@ -133,7 +133,7 @@ def _words_of(job: NewJob) -> str:
     words = {name: value for name, value in vars(job).items() if name != "id"}
     words["hyperparameters"] = job.hyperparameters.model_dump(mode="json")
     words["metadata"] = dict(job.metadata) if job.metadata else None
-    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+    return sha256_bytes(json.dumps(words, sort_keys=True).encode())
 
 
 def _begin(job: NewJob, principal: Principal, *, at: float) -> Job:

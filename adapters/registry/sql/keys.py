@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, true, update
 
-from adapters.domain.principals import Key, NewKey, Principal
+from adapters.domain.principals import SYSTEM, Key, NewKey, Principal
 from adapters.errors import Conflict
 from adapters.registry.sql import rows, schema
 from adapters.registry.sql.queries import (
@@ -35,15 +35,29 @@ class SqlKeys(SqlPort):
             if known.first() is not None or len(set(hashes)) < len(hashes):
                 raise Conflict("one of these keys is there already", code="key_exists")
             revision, at = bump_revision(connection), self._database.now(connection)
-            values = [
-                {**rows.key_values(key), "created_at": at, "revoked_at": None, "revision": revision}
-                for key in keys
-            ]
-            connection.execute(insert(table), values)
-        return [
-            Key(id=key.id, role=key.role, unit=key.unit, hash=key.hash, created_at=at)
-            for key in keys
-        ]
+            return [_enter(connection, key, at=at, revision=revision) for key in keys]
+
+    def bring(self, key: NewKey) -> Key:
+        """Enters a key that an operator brings, and ends those brought for its owner before it.
+
+        An owner is a role and its unit. A hash that is known answers with its record: one that is
+        revoked, or is another owner's, ends nothing. Bumps the revision where something changes.
+        """
+        table = schema.keys
+        with self._database.write() as connection:
+            lock_revision(connection)
+            at = self._database.now(connection)
+            query = select(table).where(table.c.hash == key.hash)
+            record = first_of(connection, query, rows.key_from)
+            if record is None:
+                record = _enter(connection, key, at=at, revision=bump_revision(connection))
+            elif record.revoked_at is not None or not _same_owner(record, key):
+                return record
+            itself = table.c.id == record.id
+            connection.execute(update(table).where(itself).values(brought=True))
+            before = table.c.brought & (table.c.role == key.role.value) & (table.c.unit == key.unit)
+            _revoke(connection, before & ~itself, at=at, by=SYSTEM)
+            return record
 
     def find(self, key_hash: str) -> Key | None:
         """The key of this hash, revoked or not."""
@@ -68,9 +82,47 @@ class SqlKeys(SqlPort):
             if key.revoked_at is not None:
                 return key
             at = self._database.now(connection)
-            connection.execute(
-                update(table)
-                .where(table.c.id == key_id)
-                .values(revoked_at=at, revoked_by=by.id, revision=bump_revision(connection))
-            )
+            _revoke(connection, table.c.id == key_id, at=at, by=by)
             return replace(key, revoked_at=at)
+
+    def check_pepper(self, fingerprint: str) -> None:
+        """The first fingerprint is kept. Raises Conflict (`pepper_changed`) for another one."""
+        table = schema.pepper
+        with self._database.write() as connection:
+            lock_revision(connection)
+            known = connection.execute(select(table.c.fingerprint)).scalar_one_or_none()
+            if known is None:
+                connection.execute(insert(table).values(id=1, fingerprint=fingerprint))
+            elif known != fingerprint:
+                raise Conflict(
+                    "the registry's keys were made with another pepper; bring that one "
+                    "(WARDROBE_PEPPER_FILE), or end all keys with `wardrobe keys reset`",
+                    code="pepper_changed",
+                )
+
+    def reset(self, *, by: Principal) -> int:
+        """Revokes every key and forgets the pepper; how many were in force. Bumps the revision."""
+        with self._database.write() as connection:
+            lock_revision(connection)
+            connection.execute(delete(schema.pepper))
+            return _revoke(connection, true(), at=self._database.now(connection), by=by)
+
+
+def _enter(connection: Connection, key: NewKey, *, at: float, revision: int) -> Key:
+    values = {**rows.key_values(key), "created_at": at, "revoked_at": None, "revision": revision}
+    connection.execute(insert(schema.keys).values(values))
+    return Key(**vars(key), created_at=at)
+
+
+def _same_owner(record: Key, key: NewKey) -> bool:
+    return (record.role, record.unit) == (key.role, key.unit)
+
+
+def _revoke(connection: Connection, which: ColumnElement[bool], *, at: float, by: Principal) -> int:
+    """Revokes those that are in force; how many those were."""
+    table = schema.keys
+    ending = which & table.c.revoked_at.is_(None)
+    if connection.execute(select(table.c.id).where(ending)).first() is None:
+        return 0
+    values = {"revoked_at": at, "revoked_by": by.id, "revision": bump_revision(connection)}
+    return connection.execute(update(table).where(ending).values(values)).rowcount

@@ -25,14 +25,14 @@ from adapters.domain.principals import Principal, Role
 from adapters.errors import Conflict, NotFound
 from adapters.registry.ports.replicas import Acknowledgement, ProcessId, Registration, Replica
 from adapters.registry.sql import schema
-from adapters.registry.sql.attendance import attendance, lock_processes
 from adapters.registry.sql.queries import SqlPort, add_missing, put, share_revision
+from adapters.registry.sql.replica_rows import lock_processes, replica_statuses
 
 _NO_REPLICA = "no such replica"
 
 
 class SqlReplicas(SqlPort):
-    """`Replicas`. None of its commands bumps the revision."""
+    """Implements `Replicas`. None of its commands bumps the revision."""
 
     def register(self, registration: Registration) -> None:
         """Adds the process; rows of the replica's earlier incarnations go. Idempotent."""
@@ -127,7 +127,7 @@ class SqlReplicas(SqlPort):
                 raise NotFound(_NO_REPLICA)
             lock_processes(connection, schema.replica_processes.c.replica == replica)
             now = self._database.now(connection)
-            found = {one.replica.id: one.replica for one in attendance(connection, now=now)}
+            found = {one.replica.id: one.replica for one in replica_statuses(connection, now=now)}
             if found[replica].reporting:
                 raise Conflict(
                     f"replica {replica} was heard {found[replica].seconds_silent:.0f} s ago; "
@@ -140,7 +140,7 @@ class SqlReplicas(SqlPort):
         """All of them, by id; silent ones too."""
         with self._database.read() as connection:
             now = self._database.now(connection)
-            return [one.replica for one in attendance(connection, now=now)]
+            return [one.replica for one in replica_statuses(connection, now=now)]
 
 
 def _first_row(process: ProcessId, *, seen_at: float) -> dict[str, Any]:

@@ -8,7 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    delete,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from adapters.domain.names import Alias, VersionId
 from adapters.domain.routes import Rollout, RolloutState, Route
@@ -74,6 +83,13 @@ def add_rollout(connection: Connection, rollout: Rollout) -> Rollout:
     """The rollout with its id."""
     number = add_numbered(connection, schema.rollouts, rows.rollout_values(rollout))
     return replace(rollout, id=number)
+
+
+def forget_failures(connection: Connection, target: VersionId) -> None:
+    """What replicas could not load before is no answer to a new rollout: they try again."""
+    told = schema.acknowledgements
+    failed = told.c.error.is_not(None)
+    connection.execute(delete(told).where(told.c.version_id == target, failed))
 
 
 def write_rollout(connection: Connection, rollout: Rollout) -> None:

@@ -23,7 +23,6 @@ from adapters.domain.routes import (
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import NotFound
 from adapters.registry.sql import rows, schema
-from adapters.registry.sql.attendance import attendance, lock_processes
 from adapters.registry.sql.job_rows import job_called
 from adapters.registry.sql.queries import (
     SqlPort,
@@ -34,11 +33,13 @@ from adapters.registry.sql.queries import (
     lock_revision,
     page,
 )
+from adapters.registry.sql.replica_rows import lock_processes, replica_statuses
 from adapters.registry.sql.rollout_rows import (
     MOVED,
     add_rollout,
     fail_rollouts,
     find_rollout,
+    forget_failures,
     loading_rollout,
     newest_rollout,
     open_rollouts,
@@ -50,13 +51,13 @@ from adapters.registry.sql.rollout_rows import (
 from adapters.registry.sql.routes import route_of
 from adapters.registry.sql.version_rows import MISSING, find_version, write_version
 from adapters.registry.transitions import rollouts as transitions
-from adapters.registry.transitions.rollouts import Attendance, Step
+from adapters.registry.transitions.rollouts import ReplicaStatus, Step
 
 _NO_ALIAS = "no such alias"
 
 
 class SqlRollouts(SqlPort):
-    """`Rollouts`."""
+    """Implements `Rollouts`."""
 
     def promote(
         self,
@@ -114,6 +115,7 @@ class SqlRollouts(SqlPort):
     ) -> Rollout:
         at = self._database.now(connection)
         asked = transitions.begin(route, target, action=action, actor=principal.id, at=at)
+        forget_failures(connection, target)
         bump_revision(connection)
         return add_rollout(connection, asked)
 
@@ -141,12 +143,12 @@ class SqlRollouts(SqlPort):
         if not opened:
             return []
         now = self._database.now(connection)
-        attending = attendance(connection, now=now)
+        statuses = replica_statuses(connection, now=now)
         found = _remembering(connection)
         steps = []
         for rollout in opened:
             target, bases = found(rollout.target), _bases(rollout, found)
-            step = transitions.next_step(rollout, target, bases, attending, now=now)
+            step = transitions.next_step(rollout, target, bases, statuses, now=now)
             if step is not None:
                 steps.append((rollout, step))
         return steps
@@ -162,8 +164,8 @@ class SqlRollouts(SqlPort):
             rollout = find_rollout(connection, rollout_id)
             if not rollout.state.open:
                 return []
-            attending = attendance(connection, now=self._database.now(connection))
-            return _waits_for(connection, rollout, attending)
+            statuses = replica_statuses(connection, now=self._database.now(connection))
+            return _waits_for(connection, rollout, statuses)
 
     def history(self, alias: Alias, unit: Unit, *, after: str | None, limit: int) -> Page[Rollout]:
         """The unit's rollouts of an alias, newest first; `after` is a rollout's id as text."""
@@ -269,12 +271,12 @@ def _bases(rollout: Rollout, found: Callable[[VersionId], Version]) -> set[Diges
 
 
 def _waits_for(
-    connection: Connection, rollout: Rollout, attending: Sequence[Attendance]
+    connection: Connection, rollout: Rollout, statuses: Sequence[ReplicaStatus]
 ) -> Sequence[str]:
     found = _remembering(connection)
     if rollout.state is RolloutState.LOADING:
-        return transitions.not_loaded(found(rollout.target), attending)
-    return transitions.not_observed(rollout, _bases(rollout, found), attending)
+        return transitions.not_loaded(found(rollout.target), statuses)
+    return transitions.not_observed(rollout, _bases(rollout, found), statuses)
 
 
 def _take(

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class SqlRoutes(SqlPort):
-    """`Routes`."""
+    """Implements `Routes`."""
 
     def revision(self) -> int:
         """Grows whenever `changes` would differ."""

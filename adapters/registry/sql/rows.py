@@ -31,7 +31,9 @@ def key_values(key: NewKey) -> dict[str, Any]:
 
 def key_from(row: RowMapping) -> Key:
     """A key's record from its row."""
-    return Key(**{**_without(row, "seq", "revoked_by", "revision"), "role": Role(row["role"])})
+    return Key(
+        **{**_without(row, "seq", "revoked_by", "revision", "brought"), "role": Role(row["role"])}
+    )
 
 
 _JOB_ROW_ONLY = (

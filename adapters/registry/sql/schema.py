@@ -90,8 +90,18 @@ keys = Table(
     Column("revoked_at", Float),
     Column("revoked_by", String(64)),
     Column("revision", Integer, nullable=False, server_default=text("0"), index=True),
+    Column("brought", Boolean, nullable=False, server_default=text("false")),
     sqlite_autoincrement=True,
 )
+
+pepper = Table(
+    "pepper",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("fingerprint", String(64), nullable=False),
+    CheckConstraint("id = 1", name="single_row"),
+)
+"""What tells the pepper under the keys' hashes from another one; it says nothing of the pepper."""
 
 files = Table(
     "files",

@@ -19,7 +19,7 @@ from adapters.registry.transitions import jobs as transitions
 
 
 class SqlTrainerJobs(SqlPort):
-    """The trainer's half of `Jobs`."""
+    """Implements the trainer's half of `Jobs`."""
 
     def in_status(self, *statuses: JobStatus) -> Sequence[Job]:
         """Oldest first."""

@@ -34,7 +34,7 @@ from adapters.registry.transitions import versions as transitions
 
 
 class SqlVersions(SqlPort):
-    """`Versions`."""
+    """Implements `Versions`."""
 
     def publish(self, new: NewVersion, *, job_id: JobId | None, fence: int | None) -> Version:
         """A candidate with the adapter's next number; the job's first one when it has published.

@@ -1,4 +1,4 @@
-"""Jobs: what a lease allows, and how a job moves."""
+"""Decides what a lease allows, and how a job moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rollouts: how one begins, and how far acknowledgements and observations let it move."""
+"""Decides how a rollout begins, and how far acknowledgements and observations let it move."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Process:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attendance:
+class ReplicaStatus:
     """A replica and its processes, at one moment."""
 
     replica: Replica
@@ -120,7 +120,7 @@ def next_step(
     rollout: Rollout,
     target: Version,
     bases: Collection[Digest],
-    attending: Sequence[Attendance],
+    statuses: Sequence[ReplicaStatus],
     *,
     now: float,
 ) -> Step | None:
@@ -130,16 +130,16 @@ def next_step(
     loads it, and a replica of either may answer by the route as it was.
     """
     if rollout.state is RolloutState.LOADING:
-        return _after_loading(rollout, target, attending, now=now)
-    if rollout.state is RolloutState.FLIPPED and not not_observed(rollout, bases, attending):
+        return _after_loading(rollout, target, statuses, now=now)
+    if rollout.state is RolloutState.FLIPPED and not not_observed(rollout, bases, statuses):
         return Step(to=RolloutState.COMPLETE)
     return None
 
 
 def _after_loading(
-    rollout: Rollout, target: Version, attending: Sequence[Attendance], *, now: float
+    rollout: Rollout, target: Version, statuses: Sequence[ReplicaStatus], *, now: float
 ) -> Step | None:
-    reporting = [one.replica for one in attending if one.replica.reporting]
+    reporting = [one.replica for one in statuses if one.replica.reporting]
     concerned = [r for r in reporting if r.base_fingerprint == target.base_fingerprint]
     errors = [r.failed[target.id] for r in concerned if target.id in r.failed]
     if errors:
@@ -152,11 +152,11 @@ def _after_loading(
     return None
 
 
-def not_loaded(target: Version, attending: Sequence[Attendance]) -> list[str]:
+def not_loaded(target: Version, statuses: Sequence[ReplicaStatus]) -> list[str]:
     """Ids of reporting replicas of the target's base that do not hold it."""
     return sorted(
         one.replica.id
-        for one in attending
+        for one in statuses
         if one.replica.reporting
         and one.replica.base_fingerprint == target.base_fingerprint
         and target.id not in one.replica.loaded
@@ -164,7 +164,7 @@ def not_loaded(target: Version, attending: Sequence[Attendance]) -> list[str]:
 
 
 def not_observed(
-    rollout: Rollout, bases: Collection[Digest], attending: Sequence[Attendance]
+    rollout: Rollout, bases: Collection[Digest], statuses: Sequence[ReplicaStatus]
 ) -> list[str]:
     """Ids of replicas that may still answer by the route as it was before the flip.
 
@@ -174,7 +174,7 @@ def not_observed(
     revision = rollout.flip_revision or 0
     return sorted(
         one.replica.id
-        for one in attending
+        for one in statuses
         if one.replica.base_fingerprint in bases and one.holds_up(revision)
     )
 

@@ -1,4 +1,4 @@
-"""Versions: numbers, verdicts, withdrawal."""
+"""Decides the numbers, the verdicts and the withdrawal of versions."""
 
 from __future__ import annotations
 

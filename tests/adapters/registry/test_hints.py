@@ -8,14 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from adapters.registry.open import open_registry
-from adapters.registry.sql.hints import open_hints
-from tests.adapters.registry.backends import Backend
+from adapters.registry.sql.hints import PostgresHints, open_hints
 from tests.adapters.registry.values import a_key
 from tests.servers.postgres import PostgresServer, running_postgres
 
 
-def test_a_wait_ends_when_its_time_is_over(backend: Backend) -> None:
-    with closing(open_hints(backend.url)) as hints:
+def test_only_postgresql_gives_hints() -> None:
+    assert open_hints("sqlite:////nowhere/registry.sqlite3") is None
+    assert isinstance(open_hints("postgresql://nobody@nowhere/registry"), PostgresHints)
+
+
+def test_a_wait_ends_when_its_time_is_over(postgres: PostgresServer) -> None:
+    with closing(PostgresHints(postgres.new_database())) as hints:
         hints.wait(0.0)
         began = time.monotonic()
         hints.wait(0.2)
@@ -25,7 +29,7 @@ def test_a_wait_ends_when_its_time_is_over(backend: Backend) -> None:
 
 def test_a_change_is_heard_of_before_the_wait_is_over(postgres: PostgresServer) -> None:
     url = postgres.new_database()
-    with closing(open_registry(url)) as registry, closing(open_hints(url)) as hints:
+    with closing(open_registry(url)) as registry, closing(PostgresHints(url)) as hints:
         assert hints.wait(10.0)  # it has only begun to listen
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(hints.wait, 20.0)
@@ -36,8 +40,8 @@ def test_a_change_is_heard_of_before_the_wait_is_over(postgres: PostgresServer) 
             assert time.monotonic() - began < 10.0
 
 
-def test_closing_ends_a_wait(backend: Backend) -> None:
-    hints = open_hints(backend.url)
+def test_closing_ends_a_wait(postgres: PostgresServer) -> None:
+    hints = PostgresHints(postgres.new_database())
     hints.wait(0.0)
     closing_soon = threading.Timer(0.1, hints.close)
     closing_soon.start()
@@ -51,7 +55,7 @@ def test_closing_ends_a_wait(backend: Backend) -> None:
 def test_without_a_server_only_time_passes_until_it_is_back() -> None:
     with running_postgres() as server:
         url = server.new_database()
-        with closing(open_registry(url)) as registry, closing(open_hints(url)) as hints:
+        with closing(open_registry(url)) as registry, closing(PostgresHints(url)) as hints:
             assert hints.wait(5.0)
             server.stop()
             began = time.monotonic()

@@ -65,6 +65,59 @@ def test_keys_are_added_all_or_none(registry: Registry) -> None:
     assert registry.keys.active() == kept
 
 
+def test_a_brought_key_ends_the_one_brought_for_its_owner_before_and_no_other(
+    registry: Registry,
+) -> None:
+    (made,) = registry.keys.add([a_key("key_1")])
+    first = registry.keys.bring(a_key("key_2"))
+    other = registry.keys.bring(a_key("key_3", unit=SALES))
+    admin = registry.keys.bring(a_key("key_4", role=Role.ADMIN, unit=None))
+    second = registry.keys.bring(a_key("key_5"))
+    assert registry.keys.active() == [made, other, admin, second]
+    ended = registry.keys.find(first.hash)
+    assert ended is not None
+    assert ended.revoked_at is not None
+
+
+def test_bringing_a_key_again_changes_nothing(registry: Registry) -> None:
+    first = registry.keys.bring(a_key("key_1"))
+    revision = registry.routes.revision()
+    assert registry.keys.bring(a_key("key_9", hash=first.hash)) == first
+    assert registry.routes.revision() == revision
+
+
+def test_a_revoked_or_another_owners_key_that_is_brought_ends_nothing(registry: Registry) -> None:
+    first = registry.keys.bring(a_key("key_1"))
+    second = registry.keys.bring(a_key("key_2"))
+    other = registry.keys.bring(a_key("key_3", unit=SALES))
+    assert registry.keys.bring(a_key("key_4", hash=first.hash)).revoked_at is not None
+    assert registry.keys.bring(a_key("key_5", hash=other.hash)) == other
+    assert registry.keys.active() == [second, other]
+
+
+def test_a_made_key_that_is_brought_is_ended_by_the_next(registry: Registry) -> None:
+    (made,) = registry.keys.add([a_key("key_1")])
+    assert registry.keys.bring(a_key("key_9", hash=made.hash)) == made
+    second = registry.keys.bring(a_key("key_2"))
+    assert registry.keys.active() == [second]
+
+
+def test_a_registry_keeps_to_one_pepper_until_its_keys_are_reset(registry: Registry) -> None:
+    registry.keys.check_pepper("a" * 64)
+    registry.keys.check_pepper("a" * 64)
+    registry.keys.add([a_key("key_1"), a_key("key_2")])
+    registry.keys.revoke("key_2", by=ADMIN)
+    with pytest.raises(Conflict) as raised:
+        registry.keys.check_pepper("b" * 64)
+    assert raised.value.reason == "pepper_changed"
+    revision = registry.routes.revision()
+    assert registry.keys.reset(by=SYSTEM) == 1
+    assert registry.routes.revision() == revision + 1
+    assert registry.keys.active() == []
+    registry.keys.check_pepper("b" * 64)
+    assert registry.keys.reset(by=SYSTEM) == 0
+
+
 def test_a_file_is_found_by_its_unit_and_by_no_other(registry: Registry, clock: Clock) -> None:
     file = added_file(registry)
     assert file.created_at == clock.now

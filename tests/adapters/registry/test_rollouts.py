@@ -346,3 +346,18 @@ def test_an_unknown_rollout_is_not_found(registry: Registry) -> None:
             registry.rollouts.get(number)
         with pytest.raises(NotFound):
             registry.rollouts.waits_for(number)
+
+
+def test_a_failure_from_before_a_rollout_is_no_answer_to_it(registry: Registry) -> None:
+    process = joined(registry)
+    version = published(registry)
+    failed = promote(registry, version)
+    acknowledge(registry, process, version, error="the store does not answer")
+    registry.rollouts.advance()
+    assert state_of(registry, failed) is RolloutState.FAILED
+    again = promote(registry, version)
+    assert registry.rollouts.advance() == []
+    assert registry.rollouts.waits_for(again.id) == [process.replica]
+    acknowledge(registry, process, version, error="the store does not answer")
+    registry.rollouts.advance()
+    assert state_of(registry, again) is RolloutState.FAILED

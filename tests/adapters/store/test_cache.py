@@ -121,7 +121,7 @@ def test_what_could_never_fit_evicts_nothing(folder: Path, shelf: Shelf) -> None
 PINS = """
 import sys
 from pathlib import Path
-from adapters.store.locks import Pins
+from adapters.store.pins import Pins
 Pins(Path(sys.argv[1])).pin(sys.argv[2])
 print("pinned", flush=True)
 sys.stdin.read()

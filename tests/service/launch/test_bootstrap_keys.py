@@ -6,6 +6,7 @@ import json
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,15 @@ from structlog.testing import capture_logs
 from adapters.domain.names import Unit
 from adapters.domain.principals import SYSTEM, Key, Role, hash_key, make_key
 from adapters.domain.units import Units, load_units
+from adapters.durable_files import write_private
 from adapters.errors import Conflict, InvalidRequest
+from adapters.pepper import find_pepper
 from adapters.registry import Registry
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
-from adapters.state_folder import write_private
 from service.launch.bootstrap_keys import KeyKeeper, KeyReport, ensure_keys
 from service.launch.key_files import read_kept
+from tests.servers.postgres import PostgresServer
 from tests.service.world import write_units
 
 EVERYONE = ("admin", "trainer", "units.hr", "units.sales", "units.support")
@@ -283,6 +286,114 @@ def test_the_log_says_once_whose_key_is_revoked_and_never_a_key(
         ("key_is_revoked", "units.hr", "keys.json"),
     ]
     assert not [secret for secret in secrets(settings).values() if secret in str(logs)]
+
+
+# -- replicas: separate state folders, one database
+
+PEPPER = SecretStr("a pepper that is long enough for all")
+
+
+@pytest.fixture
+def shared(settings: Settings, postgres: PostgresServer) -> Iterator[Settings]:
+    """Settings of one replica, with everything that replicas are brought."""
+    database = postgres.new_database()
+    folder = settings.state / "brought"
+    folder.mkdir()
+    for unit in ("support", "sales"):
+        (folder / unit).write_text(f"the-key-of-{unit}-1\n")
+    ours = {"database_url": SecretStr(database), "pepper": PEPPER, "unit_keys": folder}
+    yield bringing(settings, admin=FIRST, trainer=SECOND).model_copy(update=ours)
+    postgres.drop_database(database)
+
+
+@pytest.fixture
+def database(shared: Settings) -> Iterator[Registry]:
+    with closing(open_registry(shared.registry_url)) as opened:
+        yield opened
+
+
+def replica(shared: Settings, folder: Path) -> Settings:
+    """Another one, on a disk of its own."""
+    made = shared.model_copy(update={"state": folder})
+    made.state_folder.create()
+    return made
+
+
+def knows(shared: Settings, database: Registry, secret: str) -> Role | None:
+    """Whose key it is for a replica; None where it refuses it."""
+    found = database.keys.find(hash_key(secret, pepper=find_pepper(shared)))
+    return found.role if found and found.revoked_at is None else None
+
+
+def test_replicas_know_each_others_keys_and_write_none_of_them(
+    shared: Settings, database: Registry, units: Units, tmp_path: Path
+) -> None:
+    second = replica(shared, tmp_path / "second")
+    report = KeyReport(missing=("units.hr",))
+    assert ensure_keys(shared, database, units) == report
+    revision = database.routes.revision()
+    assert ensure_keys(second, database, units) == report
+    assert database.routes.revision() == revision
+    assert len(database.keys.active()) == 4
+    assert knows(second, database, FIRST) is Role.ADMIN
+    assert knows(second, database, "the-key-of-sales-1") is Role.UNIT
+    assert not [path for path in second.state.rglob("*") if path.is_file()]
+    assert not shared.state_folder.keys.exists()
+
+
+def test_a_key_brought_to_a_new_replica_ends_what_an_old_one_was_brought(
+    shared: Settings, database: Registry, units: Units, tmp_path: Path
+) -> None:
+    ensure_keys(shared, database, units)
+    assert shared.unit_keys is not None
+    (shared.unit_keys / "support").write_text("the-key-of-support-2")
+    fresh = bringing(replica(shared, tmp_path / "second"), admin="a-key-from-a-secret-3")
+    ensure_keys(fresh, database, units)
+    assert knows(shared, database, FIRST) is None
+    assert knows(shared, database, "the-key-of-support-1") is None
+    assert knows(shared, database, "the-key-of-support-2") is Role.UNIT
+    # the old one starts once more before it is replaced
+    assert "admin" in ensure_keys(shared, database, units).revoked
+    assert knows(shared, database, "a-key-from-a-secret-3") is Role.ADMIN
+
+
+def test_a_replica_with_another_pepper_is_refused_before_it_ends_the_others_keys(
+    shared: Settings, database: Registry, units: Units
+) -> None:
+    ensure_keys(shared, database, units)
+    odd = shared.model_copy(update={"pepper": SecretStr("another pepper that is long enough")})
+    with pytest.raises(Conflict, match="made with another pepper"):
+        ensure_keys(odd, database, units)
+    assert len(database.keys.active()) == 4
+
+
+def test_the_log_says_once_who_has_no_key_and_how_to_bring_one(
+    shared: Settings, database: Registry, units: Units
+) -> None:
+    keyless = shared.model_copy(update={"admin_key": None, "unit_keys": None})
+    keeper = KeyKeeper(keyless, database)
+    with capture_logs() as logs:
+        keeper.ensure(units)
+        keeper.ensure(units)
+    assert [(line["event"], line["owner"], line["bring_in"]) for line in logs] == [
+        ("key_is_missing", "admin", "WARDROBE_ADMIN_KEY"),
+        ("key_is_missing", "units.hr", "WARDROBE_UNIT_KEYS"),
+        ("key_is_missing", "units.sales", "WARDROBE_UNIT_KEYS"),
+        ("key_is_missing", "units.support", "WARDROBE_UNIT_KEYS"),
+    ]
+
+
+def test_one_machine_takes_a_brought_key_of_a_unit_and_makes_the_others(
+    settings: Settings, registry: Registry, units: Units, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "hr").write_text(FIRST)
+    ours = settings.model_copy(update={"unit_keys": tmp_path / "keys"})
+    assert ensure_keys(ours, registry, units).made == tuple(
+        owner for owner in EVERYONE if owner != "units.hr"
+    )
+    assert is_valid(settings, registry, FIRST)
+    assert FIRST.encode() not in everything_written(settings)
 
 
 # -- state folders of an earlier build, which kept all keys in one file

@@ -195,6 +195,17 @@ def test_the_temporary_files_of_an_engine_that_had_to_be_killed_are_gone_at_a_cl
             {"WARDROBE_ADMIN_KEY": "one-key-for-both", "WARDROBE_TRAINER_KEY": "one-key-for-both"},
             "the trainer needs a key of its own",
         ),
+        (
+            {"WARDROBE_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"},
+            "bring the trainer's key",
+        ),
+        (
+            {
+                "WARDROBE_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+                "WARDROBE_TRAINER_KEY": "one-key-for-both",
+            },
+            "bring the pepper",
+        ),
     ],
 )
 def test_a_brought_key_that_cannot_be_used_is_one_line_before_anything_starts(

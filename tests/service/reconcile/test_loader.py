@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from adapters.domain.names import Digest
+from adapters.domain.names import Digest, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import RolloutState
 from adapters.domain.versions import ServedVersion, Version
 from adapters.errors import Conflict, RateLimited, StorageFull, Unavailable
+from adapters.store.port import ArtifactKind
 from service.engine.shared_residency import Reason
 from service.reconcile.loader import COLD_LOADS, RETRY_SECONDS, SLOT_SECONDS
 from tests.service.world import World, offline
@@ -341,3 +342,73 @@ async def test_another_process_names_what_the_loader_has_loaded_and_forgets_what
         await other.settle(rounds=1)
         assert candidate.id not in first.names
         assert candidate.id not in second.names
+
+
+async def test_what_was_unloaded_while_the_registry_had_lost_the_replica_is_taken_back(
+    still: World,
+) -> None:
+    version = still.publish("support")
+    await still.settle(rounds=2)
+    await asked_for(still, version)
+    await still.settle(rounds=1)
+    registry, swap = still.runtime.registry, still.runtime.swap
+    assert registry.replicas.list()[0].loaded == {version.id}
+    swap.membership.note_unknown()
+    registry.versions.retire(version.id, SYSTEM, unrouted=False)
+    for owner in (swap.routes, swap.loader, swap.acknowledgements):
+        await owner.repeat.attempt()
+    assert version.id not in still.engine.names
+    await still.settle(rounds=2)
+    assert registry.replicas.list()[0].loaded == frozenset()
+
+
+async def test_a_rollout_begun_anew_before_the_loader_looked_ends_by_an_attempt_of_its_own(
+    still: World,
+) -> None:
+    version = still.publish("support")
+    still.engine.refused.add("support:1")
+    await still.settle(rounds=2)
+    registry = still.runtime.registry
+    for _ in range(2):
+        rollout = still.begin(version)
+        asked = len(still.engine.asked)
+        for _ in range(4):
+            for owner in still.runtime.swap.owners:
+                await owner.repeat.attempt()
+                if not registry.rollouts.get(rollout.id).state.open:
+                    break
+            else:
+                continue
+            break
+        assert registry.rollouts.get(rollout.id).state is RolloutState.FAILED
+        assert len(still.engine.asked) > asked, "it failed by what was found before it"
+        # the version stays wanted: the loader has not seen that the rollout has ended
+        failure = still.runtime.residency.failure(version.id)
+        assert failure is not None
+        age(still, version, RETRY_SECONDS)
+
+
+async def test_who_becomes_the_loader_keeps_the_files_of_what_is_resident(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARDROBE_INCARNATION", "one-life")
+    state = tmp_path / "state"
+    with offline(state, SimulatedEngine(), process=1) as heir:
+        with offline(state, SimulatedEngine()) as loader:
+            version = loader.make_live(loader.publish("support"))
+            await loader.settle(rounds=3)
+            assert loader.runtime.swap.loader.owner
+            await heir.settle(rounds=1)
+            # what a death ends: its locks
+            loader.runtime.residency.close()
+            loader.runtime.store.release(version.digest)
+        heir.engine.broken["support:9"] = CLIENTS_WORDS
+        heir.runtime.residency.begin_load(VersionId(9))
+        heir.engine.names[VersionId(9)] = "support:9"
+        await heir.settle(rounds=1)
+        assert not heir.runtime.swap.loader.owner, "what it could not take over would stay for ever"
+        del heir.engine.broken["support:9"]
+        await heir.settle(rounds=1)
+        assert heir.runtime.swap.loader.owner
+        assert heir.runtime.residency.left_behind() == frozenset()
+        assert not heir.runtime.store.delete(version.digest, ArtifactKind.ADAPTER)

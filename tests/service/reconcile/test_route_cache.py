@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,3 +193,18 @@ async def test_a_retired_replica_registers_and_observes_again_before_it_answers(
     assert not admits(still)
     await swap.routes.repeat.attempt()
     assert admits(still)
+
+
+async def test_a_gauge_says_when_the_registry_was_read_last(still: World) -> None:
+    read = still.runtime.metrics.registry_read
+    began = time.time()
+    await still.runtime.swap.routes.repeat.attempt()
+    last = read._value.get()
+    assert began <= last <= time.time()
+    count_looks(still).before["revision"] = refuse
+    await still.runtime.swap.routes.repeat.attempt()
+    assert read._value.get() == last
+
+
+def refuse() -> None:
+    raise Unavailable("the database is away")

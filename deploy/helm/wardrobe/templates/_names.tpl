@@ -26,10 +26,15 @@ app.kubernetes.io/name: {{ include "wardrobe.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{/* Of the one pod, and of nothing else: the test pod shares only the owner. */}}
+{{/* Of the pods that answer, and of nothing else: the trainer's and the test's share only the owner. */}}
 {{- define "wardrobe.selector" -}}
 {{ include "wardrobe.owner" . }}
 app.kubernetes.io/component: service
+{{- end -}}
+
+{{- define "wardrobe.trainerSelector" -}}
+{{ include "wardrobe.owner" . }}
+app.kubernetes.io/component: trainer
 {{- end -}}
 
 {{- define "wardrobe.serviceAccountName" -}}

@@ -1,4 +1,9 @@
-{{/* What the containers of the pod share: environment, mounts, rights, and the arithmetic of time. */}}
+{{/* What the containers share: environment, mounts, rights, and the arithmetic of time. */}}
+
+{{/* True where the registry is a database of its own: pods of the service keep nothing, and the trainer has a pod of its own. */}}
+{{- define "wardrobe.replicated" -}}
+{{- if .Values.database.existingSecret -}}true{{- end -}}
+{{- end -}}
 
 {{- define "wardrobe.env" -}}
 - name: WARDROBE_STATE
@@ -15,6 +20,7 @@
   value: {{ .Values.engine.maxLoraRank | quote }}
 - name: WARDROBE_MAX_MODEL_LEN
   value: {{ .Values.engine.maxModelLen | quote }}
+{{- include "wardrobe.artifactsEnv" . }}
 - name: HOME
   value: /tmp
 - name: HF_HOME
@@ -26,10 +32,108 @@
 {{- end }}
 {{- end -}}
 
+{{- define "wardrobe.artifactsEnv" -}}
+{{- with .Values.artifacts -}}
+{{- if .url }}
+- name: WARDROBE_ARTIFACTS
+  value: {{ .url | quote }}
+- name: WARDROBE_ARTIFACT_CACHE_GIB
+  value: {{ .cacheGib | quote }}
+{{- with .endpoint }}
+- name: AWS_ENDPOINT_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- with .region }}
+- name: AWS_REGION
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The storage's own variables, which its client reads under its own names. */}}
+{{- define "wardrobe.artifactsSecret" -}}
+{{- with .Values.artifacts.existingSecret -}}
+envFrom:
+  - secretRef:
+      name: {{ . }}
+{{- end -}}
+{{- end -}}
+
+{{/* The registry's address, for the service and the trainer. */}}
+{{- define "wardrobe.databaseEnv" -}}
+{{- with .Values.database -}}
+{{- if .existingSecret -}}
+- name: WARDROBE_DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .key }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Only the container that prepares the base may ask the hub; the others find it in the cache. */}}
 {{- define "wardrobe.offlineEnv" -}}
 - name: HF_HUB_OFFLINE
   value: "1"
+{{- end -}}
+
+{{/* Files and no variables: a variable is inherited by every process of the engine. */}}
+{{- define "wardrobe.keyEnv" -}}
+{{- if .Values.adminKey.existingSecret }}
+- name: WARDROBE_ADMIN_KEY_FILE
+  value: /etc/wardrobe/admin-key/key
+{{- end }}
+{{- if .Values.unitKeys.existingSecret }}
+- name: WARDROBE_UNIT_KEYS
+  value: /etc/wardrobe/unit-keys
+{{- end }}
+{{- if .Values.pepper.existingSecret }}
+- name: WARDROBE_PEPPER_FILE
+  value: /etc/wardrobe/pepper/pepper
+{{- end }}
+{{- end -}}
+
+{{- define "wardrobe.keyMounts" -}}
+{{- if .Values.adminKey.existingSecret }}
+- name: admin-key
+  mountPath: /etc/wardrobe/admin-key
+  readOnly: true
+{{- end }}
+{{- if .Values.unitKeys.existingSecret }}
+- name: unit-keys
+  mountPath: /etc/wardrobe/unit-keys
+  readOnly: true
+{{- end }}
+{{- if .Values.pepper.existingSecret }}
+- name: pepper
+  mountPath: /etc/wardrobe/pepper
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "wardrobe.keyVolumes" -}}
+{{- with .Values.adminKey.existingSecret }}
+- name: admin-key
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: {{ $.Values.adminKey.key }}, path: key}]
+{{- end }}
+{{- with .Values.unitKeys.existingSecret }}
+- name: unit-keys
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- with .Values.pepper.existingSecret }}
+- name: pepper
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: {{ $.Values.pepper.key }}, path: pepper}]
+{{- end }}
 {{- end -}}
 
 {{/* The trainer's key, for the trainer that sends it and for the service that knows it by it. */}}
@@ -45,6 +149,16 @@
 - name: trainer-key
   mountPath: /etc/wardrobe/trainer-key
   readOnly: true
+{{- end -}}
+{{- end -}}
+
+{{- define "wardrobe.trainerKeyVolume" -}}
+{{- with .Values.trainerKey.existingSecret -}}
+- name: trainer-key
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: {{ $.Values.trainerKey.key }}, path: key}]
 {{- end -}}
 {{- end -}}
 
@@ -70,6 +184,135 @@
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* Of every pod: the base, the units, temporary files. */}}
+{{- define "wardrobe.volumes" -}}
+- name: cache
+  {{- if .Values.cache.persistent }}
+  persistentVolumeClaim:
+    claimName: {{ include "wardrobe.cacheClaim" . }}
+  {{- else }}
+  emptyDir: {}
+  {{- end }}
+# A directory without subPath and no checksum annotation: the kubelet changes the files in place.
+- name: units
+  configMap:
+    name: {{ include "wardrobe.fullname" . }}-units
+# Holds eight uploads at once, each up to its unit's limit.
+- name: tmp
+  emptyDir:
+    sizeLimit: {{ .Values.service.temporarySpace }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "wardrobe.stateVolume" -}}
+- name: state
+  persistentVolumeClaim:
+    claimName: {{ include "wardrobe.stateClaim" . }}
+{{- end -}}
+
+{{/* What a pod says of itself, before its containers. */}}
+{{- define "wardrobe.podMetadata" -}}
+labels:
+  {{- with .root.Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- .selector | nindent 2 }}
+annotations:
+  kubectl.kubernetes.io/default-container: {{ .container }}
+  {{- with .root.Values.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "wardrobe.podHead" -}}
+serviceAccountName: {{ include "wardrobe.serviceAccountName" . }}
+automountServiceAccountToken: false
+# A Service called `vllm` would put VLLM_PORT=tcp://… into the environment and kill the engine.
+enableServiceLinks: false
+securityContext:
+  {{- include "wardrobe.podSecurity" . | nindent 2 }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "wardrobe.baseContainer" -}}
+- name: base
+  image: {{ include "wardrobe.image" (dict "image" .Values.trainer.image "root" .) }}
+  imagePullPolicy: {{ .Values.trainer.image.pullPolicy }}
+  args: [base, build]
+  env:
+    {{- include "wardrobe.env" . | nindent 4 }}
+    {{- with .Values.base.tokenSecret }}
+    - name: HF_TOKEN
+      valueFrom:
+        secretKeyRef:
+          name: {{ . }}
+          key: {{ $.Values.base.tokenKey }}
+    {{- end }}
+  {{- include "wardrobe.artifactsSecret" . | nindent 2 }}
+  resources:
+    {{- toYaml .Values.trainer.resources | nindent 4 }}
+  securityContext:
+    {{- include "wardrobe.containerSecurity" . | nindent 4 }}
+  volumeMounts:
+    {{- include "wardrobe.mounts" . | nindent 4 }}
+{{- end -}}
+
+{{- define "wardrobe.trainerContainer" -}}
+- name: trainer
+  image: {{ include "wardrobe.image" (dict "image" .Values.trainer.image "root" .) }}
+  imagePullPolicy: {{ .Values.trainer.image.pullPolicy }}
+  args: [trainer]
+  env:
+    {{- include "wardrobe.offlineEnv" . | nindent 4 }}
+    - name: WARDROBE_SERVICE_URL
+      value: {{ include "wardrobe.serviceUrl" . }}
+    {{- include "wardrobe.databaseEnv" . | nindent 4 }}
+    {{- include "wardrobe.trainerKeyEnv" . | nindent 4 }}
+    {{- include "wardrobe.env" . | nindent 4 }}
+  {{- include "wardrobe.artifactsSecret" . | nindent 2 }}
+  resources:
+    {{- toYaml .Values.trainer.resources | nindent 4 }}
+  securityContext:
+    {{- include "wardrobe.containerSecurity" . | nindent 4 }}
+  volumeMounts:
+    {{- include "wardrobe.trainerKeyMount" . | nindent 4 }}
+    {{- include "wardrobe.mounts" . | nindent 4 }}
+{{- end -}}
+
+{{/* Where the trainer reaches the service: beside it, or by its Service. */}}
+{{- define "wardrobe.serviceUrl" -}}
+{{- if include "wardrobe.replicated" . -}}
+http://{{ include "wardrobe.fullname" . }}:{{ .Values.expose.port }}
+{{- else -}}
+http://127.0.0.1:8000
+{{- end -}}
 {{- end -}}
 
 {{- define "wardrobe.containerSecurity" -}}
@@ -103,7 +346,8 @@ seccompProfile:
 {{- add (include "wardrobe.gracePeriod" . | int) 600 .Values.base.buildSeconds .Values.service.startupSeconds -}}
 {{- end -}}
 
-{{/* True for a Hugging Face id: neither the embedded base nor a path. */}}
+{{/* True for a Hugging Face id: neither the embedded base, nor a path, nor one of the artifact store. */}}
 {{- define "wardrobe.fetchesBase" -}}
-{{- if and .Values.base.model (not (hasPrefix "/" .Values.base.model)) -}}true{{- end -}}
+{{- $base := .Values.base.model -}}
+{{- if and $base (not (hasPrefix "/" $base)) (not (hasPrefix "store:" $base)) -}}true{{- end -}}
 {{- end -}}

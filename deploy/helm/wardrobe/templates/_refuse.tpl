@@ -25,7 +25,34 @@
 {{- if and $trainer.existingSecret (eq $admin.existingSecret $trainer.existingSecret) (eq $admin.key $trainer.key) -}}
 {{- fail "trainerKey names the same key as adminKey: the trainer needs a key of its own, and is never admin" -}}
 {{- end -}}
+{{- include "wardrobe.refuseReplicas" . -}}
 {{- if and .Values.serviceMonitor.enabled (not .Values.adminKey.existingSecret) -}}
 {{- fail "serviceMonitor.enabled needs adminKey.existingSecret: /metrics is closed without a key, and Prometheus reads it from a Secret" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What several pods need to be one service. */}}
+{{- define "wardrobe.refuseReplicas" -}}
+{{- $values := .Values -}}
+{{- if and (hasPrefix "store:" $values.base.model) (not $values.artifacts.url) -}}
+{{- fail "base.model names the artifact store: set artifacts.url" -}}
+{{- end -}}
+{{- if include "wardrobe.replicated" . -}}
+{{- if not $values.artifacts.url -}}
+{{- fail "database.existingSecret needs artifacts.url: pods with one registry share their artifacts too" -}}
+{{- end -}}
+{{- range $name := list "adminKey" "trainerKey" "pepper" -}}
+{{- if not (get (get $values $name) "existingSecret") -}}
+{{- fail (printf "database.existingSecret needs %s.existingSecret: what a pod makes is lost with it, and no other pod knows it" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if not $values.base.model -}}
+{{- fail "database.existingSecret needs base.model: the embedded base is not the same to the last bit in each pod; publish it (`wardrobe base publish`) and name it store:<digest>" -}}
+{{- end -}}
+{{- if and $values.cache.persistent (not (has "ReadWriteMany" $values.cache.accessModes)) -}}
+{{- fail "database.existingSecret needs cache.persistent=false, or cache.accessModes=[ReadWriteMany]: several pods use the cache" -}}
+{{- end -}}
+{{- else if gt (int $values.replicas) 1 -}}
+{{- fail (printf "replicas is %d, but the registry is one SQLite file on one volume: set database.existingSecret, artifacts.url, and bring the keys" (int $values.replicas)) -}}
 {{- end -}}
 {{- end -}}

@@ -1,4 +1,4 @@
-"""Locks between processes: counted, exclusive, and nobody's when their file was replaced."""
+"""Pins: who uses an artifact, counted across processes."""
 
 from __future__ import annotations
 
@@ -9,29 +9,9 @@ from pathlib import Path
 import pytest
 
 from adapters.domain.names import Digest
-from adapters.store.locks import Pins, exclusive
+from adapters.store.pins import Pins
 
 DIGEST = Digest("a" * 64)
-
-
-def test_one_at_a_time_whoever_makes_and_removes_the_file(tmp_path: Path) -> None:
-    inside, most = 0, 0
-    counting = threading.Lock()
-
-    def work(_: int) -> None:
-        nonlocal inside, most
-        for _ in range(50):
-            with exclusive(tmp_path / "lock"):
-                with counting:
-                    inside += 1
-                    most = max(most, inside)
-                with counting:
-                    inside -= 1
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, range(8)))
-    assert most == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_pinned_is_not_unused_until_the_last_release_of_the_last_holder(tmp_path: Path) -> None:

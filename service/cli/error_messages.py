@@ -1,4 +1,4 @@
-"""Foreseen errors as one line on standard error: what went wrong and what to do about it.
+"""Prints a foreseen error as one line on standard error: what went wrong and what to do.
 
 Exit codes: 0 done, 1 it did not work, 2 the command line or a setting is wrong, 130 interrupted.
 A traceback means that something happened which nobody foresaw.

@@ -1,4 +1,4 @@
-"""Collection: what nobody may name any more goes, from the registry and the store.
+"""Deletes, every ten minutes, what nobody may name any more: from the registry and the store.
 
 A low-rate task of the engine's loader process. Every replica may run it: repeating it at once finds
 nothing more.
@@ -21,8 +21,8 @@ STORE_SECONDS = 300.0
 log = structlog.get_logger("wardrobe.collection")
 
 
-class Collector:
-    """Owns what is given up."""
+class CollectionLoop:
+    """Starts a collection now and then, in the one process of an engine that collects."""
 
     def __init__(
         self,

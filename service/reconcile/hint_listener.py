@@ -6,8 +6,8 @@ Only a hint: one that is lost costs a poll's interval, never a change.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
+from adapters.registry.ports import Hints
 from service.metrics import Metrics
 from service.reconcile.registry_calls import RegistryCalls
 from service.reconcile.repeat import Repeat
@@ -16,20 +16,8 @@ WAIT_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 
 
-class Hints(Protocol):
-    """Waits for changes. For one thread; `close` may come from another."""
-
-    def wait(self, timeout: float) -> bool:
-        """Returns when something changed (True), after `timeout` seconds, or at `close`."""
-        ...
-
-    def close(self) -> None:
-        """Ends a wait under way, and every later one at once."""
-        ...
-
-
 class HintListener:
-    """Owns the wait for hints, in a thread of its own."""
+    """Waits for hints in a thread of its own."""
 
     def __init__(self, hints: Hints, *, on_hint: Callable[[], None], metrics: Metrics) -> None:
         self._hints = hints

@@ -1,4 +1,4 @@
-"""Replicas and their processes, read from the database."""
+"""Reads replicas and their processes from the database, and locks their rows."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, select
 from adapters.domain.names import VersionId
 from adapters.registry.ports.replicas import Replica
 from adapters.registry.sql import schema
-from adapters.registry.transitions.rollouts import Attendance, Process
+from adapters.registry.transitions.rollouts import Process, ReplicaStatus
 
 
-def attendance(connection: Connection, *, now: float) -> Sequence[Attendance]:
+def replica_statuses(connection: Connection, *, now: float) -> Sequence[ReplicaStatus]:
     """Every replica with its processes, by id."""
     processes = _by_replica(connection, schema.replica_processes)
     told = _by_replica(connection, schema.acknowledgements)
     query = select(schema.replicas).order_by(schema.replicas.c.id)
     return [
-        _attendance(row, processes[row["id"]], told[row["id"]], now=now)
+        _status(row, processes[row["id"]], told[row["id"]], now=now)
         for row in connection.execute(query).mappings()
     ]
 
@@ -43,9 +43,9 @@ def _by_replica(connection: Connection, table: Any) -> dict[str, list[RowMapping
     return grouped
 
 
-def _attendance(
+def _status(
     row: RowMapping, processes: Sequence[RowMapping], told: Sequence[RowMapping], *, now: float
-) -> Attendance:
+) -> ReplicaStatus:
     silent = [max(0.0, now - process["seen_at"]) for process in processes]
     observed = [process["observed"] for process in processes]
     replica = Replica(
@@ -56,7 +56,7 @@ def _attendance(
         loaded=frozenset(VersionId(a["version_id"]) for a in told if a["error"] is None),
         failed={VersionId(a["version_id"]): a["error"] for a in told if a["error"] is not None},
     )
-    return Attendance(
+    return ReplicaStatus(
         replica=replica,
         processes=tuple(
             Process(

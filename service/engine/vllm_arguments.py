@@ -1,0 +1,94 @@
+"""vLLM's command line and environment, made from the settings. Imports nothing of vLLM."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from pathlib import Path
+
+from adapters.domain.base_profile import THINKING_SWITCHES
+from adapters.settings import Settings
+from service.engine.content_free_logs import STARTING
+
+PLUGIN = "wardrobe"
+LEAVE_SECONDS = 10.0
+"""What an API process may take to end after its last answer."""
+MIDDLEWARE = "service.gateway.gateway.Gateway"
+GRAMMAR_BACKEND = "guidance"
+"""vLLM's `auto` checks with one compiler and uses, for all units and until its end, whichever the
+first request was given. xgrammar, its favourite, unfolds patterns by recursion in native code.
+"""
+
+
+def arguments(settings: Settings) -> list[str]:
+    """vLLM's command line for these settings. Later words win, so `engine_args` comes last."""
+    words: list[str] = [
+        *("--model", settings.base),
+        *("--served-model-name", base_name(settings)),
+        *("--host", settings.host),
+        *("--port", str(settings.port)),
+        *("--dtype", _dtype(settings)),
+        *("--max-model-len", str(settings.max_model_len)),
+        "--enable-lora",
+        *("--max-loras", str(settings.max_loras)),
+        *("--max-cpu-loras", str(settings.max_cpu_loras)),
+        *("--max-lora-rank", str(settings.max_lora_rank)),
+        *("--middleware", MIDDLEWARE),
+        # the base's own sampling defaults would make one alias answer unlike another
+        *("--generation-config", "vllm"),
+        # templates without such a switch never see it; the trainer renders with the same
+        *("--default-chat-template-kwargs", json.dumps(_template_options(settings))),
+        # the second wall behind `service.gateway.messages`, also where the base can see
+        "--language-model-only",
+        *("--structured-outputs-config", json.dumps({"backend": GRAMMAR_BACKEND})),
+        "--disable-uvicorn-access-log",
+        "--disable-fastapi-docs",
+    ]
+    if settings.engine == "cpu":
+        words += ["--enforce-eager"]
+    if settings.api_servers > 1:
+        # the parent ends its API processes at SIGTERM: each needs the time to drain
+        patience = math.ceil(settings.drain_seconds + LEAVE_SECONDS)
+        words += ["--api-server-count", str(settings.api_servers)]
+        words += ["--shutdown-timeout", str(patience)]
+    return words + shlex.split(settings.engine_args)
+
+
+def _template_options(settings: Settings) -> dict[str, bool]:
+    return dict.fromkeys(THINKING_SWITCHES, settings.thinking == "on")
+
+
+def base_name(settings: Settings) -> str:
+    """What applications call the base model."""
+    return settings.base_name or Path(settings.base).name
+
+
+def _dtype(settings: Settings) -> str:
+    """A float32 checkpoint stays float32 on the CPU, where vLLM's `auto` would halve it."""
+    config = Path(settings.base) / "config.json"
+    if settings.dtype != "auto" or settings.engine != "cpu" or not config.is_file():
+        return settings.dtype
+    document = json.loads(config.read_text("utf-8"))
+    stored = document.get("dtype") or document.get("torch_dtype")
+    return "float32" if stored == "float32" else "auto"
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """vLLM's environment: ours is the only plugin, nothing reloads adapters behind our back."""
+    words = {
+        "VLLM_PLUGINS": PLUGIN,
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
+        "VLLM_SERVER_DEV_MODE": "0",
+        "VLLM_LOGGING_LEVEL": settings.log_level.upper(),
+        # what does not come as a log record, and quotes what it speaks of
+        "LLGUIDANCE_LOG_LEVEL": "0",
+        "PYTHONWARNINGS": "ignore",
+        STARTING: str(settings.state_folder.starting),
+    }
+    if settings.engine == "cpu":
+        words["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
+        # the first request with logprobs would compile a kernel inside the engine's loop, a
+        # stall of 10 to 20 s for everyone; eager mode compiles nothing else
+        words["TORCHDYNAMO_DISABLE"] = "1"
+    return words

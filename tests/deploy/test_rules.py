@@ -1,0 +1,74 @@
+"""The alerts: what they say, and that the metrics they ask exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from service.metrics import Metrics
+from tests.deploy.chart import CHART
+
+RULES = sorted((CHART / "files" / "rules").glob("*.yaml"))
+TESTS = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
+
+
+@pytest.fixture
+def promtool() -> str:
+    binary = shutil.which("promtool")
+    if binary is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    return binary
+
+
+@pytest.mark.parametrize("rules", RULES, ids=lambda path: path.stem)
+def test_an_alert_asks_only_metrics_that_the_service_shows(rules: Path) -> None:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    shown = {
+        metric.name + ("_total" if metric.type == "counter" else "")
+        for metric in registry.collect()
+    }
+    groups = yaml.safe_load(rules.read_text("utf-8"))["groups"]
+    asked = {
+        name
+        for group in groups
+        for rule in group["rules"]
+        for name in re.findall(r"wardrobe_[a-z_]+", rule["expr"])
+    }
+    assert asked
+    assert asked <= shown
+
+
+@pytest.mark.parametrize("rules", RULES, ids=lambda path: path.stem)
+def test_promtool_finds_nothing_in_the_rules(promtool: str, rules: Path) -> None:
+    assert _run(promtool, "check", "rules", "--lint-fatal", rules) == 0
+
+
+@pytest.mark.parametrize("tests", TESTS, ids=lambda path: path.stem)
+def test_alerts_fire_when_they_should_and_not_before(promtool: str, tests: Path) -> None:
+    assert _run(promtool, "test", "rules", tests) == 0
+
+
+def test_promtool_would_find_an_alert_that_fires_at_another_time(
+    promtool: str, tmp_path: Path
+) -> None:
+    (tests,) = TESTS
+    (rules,) = RULES
+    text = tests.read_text("utf-8").replace("eval_time: 5m", "eval_time: 2m")
+    named = re.sub(r"(?m)^  - \.\./.*$", f"  - {rules}", text)
+    (tmp_path / "broken.yaml").write_text(named)
+    assert _run(promtool, "test", "rules", tmp_path / "broken.yaml") != 0
+
+
+def _run(promtool: str, *words: str | Path) -> int:
+    done = subprocess.run(
+        [promtool, *map(str, words)], capture_output=True, text=True, timeout=60, check=False
+    )
+    print(done.stdout, done.stderr)
+    return done.returncode
