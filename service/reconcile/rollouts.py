@@ -28,7 +28,7 @@ ADVANCE_SECONDS = 0.25
 IDLE_SECONDS = 5.0
 WATCH_SECONDS = 0.1
 """Between two looks at the rollout that a command waits for: another replica may move it."""
-REMEMBERED = 1024
+REMEMBERED = 128
 """Rollouts whose last step here is kept for the commands that wait for them."""
 
 log = structlog.get_logger("wardrobe.swap")
