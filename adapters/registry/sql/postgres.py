@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from sqlalchemy import URL, Engine, create_engine
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import DataError, DBAPIError
 
 from adapters.errors import Conflict, InvalidRequest, StorageFull, Unavailable, WardrobeError
 
 NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 """Not `now()`, which is when the transaction began: locks may have been waited for since."""
+_DURABLE = """
+SELECT set_config('synchronous_commit', 'on', false)
+WHERE current_setting('synchronous_commit') IN ('off', 'local')
+"""
+"""Where commits are not waited for, others route by one that a crash of the server then takes back.
+What waits for more than `on` does is left as it is."""
 POOL_SIZE = 8
 CONNECT_SECONDS = 5
 
@@ -41,7 +50,7 @@ def create_postgres_engine(url: URL, *, patience_s: float) -> Engine:
         # a process that is stopped within a transaction must not hold its locks for ever
         "idle_in_transaction_session_timeout": wait_ms,
     }
-    return create_engine(
+    engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
@@ -59,6 +68,13 @@ def create_postgres_engine(url: URL, *, patience_s: float) -> Engine:
         pool_pre_ping=True,
         hide_parameters=True,
     )
+    event.listen(engine, "connect", _set_up)
+    return engine
+
+
+def _set_up(connection: psycopg.Connection[Any], _record: Any) -> None:
+    connection.execute(_DURABLE)
+    connection.commit()
 
 
 def translate(error: DBAPIError) -> WardrobeError | None:

@@ -337,6 +337,34 @@ def check_tells_nothing(error: WardrobeError, server: PostgresServer) -> None:
         assert told not in text
 
 
+def test_a_crash_of_a_server_that_waits_for_no_commit_loses_none_of_ours() -> None:
+    with running_postgres(settings=("synchronous_commit=off", "wal_writer_delay=10s")) as server:
+        address = server.new_database()
+        registry = open_registry(address)
+        versions = [published(registry) for _ in range(5)]
+        server.kill()
+        server.start()
+        assert [registry.versions.by_id(version.id) for version in versions] == versions
+        registry.close()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "used"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")]
+)
+def test_commits_are_waited_for_at_least_until_they_are_durable(
+    postgres: PostgresServer, chosen: str, used: str
+) -> None:
+    address = postgres.new_database()
+    name = address.rsplit("/", 1)[1]
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = {chosen}')
+    database = Database(address)
+    with database.write() as connection:
+        shown = connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
+    database.close()
+    assert shown == used
+
+
 def test_a_login_that_is_refused_is_told_without_its_password(postgres: PostgresServer) -> None:
     address = postgres.new_database().rsplit("/", 1)[0].replace("wardrobe@", "w:secret-word@")
     with pytest.raises(Unavailable) as raised:
