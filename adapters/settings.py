@@ -69,7 +69,10 @@ class Settings(BaseSettings):
     )
     max_loras: int = Field(default=8, ge=2, description="Adapters in one batch (vLLM).")
     max_cpu_loras: int = Field(
-        default=32, ge=2, description="Adapters resident at once; a swap needs a spare one."
+        default=32,
+        ge=2,
+        le=1024,
+        description="Adapters resident at once; a swap needs a spare one.",
     )
     max_lora_rank: Annotated[
         Literal[8, 16, 32, 64, 128, 256, 320, 512],

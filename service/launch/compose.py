@@ -208,7 +208,8 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
             metrics,
         ),
         collector=CollectionLoop(
-            collection=registry.collection,
+            # not the swap's: a round over a large registry may take longer than those wait
+            collection=parts.registry.collection,
             retention=Retention(),
             collect_store=parts.collect_store,
             is_owner=lambda: loader.owner,

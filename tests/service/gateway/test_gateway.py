@@ -382,3 +382,11 @@ def test_the_first_question_ends_the_time_in_which_logs_may_hold_everything(worl
     assert starting.exists()
     world.http("support").post("/v1/chat/completions", json={"model": "nobody", "messages": HELLO})
     assert not starting.exists()
+
+
+def test_a_request_that_an_exception_ends_is_in_flight_no_longer(world: World) -> None:
+    promoted(world)
+    world.engine.alive = False
+    with pytest.raises(openai.APIStatusError):
+        world.client().chat.completions.create(model="support", messages=HELLO)
+    assert world.prometheus.get_sample_value("wardrobe_requests_in_flight") == 0
