@@ -18,10 +18,10 @@ endif
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lock bench clean
+.PHONY: help setup demo up test chaos check lock bench clean
 
 help: ## List the commands
-	@echo "make COMMAND [ENGINE=auto|cpu|gpu] [BASE=<Hugging Face id or path>] [STATE=<folder>] [PORT=<number>]"
+	@echo "make COMMAND [ENGINE=auto|cpu|gpu] [BASE=tiny|smollm2|<Hugging Face id or path>] [STATE=<folder>] [PORT=<number>]"
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | \
 		while IFS="$$(printf '\t')" read -r name what; do printf '  %-8s %s\n' "$$name" "$$what"; done
 
@@ -37,6 +37,10 @@ up: setup ## Run the service and the trainer until Ctrl-C
 test: setup ## Format, lint, types, import layers and every test
 	@scripts/check.sh static
 	@$(BIN)/python -m pytest
+
+chaos: setup ## 500 commands under every fault, 10,000 swaps: half an hour on two idle cores
+	@SIMULATED_COMMANDS=500 SIMULATED_SWAPS=10000 $(BIN)/python -m pytest -s \
+		tests/simulation/test_promotions.py tests/simulation/test_swaps.py
 
 check: setup ## Format, lint, types, import layers and the fast tests
 	@scripts/check.sh

@@ -14,6 +14,10 @@ from adapters.state_folder import StateFolder
 
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
 
+DEFAULT_BASE = "tiny"
+"""The base where none is named: `tiny` or `smollm2`. Where it cannot be had (smollm2 needs a
+package index), `tiny` is taken, with a word about it."""
+
 
 def default_cache() -> Path:
     """Where base models are kept between checkouts: `$XDG_CACHE_HOME/wardrobe`."""
@@ -47,8 +51,11 @@ class Settings(BaseSettings):
     )
     base: str = Field(
         default="",
-        description="Base model: a Hugging Face id, a path, or store:<digest> of the artifact "
-        "store; empty is the embedded one.",
+        description="Base: `tiny`, `smollm2`, a Hugging Face id, `store:<digest>` or a path.",
+    )
+    thinking: Literal["off", "on"] = Field(
+        default="off",
+        description="Thoughts of a base that has them, in answers and in training alike.",
     )
     base_name: str = Field(
         default="", description="The base's name in the API; empty takes the last part of `base`."

@@ -38,6 +38,7 @@ from adapters.hashing import sha256_bytes
 from adapters.registry.ports import NewVersion
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
+from training.base_fit import advised, suited
 from training.card import Card
 from training.data.material import Material, Sources, gather
 from training.evaluate.verdicts import Judgement, Measured, in_words, judge, refusal, unservable
@@ -133,13 +134,15 @@ def _plan(parts: Parts, job: Job, reporter: Reporter) -> Plan:
 
 def _recipe(parts: Parts, job: Job, unit: UnitConfig) -> Recipe:
     """What the first attempt decided, whatever the configuration says since."""
+    base = parts.base
     if job.resolved is None:
-        return resolve(
-            base=base_overrides(parts.base.path),
+        recipe = resolve(
+            base=advised(base_overrides(base.path), base.shapes),
             unit=unit.recipe,
             job=job.hyperparameters,
             seed=job.seed,
         )
+        return suited(recipe, base.shapes, base.path)
     try:
         return Recipe.model_validate(job.resolved)
     except ValidationError as error:

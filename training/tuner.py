@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from adapters.errors import InvalidRequest
 from adapters.settings import TrainPrecision
+from training.base.chat_format import ChatFormat, TemplateError, load_chat
 from training.data.examples import Example, Message
-from training.data.render import TemplateError, load_tokenizer, prompt_ids, render
+from training.data.render import prompt_ids, render
 from training.evaluate.answers import Question
 from training.reporting import Measures
 from training.tuning import Task, Tuned, Unrenderable, Watch
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from training.finetune import Progress
 
 _Item = TypeVar("_Item")
@@ -42,21 +41,21 @@ class LoraTuner:
         self._base, self._precision = base, precision
 
     @cached_property
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
+    def _chat(self) -> ChatFormat:
         try:
-            return load_tokenizer(self._base)
+            return load_chat(self._base)
         except TemplateError as error:
             raise InvalidRequest(str(error), code="chat_template") from error
 
     def lengths(self, examples: Sequence[Example]) -> list[int]:
         """See `Tuner.lengths`. Raises InvalidRequest when the base has no chat template."""
-        tokenizer = self._tokenizer
-        return _each(lambda example: len(render(tokenizer, example)), examples)
+        chat = self._chat
+        return _each(lambda example: max(map(len, render(chat, example))), examples)
 
     def prompt_lengths(self, prompts: Sequence[Sequence[Message]]) -> list[int]:
         """See `Tuner.prompt_lengths`."""
-        tokenizer = self._tokenizer
-        return _each(lambda prompt: len(prompt_ids(tokenizer, prompt)), prompts)
+        chat = self._chat
+        return _each(lambda prompt: len(prompt_ids(chat, prompt)), prompts)
 
     def tune(self, task: Task, watch: Watch) -> Tuned:
         """See `Tuner.tune`."""

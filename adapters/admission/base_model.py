@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
-from adapters.admission.safetensors_file import read_header
+from adapters.admission.safetensors_file import Tensor, read_header
 from adapters.domain.names import Digest
 from adapters.durable_files import write_private
 from adapters.errors import InvalidRequest, Rejected
@@ -77,16 +78,24 @@ def base_shapes(base: Path) -> BaseShapes:
     Raises InvalidRequest.
     """
     shapes: dict[str, tuple[int, int]] = {}
+    for name, tensor in _tensors(base):
+        module = name.removesuffix(".weight")
+        if module != name and len(tensor.shape) == 2 and _LAYER.fullmatch(module):
+            shapes[module] = (tensor.shape[0], tensor.shape[1])
+    return shapes
+
+
+def parameter_count(base: Path) -> int:
+    """Numbers in all weights, by their headers. Raises InvalidRequest."""
+    return sum(prod(tensor.shape) for _, tensor in _tensors(base))
+
+
+def _tensors(base: Path) -> Iterator[tuple[str, Tensor]]:
     for file in _weight_files(base):
         try:
-            tensors = read_header(file.resolve(), max_header_bytes=_MAX_BASE_HEADER_BYTES)
+            yield from read_header(file.resolve(), max_header_bytes=_MAX_BASE_HEADER_BYTES).items()
         except Rejected as error:
             raise InvalidRequest(f"the base model is damaged: {error.message}") from error
-        for name, tensor in tensors.items():
-            module = name.removesuffix(".weight")
-            if module != name and len(tensor.shape) == 2 and _LAYER.fullmatch(module):
-                shapes[module] = (tensor.shape[0], tensor.shape[1])
-    return shapes
 
 
 def _weight_files(base: Path) -> list[Path]:

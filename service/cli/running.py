@@ -1,8 +1,8 @@
-"""Commands that run something here: `up`, `serve`, `trainer`, `base build`, `base publish`."""
+"""Commands that run something here: `up`, `serve`, `trainer`, `base build`, `publish`, `update`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -81,6 +81,52 @@ def publish(settings: Settings, as_json: AsJson = False) -> None:
         print_json({"base": found})
     else:
         typer.echo(found)
+
+
+@base.command("check")
+@needs(chosen_settings)
+def check(
+    settings: Settings,
+    name: Annotated[
+        str, typer.Argument(metavar="[BASE]", help="A folder, a hub id or a brought base.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say what a base model is and everything that stands in its way, without fetching weights.
+
+    Exit code 1 where no adapter could be trained on it and served with it.
+
+    Example: wardrobe base check org/model
+    """
+    from service.cli.base_check import look_at, told
+
+    found = look_at(settings.model_copy(update={"base": name}) if name else settings)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        for line in told(found):
+            typer.echo(line)
+    raise typer.Exit(0 if found.usable else 1)
+
+
+@base.command("update")
+@needs(chosen_settings)
+def update(settings: Settings, as_json: AsJson = False) -> None:
+    """Take the hub's newest commit of the base model, which is held at one otherwise.
+
+    Versions of the old commit answer no more until they are trained anew: they are kept, and
+    `--base org/model@commit` brings them back.
+
+    Example: wardrobe base update --base org/model
+    """
+    from service.launch.hub import fetch_from_hub, pinned_revision
+
+    before = pinned_revision(settings)
+    path = fetch_from_hub(settings, newest=True)
+    if as_json:
+        print_json({"path": str(path), "was": before, "is": path.name})
+    else:
+        typer.echo(f"{path}  {before or 'not held before'} -> {path.name}")
 
 
 def _supervise(settings: Settings, *, trainer: bool) -> None:

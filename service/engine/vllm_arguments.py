@@ -7,6 +7,7 @@ import math
 import shlex
 from pathlib import Path
 
+from adapters.domain.base_profile import THINKING_SWITCHES
 from adapters.settings import Settings
 from service.engine.content_free_logs import STARTING
 
@@ -36,6 +37,8 @@ def arguments(settings: Settings) -> list[str]:
         *("--middleware", MIDDLEWARE),
         # the base's own sampling defaults would make one alias answer unlike another
         *("--generation-config", "vllm"),
+        # templates without such a switch never see it; the trainer renders with the same
+        *("--default-chat-template-kwargs", json.dumps(_template_options(settings))),
         # the second wall behind `service.gateway.messages`, also where the base can see
         "--language-model-only",
         *("--structured-outputs-config", json.dumps({"backend": GRAMMAR_BACKEND})),
@@ -50,6 +53,10 @@ def arguments(settings: Settings) -> list[str]:
         words += ["--api-server-count", str(settings.api_servers)]
         words += ["--shutdown-timeout", str(patience)]
     return words + shlex.split(settings.engine_args)
+
+
+def _template_options(settings: Settings) -> dict[str, bool]:
+    return dict.fromkeys(THINKING_SWITCHES, settings.thinking == "on")
 
 
 def base_name(settings: Settings) -> str:

@@ -1,5 +1,5 @@
-"""Where the base model comes from: a folder, a Hugging Face id, the artifact store, or the one
-Wardrobe builds itself.
+"""Where the base model comes from: one that Wardrobe brings (`tiny`, `smollm2`), a folder, a
+Hugging Face id, or the artifact store.
 
 Resolved once, by the parent of all processes, so that the service and the trainer get one local
 folder and cannot disagree. Nothing here runs code that comes with a model.
@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
-from adapters.admission.manifest import BASE_FILES
 from adapters.brought_keys import trainer_environment
 from adapters.domain.names import Digest
 from adapters.errors import InvalidRequest, NotFound, Rejected, Unavailable
-from adapters.settings import Settings
+from adapters.settings import DEFAULT_BASE, Settings
 from adapters.store.open import open_store
 from adapters.telemetry_off import TELEMETRY_OFF
+from service.launch.hub import fetch_from_hub, split_hub_id
 
 EMBEDDED_NAME = "wardrobe-base"
+BROUGHT: Mapping[str, str] = MappingProxyType({"tiny": EMBEDDED_NAME, "smollm2": "smollm2"})
+"""Bases that need no folder and no hub, and what the API calls them."""
+FALLBACK = "tiny"
+"""Taken where no base is named and the default one cannot be had."""
 STORED = "store:"
 """How a base of the artifact store is named, with its digest behind."""
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,11 @@ class BaseFolder:
 
 
 def resolve_base(settings: Settings) -> BaseFolder:
-    """Builds or fetches it where it must. Raises InvalidRequest, Unavailable."""
-    if not settings.base:
+    """Builds or fetches it where it must; a folder called as a brought base is `./tiny`.
+
+    Raises InvalidRequest, Unavailable.
+    """
+    if not settings.base or settings.base in BROUGHT:
         return build_embedded(settings)
     if settings.base.startswith(STORED):
         return BaseFolder(_stored(settings), settings.base_name or EMBEDDED_NAME)
@@ -49,9 +56,15 @@ def resolve_base(settings: Settings) -> BaseFolder:
             raise InvalidRequest(f"{path} holds no config.json: not a Hugging Face model folder")
         path = path.absolute()
         return BaseFolder(path, settings.base_name or path.name)
-    if settings.base.startswith(("/", ".", "~")) or not _HUB_ID.fullmatch(settings.base):
-        raise InvalidRequest(f"the base model {settings.base} is neither a folder nor a hub id")
-    return BaseFolder(_fetch(settings), settings.base_name or settings.base.rpartition("/")[2])
+    hub_id, _ = split_hub_id(settings.base)
+    return BaseFolder(fetch_from_hub(settings), settings.base_name or hub_id.rpartition("/")[2])
+
+
+def is_hub_base(settings: Settings) -> bool:
+    """Whether `resolve_base` would ask the hub for it."""
+    base = settings.base
+    elsewhere = not base or base in BROUGHT or base.startswith(STORED)
+    return not elsewhere and not Path(base).expanduser().is_dir()
 
 
 def inherited_environment(settings: Settings) -> dict[str, str]:
@@ -64,9 +77,13 @@ def inherited_environment(settings: Settings) -> dict[str, str]:
 
 
 def build_embedded(settings: Settings) -> BaseFolder:
-    """The embedded base, built now or found in the cache; progress goes to our standard error."""
+    """A brought base, made now or found in the cache; progress goes to our standard error.
+
+    Where none is named, the default one, or with a word about it the fallback.
+    """
+    named = [settings.base] if settings.base else [DEFAULT_BASE, "--else", FALLBACK]
     done = subprocess.run(
-        [sys.executable, "-m", "training.base", "--json"],
+        [sys.executable, "-m", "training.base", *named, "--json"],
         env=trainer_environment(settings, inherited_environment(settings)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -74,10 +91,10 @@ def build_embedded(settings: Settings) -> BaseFolder:
     )
     lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
     if done.returncode or not lines:
-        raise Unavailable("the embedded base model could not be built (see above)")
+        raise Unavailable(f"the base model {named[0]} could not be made here (see above)")
     # its folder is called by a digest, which nobody would want to say
-    path = Path(json.loads(lines[-1])["path"]).absolute()
-    return BaseFolder(path, settings.base_name or EMBEDDED_NAME)
+    made = json.loads(lines[-1])
+    return BaseFolder(Path(made["path"]).absolute(), settings.base_name or BROUGHT[made["name"]])
 
 
 def publish_base(settings: Settings) -> str:
@@ -98,30 +115,3 @@ def _stored(settings: Settings) -> Path:
             f"the artifact store has no whole base model {settings.base} ({error.message}); "
             "publish it with `wardrobe base publish`"
         ) from None
-
-
-def _fetch(settings: Settings) -> Path:
-    """A snapshot of the hub's repository in our cache; offline, what is there already."""
-    os.environ.update(TELEMETRY_OFF)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                settings.base,
-                cache_dir=settings.cache / "hub",
-                allow_patterns=list(BASE_FILES),
-                token=os.environ.get("HF_TOKEN"),
-            )
-        )
-    except HFValidationError:
-        raise InvalidRequest(f"{settings.base} is not a hub id") from None
-    except LocalEntryNotFoundError:
-        raise Unavailable(
-            f"the hub cannot be reached and {settings.base} is not in {settings.cache}; "
-            "give BASE a folder, or leave it out for the embedded base model"
-        ) from None
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise Unavailable(f"{settings.base} could not be fetched: {reason}") from None

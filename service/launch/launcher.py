@@ -32,6 +32,7 @@ from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from service.engine.temporary_folder import remove_temporary_folder
 from service.instance import INSTANCE
+from service.launch.base_profile import planned
 from service.launch.base_resolver import inherited_environment, resolve_base
 from service.launch.child_process import ProcessSpec, rotate
 from service.launch.key_files import TRAINER, read_kept
@@ -105,9 +106,9 @@ def with_base(settings: Settings) -> Settings:
     """The same settings with absolute paths, the base model's folder and the engine found here."""
     base = resolve_base(settings)
     given = "engine" in settings.model_fields_set
-    return settings.model_copy(
+    engine = settings.engine if given else installed_engine()
+    return planned(settings.model_copy(update={"engine": engine}), base.path).model_copy(
         update={
-            "engine": settings.engine if given else installed_engine(),
             "state": settings.state_folder.root,
             "units": settings.units.expanduser().absolute(),
             "cache": settings.cache.expanduser().absolute(),

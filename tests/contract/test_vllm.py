@@ -102,6 +102,7 @@ def test_our_command_line_means_what_we_think(facts: dict[str, Any]) -> None:
     assert args["served_model_name"] == ["wardrobe-base"]
     assert args["disable_fastapi_docs"] is True
     assert args["generation_config"] == "vllm"
+    assert args["default_chat_template_kwargs"] == {"enable_thinking": False, "thinking": False}
     assert args["trust_remote_code"] is False
     assert args["enforce_eager"] is True
 

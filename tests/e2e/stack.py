@@ -172,6 +172,7 @@ def environment(folder: Path, port: int) -> dict[str, str]:
         **os.environ,
         "TMPDIR": str(temporary),
         "WARDROBE_STATE": str(folder / "state"),
+        "WARDROBE_BASE": "tiny",
         "WARDROBE_UNITS": str(folder / "units"),
         "WARDROBE_PORT": str(port),
         "WARDROBE_LEASE_SECONDS": "5",

@@ -459,7 +459,7 @@ def test_the_admins_key_that_is_brought_is_the_one_commands_act_with(
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [
         *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat"),
-        *("base build", "base publish", "units list", "units check"),
+        *("base build", "base publish", "base update", "base check", "units list", "units check"),
         *("adapters list", "adapters show", "keys list", "keys reset", "keys revoke"),
         *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),
     ]

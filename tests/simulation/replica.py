@@ -78,6 +78,7 @@ class Replica:
 
     def start(self) -> None:
         """Starts it; `wait_ready` waits for it."""
+        self.stop()  # where one of several processes has ended, the others are still there
         self.starts += 1
         life = {INCARNATION: secrets.token_hex(8)}
         if self.api_processes == 1:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.simulation.checker import UNKNOWN_ALIAS, Kind, as_one, check, summary
+from tests.simulation.checker import UNKNOWN_ALIAS, Kind, as_one, by_itself, check, summary
 from tests.simulation.history import Command, Flip, History, Outcome, Read
 
 ALIAS = "support"
@@ -160,6 +160,14 @@ def test_each_wrong_answer_is_named(wrong: Read, kind: Kind) -> None:
 def test_reads_that_follow_each_other_never_go_backwards() -> None:
     reads = [read(10.1, 10.2, "v2"), read(10.3, 10.4, "v1")]
     assert kinds(with_reads(*reads)) == [Kind.BACKWARDS]
+
+
+def test_processes_behind_one_address_may_differ_until_it_is_complete_and_not_after() -> None:
+    forth_and_back = (read(10.1, 10.2, "v2"), read(10.3, 10.4, "v1"))
+    assert kinds(with_reads(*forth_and_back)) == [Kind.BACKWARDS]
+    assert check(with_reads(*forth_and_back), TEXTS, scope=by_itself) == []
+    late = with_reads(read(10.1, 10.2, "v2"), read(12, 13, "v1"))
+    assert [v.kind for v in check(late, TEXTS, scope=by_itself)] == [Kind.STALE]
 
 
 def test_a_version_that_came_back_can_be_told_from_its_first_time() -> None:

@@ -1,8 +1,9 @@
-"""Builds the base model once per recipe and machine, and hands out its directory ever after.
+"""Makes a base model once per machine, and hands out its directory ever after.
 
-The cache lies outside the checkout, one folder per recipe digest. A folder is published by one
-rename after everything in it is on disk, and carries a manifest of digests; two processes that
-want it at once meet at a lock file, and a folder that does not match its manifest is built again.
+The cache lies outside the checkout, one folder per digest of what makes the model. A folder is
+published by one rename after everything in it is on disk, and carries a manifest of digests; two
+processes that want it at once meet at a lock file, and a folder that does not match its manifest is
+made again.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from adapters import file_locks
 from adapters.durable_files import sync
 from adapters.hashing import sha256_file
 from adapters.settings import TrainPrecision
+from training.base import smollm2
 from training.base.recipe import BaseRecipe, digest
 
 MANIFEST = "manifest.json"
 
 Say = Callable[[str], None]
 Build = Callable[[BaseRecipe, Path, Say], None]
+Fetch = Callable[[Path, Say], None]
 
 
 def ensure_base(
@@ -42,14 +45,30 @@ def ensure_base(
     `precision` is for a base that has to be built; its folder is the same. Raises OSError; nothing
     that could be taken for a base is left behind then.
     """
-    recipe = recipe or BaseRecipe()
-    target = cache / "base" / digest(recipe)[:16]
+    recipe, made = recipe or BaseRecipe(), build or partial(_pretrain, precision)
+    return _kept(
+        cache, digest(recipe), lambda folder, say: made(recipe, folder, say), say=say, force=force
+    )
+
+
+def ensure_smollm2(
+    cache: Path, *, say: Say = lambda _: None, force: bool = False, fetch: Fetch | None = None
+) -> Path:
+    """The directory of SmolLM2, fetched first where it is missing, torn or `force`d.
+
+    Raises NotAvailableError, OSError; nothing that could be taken for a base is left behind then.
+    """
+    return _kept(cache, smollm2.digest(), fetch or smollm2.build, say=say, force=force)
+
+
+def _kept(cache: Path, made_from: str, make: Fetch, *, say: Say, force: bool) -> Path:
+    target = cache / "base" / made_from[:16]
     if not force and is_whole(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with _alone(target.with_suffix(".lock"), say):
         if force or not is_whole(target):
-            _publish(target, recipe, say, build or partial(_pretrain, precision))
+            _publish(target, make, say)
     return target
 
 
@@ -64,12 +83,12 @@ def is_whole(directory: Path) -> bool:
         return False
 
 
-def _publish(target: Path, recipe: BaseRecipe, say: Say, build: Build) -> None:
+def _publish(target: Path, make: Fetch, say: Say) -> None:
     for left in target.parent.glob(f".{target.name}-*"):  # of builds that were killed
         shutil.rmtree(left, ignore_errors=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        build(recipe, staging, say)
+        make(staging, say)
         files = sorted(path for path in staging.iterdir() if path.is_file())
         manifest = {path.name: sha256_file(path) for path in files}
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
@@ -89,7 +108,7 @@ def _publish(target: Path, recipe: BaseRecipe, say: Say, build: Build) -> None:
 def _alone(lock: Path, say: Say) -> Iterator[None]:
     with lock.open("w") as handle:
         if not file_locks.try_lock(handle.fileno()):
-            say("another process is building the base model; waiting for it")
+            say("another process is making the base model; waiting for it")
             file_locks.lock(handle.fileno())
         yield
 

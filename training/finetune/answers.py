@@ -11,8 +11,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from training.base.chat_format import ChatFormat, load_chat
 from training.data.examples import Message
-from training.data.render import load_tokenizer, prompt_ids
+from training.data.render import prompt_ids
 from training.finetune.batches import Padding
 
 
@@ -25,9 +26,10 @@ def forward(
     batch_size: int,
 ) -> list[str]:
     """Answers to `prompts` by the base with the adapter, on the GPU where there is one."""
-    tokenizer = load_tokenizer(base)
-    model = _load(base, adapter, tokenizer)
-    rows = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    chat = load_chat(base)
+    tokenizer = chat.tokenizer
+    model = _load(base, adapter, chat)
+    rows = [prompt_ids(chat, prompt) for prompt in prompts]
     by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     pad = Padding(tokenizer.pad_token_id or 0)
     answers: dict[int, str] = {}
@@ -39,7 +41,7 @@ def forward(
     return [answers[i] for i in range(len(rows))]
 
 
-def _load(base: Path, adapter: Path, tokenizer: Any) -> Any:
+def _load(base: Path, adapter: Path, chat: ChatFormat) -> Any:
     """In float32 on a CPU, in the base's own precision on a GPU: as the service runs it."""
     gpu = torch.cuda.is_available()
     model: Any = AutoModelForCausalLM.from_pretrained(
@@ -49,17 +51,10 @@ def _load(base: Path, adapter: Path, tokenizer: Any) -> Any:
     # where a call leaves it open, so it must go: the service answers without it.
     model.generation_config = GenerationConfig(
         do_sample=False,
-        eos_token_id=_ends(model, tokenizer),
-        pad_token_id=tokenizer.pad_token_id or 0,
+        eos_token_id=sorted(chat.ends),
+        pad_token_id=chat.tokenizer.pad_token_id or 0,
     )
     return PeftModel.from_pretrained(model, adapter).to("cuda" if gpu else "cpu").eval()
-
-
-def _ends(model: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end an answer for the service: the tokenizer's and the base's own."""
-    own = model.generation_config.eos_token_id
-    ids = [tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
-    return sorted({token for token in ids if token is not None})
 
 
 def _greedy(model: Any, batch: dict[str, torch.Tensor], max_tokens: int) -> Iterator[list[int]]:

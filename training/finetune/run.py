@@ -29,8 +29,9 @@ from trl import SFTConfig
 
 from adapters.domain.recipes import Recipe
 from adapters.durable_files import sync_folder, write_private
+from training.base.chat_format import load_chat
 from training.base.precision import Precision, choose
-from training.data.render import load_tokenizer, render
+from training.data.render import render
 from training.finetune.batches import Padding, as_dataset
 from training.finetune.checkpoints import (
     full_disk_told,
@@ -64,9 +65,9 @@ def finetune(
     if not run.valid:
         raise ValueError("a run needs held-out examples")
     run.workdir.mkdir(parents=True, exist_ok=True)
-    tokenizer = load_tokenizer(run.base)
-    train = [render(tokenizer, example) for example in run.train]
-    valid = [render(tokenizer, example) for example in run.valid]
+    chat = load_chat(run.base)
+    train = [row for example in run.train for row in render(chat, example)]
+    valid = [row for example in run.valid for row in render(chat, example)]
     checkpoint = newest_sealed(run.workdir)
     sealed = read_seal(checkpoint) if checkpoint else {}
     precision = _precision(sealed) if sealed else choose(run.precision)
@@ -88,10 +89,10 @@ def finetune(
         watch=watch,
         tokens=sealed.get("tokens", 0),
         model=model,
-        args=_settings(run, precision),
+        args=_settings(run, precision, rows=len(train)),
         peft_config=_lora(run.recipe),
-        processing_class=tokenizer,
-        data_collator=Padding(tokenizer.pad_token_id or 0),
+        processing_class=chat.tokenizer,
+        data_collator=Padding(chat.tokenizer.pad_token_id or 0),
         train_dataset=as_dataset(train),
         eval_dataset=as_dataset(sorted(valid, key=len)),  # less padding
         callbacks=[watch, EarlyStoppingCallback(early_stopping_patience=run.recipe.patience)],
@@ -116,9 +117,9 @@ def _attention(longest: int) -> str | None:
     return "eager" if longest <= SHORT and not torch.cuda.is_available() else None
 
 
-def _settings(run: Run, precision: Precision) -> SFTConfig:
+def _settings(run: Run, precision: Precision, *, rows: int) -> SFTConfig:
     recipe = run.recipe
-    steps = max(1, round(math.ceil(len(run.train) / recipe.batch_size) * recipe.n_epochs))
+    steps = max(1, round(math.ceil(rows / recipe.batch_size) * recipe.n_epochs))
     every = max(1, math.ceil(steps / recipe.evaluations))
     return SFTConfig(
         output_dir=str(run.workdir),

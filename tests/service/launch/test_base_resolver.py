@@ -10,10 +10,16 @@ import pytest
 from adapters.admission.manifest import verify
 from adapters.domain.names import Digest
 from adapters.errors import InvalidRequest
-from adapters.settings import Settings
+from adapters.settings import DEFAULT_BASE, Settings
 from service.cli.app import app
 from service.cli.error_messages import run
-from service.launch.base_resolver import EMBEDDED_NAME, publish_base, resolve_base
+from service.launch.base_resolver import (
+    BROUGHT,
+    EMBEDDED_NAME,
+    FALLBACK,
+    publish_base,
+    resolve_base,
+)
 from service.launch.launcher import with_base
 from tests.adapters.store.sources import a_base
 
@@ -71,3 +77,15 @@ def test_the_command_says_how_the_base_is_named_now(
     assert run(app, ["base", "publish", *given, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"base": named}
     assert named.startswith("store:")
+
+
+def test_a_folder_that_is_called_as_a_brought_base_is_meant_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = a_base(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_base(Settings(base="./tiny")).path == folder.absolute()
+
+
+def test_the_default_base_is_one_that_is_brought() -> None:
+    assert {DEFAULT_BASE, FALLBACK} <= set(BROUGHT)

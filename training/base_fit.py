@@ -1,0 +1,59 @@
+"""Whether a recipe suits the base model, asked before a minute is spent on training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from adapters.domain.recipes import Recipe, RecipeOverrides
+from adapters.errors import InvalidRequest
+
+Shapes = Mapping[str, tuple[int, int]]
+"""Module name → (out, in) of every linear layer that an adapter may change."""
+
+
+def advised(advice: RecipeOverrides, shapes: Shapes) -> RecipeOverrides:
+    """The base's advice; a base that fuses or lacks usual layers has all of its own adapted."""
+    usual, own = Recipe().target_modules, adaptable(shapes)
+    if advice.target_modules is not None or not own or set(usual) <= own:
+        return advice
+    return advice.model_copy(update={"target_modules": tuple(sorted(own))})
+
+
+def suited(recipe: Recipe, shapes: Shapes, base: Path) -> Recipe:
+    """The recipe, once the base is seen to have what it adapts.
+
+    Raises InvalidRequest (`invalid_recipe`).
+    """
+    method = _quantised(base)
+    if method:
+        raise InvalidRequest(
+            f"the base model is quantised ({method}): adapters are trained on the base it was made "
+            "from; name that one with WARDROBE_BASE",
+            code="invalid_recipe",
+        )
+    own = adaptable(shapes)
+    lacking = [name for name in recipe.target_modules if name not in own]
+    if lacking:
+        raise InvalidRequest(
+            f"the base model has no {', '.join(lacking)}; `recipe.target_modules` may name "
+            f"{', '.join(sorted(own)) or 'nothing of it'}",
+            param="target_modules",
+            code="invalid_recipe",
+        )
+    return recipe
+
+
+def adaptable(shapes: Shapes) -> frozenset[str]:
+    """Last names of the layers that can get an adapter: experts and their routers get none."""
+    last = {name.rpartition(".")[2] for name in shapes if ".experts." not in name}
+    return frozenset(last - {"gate", "router"})
+
+
+def _quantised(base: Path) -> str | None:
+    try:
+        found = json.loads((base / "config.json").read_text("utf-8"))["quantization_config"]
+        return str(found.get("quant_method", "in a way it does not name"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
