@@ -189,10 +189,15 @@ def test_twenty_promotions_and_rollbacks_under_eight_clients_mix_nothing(
     assert {"support:1", second.name} <= set(served)
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [{"strength": 1.0, "rank": 4096}, {"strength": 0.0}],
+    ids=["of a wrong rank", "without effect"],
+)
 def test_a_version_the_engine_refuses_fails_its_own_rollout_and_nothing_else(
-    stack: Stack, second: Version
+    stack: Stack, second: Version, spoilt: dict[str, Any]
 ) -> None:
-    refused = stack.variant(second, strength=1.0, rank=4096)
+    refused = stack.variant(second, **spoilt)
     http = stack.http("support")
     answer = http.post("/v1/adapters/support/promote", json={"version": refused.number})
     assert answer.status_code == 409, answer.text
