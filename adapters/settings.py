@@ -76,7 +76,10 @@ class Settings(BaseSettings):
     )
     max_loras: int = Field(default=8, ge=2, description="Adapters in one batch (vLLM).")
     max_cpu_loras: int = Field(
-        default=32, ge=2, description="Adapters resident at once; a swap needs a spare one."
+        default=32,
+        ge=2,
+        le=1024,
+        description="Adapters resident at once; a swap needs a spare one.",
     )
     max_lora_rank: Annotated[
         Literal[8, 16, 32, 64, 128, 256, 320, 512],
@@ -126,6 +129,18 @@ class Settings(BaseSettings):
     )
     unit_keys: Path | None = Field(
         default=None, description="Folder with a file for each unit whose key is brought."
+    )
+    keep_retired: int = Field(
+        default=10, ge=1, description="Retired versions of an adapter kept to roll back to."
+    )
+    keep_rejected_days: float = Field(
+        default=30.0, ge=0.0, description="How long rejected versions' artifacts are kept."
+    )
+    keep_candidate_days: float = Field(
+        default=90.0, ge=1.0, description="The same of candidates that were never promoted."
+    )
+    keep_history_days: float = Field(
+        default=90.0, ge=1.0, description="The same of finished jobs' events and ended rollouts."
     )
     lease_seconds: float = Field(
         default=15.0, ge=1.0, description="A trainer silent for this long loses its job."

@@ -131,26 +131,35 @@ def serving(engine_args: str, environment: Mapping[str, str]) -> Iterator[Stand]
 
     Raises StandFailed.
     """
-    with prepared_settings(engine_args=engine_args) as settings:
-        log = settings.state / "service.log"
-        process = Process.start(
-            ProcessSpec(
-                name="service",
-                command=[sys.executable, "-m", "service.engine.vllm_engine"],
-                environment={**child_environment(settings, "service"), **environment},
-                log=log,
-            )
+    with prepared_settings(engine_args=engine_args) as settings, running(settings, environment):
+        yield _with_live_version(settings)
+
+
+@contextmanager
+def running(settings: Settings, environment: Mapping[str, str]) -> Iterator[Process]:
+    """The real service process, ready; stopped afterwards.
+
+    Raises StandFailed.
+    """
+    log = settings.state / "service.log"
+    process = Process.start(
+        ProcessSpec(
+            name="service",
+            command=[sys.executable, "-m", "service.engine.vllm_engine"],
+            environment={**child_environment(settings, "service"), **environment},
+            log=log,
         )
-        try:
-            _wait(process, settings)
-            yield _with_live_version(settings)
-        except StandFailed as failed:
-            words = "\n  ".join(tail(log, 12))
-            raise StandFailed(f"{failed}; the service's last words:\n  {words}") from failed
-        finally:
-            process.ask_to_stop()
-            process.wait(STOP_SECONDS)
-            process.kill()
+    )
+    try:
+        _wait(process, settings)
+        yield process
+    except StandFailed as failed:
+        words = "\n  ".join(tail(log, 12))
+        raise StandFailed(f"{failed}; the service's last words:\n  {words}") from failed
+    finally:
+        process.ask_to_stop()
+        process.wait(STOP_SECONDS)
+        process.kill()
 
 
 def _with_live_version(settings: Settings) -> Stand:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.servers.postgres import postgres  # noqa: F401 - a fixture
 
@@ -17,6 +18,15 @@ _LATER = ("slow", "engine")
 
 # a shell's background job has SIGINT ignored, and so would every process that tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# structlog's own choice draws every frame with its variables: a minute for one logged exception
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -39,6 +39,9 @@ from service.engine.temporary_folder import temporary_folder
 from service.engine.vllm_arguments import GRAMMAR_BACKEND, arguments, environment
 
 PROBE_TOKENS = (1, 2, 3, 4, 5, 6, 7)
+PROBE_LOGPROBS = 5
+"""More than the likeliest: of which a base can be so sure that an adapter's change is rounded off.
+"""
 
 log = structlog.get_logger("wardrobe.engine")
 
@@ -148,16 +151,16 @@ class VllmEngine:
         answer, base = await asyncio.gather(
             self._first_token(probe, lora), self._first_token(f"{probe}-base", None)
         )
-        if not math.isfinite(answer):
+        if not all(map(math.isfinite, answer.values())):
             raise Rejected(f"{lora.lora_name} answers with no finite probability")
         if answer == base:
             raise Rejected(f"{lora.lora_name} answers exactly as the base: nothing of it was used")
 
-    async def _first_token(self, request_id: str, lora: Any) -> float:
-        """Log-probability of the likeliest first token of a fixed prompt."""
+    async def _first_token(self, request_id: str, lora: Any) -> Mapping[int, float]:
+        """Log-probabilities of the likeliest first tokens after a fixed prompt."""
         from vllm.sampling_params import SamplingParams
 
-        params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=1)
+        params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=PROBE_LOGPROBS)
         final = None
         async for output in self._client.generate(
             {"prompt_token_ids": list(PROBE_TOKENS)}, params, request_id, lora_request=lora
@@ -165,7 +168,8 @@ class VllmEngine:
             final = output
         if final is None or not final.outputs[0].logprobs:
             raise EngineUnavailable("the engine gave no answer to a probe")
-        return float(next(iter(final.outputs[0].logprobs[0].values())).logprob)
+        found = final.outputs[0].logprobs[0]
+        return {token: float(one.logprob) for token, one in found.items()}
 
 
 async def warm_grammars(client: Any, *, seconds: float = 60.0) -> TokenizerFacts | None:

@@ -179,23 +179,36 @@ class Gateway:
         # from here on the request counts, also while it waits for a load
         with runtime.leases.place(unit, limit):
             target, lease = await _admit(runtime, target, body["model"], principal)
-            with lease:
+            try:
+                with lease:
+                    runtime.metrics.in_flight.set(runtime.leases.total)
+                    body["model"], body["cache_salt"] = target.model, target.salt
+                    answer = Answer(send, target, started, draining=lambda: runtime.draining)
+                    await self._answer(runtime, scope, receive, answer, (body, unit, request_id))
+            finally:
                 runtime.metrics.in_flight.set(runtime.leases.total)
-                body["model"], body["cache_salt"] = target.model, target.salt
-                content = pydantic_core.to_json(body)
-                answer = Answer(send, target, started, draining=lambda: runtime.draining)
-                try:
-                    await self._app(
-                        _inner_scope(scope, content, request_id),
-                        _replay(content, receive, answer.client_gone),
-                        answer.send,
-                    )
-                except Exception:
-                    answer.failed()
-                    raise
-                finally:
-                    answer.count(runtime.metrics, unit, scope.get("state", {}))
-        runtime.metrics.in_flight.set(runtime.leases.total)
+
+    async def _answer(
+        self,
+        runtime: Runtime,
+        scope: Scope,
+        receive: Receive,
+        answer: Answer,
+        known: tuple[dict[str, Any], str, str],
+    ) -> None:
+        body, unit, request_id = known
+        content = pydantic_core.to_json(body)
+        try:
+            await self._app(
+                _inner_scope(scope, content, request_id),
+                _replay(content, receive, answer.client_gone),
+                answer.send,
+            )
+        except Exception:
+            answer.failed()
+            raise
+        finally:
+            answer.count(runtime.metrics, unit, scope.get("state", {}))
 
 
 async def _admit(

@@ -208,12 +208,23 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
             metrics,
         ),
         collector=CollectionLoop(
-            collection=registry.collection,
-            retention=Retention(),
+            # not the swap's: a round over a large registry may take longer than those wait
+            collection=parts.registry.collection,
+            retention=retention(parts.settings),
             collect_store=parts.collect_store,
             is_owner=lambda: loader.owner,
             metrics=metrics,
         ),
+    )
+
+
+def retention(settings: Settings) -> Retention:
+    """What is kept of that which nothing names any more."""
+    return Retention(
+        retired_versions=settings.keep_retired,
+        rejected_days=settings.keep_rejected_days,
+        candidate_days=settings.keep_candidate_days,
+        event_days=settings.keep_history_days,
     )
 
 

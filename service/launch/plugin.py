@@ -38,6 +38,7 @@ from service.engine.vllm_engine import (
 from service.launch.bootstrap_keys import KeyKeeper
 from service.launch.compose import Parts, compose
 from service.launch.logs import configure_logs
+from service.reconcile.registry_calls import PATIENCE_SECONDS
 from service.runtime import Runtime, replica_id
 
 SHUTDOWN_SECONDS = 5.0
@@ -118,7 +119,7 @@ def build_runtime(
             engine=engine,
             grammars=grammars,
             registry=registry,
-            swap_registry=open_registry(settings.registry_url),
+            swap_registry=open_registry(settings.registry_url, patience_s=PATIENCE_SECONDS),
             hints=open_hints(settings.registry_url),
             store=store,
             collect_store=Collector(store, registry.collection, grace_s=GRACE_SECONDS).run,

@@ -6,6 +6,7 @@ nothing more.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import structlog
@@ -16,6 +17,8 @@ from service.reconcile.registry_calls import RegistryCalls
 from service.reconcile.repeat import Repeat
 
 COLLECT_SECONDS = 600.0
+LOOK_SECONDS = 10.0
+"""Between two looks whether it is time: at its start no process is the loader yet."""
 STORE_SECONDS = 300.0
 
 log = structlog.get_logger("wardrobe.collection")
@@ -32,6 +35,7 @@ class CollectionLoop:
         collect_store: Callable[[], object] | None,
         is_owner: Callable[[], bool],
         metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`collect_store` blocks; it deletes the bytes that the registry no longer names."""
         self._collection = collection
@@ -40,12 +44,16 @@ class CollectionLoop:
         self._is_owner = is_owner
         self._calls = RegistryCalls("collection", seconds=60.0)
         self._store_calls = RegistryCalls("store-collection", seconds=STORE_SECONDS)
-        self.repeat = Repeat("collection", self.step, every=COLLECT_SECONDS, metrics=metrics)
+        self._clock = clock
+        self._due = 0.0
+        self.repeat = Repeat("collection", self.step, every=LOOK_SECONDS, metrics=metrics)
 
     async def step(self) -> None:
-        """One round, where this process is the one that collects."""
-        if not self._is_owner():
+        """One round, where it is time and this process is the one that collects."""
+        now = self._clock()
+        if now < self._due or not self._is_owner():
             return
+        self._due = now + COLLECT_SECONDS
         counts = await self._calls(self._collection.collect, self._retention)
         if any(counts.values()):
             log.info("collected", **{str(kind): count for kind, count in counts.items()})

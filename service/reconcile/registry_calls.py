@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 CALL_SECONDS = 10.0
+PATIENCE_SECONDS = 5.0
+"""Of the owners' registry, for a lock or a statement: `advance` locks the rows that every replica's
+heartbeat writes, and one that is frozen within it must not make the others look silent."""
 
 
 class RegistryCalls:

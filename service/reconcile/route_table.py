@@ -62,6 +62,9 @@ class RouteTable:
         Whoever puts an await in here lets a request see half of a revision: `resolve`, at the
         other end, relies on there being none.
         """
+        if changes.revision < self.revision:  # of a registry restored from a backup: all of it
+            for known in (self._versions, self._routes, self._targets, self._principals):
+                known.clear()
         for version in changes.versions:
             self._apply_version(version)
         for route in changes.routes:

@@ -65,6 +65,7 @@ def test_the_client_raises_a_bare_exception_for_whatever_fails_in_the_core(
         ("probe_failed", "Rejected"),
         ("died", "EngineUnavailable"),
         ("without_effect", "Rejected"),
+        ("rounded_off", "loaded"),
         ("not_a_number", "Rejected"),
     ],
 )

@@ -45,8 +45,9 @@ class Client:
     """What the engine's core says of `add_lora`."""
     silent: bool = False
     probe_error: Exception | None = None
-    adapter: float = -0.5
-    base: float = -1.5
+    adapter: tuple[float, ...] = (-0.5, -1.5)
+    base: tuple[float, ...] = (-1.5, -2.5)
+    """Log-probabilities of its likeliest tokens."""
     errored: bool = False
     removed: list[int] = field(default_factory=list)
 
@@ -71,13 +72,15 @@ class Client:
     async def generate(
         self, prompt: Any, params: Any, request_id: str, *, lora_request: Any
     ) -> AsyncIterator[Any]:
-        """One token with its log-probability."""
+        """One token with as many log-probabilities as are asked for."""
         if lora_request is not None and self.probe_error is not None:
             raise self.probe_error
-        logprob = self.base if lora_request is None else self.adapter
-        yield SimpleNamespace(
-            outputs=[SimpleNamespace(logprobs=[{7: SimpleNamespace(logprob=logprob)}])]
-        )
+        likeliest = self.base if lora_request is None else self.adapter
+        found = {
+            token: SimpleNamespace(logprob=logprob)
+            for token, logprob in enumerate(likeliest[: params.logprobs])
+        }
+        yield SimpleNamespace(outputs=[SimpleNamespace(logprobs=[found])])
 
 
 def outcome(client: Client) -> list[Any]:
@@ -109,8 +112,9 @@ def outcomes() -> dict[str, list[Any]]:
         "silent": outcome(Client(silent=True)),
         "probe_failed": outcome(Client(probe_error=EngineGenerateError())),
         "died": outcome(Client(probe_error=EngineDeadError())),
-        "without_effect": outcome(Client(adapter=-1.5)),
-        "not_a_number": outcome(Client(adapter=float("nan"))),
+        "without_effect": outcome(Client(adapter=(-1.5, -2.5))),
+        "rounded_off": outcome(Client(adapter=(0.0, -22.1), base=(0.0, -22.2))),
+        "not_a_number": outcome(Client(adapter=(float("nan"),) * 2)),
     }
 
 

@@ -205,7 +205,7 @@ def up(folder: Path, **settings: str) -> Iterator[Stack]:
         family = psutil.Process(process.pid).children(recursive=True)
         shared = stack.shared_memory()
         process.send_signal(signal.SIGINT)
-        code = process.wait(180)
+        code = process.wait(600)
         left = [child for child in family if child.is_running() and child.status() != "zombie"]
         assert code == 0, (folder / "up.log").read_text()
         assert left == []

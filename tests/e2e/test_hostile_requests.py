@@ -16,7 +16,7 @@ from tests.e2e.stack import Stack
 from tests.hostile_schemas import FITTING, NO_GRAMMAR, TOO_MUCH, WORST, Schema
 
 VALIDATOR = pytest.importorskip("jsonschema").Draft202012Validator
-pytestmark = pytest.mark.timeout(480)
+pytestmark = pytest.mark.timeout(3600)
 
 HELLO = [{"role": "user", "content": "hello"}]
 CANARY = "canary7719"

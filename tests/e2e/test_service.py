@@ -7,15 +7,17 @@ import shutil
 import subprocess
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import openai
 import pytest
 
 from adapters.domain.versions import Version
-from examples.demo.callers import references
+from examples.demo.callers import references, request
 from examples.demo.data import Example
-from examples.demo.verdict import TIE
+from examples.demo.verdict import TIE, Reference
 from service.cli.client import Client
 from service.gateway.gateway import may_reach
 from tests.e2e.jobs import follow, lessons, lines, start_job
@@ -44,24 +46,35 @@ def answers_of(stack: Stack, model: str, prompts: list[Any]) -> list[str]:
 
 def told_apart(
     stack: Stack, versions: tuple[str, str], count: int
-) -> tuple[list[Any], dict[str, list[frozenset[str]]]]:
-    """Prompts that each version answers in its own way, and all that it alone answers to them.
+) -> tuple[list[Example], dict[str, list[frozenset[str]]]]:
+    """Questions that each version answers in its own way, and all that it alone answers to them.
 
     In batches of every size that the callers may make: a batch is other rounding. No text is two
     versions', and no word was nearly another.
     """
     asked = [Example(tuple(prompt), "") for prompt in questions(40)]
     with Client(stack.url, stack.key("support")) as client:
-        known = {name: references(client, name, asked, at_once=CALLERS) for name in versions}
-    sure = [
-        at
-        for at in range(len(asked))
-        if not frozenset.intersection(*(known[name][at].texts for name in versions))
-        and all(known[name][at].margin > 2 * TIE for name in versions)
-    ][:count]
-    assert len(sure) == count
-    prompts = [list(asked[at].asked) for at in sure]
-    return prompts, {name: [known[name][at].texts for at in sure] for name in versions}
+        first_look = those_apart(client, versions, asked, at_once=0)
+        asked = [example for example, _ in first_look[: 2 * count]]
+        sure = those_apart(client, versions, asked, at_once=CALLERS)[:count]
+    assert len(sure) == count, (len(first_look), len(sure))
+    texts = {name: [found[name].texts for _, found in sure] for name in versions}
+    return [example for example, _ in sure], texts
+
+
+def those_apart(
+    client: Client, versions: tuple[str, str], asked: list[Example], *, at_once: int
+) -> list[tuple[Example, dict[str, Reference]]]:
+    """Questions of `asked` that the versions answer in ways of their own, with what they answer."""
+    known = {name: references(client, name, asked, at_once=at_once) for name in versions}
+    found = [{name: known[name][at] for name in versions} for at in range(len(asked))]
+    return [pair for pair in zip(asked, found, strict=True) if are_apart([*pair[1].values()])]
+
+
+def are_apart(found: Sequence[Reference]) -> bool:
+    """Whether no text is two versions', and none of their words was nearly another."""
+    whose = Counter(text for one in found for text in one.texts)
+    return max(whose.values()) == 1 and all(one.margin > 2 * TIE for one in found)
 
 
 def test_a_job_ends_with_a_proven_version_that_is_live(stack: Stack, first: Version) -> None:
@@ -135,7 +148,7 @@ def command_of(stack: Stack, version: Version, *, back: bool) -> tuple[str, dict
 def test_twenty_promotions_and_rollbacks_under_eight_clients_mix_nothing(
     stack: Stack, second: Version
 ) -> None:
-    prompts, reference = told_apart(stack, ("support:1", second.name), 6)
+    asked, reference = told_apart(stack, ("support:1", second.name), 6)
     stop = threading.Event()
     served: list[str] = []
     wrong: list[tuple[Any, ...]] = []
@@ -144,21 +157,17 @@ def test_twenty_promotions_and_rollbacks_under_eight_clients_mix_nothing(
         client = stack.client()
         turn = start
         while not stop.is_set():
-            which = turn % len(prompts)
+            which = turn % len(asked)
             turn += 1
             if streaming:
                 chunks = list(
-                    client.chat.completions.create(
-                        model="support", messages=prompts[which], stream=True, **GREEDY
-                    )
+                    client.chat.completions.create(**request("support", asked[which]), stream=True)
                 )
                 names = {chunk.model for chunk in chunks}
                 text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
                 ended = any(c.choices and c.choices[0].finish_reason for c in chunks)
             else:
-                answer = client.chat.completions.create(
-                    model="support", messages=prompts[which], **GREEDY
-                )
+                answer = client.chat.completions.create(**request("support", asked[which]))
                 names, text = {answer.model}, answer.choices[0].message.content
                 ended = answer.choices[0].finish_reason is not None
             name = next(iter(names))
@@ -177,9 +186,7 @@ def test_twenty_promotions_and_rollbacks_under_eight_clients_mix_nothing(
                 assert answer.status_code == 200, answer.text
                 assert answer.json()["state"] == "complete"
                 expected = second.name if swap % 2 == 0 else "support:1"
-                now = stack.client().chat.completions.create(
-                    model="support", messages=prompts[0], **GREEDY
-                )
+                now = stack.client().chat.completions.create(**request("support", asked[0]))
                 assert now.model == expected
         finally:
             stop.set()
@@ -189,10 +196,15 @@ def test_twenty_promotions_and_rollbacks_under_eight_clients_mix_nothing(
     assert {"support:1", second.name} <= set(served)
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [{"strength": 1.0, "rank": 4096}, {"strength": 0.0}],
+    ids=["of a wrong rank", "without effect"],
+)
 def test_a_version_the_engine_refuses_fails_its_own_rollout_and_nothing_else(
-    stack: Stack, second: Version
+    stack: Stack, second: Version, spoilt: dict[str, Any]
 ) -> None:
-    refused = stack.variant(second, strength=1.0, rank=4096)
+    refused = stack.variant(second, **spoilt)
     http = stack.http("support")
     answer = http.post("/v1/adapters/support/promote", json={"version": refused.number})
     assert answer.status_code == 409, answer.text

@@ -5,7 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.stack import Stack, up, wait_for
+
+pytestmark = pytest.mark.timeout(3600)
 
 
 def test_the_engines_sockets_stand_in_the_state_folder(stack: Stack) -> None:
@@ -25,7 +29,7 @@ def test_what_a_killed_engine_leaves_is_swept_also_below_a_deep_state_folder() -
             engine = stack.running("service.engine.vllm_engine")
             assert engine is not None
             engine.kill()
-            wait_for(lambda: not stack.ready(), seconds=30, what="the service is gone")
-            wait_for(stack.ready, seconds=240, what="the service is back")
+            wait_for(lambda: not stack.ready(), seconds=300, what="the service is gone")
+            wait_for(stack.ready, seconds=1200, what="the service is back")
             assert not before & set(folder.iterdir())
             assert [path for path in shared if path.exists()] == []

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from adapters.errors import InvalidKey, Unavailable
 from adapters.registry.open import open_registry
+from adapters.registry.ports import Retention
 from service.launch.plugin import SHUTDOWN_SECONDS, drain_on_sigterm
 from tests.service.world import World, offline
 
@@ -141,3 +142,11 @@ async def test_a_background_task_that_ends_by_itself_is_told_of(still: World) ->
     ended = [line for line in logs if line["event"] == "background_task_ended"]
     assert [line["task"] for line in ended] == ["loader"]
     await runtime.stop()
+
+
+def test_what_is_kept_is_a_setting(tmp_path: Path) -> None:
+    with offline(
+        tmp_path / "state", keep_retired=3, keep_rejected_days=1.0, keep_history_days=7.0
+    ) as world:
+        kept = world.runtime.swap.collector._retention
+    assert kept == Retention(retired_versions=3, rejected_days=1.0, event_days=7.0)

@@ -8,6 +8,8 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx2
 import openai
@@ -17,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.testclient import TestClient
 
 from service.gateway.gateway import Gateway, may_reach
-from tests.service.world import World, running, write_units
+from tests.service.world import World, offline, running, write_units
 from tests.simulation.engine import BASE, SimulatedEngine
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -382,3 +384,30 @@ def test_the_first_question_ends_the_time_in_which_logs_may_hold_everything(worl
     assert starting.exists()
     world.http("support").post("/v1/chat/completions", json={"model": "nobody", "messages": HELLO})
     assert not starting.exists()
+
+
+async def test_a_request_that_an_exception_ends_is_in_flight_no_longer(tmp_path: Path) -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("out of bounds")
+
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        said = {"model": BASE, "messages": HELLO}
+        return {"type": "http.request", "body": json.dumps(said).encode()}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with offline(tmp_path / "state") as world:
+        await world.settle(rounds=3)
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/chat/completions",
+            "headers": [(b"authorization", f"Bearer {world.key('support')}".encode())],
+            "app": SimpleNamespace(state=SimpleNamespace(wardrobe=world.runtime)),
+        }
+        await Gateway(broken)(scope, receive, send)
+        assert sent[0]["status"] == 500
+        assert world.prometheus.get_sample_value("wardrobe_requests_in_flight") == 0

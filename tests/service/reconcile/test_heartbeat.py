@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters.domain.names import Digest
 from adapters.errors import Unavailable
+from adapters.registry.open import open_registry
+from adapters.registry.ports import ProcessId, Registration
+from adapters.registry.ports.replicas import REPORTING_SECONDS
+from adapters.registry.sql.database import Database
+from adapters.registry.sql.replica_rows import lock_processes
+from service.reconcile.heartbeat import HEARTBEAT_SECONDS
+from service.reconcile.registry_calls import PATIENCE_SECONDS
+from tests.servers.postgres import PostgresServer
 from tests.service.world import World, offline
 
 
@@ -136,3 +146,26 @@ async def test_a_call_that_is_stuck_delays_no_other_owner(keeping: World) -> Non
         assert keeping.runtime.registry.replicas.list()[0].seconds_silent < 2.0
     finally:
         released.set()
+
+
+def test_a_replica_that_is_frozen_within_a_step_makes_no_other_look_silent(
+    postgres: PostgresServer,
+) -> None:
+    assert PATIENCE_SECONDS + HEARTBEAT_SECONDS < REPORTING_SECONDS
+    url = postgres.new_database()
+    with closing(open_registry(url)) as registry:
+        process = ProcessId(replica="a", incarnation="1")
+        registry.replicas.register(
+            Registration(process=process, base_fingerprint=Digest("b" * 64), limits={})
+        )
+        frozen = Database(url, patience_s=0.5)
+
+        def freeze() -> None:
+            with frozen.write() as connection:
+                lock_processes(connection)
+                registry.replicas.heartbeat(process, ready=True, lease_seconds=15.0)
+
+        with pytest.raises(Unavailable):
+            freeze()
+        frozen.close()
+        assert registry.replicas.list()[0].ready

@@ -388,6 +388,10 @@ async def test_a_rollout_begun_anew_before_the_loader_looked_ends_by_an_attempt_
         age(still, version, RETRY_SECONDS)
 
 
+def loads(world: World) -> bool:
+    return world.runtime.swap.loader.owner
+
+
 async def test_who_becomes_the_loader_keeps_the_files_of_what_is_resident(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,9 +410,9 @@ async def test_who_becomes_the_loader_keeps_the_files_of_what_is_resident(
         heir.runtime.residency.begin_load(VersionId(9))
         heir.engine.names[VersionId(9)] = "support:9"
         await heir.settle(rounds=1)
-        assert not heir.runtime.swap.loader.owner, "what it could not take over would stay for ever"
+        assert not loads(heir), "what it could not take over would stay for ever"
         del heir.engine.broken["support:9"]
         await heir.settle(rounds=1)
-        assert heir.runtime.swap.loader.owner
+        assert loads(heir)
         assert heir.runtime.residency.left_behind() == frozenset()
         assert not heir.runtime.store.delete(version.digest, ArtifactKind.ADAPTER)

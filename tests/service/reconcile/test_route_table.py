@@ -161,3 +161,16 @@ def microseconds_of_a_flip(versions: int) -> float:
 def test_a_flip_costs_the_same_among_ten_thousand_versions_as_among_ten() -> None:
     few, many = microseconds_of_a_flip(10), microseconds_of_a_flip(10_000)
     assert many < 5 * few + 50, f"{few:.0f} µs among 10, {many:.0f} µs among 10,000"
+
+
+def test_what_a_restored_registry_does_not_have_is_forgotten() -> None:
+    configured = Configured(support=["support"])
+    configured.apply(version(1), key(SUPPORT))
+    configured.apply(version(2), route("support", 2), key(SALES))
+    table = configured.table
+    table.apply(Changes(revision=1, versions=[version(1)], keys=[key(SUPPORT)]))
+    assert configured.serves("support:1", SUPPORT) == "support:1"
+    assert configured.serves("support:2", SUPPORT) is None
+    assert configured.serves("support", SUPPORT) is None
+    assert table.principal(key(SUPPORT).hash) is not None
+    assert table.principal(key(SALES).hash) is None
