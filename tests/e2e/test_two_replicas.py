@@ -102,6 +102,7 @@ def two_replicas(patch: pytest.MonkeyPatch) -> Iterator[tuple[Settings, list[Ser
                 "WARDROBE_DATABASE_URL": postgres.new_database(),
                 "WARDROBE_ARTIFACTS": f"s3://{s3.bucket()}/wardrobe",
                 "WARDROBE_ADMIN_KEY": ADMIN_KEY,
+                "WARDROBE_PEPPER": "pepper-of-two-real-replicas-of-one-registry",
             }
             patch.setenv("WARDROBE_DATABASE_URL", shared["WARDROBE_DATABASE_URL"])
             patch.setenv("WARDROBE_ARTIFACTS", shared["WARDROBE_ARTIFACTS"])
@@ -161,7 +162,8 @@ def text_of(replica: Served, model: str) -> str:
     """What a model answers to the one question that all callers ask."""
     said = {"model": model, "messages": [{"role": "user", "content": "question 0"}], **ASKED}
     url = f"{replica.url}/v1/chat/completions"
-    answer = httpx2.post(url, json=said, headers=HEADERS, timeout=120).raise_for_status()
+    answer = httpx2.post(url, json=said, headers=HEADERS, timeout=120)
+    assert answer.status_code == 200, f"{model}: {answer.text}"
     return word(answer.json()["choices"][0]["message"]["content"])
 
 

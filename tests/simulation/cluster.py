@@ -27,6 +27,7 @@ from tests.simulation.replica import Replica
 from tests.simulation.weights import write_adapter
 
 ADMIN_KEY = "simulated-admin-key-of-tests"
+PEPPER = "simulated-pepper-of-all-replicas-of-tests"
 PAGE = 100
 
 
@@ -185,6 +186,7 @@ def cluster(
         "WARDROBE_BASE": str(base),
         "WARDROBE_BASE_NAME": "wardrobe-base",
         "WARDROBE_ADMIN_KEY": ADMIN_KEY,
+        "WARDROBE_PEPPER": PEPPER,
         "WARDROBE_LOG_LEVEL": "warning",
         "WARDROBE_DRAIN_SECONDS": "10",
         **{name: str(value) for name, value in more.items()},
