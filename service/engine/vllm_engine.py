@@ -34,6 +34,7 @@ from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
 from adapters.telemetry_off import quieten
+from service.engine.base_rows import leaving_base_rows
 from service.engine.content_free_logs import STARTING, install
 from service.engine.grammars import TokenizerFacts
 from service.engine.shared_residency import INCARNATION
@@ -325,6 +326,23 @@ def environment(settings: Settings) -> dict[str, str]:
         # stall of 10 to 20 s for everyone; eager mode compiles nothing else
         words["TORCHDYNAMO_DISABLE"] = "1"
     return words
+
+
+def prepare_process() -> None:
+    """What each of vLLM's own processes needs before it does anything; called more than once.
+
+    It is registered as a `vllm.general_plugins` entry point.
+    """
+    install()
+    from vllm.lora.ops.torch_ops import lora_ops
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    for name in ("bgmv_expand", "bgmv_expand_slice"):
+        operation = getattr(lora_ops, name)
+        if not hasattr(operation, "__wrapped__"):
+            # the first is called by name, the second was imported from there
+            for module in (lora_ops, punica_cpu):
+                setattr(module, name, leaving_base_rows(operation))
 
 
 def parse(words: Sequence[str]) -> Namespace:
