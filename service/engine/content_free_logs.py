@@ -34,9 +34,7 @@ RecordFactory = Callable[..., logging.LogRecord]
 def install() -> None:
     """From now on, for every logger of this process, and for what ends it or one of its threads.
 
-    vLLM calls it in each of its own.
-
-    It is registered as a `vllm.general_plugins` entry point.
+    vLLM has it called in each of its own.
     """
     inner = logging.getLogRecordFactory()
     if isinstance(inner, ContentFreeRecords) or STARTING not in os.environ:

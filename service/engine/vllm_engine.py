@@ -32,6 +32,7 @@ from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
 from adapters.telemetry_off import turn_telemetry_off
+from service.engine.base_rows import leaving_base_rows
 from service.engine.content_free_logs import install
 from service.engine.grammars import TokenizerFacts
 from service.engine.shared_residency import INCARNATION
@@ -249,6 +250,23 @@ def engine_limits(client: Any) -> dict[str, Any]:
 def process_number(client: Any) -> int:
     """Which of the engine's API processes this is, from 0."""
     return int(client.vllm_config.parallel_config._api_process_rank)  # noqa: SLF001 - pinned
+
+
+def prepare_process() -> None:
+    """What each of vLLM's own processes needs before it does anything; called more than once.
+
+    It is registered as a `vllm.general_plugins` entry point.
+    """
+    install()
+    from vllm.lora.ops.torch_ops import lora_ops
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    for name in ("bgmv_expand", "bgmv_expand_slice"):
+        operation = getattr(lora_ops, name)
+        if not hasattr(operation, "__wrapped__"):
+            # the first is called by name, the second was imported from there
+            for module in (lora_ops, punica_cpu):
+                setattr(module, name, leaving_base_rows(operation))
 
 
 def parse(words: Sequence[str]) -> Namespace:

@@ -131,6 +131,13 @@ def test_the_engines_processes_load_what_keeps_content_out_of_logs(facts: dict[s
     assert facts["logs_are_sealed"]
 
 
+def test_who_asks_for_the_base_gets_nothing_of_the_adapters_in_the_same_batch(
+    facts: dict[str, Any],
+) -> None:
+    not_a_number = -1.0
+    assert facts["of_a_batch"] == [[not_a_number] * 2, [5.0] * 2, [7.0] * 2]
+
+
 def test_several_api_processes_are_started_and_each_is_told_its_number(
     facts: dict[str, Any],
 ) -> None:

@@ -194,6 +194,24 @@ def logs_are_sealed() -> bool:
     return isinstance(logging.getLogRecordFactory(), ContentFreeRecords)
 
 
+def of_a_batch() -> list[list[float]]:
+    """What vLLM's CPU wrapper adds to the rows of one batch: the last slot's, the base's, the
+    first slot's; the last slot holds what is no number.
+    """
+    import torch
+    from vllm.lora.layers import LoRAMapping
+    from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+
+    wrapper = PunicaWrapperCPU(8, 8, "cpu")
+    mapping = LoRAMapping(index_mapping=(12, 0, 11), prompt_mapping=(12, 0, 11), is_prefill=True)
+    wrapper.update_metadata(mapping, [11, 12], 2, 8)
+    down, up = torch.ones(2, 1, 1, 2), torch.ones(2, 1, 2, 1)
+    up[1] = float("nan")
+    output = torch.full((3, 2), 5.0)
+    wrapper.add_lora_linear(output, torch.ones(3, 2), (down,), (up,), 1.0, (2,))
+    return [[-1.0 if one != one else one for one in row] for row in output.tolist()]
+
+
 def main(base: str) -> None:
     """Writes the facts to standard output's last line."""
     import uvicorn
@@ -250,6 +268,7 @@ def main(base: str) -> None:
         "media_keys": media_keys(),
         "images": MultiModalConfig(language_model_only=True).get_limit_per_prompt("image"),
         "logs_are_sealed": logs_are_sealed(),
+        "of_a_batch": of_a_batch(),
         "args": {
             name: getattr(args, name)
             for name in (
