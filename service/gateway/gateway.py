@@ -10,6 +10,7 @@ does not exist.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -102,6 +103,10 @@ class Gateway:
         reply = Reply(send, request_id)
         try:
             await self._dispatch(runtime, scope, receive, reply.send, request_id)
+        except asyncio.CancelledError:
+            # a shutdown has waited long enough: the web server would answer in words of its own
+            await self._refuse(runtime, reply, Draining("this replica is shutting down"))
+            raise
         except WardrobeError as error:
             await self._refuse(runtime, reply, error)
         except Exception as error:  # the edge of the process: logged, counted, answered

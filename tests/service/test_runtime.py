@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,6 +18,7 @@ from structlog.testing import capture_logs
 from adapters.errors import InvalidKey, Unavailable
 from adapters.registry.open import open_registry
 from adapters.registry.ports import Retention
+from service.gateway.gateway import Gateway
 from service.launch.plugin import SHUTDOWN_SECONDS, drain_on_sigterm
 from tests.service.world import World, offline
 
@@ -105,6 +108,33 @@ async def test_a_drain_ends_although_an_answer_does_not(tmp_path: Path) -> None:
         with lease:
             await asyncio.wait_for(runtime.drain(), 5)
     assert ending.reached.is_set()
+
+
+async def test_a_request_that_a_shutdown_cuts_off_is_answered_in_our_envelope(still: World) -> None:
+    reached = asyncio.Event()
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def for_ever(*_: object) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "GET", "path": "/readyz", "headers": [],
+        "app": SimpleNamespace(state=SimpleNamespace(wardrobe=still.runtime)),
+    }  # fmt: skip
+    request = asyncio.create_task(Gateway(for_ever)(scope, receive, send))
+    await reached.wait()
+    request.cancel("the server's own limit is over")
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    start, body = sent
+    assert (start["status"], json.loads(body["body"])["error"]["code"]) == (503, "draining")
 
 
 async def test_a_replica_whose_engine_died_is_not_ready(still: World) -> None:
