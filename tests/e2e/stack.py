@@ -29,7 +29,7 @@ from tests.service.world import free_port
 
 ROOT = Path(__file__).parents[2]
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 48}
-FAST_RECIPE = "recipe: {n_epochs: 4, evaluations: 2, rank: 16, alpha: 32}\n"
+FAST_RECIPE = "recipe: {n_epochs: 10, evaluations: 2, rank: 16, alpha: 32}\n"
 
 
 def write_units(folder: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_job_ends_with_a_proven_version_that_is_live(stack: Stack, first: Vers
     job = client.fine_tuning.jobs.list().data[0]
     assert job.fine_tuned_model == "support:1"
     assert job.trained_tokens > 0
-    assert job.hyperparameters.n_epochs == 4
+    assert job.hyperparameters.n_epochs == 10
 
 
 def test_a_jobs_events_checkpoints_and_result_file_are_openais(
