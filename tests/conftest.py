@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.contract.facts import facts  # noqa: F401 - a fixture
 from tests.servers.postgres import postgres  # noqa: F401 - a fixture
 
 _LATER = ("slow", "engine")

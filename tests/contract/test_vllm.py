@@ -5,10 +5,6 @@ When one of these fails after an upgrade, `service/engine/vllm_engine.py` is whe
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,22 +13,7 @@ from adapters.errors import InvalidRequest
 from service.gateway.gateway import may_reach
 from service.gateway.messages import rebuild_messages
 
-ROOT = Path(__file__).parents[2]
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    base = tmp_path_factory.mktemp("base")
-    (base / "config.json").write_text(json.dumps({"model_type": "llama", "dtype": "float32"}))
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.contract.vllm_facts", str(base)],
-        cwd=ROOT, capture_output=True, text=True, timeout=800,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
-    found: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
-    return found
 
 
 def test_wardrobe_is_a_plugin_that_vllm_finds_and_loads(facts: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from tests.service.world import free_port
 
 ROOT = Path(__file__).parents[2]
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 48}
-FAST_RECIPE = "recipe: {n_epochs: 4, evaluations: 2, rank: 16, alpha: 32}\n"
+FAST_RECIPE = "recipe: {n_epochs: 10, evaluations: 2, rank: 16, alpha: 32}\n"
 
 
 def write_units(folder: Path) -> None:
@@ -105,10 +105,14 @@ class Stack:
         return None
 
     def engine_core(self) -> psutil.Process:
-        """vLLM's own process that runs the model."""
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            if "EngineCore" in " ".join(child.cmdline()) or "EngineCore" in child.name():
-                return child
+        """vLLM's own process that runs the model: by its title, or as what the service spawned."""
+        service = self.running("service.engine.vllm_engine")
+        assert service is not None, "there is no service"
+        for child in service.children():
+            with suppress(psutil.Error):
+                title = f"{child.name()} {' '.join(child.cmdline())}"
+                if "EngineCore" in title or "spawn_main" in title:
+                    return child
         raise AssertionError("there is no engine core")
 
     @contextmanager
