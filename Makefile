@@ -29,7 +29,7 @@ setup: ## Make .venv from the exact lock (done by the others when needed)
 	@scripts/setup.sh
 
 demo: setup ## Serve, train, prove and swap, for real, from nothing (ends by itself)
-	@$(BIN)/wardrobe demo
+	@$(BIN)/python -m examples.demo
 
 up: setup ## Run the service and the trainer until Ctrl-C
 	@$(BIN)/wardrobe up

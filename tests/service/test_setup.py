@@ -160,3 +160,16 @@ def test_no_file_names_a_package_registry_or_a_folder_of_one_machine() -> None:
         if path.suffix != ".jsonl" and (match := forbidden.search(path.read_bytes()))
     ]
     assert found == []
+
+
+def test_every_command_of_the_makefile_is_one_that_there_is() -> None:
+    commands = re.findall(r"@\$\(BIN\)/(\S+ \S+(?: \S+)?)", (ROOT / "Makefile").read_text())
+    assert "python -m examples.demo" in commands
+    for command in commands:
+        match command.split():
+            case ["wardrobe", verb, *_]:
+                assert verb in {name for name in get_command(app).commands}, command
+            case ["python", "-m", module]:
+                assert find_spec(module) is not None, command
+            case ["python", script, *_]:
+                assert (ROOT / script).is_file(), command
