@@ -275,6 +275,7 @@ def main(base: str) -> None:
                 "enable_lora", "max_loras", "max_cpu_loras", "max_lora_rank", "max_model_len",
                 "middleware", "disable_fastapi_docs", "generation_config", "port", "model",
                 "served_model_name", "trust_remote_code", "enforce_eager", "language_model_only",
+                "default_chat_template_kwargs",
             )
         },
     }  # fmt: skip
