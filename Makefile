@@ -38,9 +38,10 @@ test: setup ## Format, lint, types, import layers and every test
 	@scripts/check.sh static
 	@$(BIN)/python -m pytest
 
-chaos: setup ## 500 commands under every fault, 10,000 swaps: half an hour on two idle cores
-	@SIMULATED_COMMANDS=500 SIMULATED_SWAPS=10000 $(BIN)/python -m pytest -s \
-		tests/simulation/test_promotions.py tests/simulation/test_swaps.py
+chaos: setup ## 500 commands under every fault, 10,000 swaps, two real replicas: half an hour
+	@WARDROBE_CHAOS=1 SIMULATED_COMMANDS=500 SIMULATED_SWAPS=10000 $(BIN)/python -m pytest -s \
+		tests/e2e/test_two_replicas.py tests/simulation/test_promotions.py \
+		tests/simulation/test_swaps.py
 
 check: setup ## Format, lint, types, import layers and the fast tests
 	@scripts/check.sh

@@ -4,6 +4,7 @@ shows soon.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -33,8 +34,12 @@ structlog.configure(
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests keep their order within their kind."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests keep their order within their kind; those of `make chaos` run when it asks for them."""
+    if not os.environ.get("WARDROBE_CHAOS"):
+        later = [item for item in items if item.get_closest_marker("chaos")]
+        config.hook.pytest_deselected(items=later)
+        items[:] = [item for item in items if item not in later]
     items.sort(
         key=lambda item: max(
             (_LATER.index(m) + 1 for m in _LATER if item.get_closest_marker(m)), default=0

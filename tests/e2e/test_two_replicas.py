@@ -41,7 +41,7 @@ VERSIONS, COMMANDS, KILLED_AFTER = 12, 10, 4
 START_SECONDS = 300.0
 ASKED: Mapping[str, Any] = {"max_tokens": 8, "temperature": 0, "ignore_eos": True}
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
 
 @dataclass(kw_only=True)

@@ -15,7 +15,7 @@ from typer.main import get_group
 from service.cli.app import app
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("help", "setup", "demo", "up", "test", "check", "lock", "bench", "clean")
+TARGETS = ("help", "setup", "demo", "up", "test", "chaos", "check", "lock", "bench", "clean")
 SCRIPTS = ("scripts/setup.sh", "scripts/check.sh", ".ci/run")
 
 
