@@ -10,7 +10,6 @@ import contextlib
 import os
 import platform
 import signal
-import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -128,8 +127,6 @@ class Runtime:
     grammars: Grammars
     pepper: bytes = field(repr=False)
     draining: bool = False
-    files_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    """Held while a file's row and bytes are brought into step."""
     end: Callable[[], None] = field(default=interrupt, repr=False)
     """Ends the process, once drained."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
