@@ -11,6 +11,8 @@ are.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -39,21 +41,21 @@ metadata = MetaData(
 )
 _JSON = JSON(none_as_null=True)
 
-revision = Table(
-    "revision",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("value", Integer, nullable=False),
-    CheckConstraint("id = 1", name="single_row"),
-)
 
-claims = Table(
-    "claims",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("value", Integer, nullable=False),
-    CheckConstraint("id = 1", name="single_row"),
-)
+def _single_row(name: str, column: Column[Any]) -> Table:
+    """A table of one row at most, to keep and to lock one value of the whole registry."""
+    return Table(
+        name,
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        column,
+        CheckConstraint("id = 1", name="single_row"),
+    )
+
+
+revision = _single_row("revision", Column("value", Integer, nullable=False))
+
+claims = _single_row("claims", Column("value", Integer, nullable=False))
 """Counts the jobs that were claimed; its lock makes claims come one after another."""
 
 replicas = Table(
@@ -94,13 +96,7 @@ keys = Table(
     sqlite_autoincrement=True,
 )
 
-pepper = Table(
-    "pepper",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("fingerprint", String(64), nullable=False),
-    CheckConstraint("id = 1", name="single_row"),
-)
+pepper = _single_row("pepper", Column("fingerprint", String(64), nullable=False))
 """What tells the pepper under the keys' hashes from another one; it says nothing of the pepper."""
 
 files = Table(
