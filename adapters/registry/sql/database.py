@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, TimeoutError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, TimeoutError
 
 from adapters.errors import InvalidRequest, Unavailable, WardrobeError
 from adapters.registry.sql import migrate, postgres, sqlite
@@ -126,7 +126,7 @@ def _engine(url: str, patience_s: float, journal: Journal | None) -> tuple[Engin
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
-    except (ArgumentError, SQLAlchemyError, ValueError):
+    except (SQLAlchemyError, ValueError):
         raise InvalidRequest(_ADDRESSES) from None  # the error tells the address
     if backend == "sqlite":
         return sqlite.create_sqlite_engine(parsed, patience_s=patience_s, journal=journal), True
