@@ -6,7 +6,8 @@ not at all, and what is read is checked against its digest. All methods block on
 a store is safe to use from several threads and processes.
 
 Every method may also raise Unavailable (the storage cannot be reached or refuses us; nothing is
-visible half done, and the same call may work later) and StorageFull (no room here or there).
+visible half done, and the same call may work later), StorageFull (no room here or there) and
+OSError (a local disk fails).
 """
 
 from __future__ import annotations

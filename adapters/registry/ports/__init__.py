@@ -2,8 +2,12 @@
 
 Every method is one transaction, is durable when it returns, and blocks: async callers use a
 thread. Time comes from the database, never from a caller. Whoever asks is a `Principal`; what is
-another unit's looks unknown (NotFound). What must grow with every change that replicas route by is
-the *revision*.
+another unit's looks unknown (NotFound). The *revision* grows with every change that replicas route
+by.
+
+Every method may also raise Unavailable (the database cannot be used now; nothing is half done),
+StorageFull, and InvalidRequest for a value that the database cannot keep. A list raises NotFound
+for an `after` that names nothing it could go on after.
 """
 
 from __future__ import annotations

@@ -27,9 +27,9 @@ class Files(Protocol):
     """Keeps the records of a unit's files."""
 
     def add(self, file: NewFile) -> StoredFile:
-        """Raises Conflict, and Condemned while the digest is collected:
+        """Raises Conflict, and Condemned while the digest is collected.
 
-        whoever adds then waits, adds again and puts the bytes again where they are gone.
+        Whoever adds then waits and tries again, as `adapters.store.recording` does.
         """
         ...
 

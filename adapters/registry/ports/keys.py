@@ -9,7 +9,7 @@ from adapters.domain.principals import Key, NewKey, Principal
 
 
 class Keys(Protocol):
-    """Who may call."""
+    """Keeps who may call."""
 
     def add(self, keys: Sequence[NewKey]) -> Sequence[Key]:
         """All or none; bumps the revision. Raises Conflict (`key_exists`) for a known hash."""
@@ -32,7 +32,10 @@ class Keys(Protocol):
         ...
 
     def revoke(self, key_id: str, *, by: Principal) -> Key:
-        """A key revoked before keeps its first time; bumps the revision. Raises NotFound."""
+        """Ends a key; one that was revoked before keeps its first time. Raises NotFound.
+
+        Bumps the revision where something changes.
+        """
         ...
 
     def check_pepper(self, fingerprint: str) -> None:
@@ -40,5 +43,8 @@ class Keys(Protocol):
         ...
 
     def reset(self, *, by: Principal) -> int:
-        """Revokes every key and forgets the pepper; how many were in force. Bumps the revision."""
+        """Revokes every key and forgets the pepper; how many were in force.
+
+        Bumps the revision where there was one.
+        """
         ...

@@ -115,9 +115,9 @@ class Replicas(Protocol):
         ...
 
     def retire(self, replica: str, *, by: Principal) -> None:
-        """An operator's word that a silent replica is gone. Raises NotFound, Conflict
+        """An operator's word that a silent replica is gone.
 
-        (`replica_reporting`) where it was heard lately.
+        Raises NotFound, Conflict (`replica_reporting`) where it was heard lately.
         """
         ...
 

@@ -49,7 +49,8 @@ class Versions(Protocol):
         """Keeps the verdicts, merges `evidence`; rejects a version that failed.
 
         Only who holds the lease of the job that made the version may judge it, and once: raises
-        LeaseLost, and IllegalTransition (`already_judged`).
+        NotFound, LeaseLost, and IllegalTransition (`already_judged`). Bumps the revision where it
+        rejects.
         """
         ...
 
@@ -74,7 +75,7 @@ class Versions(Protocol):
     def retire(self, version_id: VersionId, principal: Principal, *, unrouted: bool) -> Version:
         """Withdraws a version: it is never served again and its artifact is collected.
 
-        Repeating it changes nothing; bumps the revision. Raises NotFound; Conflict (`version_live`)
+        Bumps the revision; repeating it changes nothing. Raises NotFound; Conflict (`version_live`)
         while a route serves it or a rollout wants it, unless it is `unrouted`: no alias of the
         configuration leads there any more, and then its routes are emptied.
         """

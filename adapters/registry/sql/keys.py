@@ -21,7 +21,7 @@ from adapters.registry.sql.queries import (
 
 
 class SqlKeys(SqlPort):
-    """`Keys`."""
+    """Implements `Keys`."""
 
     def add(self, keys: Sequence[NewKey]) -> Sequence[Key]:
         """All or none; bumps the revision. Raises Conflict (`key_exists`) for a known hash."""
@@ -73,7 +73,7 @@ class SqlKeys(SqlPort):
             return all_of(connection, query, rows.key_from)
 
     def revoke(self, key_id: str, *, by: Principal) -> Key:
-        """A key revoked before keeps its first time; bumps the revision. Raises NotFound."""
+        """Ends a key; one that was revoked before keeps its first time. Raises NotFound."""
         table = schema.keys
         with self._database.write() as connection:
             lock_revision(connection)
@@ -101,7 +101,7 @@ class SqlKeys(SqlPort):
                 )
 
     def reset(self, *, by: Principal) -> int:
-        """Revokes every key and forgets the pepper; how many were in force. Bumps the revision."""
+        """Revokes every key and forgets the pepper; how many were in force."""
         with self._database.write() as connection:
             lock_revision(connection)
             connection.execute(delete(schema.pepper))
