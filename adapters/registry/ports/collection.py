@@ -12,20 +12,19 @@ from adapters.domain.names import Digest
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """How long things stay that no route, rollout, rollback, replica or running job names."""
+    """How long things stay that no route, rollout, rollback, replica or running job names.
+
+    Versions retired by command do not.
+    """
 
     retired_versions: int = 10
     """Newest retired versions of an adapter whose artifacts are kept, to roll back to."""
     rejected_days: float = 30.0
     candidate_days: float = 90.0
     """Candidates that were never promoted."""
-    withdrawn_days: float = 0.0
-    """Versions retired by command."""
     event_days: float = 90.0
     """Events and checkpoints of finished jobs; ended rollouts beyond history; what is left of
     deleted files. Revoked keys stay: a key that is brought in a Secret would come back to life."""
-    replica_days: float = 7.0
-    """Silent replicas whose serving lease surely ended (`stop`)."""
 
 
 class Collection(Protocol):

@@ -36,6 +36,8 @@ from adapters.registry.sql.rollouts import rollback_target_of
 from adapters.registry.transitions.rollouts import LEASE_MARGIN_SECONDS
 
 _DAY = 86_400.0
+REPLICA_DAYS = 7.0
+"""How long a silent replica is still listed whose serving lease is surely over (`stop`)."""
 
 
 class SqlCollection(SqlPort):
@@ -53,7 +55,7 @@ class SqlCollection(SqlPort):
                 "checkpoints": _told_by_finished_jobs(schema.job_checkpoints, history),
                 "rollouts": _rollouts_beyond_history(history),
                 "files": delete(schema.files).where(schema.files.c.deleted_at <= history),
-                "replicas": _stopped_replicas(retention, now=now),
+                "replicas": _stopped_replicas(now=now),
                 "acknowledgements": _failures_to_load_what_is_gone(),
             }.items():
                 counts[kind] = connection.execute(statement).rowcount
@@ -140,12 +142,11 @@ def _old_versions(retention: Retention, *, now: float) -> Select[Any]:
         .correlate(schema.versions)
         .scalar_subquery()
     )
-    withdrawn = versions.withdrawn_at <= now - retention.withdrawn_days * _DAY
     retired = and_(_is_state(VersionState.RETIRED), versions.withdrawn_at.is_(None))
     return select(versions.id).where(
         versions.collected_at.is_(None),
         or_(
-            withdrawn,
+            versions.withdrawn_at.is_not(None),
             and_(retired, rank >= retention.retired_versions),
             _made_before(VersionState.REJECTED, now - retention.rejected_days * _DAY),
             _made_before(VersionState.CANDIDATE, now - retention.candidate_days * _DAY),
@@ -221,13 +222,13 @@ def _rollouts_beyond_history(before: float) -> Any:
     return delete(schema.rollouts).where(ended, rollouts.finished_at <= before, needless)
 
 
-def _stopped_replicas(retention: Retention, *, now: float) -> Any:
+def _stopped_replicas(*, now: float) -> Any:
     """`stop` replicas that have been silent for long: their serving leases are surely over."""
     processes = schema.replica_processes.c
     heard = exists().where(
         processes.replica == schema.replicas.c.id,
         or_(
-            processes.seen_at > now - retention.replica_days * _DAY,
+            processes.seen_at > now - REPLICA_DAYS * _DAY,
             processes.lease_until > now - LEASE_MARGIN_SECONDS,
         ),
     )
