@@ -58,11 +58,6 @@ class Manifest:
         return sha256_bytes(self.to_bytes())
 
 
-def make_manifest(directory: Path) -> Manifest:
-    """Reads every file of a flat directory. Raises Rejected for anything but regular files."""
-    return manifest_of(content_files(directory))
-
-
 def manifest_of(sources: Mapping[str, Path]) -> Manifest:
     """Reads the files that a directory is to have under these names. Raises OSError."""
     return Manifest(files=tuple(_entry(name, sources[name]) for name in sorted(sources)))

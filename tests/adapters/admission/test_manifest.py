@@ -12,7 +12,8 @@ from adapters.admission.manifest import (
     Manifest,
     ManifestEntry,
     base_files,
-    make_manifest,
+    content_files,
+    manifest_of,
     parse_manifest,
     read_manifest,
     verify,
@@ -29,14 +30,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def made(folder: Path) -> Manifest:
+    return manifest_of(content_files(folder))
+
+
 def publish(folder: Path) -> Digest:
-    manifest = make_manifest(folder)
+    manifest = made(folder)
     (folder / "manifest.json").write_bytes(manifest.to_bytes())
     return manifest.digest
 
 
 def test_a_manifest_lists_files_by_name_with_size_and_digest(folder: Path) -> None:
-    manifest = make_manifest(folder)
+    manifest = made(folder)
     assert manifest.files == (
         ManifestEntry(name="a", size=1, sha256=Digest(hashlib.sha256(b"a").hexdigest())),
         ManifestEntry(name="b", size=2, sha256=Digest(hashlib.sha256(b"bb").hexdigest())),
@@ -44,7 +49,7 @@ def test_a_manifest_lists_files_by_name_with_size_and_digest(folder: Path) -> No
 
 
 def test_the_digest_is_that_of_the_canonical_json(folder: Path) -> None:
-    manifest = make_manifest(folder)
+    manifest = made(folder)
     content = manifest.to_bytes()
     assert manifest.digest == hashlib.sha256(content).hexdigest()
     assert (
@@ -53,7 +58,7 @@ def test_the_digest_is_that_of_the_canonical_json(folder: Path) -> None:
 
 
 def test_what_was_written_is_read_back(folder: Path) -> None:
-    before = make_manifest(folder)
+    before = made(folder)
     digest = publish(folder)
     assert read_manifest(folder, digest) == verify(folder, digest) == before
 

@@ -7,7 +7,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from adapters.admission.manifest import Manifest, ManifestEntry, make_manifest
+from adapters.admission.manifest import Manifest, ManifestEntry, content_files, manifest_of
 from adapters.domain.names import Digest
 from adapters.errors import NotFound
 
@@ -27,14 +27,14 @@ class Shelf:
         made = self._folder / f"{len(list(self._folder.iterdir()))}"
         made.mkdir()
         (made / "weights").write_bytes(random.Random(made.name).randbytes(size))
-        digest = make_manifest(made).digest
+        digest = manifest_of(content_files(made)).digest
         made.rename(self._folder / digest)
         return digest
 
     def manifest(self, digest: Digest) -> Manifest:
         if not (self._folder / digest).is_dir():
             raise NotFound("no such adapter")
-        return make_manifest(self._folder / digest)
+        return manifest_of(content_files(self._folder / digest))
 
     def download(self, digest: Digest, entry: ManifestEntry, into: Path) -> None:
         self.downloads.append(digest)

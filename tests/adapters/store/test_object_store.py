@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.admission.manifest import make_manifest, verify
+from adapters.admission.manifest import content_files, manifest_of, verify
 from adapters.domain.names import Digest
 from adapters.errors import (
     InvalidRequest,
@@ -43,7 +43,7 @@ def weights_of(digest: Digest) -> str:
     return f"adapters/{digest}/adapter_model.safetensors"
 
 
-def manifest_of(digest: Digest) -> str:
+def manifest_key(digest: Digest) -> str:
     return f"adapters/{digest}/manifest.json"
 
 
@@ -64,7 +64,7 @@ def test_a_key_is_the_digest_of_what_it_holds_and_the_probe_leaves_nothing(
     assert storage.keys() == [
         f"adapters/{digest}/adapter_config.json",
         weights_of(digest),
-        manifest_of(digest),
+        manifest_key(digest),
         f"files/{file}",
     ]
 
@@ -106,7 +106,7 @@ def test_an_upload_that_fails_in_the_middle_leaves_no_parts(
 
 
 def published(adapter: Path) -> Digest:
-    return make_manifest(adapter).digest
+    return manifest_of(content_files(adapter)).digest
 
 
 def after(number: int, counts: Applies = lambda *_: True) -> Applies:
@@ -171,7 +171,7 @@ def test_a_storage_that_dies_at_any_request_of_a_publish_shows_all_or_nothing(
             failures += 1
         finally:
             proxy.heal()
-        whole = {weights_of(digest), manifest_of(digest), f"adapters/{digest}/adapter_config.json"}
+        whole = {weights_of(digest), manifest_key(digest), f"adapters/{digest}/adapter_config.json"}
         if store.has(digest, ArtifactKind.ADAPTER):
             assert set(harmed.keys()) == whole
         elif harmed.keys():
@@ -264,7 +264,7 @@ def test_bytes_damaged_in_the_storage_are_refused_and_mended_by_publishing_again
     storage: Storage, adapter: Path, where: str, harm: str
 ) -> None:
     digest = storage.open().publish_adapter(adapter)
-    key = weights_of(digest) if where == "weights" else manifest_of(digest)
+    key = weights_of(digest) if where == "weights" else manifest_key(digest)
     damage(storage, key, harm)
     elsewhere = storage.open(machine="two")
     with pytest.raises((Rejected, NotFound)):
