@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -36,7 +35,7 @@ from adapters.store.bucket import Bucket
 from adapters.store.cache import DirectoryCache
 from adapters.store.digests import checked, damaged_file
 from adapters.store.port import Artifact, ArtifactKind
-from adapters.store.staging import limited, room_needed
+from adapters.store.staging import limited, opened, room_needed
 from adapters.store.verified_objects import VerifiedObjects
 
 _FOLDERS = {
@@ -176,7 +175,7 @@ class ObjectStore:
         for entry in manifest.files:
             part = f"{key}/{entry.name}"
             if not self._objects.holds(part, entry.sha256, entry.size):
-                with _opened(sources[entry.name]) as file:
+                with opened(sources[entry.name]) as file:
                     self._objects.write(part, file, entry.sha256, entry.size)
         self._put_manifest(_manifest_key(manifest.digest, kind), manifest)
         return manifest.digest
@@ -232,8 +231,3 @@ def _key(digest: Digest, kind: ArtifactKind) -> str:
 
 def _manifest_key(digest: Digest, kind: ArtifactKind) -> str:
     return f"{_key(digest, kind)}/{MANIFEST_FILE}"
-
-
-def _opened(path: Path) -> BinaryIO:
-    """A file to send; a link is not followed."""
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")

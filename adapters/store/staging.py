@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from adapters.admission.manifest import ManifestEntry
 from adapters.durable_files import write_new
@@ -83,9 +84,14 @@ def write_entry(path: Path, chunks: Iterable[bytes]) -> ManifestEntry:
     return ManifestEntry(name=path.name, size=running.size, sha256=running.digest)
 
 
+def opened(path: Path) -> BinaryIO:
+    """A file to store; a link is not followed. Raises OSError."""
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+
+
 def read_chunks(path: Path) -> Iterator[bytes]:
     """A file's bytes, piece by piece; a link is not followed. Raises OSError."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as file:
+    with opened(path) as file:
         while chunk := file.read(1 << 20):
             yield chunk
 
