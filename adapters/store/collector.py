@@ -25,9 +25,6 @@ BATCH = 50
 """Artifacts condemned at once."""
 DELETE_WITHIN_S = 60.0
 """After this long no deletion of a batch begins any more; what is left is left condemned."""
-TAKEOVER_S = 3600.0
-"""So long after it was condemned, a digest is anybody's to finish: whoever condemned it has ended,
-the deadlines of its last deletion included."""
 _log = logging.getLogger(__name__)
 
 
@@ -44,9 +41,9 @@ class Roots(Protocol):
     def condemn(self, digests: AbstractSet[Digest]) -> AbstractSet[Digest]:
         """Marks digests for deletion in one transaction; the answer is those it accepted.
 
-        Refused is what a row names, and what is condemned already unless that was over
-        `TAKEOVER_S` ago by the database's clock. While a digest is condemned, a row that would
-        name it is refused with `Condemned`.
+        Refused is what a row names, and what is condemned already unless that was an hour ago by
+        the database's clock: whoever condemned it has ended then, the deadlines of its last
+        deletion included. Until then a row that would name it is refused with `Condemned`.
         """
         ...
 
@@ -55,7 +52,7 @@ class Roots(Protocol):
         ...
 
     def clear_abandoned(self, *, keep: AbstractSet[Digest]) -> None:
-        """Takes away, in one transaction, marks set over `TAKEOVER_S` ago, but those in `keep`."""
+        """Takes away, in one transaction, marks set an hour ago, but those in `keep`."""
         ...
 
 

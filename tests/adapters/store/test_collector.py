@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,47 +19,47 @@ import pytest
 
 from adapters.domain.names import Digest
 from adapters.errors import Condemned, NotFound, Unavailable
+from adapters.registry.open import open_registry
+from adapters.registry.sql.condemned import CONDEMNED_SECONDS
 from adapters.store import Artifact, ArtifactKind, ArtifactStore, FolderStore
-from adapters.store.collector import BATCH, DELETE_WITHIN_S, TAKEOVER_S, Collector, collectable
+from adapters.store.collector import BATCH, DELETE_WITHIN_S, Collector, collectable
 from adapters.store.recording import PATIENCE_S, record_artifact
+from tests.adapters.registry.backends import Backend, Clock, SqliteBackend
+from tests.adapters.registry.values import added_file
 
 DAY = 86_400.0
 GRACE = DAY
 
 
 class Rows:
-    """`Roots` as a registry keeps them: what is condemned cannot be named, and the reverse."""
+    """`Roots` of a real registry, whose rows a test adds and whose clock it moves."""
 
-    def __init__(self) -> None:
-        self.named: set[Digest] = set()
-        self.condemned: dict[Digest, float] = {}
-        self.now = 0.0
+    def __init__(self, backend: Backend) -> None:
+        self._path = backend.path
+        self.clock = Clock()
+        self._registry = open_registry(backend.url, journal=backend.journal, now=self.clock)
+        self.condemn = self._registry.collection.condemn
+        self.clear = self._registry.collection.clear
+        self.clear_abandoned = self._registry.collection.clear_abandoned
+        self.close = self._registry.close
+        self.after_look: Callable[[], object] = lambda: None
 
     def add(self, digest: Digest) -> None:
-        if digest in self.condemned:
-            raise Condemned("the same bytes are being deleted")
-        self.named.add(digest)
+        added_file(self._registry, digest=digest)
 
     def roots(self) -> AbstractSet[Digest]:
-        return set(self.named)
+        named = self.named
+        self.after_look()
+        return named
 
-    def condemn(self, digests: AbstractSet[Digest]) -> AbstractSet[Digest]:
-        accepted = {
-            digest
-            for digest in digests - self.named
-            if self.now - self.condemned.get(digest, -TAKEOVER_S - 1) > TAKEOVER_S
-        }
-        self.condemned |= dict.fromkeys(accepted, self.now)
-        return accepted
+    @property
+    def named(self) -> AbstractSet[Digest]:
+        return self._registry.collection.roots()
 
-    def clear(self, digests: AbstractSet[Digest]) -> None:
-        for digest in digests:
-            self.condemned.pop(digest, None)
-
-    def clear_abandoned(self, *, keep: AbstractSet[Digest]) -> None:
-        for digest, since in list(self.condemned.items()):
-            if digest not in keep and self.now - since > TAKEOVER_S:
-                del self.condemned[digest]
+    @property
+    def condemned(self) -> set[str]:
+        with closing(sqlite3.connect(self._path)) as connection:
+            return {digest for (digest,) in connection.execute("SELECT digest FROM condemned")}
 
 
 class Killed(BaseException):
@@ -81,8 +82,10 @@ class Halting(FolderStore):
 
 
 @pytest.fixture
-def rows() -> Rows:
-    return Rows()
+def rows(tmp_path: Path) -> Iterator[Rows]:
+    (tmp_path / "registry").mkdir()
+    with closing(Rows(SqliteBackend("sqlite-wal").fresh(tmp_path / "registry"))) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -137,7 +140,7 @@ def test_a_run_deletes_what_nothing_names_and_nothing_else(
     assert store.has(version, ArtifactKind.ADAPTER)
     assert not store.has(orphan, ArtifactKind.FILE)
     assert not store.has(orphaned, ArtifactKind.ADAPTER)
-    assert rows.condemned == {}
+    assert rows.condemned == set()
 
 
 def test_more_than_one_batch_is_collected(folder: Halting, rows: Rows) -> None:
@@ -148,14 +151,8 @@ def test_more_than_one_batch_is_collected(folder: Halting, rows: Rows) -> None:
 
 def test_what_is_named_between_the_look_and_the_verdict_stays(folder: Halting, rows: Rows) -> None:
     digest = a_file(folder)
-
-    class NamedMeanwhile(Rows):
-        def roots(self) -> AbstractSet[Digest]:
-            seen = super().roots()
-            self.add(digest)
-            return seen
-
-    done = collector(folder, NamedMeanwhile()).run()
+    rows.after_look = lambda: rows.add(digest)
+    done = collector(folder, rows).run()
     assert (done.deleted, done.left) == (0, 1)
     assert folder.has(digest, ArtifactKind.FILE)
 
@@ -167,7 +164,7 @@ def test_what_this_machine_uses_stays_and_may_be_named_again(
     folder.pin(digest)
     assert collector(folder, rows).run().left == 1
     folder.fetch(digest)
-    assert rows.condemned == {}
+    assert rows.condemned == set()
     folder.release(digest)
     assert collector(folder, rows).run().deleted == 1
 
@@ -236,18 +233,19 @@ ORDERS = [
 """Every order of the six calls of a collection and the four of an upload."""
 
 
-def test_no_order_of_an_upload_and_a_collection_loses_the_bytes(tmp_path: Path) -> None:
+def test_no_order_of_an_upload_and_a_collection_loses_the_bytes(rows: Rows, tmp_path: Path) -> None:
     ends = Counter(
-        race(FolderStore(tmp_path / f"{number}"), order) for number, order in enumerate(ORDERS)
+        race(FolderStore(tmp_path / f"{number}"), rows, order, text=f"{number}")
+        for number, order in enumerate(ORDERS)
     )
     # Both ends of the race were seen: the old bytes went, or the row came first.
     assert ends.keys() == {0, 1}
 
 
-def race(store: FolderStore, order: Iterable[str]) -> int:
+def race(store: FolderStore, rows: Rows, order: Iterable[str], *, text: str) -> int:
     """Uploads bytes while those of an earlier upload are collected; how many were deleted."""
-    rows, turns = Rows(), Turns(order)
-    digest = a_file(store)
+    turns, before = Turns(order), rows.named
+    digest = a_file(store, text)
 
     def collect() -> int:
         shared = (InTurns(store, turns, COLLECTS), InTurns(rows, turns, COLLECTS))
@@ -263,13 +261,13 @@ def race(store: FolderStore, order: Iterable[str]) -> int:
 
         seen: Any = InTurns(store, turns, UPLOADS)
         try:
-            a_file(seen)
+            a_file(seen, text)
             record_artifact(
                 seen,
                 digest,
                 ArtifactKind.FILE,
                 add_row=lambda: InTurns(rows, turns, UPLOADS).add(digest),
-                put_again=lambda: a_file(seen),
+                put_again=lambda: a_file(seen, text),
                 sleep=sleep,
             )
         finally:
@@ -278,16 +276,16 @@ def race(store: FolderStore, order: Iterable[str]) -> int:
     with ThreadPoolExecutor(2) as pool:
         deleted, done = pool.submit(collect), pool.submit(upload)
         done.result(30.0)
-        assert rows.named == {digest}
+        assert rows.named == before | {digest}
         gone = deleted.result(30.0)
-    assert rows.condemned == {}
-    assert folder_has(store, digest)
+    assert rows.condemned == set()
+    assert folder_has(store, digest, text)
     return gone
 
 
-def folder_has(store: FolderStore, digest: Digest) -> bool:
+def folder_has(store: FolderStore, digest: Digest, text: str = "abc") -> bool:
     with store.open_file(digest) as file:
-        return file.read() == b"abc"
+        return file.read() == text.encode()
 
 
 def test_an_upload_of_bytes_that_are_being_deleted_waits_and_keeps_them(
@@ -376,16 +374,16 @@ def test_what_a_killed_run_condemned_is_finished_by_a_later_one(
     # It may only be slow: for a while nobody touches what it has condemned.
     assert collector(folder, rows).run().deleted == 0
     assert len(rows.condemned) == 2
-    rows.now += TAKEOVER_S + 1
+    rows.clock.pass_by(CONDEMNED_SECONDS)
     collector(folder, rows).run()
-    assert rows.condemned == {}
+    assert rows.condemned == set()
     assert list(folder.list()) == []
 
 
 def test_what_was_put_again_after_a_killed_run_may_be_named(folder: Halting, rows: Rows) -> None:
     digest = a_file(folder)
     rows.condemn({digest})
-    rows.now += TAKEOVER_S + 1
+    rows.clock.pass_by(CONDEMNED_SECONDS)
     assert collector(folder, rows, after=0.0).run().deleted == 0
     assert uploaded(folder, rows, sleep=never) == digest
 
@@ -420,7 +418,7 @@ def test_a_deletion_without_an_answer_stays_condemned_and_stops_no_other(
     folder.before = answer
     done = collector(folder, rows).run()
     assert (done.deleted, done.left) == (1, 1)
-    assert set(rows.condemned) == {first}
+    assert rows.condemned == {first}
     with pytest.raises(NotFound):
         folder.open_file(second)
 
@@ -439,7 +437,7 @@ def test_a_batch_out_of_time_is_given_back_untouched(folder: Halting, rows: Rows
         folder, rows, grace_s=GRACE, now=lambda: time.time() + 2 * DAY, monotonic=lambda: clock
     ).run()
     assert (run.deleted, run.left) == (1, 2)
-    assert rows.condemned == {}
+    assert rows.condemned == set()
 
 
 def test_a_clock_that_leaps_ahead_deletes_nothing_that_is_named_and_loses_no_upload(
