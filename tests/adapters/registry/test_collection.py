@@ -40,6 +40,7 @@ from tests.adapters.registry.values import (
     published,
     roll_back,
     trained,
+    went_live,
 )
 
 DAY = 86_400.0
@@ -58,8 +59,7 @@ def is_collected(registry: Registry, version: Version) -> bool:
 
 
 def test_a_young_registry_has_nothing_to_collect(registry: Registry) -> None:
-    for _ in range(3):
-        promoted(registry, published(registry))
+    went_live(registry, 3)
     judged(registry, a_gate(passed=False))
     revision = registry.routes.revision()
     assert collect(registry) == {}
@@ -67,9 +67,7 @@ def test_a_young_registry_has_nothing_to_collect(registry: Registry) -> None:
 
 
 def test_retired_versions_beyond_the_newest_are_collected(registry: Registry, clock: Clock) -> None:
-    versions = [published(registry) for _ in range(5)]
-    for version in versions:
-        promoted(registry, version)
+    versions = went_live(registry, 5)
     before = registry.routes.revision()
     assert collect(registry, retired_versions=2) == {"versions": 2}
     assert [is_collected(registry, version) for version in versions] == [True, True, *[False] * 3]
@@ -109,9 +107,8 @@ def test_versions_that_were_never_live_are_collected_by_their_age(
 def test_what_a_route_a_rollout_a_rollback_or_a_job_could_name_is_never_collected(
     registry: Registry, clock: Clock
 ) -> None:
-    before, live, wanted = (published(registry) for _ in range(3))
-    promoted(registry, before)
-    promoted(registry, live)
+    before, live = went_live(registry, 2)
+    wanted = published(registry)
     _, judging = trained(registry)
     clock.pass_by(1000 * DAY)
     promote(registry, wanted, alias=Alias("triage"))
@@ -123,9 +120,7 @@ def test_what_a_route_a_rollout_a_rollback_or_a_job_could_name_is_never_collecte
 def test_a_version_that_was_rolled_back_from_is_collected_like_any_retired_one(
     registry: Registry,
 ) -> None:
-    good, bad = published(registry), published(registry)
-    promoted(registry, good)
-    promoted(registry, bad)
+    good, bad = went_live(registry, 2)
     carried_out(registry, roll_back(registry, 2))
     collect(registry, retired_versions=0)
     assert is_collected(registry, bad)

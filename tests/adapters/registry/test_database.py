@@ -33,9 +33,9 @@ from tests.adapters.registry.values import (
     a_key,
     a_process,
     added_file,
+    flip_and_complete,
     joined,
     load,
-    observe,
     promote,
     published,
 )
@@ -123,9 +123,7 @@ def test_a_reader_sees_one_state_while_others_write(backend: Backend) -> None:
         while not stop.is_set():
             rollout = promote(registry, published(registry))
             load(registry, process, rollout.target)
-            registry.rollouts.advance()
-            observe(registry, process)
-            registry.rollouts.advance()
+            flip_and_complete(registry, process)
 
     with ThreadPoolExecutor(1) as pool, closing(registry):
         writing, deadline = pool.submit(keep_promoting), time.monotonic() + 60.0

@@ -25,9 +25,8 @@ from tests.adapters.registry.values import (
     ALIAS,
     SUPPORT,
     a_process,
+    carry_out_all,
     joined,
-    load,
-    observe,
     promote,
     published,
     queued,
@@ -142,12 +141,7 @@ def live_versions(registry: Registry) -> set[int]:
 
 def finish_rollouts(registry: Registry) -> None:
     """What a service does when it comes back: no rollout of a dead process stays in the way."""
-    process = joined(registry, a_process(incarnation="later"))
-    for rollout in registry.routes.changes(-1).rollouts:
-        load(registry, process, rollout.target)
-    registry.rollouts.advance()
-    observe(registry, process)
-    registry.rollouts.advance()
+    carry_out_all(registry, joined(registry, a_process(incarnation="later")))
     assert registry.routes.changes(-1).rollouts == []
 
 

@@ -40,7 +40,7 @@ from tests.adapters.registry.values import (
     a_process,
     added_file,
     beat,
-    claimed,
+    carry_out_all,
     fence_of,
     joined,
     load,
@@ -50,6 +50,7 @@ from tests.adapters.registry.values import (
     published,
     queued,
     roll_back,
+    running,
 )
 
 TIMES = 4
@@ -184,20 +185,11 @@ def test_a_promotion_and_a_rollback_repeated_at_once_begin_once(
     first, second = published(registry), published(registry)
     answers = racers.race(*[lambda r: promote(r, first, expected=0).id] * 4)
     assert len(set(answers)) == 1
-    promoted_at_last(registry)
+    carry_out_all(registry, joined(registry))
     promoted(registry, second)
     answers = racers.race(*[lambda r: roll_back(r, 2).id] * 4)
     assert len(set(answers)) == 1
     assert isinstance(answers[0], int)
-
-
-def promoted_at_last(registry: Registry) -> None:
-    process = joined(registry)
-    for rollout in registry.routes.changes(-1).rollouts:
-        load(registry, process, rollout.target)
-    registry.rollouts.advance()
-    observe(registry, process)
-    registry.rollouts.advance()
 
 
 def test_everybody_advances_and_each_step_is_taken_once(racers: Racers, registry: Registry) -> None:
@@ -268,8 +260,7 @@ def test_a_cancel_beside_a_publish_leaves_a_version_or_none_and_no_half(
     racers: Racers, registry: Registry
 ) -> None:
     for _ in range(TIMES):
-        queued(registry)
-        job = claimed(registry)
+        job = running(registry)
         version, stopped = racers.race(partial(publish_of, job=job), partial(cancel, job=job))
         assert stopped.stop_requested is StopRequest.CANCEL
         kept = registry.versions.of_job(job.id)
@@ -280,8 +271,7 @@ def test_a_cancel_beside_its_jobs_promotion_leaves_nothing_loading(
     racers: Racers, registry: Registry
 ) -> None:
     for _ in range(TIMES):
-        queued(registry)
-        job = claimed(registry)
+        job = running(registry)
         fence = fence_of(job)
         version = registry.versions.publish(a_build(), job_id=job.id, fence=fence)
         registry.versions.record_gates(version.id, [a_gate()], fence=fence, evidence={})

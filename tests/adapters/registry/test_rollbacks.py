@@ -25,6 +25,7 @@ from tests.adapters.registry.values import (
     promoted,
     published,
     roll_back,
+    went_live,
 )
 
 # -- rollbacks
@@ -33,9 +34,7 @@ from tests.adapters.registry.values import (
 def test_a_rollback_returns_to_the_version_before_and_marks_the_one_it_leaves(
     registry: Registry, clock: Clock
 ) -> None:
-    good, bad = published(registry), published(registry)
-    promoted(registry, good)
-    promoted(registry, bad)
+    good, bad = went_live(registry, 2)
     rollout = roll_back(registry, 2)
     assert (rollout.action, rollout.target, rollout.replaced) == ("rollback", good.id, bad.id)
     assert registry.versions.by_id(bad.id).rolled_back_at is None
@@ -48,9 +47,7 @@ def test_a_rollback_returns_to_the_version_before_and_marks_the_one_it_leaves(
 
 def test_doing_a_rollback_twice_is_doing_it_once(registry: Registry) -> None:
     """The SDK repeats what it got no answer to: the bad version must not come back live."""
-    first, second, bad = (published(registry) for _ in range(3))
-    for version in (first, second, bad):
-        promoted(registry, version)
+    went_live(registry, 3)
     begun = roll_back(registry, 3)
     assert roll_back(registry, 3) == begun
     route = carried_out(registry, begun)
@@ -63,9 +60,7 @@ def test_doing_a_rollback_twice_is_doing_it_once(registry: Registry) -> None:
 def test_a_second_rollback_goes_further_back_and_never_to_the_bad_version(
     registry: Registry,
 ) -> None:
-    first, second, bad = (published(registry) for _ in range(3))
-    for version in (first, second, bad):
-        promoted(registry, version)
+    first, second, _ = went_live(registry, 3)
     assert carried_out(registry, roll_back(registry, 3)).stable == second.id
     assert carried_out(registry, roll_back(registry, 4)).stable == first.id
     with pytest.raises(Conflict) as raised:
@@ -74,9 +69,7 @@ def test_a_second_rollback_goes_further_back_and_never_to_the_bad_version(
 
 
 def test_a_rollback_that_failed_may_be_tried_again(registry: Registry) -> None:
-    good, bad = published(registry), published(registry)
-    promoted(registry, good)
-    promoted(registry, bad)
+    good, _ = went_live(registry, 2)
     begun = roll_back(registry, 2)
     acknowledge(registry, a_process(), good, error="no room")
     registry.rollouts.advance()
@@ -86,9 +79,7 @@ def test_a_rollback_that_failed_may_be_tried_again(registry: Registry) -> None:
 
 
 def test_a_rollback_of_what_was_not_seen_changes_nothing(registry: Registry) -> None:
-    good, bad = published(registry), published(registry)
-    promoted(registry, good)
-    promoted(registry, bad)
+    good, _ = went_live(registry, 2)
     for generation in (0, 1, 3):
         with pytest.raises(VersionConflict):
             roll_back(registry, generation)
@@ -110,9 +101,7 @@ def test_nothing_is_rolled_back_where_one_version_was_served(registry: Registry)
 def test_a_version_that_was_rolled_back_is_promoted_only_by_who_names_the_generation(
     registry: Registry,
 ) -> None:
-    good, bad = published(registry), published(registry)
-    promoted(registry, good)
-    promoted(registry, bad)
+    _, bad = went_live(registry, 2)
     carried_out(registry, roll_back(registry, 2))
     with pytest.raises(Conflict) as raised:
         promote(registry, bad)
@@ -121,8 +110,7 @@ def test_a_version_that_was_rolled_back_is_promoted_only_by_who_names_the_genera
 
 
 def test_another_unit_rolls_nothing_back(registry: Registry) -> None:
-    promoted(registry, published(registry))
-    promoted(registry, published(registry))
+    went_live(registry, 2)
     with pytest.raises(NotFound):
         registry.rollouts.roll_back(ALIAS, STRANGER, unit=SUPPORT, expected_generation=2)
     trainer = Principal(id="key_t", role=Role.TRAINER, unit=None)

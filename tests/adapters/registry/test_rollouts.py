@@ -9,6 +9,7 @@ from adapters.domain.routes import Rollout, RolloutState
 from adapters.domain.versions import VersionState
 from adapters.errors import Conflict, NotFound, VersionConflict
 from adapters.registry import Registry
+from adapters.registry.ports import ProcessId
 from adapters.registry.transitions.rollouts import BASE_NOT_SERVED, BASE_PATIENCE_SECONDS
 from tests.adapters.registry.backends import Clock
 from tests.adapters.registry.values import (
@@ -31,6 +32,9 @@ from tests.adapters.registry.values import (
     published,
 )
 
+SILENCE = 10.1
+"""Seconds: five missed heartbeats and a little."""
+
 
 def state_of(registry: Registry, rollout: Rollout) -> RolloutState:
     return registry.rollouts.get(rollout.id).state
@@ -40,6 +44,23 @@ def flipped(registry: Registry, rollout: Rollout) -> Rollout:
     (moved,) = registry.rollouts.advance()
     assert (moved.id, moved.state) == (rollout.id, RolloutState.FLIPPED)
     return moved
+
+
+def flipped_in_silence(registry: Registry, clock: Clock, alive: ProcessId) -> Rollout:
+    """A rollout whose flip `alive` has observed, while every other replica had gone silent."""
+    version = published(registry)
+    rollout = promote(registry, version)
+    clock.pass_by(SILENCE)
+    beat(registry, alive)
+    load(registry, alive, version)
+    flipped(registry, rollout)
+    observe(registry, alive)
+    return rollout
+
+
+def completed(registry: Registry, rollout: Rollout) -> None:
+    registry.rollouts.advance()
+    assert state_of(registry, rollout) is RolloutState.COMPLETE
 
 
 # -- promotions
@@ -172,13 +193,7 @@ def test_a_silent_replica_holds_up_complete_and_not_the_flip(
     registry: Registry, clock: Clock
 ) -> None:
     dead, alive = joined(registry), joined(registry, a_process("replica-2"))
-    version = published(registry)
-    rollout = promote(registry, version)
-    clock.pass_by(10.1)
-    beat(registry, alive)
-    load(registry, alive, version)
-    flipped(registry, rollout)
-    observe(registry, alive)
+    rollout = flipped_in_silence(registry, clock, alive)
     assert registry.rollouts.advance() == []
     assert registry.rollouts.waits_for(rollout.id) == ["replica-1"]
     clock.pass_by(1e6)
@@ -194,13 +209,7 @@ def test_a_silent_replica_that_is_gone_holds_up_nothing(
     registry: Registry, clock: Clock, how: str
 ) -> None:
     dead, alive = joined(registry), joined(registry, a_process("replica-2"))
-    version = published(registry)
-    rollout = promote(registry, version)
-    clock.pass_by(11.0)
-    beat(registry, alive)
-    load(registry, alive, version)
-    flipped(registry, rollout)
-    observe(registry, alive)
+    rollout = flipped_in_silence(registry, clock, alive)
     assert registry.rollouts.advance() == []
     if how == "leave":
         registry.replicas.leave(dead)
@@ -208,8 +217,7 @@ def test_a_silent_replica_that_is_gone_holds_up_nothing(
         registry.replicas.retire(dead.replica, by=ADMIN)
     else:
         joined(registry, a_process(incarnation="two"), observed=False)
-    registry.rollouts.advance()
-    assert state_of(registry, rollout) is RolloutState.COMPLETE
+    completed(registry, rollout)
 
 
 def test_a_replica_that_stops_is_waited_for_until_its_lease_has_surely_ended(
@@ -218,19 +226,12 @@ def test_a_replica_that_stops_is_waited_for_until_its_lease_has_surely_ended(
     stops, alive = a_process(), joined(registry, a_process("replica-2"))
     joined(registry, stops, on_loss="stop")
     beat(registry, stops, lease_seconds=15.0)
-    version = published(registry)
-    rollout = promote(registry, version)
-    clock.pass_by(11.0)
-    beat(registry, alive)
-    load(registry, alive, version)
-    flipped(registry, rollout)
-    observe(registry, alive)
-    clock.pass_by(5.9)
+    rollout = flipped_in_silence(registry, clock, alive)
+    clock.pass_by(16.9 - SILENCE)
     assert registry.rollouts.advance() == []
     assert registry.rollouts.waits_for(rollout.id) == ["replica-1"]
     clock.pass_by(0.2)
-    registry.rollouts.advance()
-    assert state_of(registry, rollout) is RolloutState.COMPLETE
+    completed(registry, rollout)
 
 
 def test_a_process_that_has_observed_nothing_holds_up_nothing(registry: Registry) -> None:
@@ -241,8 +242,7 @@ def test_a_process_that_has_observed_nothing_holds_up_nothing(registry: Registry
     flipped(registry, rollout)
     joined(registry, a_process(number=1), observed=False)
     observe(registry, process)
-    registry.rollouts.advance()
-    assert state_of(registry, rollout) is RolloutState.COMPLETE
+    completed(registry, rollout)
 
 
 def test_every_process_of_a_replica_must_have_observed(registry: Registry) -> None:
@@ -254,8 +254,7 @@ def test_every_process_of_a_replica_must_have_observed(registry: Registry) -> No
     observe(registry, one)
     assert registry.rollouts.advance() == []
     observe(registry, two)
-    registry.rollouts.advance()
-    assert state_of(registry, rollout) is RolloutState.COMPLETE
+    completed(registry, rollout)
 
 
 def test_a_replica_that_cannot_load_fails_the_rollout_and_changes_nothing(
@@ -292,8 +291,7 @@ def test_a_replica_of_another_base_neither_fails_nor_delays(registry: Registry, 
     load(registry, process, version)
     flipped(registry, rollout)
     observe(registry, process)
-    registry.rollouts.advance()
-    assert state_of(registry, rollout) is RolloutState.COMPLETE
+    completed(registry, rollout)
 
 
 def test_a_replica_that_served_what_is_replaced_must_have_observed_whatever_its_base(
@@ -308,8 +306,7 @@ def test_a_replica_that_served_what_is_replaced_must_have_observed_whatever_its_
     observe(registry, new)
     assert registry.rollouts.advance() == []
     observe(registry, old)
-    registry.rollouts.advance()
-    assert state_of(registry, rollout) is RolloutState.COMPLETE
+    completed(registry, rollout)
 
 
 def test_a_rollout_that_no_replica_can_ever_load_does_not_block_its_alias(

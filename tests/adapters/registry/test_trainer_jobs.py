@@ -27,6 +27,7 @@ from tests.adapters.registry.values import (
     load,
     promote,
     queued,
+    running,
     trained,
 )
 
@@ -64,8 +65,7 @@ def test_a_unit_that_comes_late_does_not_wait_for_anothers_whole_queue(registry:
 def test_a_deserted_job_is_taken_over_under_a_higher_fence(
     registry: Registry, clock: Clock
 ) -> None:
-    queued(registry)
-    first = claimed(registry)
+    first = running(registry)
     clock.pass_by(LEASE_S - 0.1)
     assert registry.jobs.claim(owner="t", lease_seconds=LEASE_S) is None
     clock.pass_by(0.1)
@@ -75,8 +75,7 @@ def test_a_deserted_job_is_taken_over_under_a_higher_fence(
 
 
 def test_a_heartbeat_keeps_the_job(registry: Registry, clock: Clock) -> None:
-    queued(registry)
-    job = claimed(registry)
+    job = running(registry)
     clock.pass_by(20.0)
     registry.jobs.heartbeat(job.id, fence=fence_of(job), lease_seconds=LEASE_S)
     clock.pass_by(15.0)
@@ -84,8 +83,7 @@ def test_a_heartbeat_keeps_the_job(registry: Registry, clock: Clock) -> None:
 
 
 def test_a_clock_that_went_back_shortens_no_lease(registry: Registry, clock: Clock) -> None:
-    queued(registry)
-    job = claimed(registry)
+    job = running(registry)
     clock.pass_by(-3600.0)
     after = registry.jobs.heartbeat(job.id, fence=fence_of(job), lease_seconds=LEASE_S)
     assert after.lease == job.lease
@@ -119,8 +117,7 @@ def test_whoever_lost_the_lease_is_refused_everything(registry: Registry, clock:
 def test_a_run_tells_its_recipe_its_tokens_and_its_results(
     registry: Registry, clock: Clock
 ) -> None:
-    queued(registry)
-    job = claimed(registry)
+    job = running(registry)
     fence = fence_of(job)
     resolved = registry.jobs.resolve(job.id, fence=fence, recipe={"rank": 8})
     assert resolved.resolved == {"rank": 8}
@@ -141,8 +138,7 @@ def test_a_run_tells_its_recipe_its_tokens_and_its_results(
 
 
 def test_a_failure_tells_why(registry: Registry, clock: Clock) -> None:
-    queued(registry)
-    job = claimed(registry)
+    job = running(registry)
     error = JobError(code="gate_failed", message="no gain", param=None)
     failed = registry.jobs.finish(job.id, JobStatus.FAILED, fence=fence_of(job), error=error)
     assert failed == registry.jobs.get(job.id, SYSTEM)
@@ -150,8 +146,7 @@ def test_a_failure_tells_why(registry: Registry, clock: Clock) -> None:
 
 
 def test_a_trainer_that_finished_can_do_no_more(registry: Registry) -> None:
-    queued(registry)
-    job = claimed(registry)
+    job = running(registry)
     registry.jobs.finish(job.id, JobStatus.SUCCEEDED, fence=fence_of(job))
     with pytest.raises(LeaseLost):
         registry.jobs.finish(job.id, JobStatus.FAILED, fence=fence_of(job))
@@ -160,8 +155,7 @@ def test_a_trainer_that_finished_can_do_no_more(registry: Registry) -> None:
 def test_progress_is_one_event_one_estimate_and_one_checkpoint(
     registry: Registry, clock: Clock
 ) -> None:
-    queued(registry)
-    job = claimed(registry)
+    job = running(registry)
     progress = Progress(
         seconds_left=60.0,
         message="step 10",
@@ -178,8 +172,7 @@ def test_progress_is_one_event_one_estimate_and_one_checkpoint(
 
 
 def test_a_repeated_checkpoint_leaves_the_first(registry: Registry) -> None:
-    queued(registry)
-    job = claimed(registry)
+    job = running(registry)
     for step, loss in ((10, 0.5), (10, 9.0), (20, 0.25)):
         progress = Progress(
             seconds_left=1.0, message="x", data={"step": step}, checkpoint={"valid_loss": loss}
@@ -214,8 +207,7 @@ def test_repeating_a_wish_changes_nothing(
 
 
 def test_a_running_job_is_told_to_stop_at_its_next_heartbeat(registry: Registry) -> None:
-    queued(registry)
-    job = claimed(registry)
+    job = running(registry)
     asked = registry.jobs.request_stop(job.id, StopRequest.CANCEL, OWNER)
     assert (asked.status, asked.stop_requested) == ("running", StopRequest.CANCEL)
     beat = registry.jobs.heartbeat(job.id, fence=fence_of(job), lease_seconds=LEASE_S)
@@ -228,8 +220,7 @@ def test_a_running_job_is_told_to_stop_at_its_next_heartbeat(registry: Registry)
 def test_a_job_that_is_being_cancelled_moves_to_its_end_only(
     registry: Registry, to: JobStatus
 ) -> None:
-    queued(registry)
-    job = claimed(registry)
+    job = running(registry)
     fence = fence_of(job)
     asked = registry.jobs.request_stop(job.id, StopRequest.CANCEL, OWNER)
     progress = Progress(seconds_left=1.0, message="x", data={"step": 1})
@@ -283,8 +274,7 @@ def test_a_cancelled_job_puts_nothing_live_any_more(registry: Registry, clock: C
 
 
 def test_a_cancel_is_not_softened_to_a_pause(registry: Registry) -> None:
-    queued(registry)
-    job = claimed(registry)
+    job = running(registry)
     registry.jobs.request_stop(job.id, StopRequest.PAUSE, OWNER)
     registry.jobs.request_stop(job.id, StopRequest.CANCEL, OWNER)
     with pytest.raises(IllegalTransition):
@@ -295,8 +285,7 @@ def test_a_cancel_is_not_softened_to_a_pause(registry: Registry) -> None:
 def test_a_deserted_job_is_cancelled_at_once_and_its_trainer_hears_of_it(
     registry: Registry, clock: Clock
 ) -> None:
-    queued(registry)
-    job = claimed(registry)
+    job = running(registry)
     clock.pass_by(LEASE_S)
     cancelled = registry.jobs.request_stop(job.id, StopRequest.CANCEL, OWNER)
     assert cancelled.status is JobStatus.CANCELLED
@@ -315,8 +304,7 @@ def test_a_finished_job_cannot_be_stopped(
 
 
 def test_a_paused_job_is_resumed_under_a_higher_fence(registry: Registry) -> None:
-    queued(registry)
-    first = claimed(registry)
+    first = running(registry)
     registry.jobs.request_stop(first.id, StopRequest.PAUSE, OWNER)
     paused = registry.jobs.finish(first.id, JobStatus.PAUSED, fence=fence_of(first))
     assert (paused.lease, paused.stop_requested, paused.finished_at) == (None, None, None)

@@ -29,7 +29,7 @@ from tests.adapters.registry.values import (
     promote,
     promoted,
     published,
-    queued,
+    running,
     trained,
 )
 
@@ -93,8 +93,7 @@ def test_a_job_publishes_one_version_however_often_it_tries(
 
 
 def test_a_trainer_that_lost_its_lease_publishes_nothing(registry: Registry, clock: Clock) -> None:
-    queued(registry)
-    zombie = claimed(registry)
+    zombie = running(registry)
     clock.pass_by(LEASE_S)
     claimed(registry, owner="trainer-2")
     for fence in (fence_of(zombie), None):

@@ -99,6 +99,12 @@ def claimed(registry: Registry, *, owner: str = "trainer-1") -> Job:
     return job
 
 
+def running(registry: Registry) -> Job:
+    """A job that a trainer runs; no other must be claimable."""
+    queued(registry)
+    return claimed(registry)
+
+
 def fence_of(job: Job) -> int:
     assert job.lease is not None
     return job.lease.fence
@@ -139,8 +145,7 @@ def published(
 
 def trained(registry: Registry) -> tuple[Job, Version]:
     """A job that runs, and the version it has published and not yet judged."""
-    queued(registry)
-    job = claimed(registry)
+    job = running(registry)
     version = registry.versions.publish(a_build(), job_id=job.id, fence=fence_of(job))
     return job, version
 
@@ -227,13 +232,33 @@ def carried_out(registry: Registry, rollout: Rollout) -> Route:
     """The route once the replica has loaded the target, the route has flipped, and it saw that."""
     process = joined(registry)
     load(registry, process, rollout.target)
+    flip_and_complete(registry, process)
+    assert registry.rollouts.get(rollout.id).state is RolloutState.COMPLETE
+    return registry.routes.route(rollout.alias, rollout.unit)
+
+
+def flip_and_complete(registry: Registry, process: ProcessId) -> None:
+    """Moves what is loaded to its end: the process is the only one to observe it."""
     registry.rollouts.advance()
     observe(registry, process)
     registry.rollouts.advance()
-    assert registry.rollouts.get(rollout.id).state is RolloutState.COMPLETE
-    return registry.routes.route(rollout.alias, rollout.unit)
+
+
+def carry_out_all(registry: Registry, process: ProcessId) -> None:
+    """The process loads whatever is wanted, and all of it comes to its end."""
+    for rollout in registry.routes.changes(-1).rollouts:
+        load(registry, process, rollout.target)
+    flip_and_complete(registry, process)
 
 
 def promoted(registry: Registry, version: Version, alias: Alias = ALIAS) -> Route:
     rollout = promote(registry, version, alias=alias, unit=version.unit)
     return carried_out(registry, rollout)
+
+
+def went_live(registry: Registry, number: int) -> list[Version]:
+    """So many versions, of which each replaced the one before."""
+    versions = [published(registry) for _ in range(number)]
+    for version in versions:
+        promoted(registry, version)
+    return versions
