@@ -93,7 +93,10 @@ class SqlCollection(SqlPort):
         table = schema.condemned
         with self._database.write() as connection:
             old = table.c.at <= self._database.now(connection) - CONDEMNED_SECONDS
-            connection.execute(delete(table).where(old, table.c.digest.not_in(keep)))
+            marked = connection.execute(select(table.c.digest).where(old)).scalars()
+            # marks are few; what is kept may be more than a statement has parameters
+            abandoned = set(marked) - keep
+            connection.execute(delete(table).where(old, table.c.digest.in_(abandoned)))
 
 
 def _roots(connection: Connection) -> set[Digest]:

@@ -245,6 +245,19 @@ def test_what_a_killed_collector_condemned_is_taken_over_after_an_hour(
     assert registry.collection.condemn({first, second}) == {first, second}
 
 
+def test_however_much_is_kept_marks_are_taken_away(registry: Registry, clock: Clock) -> None:
+    """More than a statement has parameters."""
+    kept, gone = Digest("1" * 64), Digest("2" * 64)
+    registry.collection.condemn({kept, gone})
+    clock.pass_by(CONDEMNED_SECONDS - 1.0)
+    fresh = Digest("3" * 64)
+    registry.collection.condemn({fresh})
+    clock.pass_by(1.0)
+    registry.collection.clear_abandoned(keep={kept, *(Digest(f"{n:064x}") for n in range(70_000))})
+    assert added_file(registry, digest=gone).digest == gone
+    assert registry.collection.condemn({kept, fresh}) == {kept}
+
+
 def test_nothing_condemned_is_nothing_to_do(registry: Registry) -> None:
     assert registry.collection.condemn(set()) == set()
     registry.collection.clear(set())
