@@ -101,8 +101,6 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Ends the server's processes at once, as a crash would."""
-        if self._process is None:
-            return
         # SIGQUIT: no shutdown checkpoint, so the next start recovers from the log; a SIGKILL of
         # the parent alone would leave children that hold the shared memory
         self._end(signal.SIGQUIT)
