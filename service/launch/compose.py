@@ -74,7 +74,9 @@ def compose(parts: Parts) -> Runtime:
     process = ProcessId(
         replica=replica_id(settings), incarnation=incarnation(), number=parts.process
     )
-    residency = SharedResidency(residency_file(settings, process), process=process.number)
+    residency = SharedResidency(
+        residency_file(settings, process), process=process.number, clock=parts.clock
+    )
     leases = Leases(residency, parts.engine)
     table = RouteTable(base_name=parts.base_name, pepper=pepper, units=lambda: units.current.units)
     within = _Within(

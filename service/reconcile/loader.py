@@ -67,7 +67,9 @@ class Loader:
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_change`: what the engine holds, or cannot hold, has changed."""
+        """`on_change`: what the engine holds, or cannot hold, has changed. `clock`: the residency's
+        own, for its times are compared.
+        """
         self._table = table
         self._engine = engine
         self._residency = residency
@@ -173,7 +175,7 @@ class Loader:
         return self._is_recent(failure) or version in self._required()
 
     def _is_recent(self, failure: Failure) -> bool:
-        return time.monotonic() - failure.at < RETRY_SECONDS
+        return self._clock() - failure.at < RETRY_SECONDS
 
     @contextmanager
     def _wait(self, version: ServedVersion) -> Iterator[None]:
