@@ -17,7 +17,9 @@ from adapters.domain.versions import ServedVersion, Version
 from adapters.errors import Conflict, RateLimited, StorageFull, Unavailable
 from adapters.store.port import ArtifactKind
 from service.engine.shared_residency import Reason
-from service.reconcile.loader import COLD_LOADS, RETRY_SECONDS, SLOT_SECONDS
+from service.reconcile.desired import SLOT_SECONDS
+from service.reconcile.load_failures import RETRY_SECONDS
+from service.reconcile.load_requests import COLD_LOADS
 from tests.service.world import World, offline
 from tests.simulation.engine import SimulatedEngine
 
