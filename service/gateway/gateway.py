@@ -175,7 +175,7 @@ class Gateway:
         if target.unit is not None:
             limit = runtime.units.current.max_concurrent_requests(target.unit)
         # from here on the request counts, also while it waits for a load
-        with runtime.leases.place(unit, limit):
+        with runtime.places.take(unit, limit):
             target, lease = await _admit(runtime, target, body["model"], principal)
             try:
                 with lease:
