@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.domain.names import Alias, VersionId
 from adapters.domain.principals import SYSTEM
@@ -26,7 +27,7 @@ from adapters.domain.versions import ServedVersion
 from adapters.settings import Settings
 from benchmarks.stand import ALIAS, StandFailed, prepared_settings, publish
 from service.engine.grammars import NoGrammars
-from service.gateway.gateway import App, Gateway, Message, Receive, Scope, Send
+from service.gateway.gateway import Gateway
 from service.launch.logs import configure_logs
 from service.launch.plugin import build_runtime
 from service.runtime import Runtime
@@ -151,7 +152,7 @@ class NullApp:
 class Caller:
     """One client of an ASGI application, without a network."""
 
-    def __init__(self, app: App, host: FastAPI, key: str, body: bytes) -> None:
+    def __init__(self, app: ASGIApp, host: FastAPI, key: str, body: bytes) -> None:
         self._app = app
         self._host = host
         self._headers = [

@@ -11,7 +11,9 @@ import hmac
 import os
 from collections.abc import Mapping
 
-from service.gateway.gateway import App, Gateway, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.gateway.gateway import Gateway
 
 SECRET = "WARDROBE_BENCHMARK_SECRET"  # noqa: S105 - the variable's name
 HEADER = b"x-wardrobe-benchmark"
@@ -25,7 +27,7 @@ class NoSwitch(Exception):
 class Switch:
     """ASGI middleware. Raises NoSwitch when it is put up where it does not belong."""
 
-    def __init__(self, app: App, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, app: ASGIApp, environment: Mapping[str, str] = os.environ) -> None:
         self._secret = environment.get(SECRET, "").encode()
         if len(self._secret) < MIN_SECRET:
             raise NoSwitch(f"{SECRET} must hold at least {MIN_SECRET} characters")
@@ -40,11 +42,11 @@ class Switch:
         await (self._below if bare else self._app)(scope, receive, send)
 
 
-def below_gateway(app: App) -> App:
+def below_gateway(app: ASGIApp) -> ASGIApp:
     """The application that the gateway wraps, however deep it lies. Raises NoSwitch."""
     layer: object = app
     while layer is not None:
-        inner: App | None = vars(layer).get("app") or vars(layer).get("_app")
+        inner: ASGIApp | None = vars(layer).get("app") or vars(layer).get("_app")
         if isinstance(layer, Gateway) and inner is not None:
             return inner
         layer = inner

@@ -25,6 +25,7 @@ from service.engine.grammars import Grammars
 from service.engine.leases import Leases
 from service.engine.port import Engine
 from service.engine.shared_residency import SharedResidency
+from service.engine.unit_places import UnitPlaces
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.collection_loop import CollectionLoop
@@ -121,6 +122,7 @@ class Runtime:
     engine: Engine
     residency: SharedResidency
     leases: Leases
+    places: UnitPlaces
     swap: Swap
     units: UnitsWatch
     metrics: Metrics

@@ -9,7 +9,7 @@ from typing import Any
 from adapters.domain.names import Alias, Unit, VersionId
 from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import Version
-from service.reconcile.loader import told
+from service.reconcile.load_failures import told
 from service.runtime import Runtime
 
 

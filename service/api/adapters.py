@@ -7,6 +7,7 @@ error envelope.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,7 +28,7 @@ from service.api.request import (
     page,
     unit_of_alias,
 )
-from service.reconcile.rollouts import Outcome
+from service.reconcile.rollouts import LAST_LOOK_SECONDS, Outcome
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1")
@@ -263,8 +264,9 @@ async def _answer(
 
 async def _route(runtime: Runtime, alias: Alias, unit: Unit) -> Route:
     try:
-        return await in_thread(runtime.registry.routes.route, alias, unit)
-    except WardrobeError:  # the table's will do
+        async with asyncio.timeout(LAST_LOOK_SECONDS):
+            return await in_thread(runtime.registry.routes.route, alias, unit)
+    except (WardrobeError, TimeoutError):  # the table's will do
         return runtime.table.route(alias, unit)
 
 

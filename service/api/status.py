@@ -37,7 +37,7 @@ async def status(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
         "draining": runtime.draining,
         "base_model": runtime.table.base_name,
         "engine": dict(runtime.engine.limits),
-        "requests_in_flight": runtime.leases.of_unit(unit) if unit else runtime.leases.total,
+        "requests_in_flight": runtime.places.of(unit) if unit else runtime.leases.total,
         "replica_count": sum(replica.reporting for replica in found),
         **_versions(runtime, unit),
         "rollouts": await _rollouts(runtime, unit),

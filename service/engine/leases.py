@@ -14,7 +14,6 @@ from collections.abc import Container
 from typing import Self
 
 from adapters.domain.names import VersionId
-from adapters.errors import RateLimited
 from service.engine.port import Engine
 from service.engine.shared_residency import SharedResidency
 
@@ -35,32 +34,13 @@ class Lease:
         self._leases._give_back(self._version)  # noqa: SLF001 - two halves of one thing
 
 
-class Place:
-    """One request's place among its unit's; a context manager that gives it back."""
-
-    __slots__ = ("_unit", "_units")
-
-    def __init__(self, units: Counter[str], unit: str) -> None:
-        self._units = units
-        self._unit = unit
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._units[self._unit] -= 1
-        if not self._units[self._unit]:
-            del self._units[self._unit]
-
-
 class Leases:
-    """Counts by version, and by unit for its limit on requests in flight."""
+    """Counts by version."""
 
     def __init__(self, residency: SharedResidency, engine: Engine) -> None:
         self._residency = residency
         self._engine = engine
         self._versions: Counter[VersionId] = Counter()
-        self._units: Counter[str] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
         self._total = 0
@@ -74,20 +54,6 @@ class Leases:
     def total(self) -> int:
         """Requests in flight."""
         return self._total
-
-    def of_unit(self, unit: str) -> int:
-        """Requests of `unit` in flight or waiting for their version."""
-        return self._units[unit]
-
-    def place(self, unit: str, limit: int | None) -> Place:
-        """A unit's place for one request, from before it waits for a load until its last byte.
-
-        Raises RateLimited when the unit has `limit` already.
-        """
-        if limit is not None and self._units[unit] >= limit:
-            raise RateLimited(f"more than {limit} requests at once for this unit")
-        self._units[unit] += 1
-        return Place(self._units, unit)
 
     def take(self, version: VersionId | None) -> Lease | None:
         """A lease, or None when the engine does not hold the version now; None is the base model.

@@ -22,7 +22,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -83,10 +83,12 @@ class Failure:
 
 
 class SharedResidency:
-    """One process's view of its engine. Times are the machine's monotonic clock."""
+    """One process's view of its engine."""
 
-    def __init__(self, path: Path, *, process: int = 0) -> None:
-        """Makes the file where needed. Raises OSError."""
+    def __init__(
+        self, path: Path, *, process: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Makes the file where needed. `clock`: one that all processes share. Raises OSError."""
         if not 0 <= process < MAX_PROCESSES:
             raise ValueError(f"an engine has at most {MAX_PROCESSES} API processes")
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
@@ -95,6 +97,7 @@ class SharedResidency:
         os.ftruncate(self._leases, _SIZE)
         self._map = mmap.mmap(self._leases, _SIZE)
         self._asks = _WAITING + process * MAX_WAITING * _ID.size
+        self._clock = clock
         self._asked: dict[VersionId, int] = {}
         self._owner = False
 
@@ -127,7 +130,7 @@ class SharedResidency:
 
     def note_use(self, version_id: VersionId) -> None:
         """The version is used, or wanted, now."""
-        _TIME.pack_into(self._map, _record(version_id) + _USED, time.monotonic())
+        _TIME.pack_into(self._map, _record(version_id) + _USED, self._clock())
 
     # -- what everybody may know
 
@@ -215,7 +218,7 @@ class SharedResidency:
     def note_failed(self, version_id: VersionId, reason: Reason) -> None:
         """It could not be made resident."""
         record = _record(version_id)
-        _TIME.pack_into(self._map, record + _FAILED_AT, time.monotonic())
+        _TIME.pack_into(self._map, record + _FAILED_AT, self._clock())
         self._map[record + _REASON] = _REASONS.index(reason)
         self._map[record + _STATE] = _FAILED  # last: whoever sees it reads the reason
         self._free_slot(version_id)

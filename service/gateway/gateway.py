@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import pydantic_core
 import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.domain.principals import Principal, Role
 from adapters.errors import (
     Draining,
-    InvalidRequest,
     NotFound,
     NotPermitted,
-    TooLarge,
     Unavailable,
     WardrobeError,
 )
@@ -32,16 +30,11 @@ from service import http_errors
 from service.engine.content_free_logs import outline
 from service.engine.leases import Lease
 from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
+from service.gateway.request_body import bounded, header, read_json, replay
 from service.gateway.response import Answer, Enveloped
 from service.gateway.structured_outputs import grammars
 from service.reconcile.route_table import Target
 from service.runtime import Runtime
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health"})
 METRICS_PATH = "/metrics"
@@ -88,7 +81,7 @@ class Reply:
 class Gateway:
     """ASGI middleware; given to vLLM with `--middleware service.gateway.gateway.Gateway`."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,7 +125,7 @@ class Gateway:
         if method == "OPTIONS" and _is_preflight(scope) and may_reach(path):
             await self._app(scope, receive, Enveloped(send).send)
             return
-        principal = runtime.authenticate(_header(scope, b"authorization"))
+        principal = runtime.authenticate(header(scope, b"authorization"))
         endpoint = ENDPOINTS.get(path)
         if not may_reach(path) or (endpoint is not None and method != "POST"):
             raise NotFound(f"there is no {method} endpoint here")
@@ -157,8 +150,8 @@ class Gateway:
             _check_running(runtime)
         state = scope.setdefault("state", {})
         state["principal"], state["request_id"] = principal, request_id
-        bounded = _bounded(receive, scope, _body_limit(runtime, path, principal))
-        await self._app(scope, bounded, Enveloped(send).send)
+        within = bounded(receive, scope, _body_limit(runtime, path, principal))
+        await self._app(scope, within, Enveloped(send).send)
 
     async def _infer(
         self,
@@ -172,7 +165,7 @@ class Gateway:
         started = time.perf_counter()
         _check_open(runtime)
         runtime.note_caller()
-        body = clean(endpoint, await _read_json(scope, receive, runtime.settings.max_body_bytes))
+        body = clean(endpoint, await read_json(scope, receive, runtime.settings.max_body_bytes))
         for param, schema in grammars(body):
             asker = str(principal.unit or principal.role)
             await runtime.grammars.check(schema, param=param, unit=asker)
@@ -182,7 +175,7 @@ class Gateway:
         if target.unit is not None:
             limit = runtime.units.current.max_concurrent_requests(target.unit)
         # from here on the request counts, also while it waits for a load
-        with runtime.leases.place(unit, limit):
+        with runtime.places.take(unit, limit):
             target, lease = await _admit(runtime, target, body["model"], principal)
             try:
                 with lease:
@@ -206,7 +199,7 @@ class Gateway:
         try:
             await self._app(
                 _inner_scope(scope, content, request_id),
-                _replay(content, receive, answer.client_gone),
+                replay(content, receive, answer.client_gone),
                 answer.send,
             )
         except Exception:
@@ -267,57 +260,10 @@ def _is_ours(path: str) -> bool:
     return any(path == prefix or path.startswith(prefix + "/") for prefix in OUR_PREFIXES)
 
 
-def _header(scope: Scope, name: bytes) -> bytes | None:
-    return next((value for key, value in scope["headers"] if key == name), None)
-
-
 def _body_limit(runtime: Runtime, path: str, principal: Principal) -> int:
     if path == UPLOAD_PATH:
         return runtime.units.current.max_file_bytes(principal.unit) + UPLOAD_MARGIN
     return runtime.settings.max_body_bytes
-
-
-def _check_length(scope: Scope, limit: int) -> None:
-    """Refuses a body by what it claims to be, before a byte of it is read."""
-    claimed = _header(scope, b"content-length")
-    if claimed is not None and (not claimed.isdigit() or len(claimed) > 15 or int(claimed) > limit):
-        raise TooLarge(f"the body may have at most {limit} bytes")
-
-
-def _bounded(receive: Receive, scope: Scope, limit: int) -> Receive:
-    """`receive` that raises TooLarge when more than `limit` bytes come, whatever was claimed."""
-    _check_length(scope, limit)
-    seen = 0
-
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > limit:
-            raise TooLarge(f"the body may have at most {limit} bytes")
-        return message
-
-    return counted
-
-
-async def _read_json(scope: Scope, receive: Receive, limit: int) -> object:
-    _check_length(scope, limit)
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise InvalidRequest("the client went away before the body was complete")
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise TooLarge(f"the body may have at most {limit} bytes")
-        chunks.append(chunk)
-        more = message.get("more_body", False)
-    try:
-        return pydantic_core.from_json(b"".join(chunks), allow_inf_nan=False)
-    except ValueError:
-        raise InvalidRequest("the body is not valid JSON") from None
 
 
 def _inner_scope(scope: Scope, content: bytes, request_id: str) -> Scope:
@@ -328,25 +274,8 @@ def _inner_scope(scope: Scope, content: bytes, request_id: str) -> Scope:
         (b"x-request-id", request_id.encode()),
         (b"host", b"wardrobe"),
     ]
-    origin = _header(scope, b"origin")
+    origin = header(scope, b"origin")
     if origin is not None:  # for vLLM's CORS middleware, and for nothing else
         headers.append((b"origin", origin))
     scope.setdefault("state", {})
     return {**scope, "headers": headers, "query_string": b""}
-
-
-def _replay(content: bytes, receive: Receive, gone: Callable[[], None]) -> Receive:
-    """Hands over the new body once, then the real messages; calls `gone` at a disconnect."""
-    pending = True
-
-    async def replayed() -> Message:
-        nonlocal pending
-        if pending:
-            pending = False
-            return {"type": "http.request", "body": content, "more_body": False}
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            gone()
-        return message
-
-    return replayed

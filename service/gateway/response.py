@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from starlette.types import Message, Send
 
 from adapters.domain.versions import ServedVersion
 from adapters.errors import Draining
@@ -13,9 +15,6 @@ from service import http_errors
 from service.gateway import engine_errors
 from service.metrics import Metrics
 from service.reconcile.route_table import Target
-
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
 
 ABORTED = b'"finish_reason":"abort"'
 """vLLM's word for an answer it cut off; within a text its quotes would be escaped."""

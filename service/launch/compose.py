@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from service.engine.grammars import Grammars
 from service.engine.leases import Leases
 from service.engine.port import Engine
 from service.engine.shared_residency import INCARNATION, SharedResidency
+from service.engine.unit_places import UnitPlaces
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.collection_loop import CollectionLoop
@@ -74,7 +76,8 @@ def compose(parts: Parts) -> Runtime:
     process = ProcessId(
         replica=replica_id(settings), incarnation=incarnation(), number=parts.process
     )
-    residency = SharedResidency(residency_file(settings, process), process=process.number)
+    shared = engine_folder(settings, process)
+    residency = SharedResidency(shared / "residency", process=process.number, clock=parts.clock)
     leases = Leases(residency, parts.engine)
     table = RouteTable(base_name=parts.base_name, pepper=pepper, units=lambda: units.current.units)
     within = _Within(
@@ -93,6 +96,7 @@ def compose(parts: Parts) -> Runtime:
         engine=parts.engine,
         residency=residency,
         leases=leases,
+        places=UnitPlaces(shared / "unit_places", process=process.number),
         # the heartbeat reports what the whole says of itself
         swap=_swap(within, is_ready=lambda: runtime.ready),
         units=units,
@@ -238,15 +242,15 @@ def incarnation() -> str:
     return os.environ.get(INCARNATION) or secrets.token_hex(8)
 
 
-def residency_file(settings: Settings, process: ProcessId) -> Path:
-    """What the processes of this start share; what earlier starts left is removed.
+def engine_folder(settings: Settings, process: ProcessId) -> Path:
+    """For what the processes of this start share; what earlier starts left is removed.
 
-    Whoever serves at a port holds its state folder's lock: nobody else uses the older files.
+    Whoever serves at a port holds its state folder's lock: nobody else uses the older ones.
     """
-    folder = settings.state_folder.engines
+    engines = settings.state_folder.engines
+    folder = engines / f"{settings.port}-{process.incarnation}"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    name = f"{settings.port}-{process.incarnation}"
-    for left in folder.glob(f"{settings.port}-*"):
-        if left.name != name:
-            left.unlink(missing_ok=True)
-    return folder / name
+    for left in engines.glob(f"{settings.port}-*"):
+        if left != folder:
+            shutil.rmtree(left, ignore_errors=True)
+    return folder

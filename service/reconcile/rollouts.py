@@ -28,6 +28,10 @@ ADVANCE_SECONDS = 0.25
 IDLE_SECONDS = 5.0
 WATCH_SECONDS = 0.1
 """Between two looks at the rollout that a command waits for: another replica may move it."""
+LAST_LOOK_SECONDS = 2.0
+"""For what a command that waits no longer is answered with: less than a late call may take, for a
+registry that hangs is why it waited so long.
+"""
 REMEMBERED = 128
 """Rollouts whose last step here is kept for the commands that wait for them."""
 
@@ -111,19 +115,30 @@ class RolloutSteps:
 
     async def wait(self, begun: Rollout, *, timeout: float) -> Outcome:
         """Waits until the rollout has ended; after `timeout` seconds, or at `end_waits`, the answer
-        is as far as it is.
+        is as far as it is, at most `LAST_LOOK_SECONDS` later.
 
         Raises RolloutFailed. A registry that does not answer meanwhile raises nothing: the command
         stands.
         """
-        rollout, deadline = begun, time.monotonic() + timeout
+        rollout = begun
         self.kick()
-        while rollout.state.open and not self._leaving and time.monotonic() < deadline:
-            seconds = min(WATCH_SECONDS, deadline - time.monotonic())
-            rollout = await self._next_move(rollout, seconds) or await self._look(rollout)
-        if rollout.state is RolloutState.FAILED:
-            raise RolloutFailed(f"nothing changed: {rollout.error}")
-        return Outcome(rollout=rollout, waits_for=await self.waits_for(rollout))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while rollout.state.open and not self._leaving:
+                    rollout = await self._next_move(rollout) or await self._look(rollout)
+        outcome = await self._last_look(rollout)
+        if outcome.rollout.state is RolloutState.FAILED:
+            raise RolloutFailed(f"nothing changed: {outcome.rollout.error}")
+        return outcome
+
+    async def _last_look(self, rollout: Rollout) -> Outcome:
+        if not rollout.state.open:
+            return Outcome(rollout=rollout)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_LOOK_SECONDS):
+                rollout = await self._look(rollout)
+                return Outcome(rollout=rollout, waits_for=await self.waits_for(rollout))
+        return Outcome(rollout=rollout, waits_for=None if rollout.state.open else ())
 
     async def end_waits(self) -> None:
         """Answers every command that waits, now and from now on: this process is about to end.
@@ -134,7 +149,7 @@ class RolloutSteps:
         async with self._moved:
             self._moved.notify_all()
 
-    async def _next_move(self, rollout: Rollout, seconds: float) -> Rollout | None:
+    async def _next_move(self, rollout: Rollout) -> Rollout | None:
         """The rollout after a step that was taken here; None where none was in time.
 
         Nobody reads the registry because another's rollout has moved: a hundred commands that wait
@@ -147,7 +162,7 @@ class RolloutSteps:
             return None if move is None or move.state is rollout.state else move
 
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, seconds)), self._moved:
+            async with asyncio.timeout(WATCH_SECONDS), self._moved:
                 await self._moved.wait_for(lambda: self._leaving or newer() is not None)
         return newer()
 

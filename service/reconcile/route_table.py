@@ -166,6 +166,10 @@ class RouteTable:
         loading = (o.target for o in self.rollouts if o.state is RolloutState.LOADING)
         return [v for target in loading if (v := self.version(target)) is not None]
 
+    def required(self) -> Sequence[ServedVersion]:
+        """What must be resident without being asked for: live versions and rollouts' targets."""
+        return [*self.live().values(), *self.wanted_by_rollouts()]
+
     def _may(self, principal: Principal, model: str, target: Target) -> bool:
         unit = target.unit
         if unit is None or not principal.may_infer_for(unit) or not self._is_unit(unit):

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope, Send
 
 from benchmarks.switch import HEADER, SECRET, NoSwitch, Switch, below_gateway
-from service.gateway.gateway import Gateway, Message, Receive, Scope, Send
+from service.gateway.gateway import Gateway
 
 KEY = "k" * 43
 

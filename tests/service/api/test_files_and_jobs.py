@@ -326,7 +326,7 @@ def test_status_tells_a_unit_of_itself_and_an_admin_of_all(world: World) -> None
     world.runtime.registry.jobs.accept(JobId(job.id), error=None)
     lease = world.runtime.leases.take(None)
     assert lease is not None
-    with world.runtime.leases.place("hr", None), lease:
+    with world.runtime.places.take("hr", None), lease:
         hr, support, admin = (
             world.http(owner).get("/v1/status").json() for owner in ("hr", "support", "admin")
         )

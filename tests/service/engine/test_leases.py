@@ -9,7 +9,6 @@ import pytest
 
 from adapters.domain.names import Digest, Unit, VersionId
 from adapters.domain.versions import ServedVersion
-from adapters.errors import RateLimited
 from service.engine.leases import Lease, Leases
 from service.engine.shared_residency import SharedResidency
 from tests.simulation.engine import SimulatedEngine
@@ -86,18 +85,6 @@ async def test_what_the_engine_does_not_hold_has_no_lease(
         assert unused
         assert leases.take(ONE) is None, "it is being unloaded"
     assert leases.total == 0
-
-
-async def test_a_place_counts_for_its_unit_and_refuses_what_is_over_the_limit(
-    leases: Leases,
-) -> None:
-    with leases.place("support", 2), leases.place("support", 2):
-        assert leases.of_unit("support") == 2
-        with pytest.raises(RateLimited), leases.place("support", 2):
-            pass
-        with leases.place("hr", 2):
-            pass
-    assert leases.of_unit("support") == 0
 
 
 async def test_drained_waits_for_the_last_and_gives_up_in_time(leases: Leases) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp, Message, Receive, Send
 
 from service.gateway import engine_errors
-from service.gateway.gateway import App, Gateway, Receive, Send
-from service.gateway.response import Answer, Enveloped, Message
+from service.gateway.gateway import Gateway
+from service.gateway.response import Answer, Enveloped
 from service.metrics import Metrics
 from service.reconcile.route_table import Target
 from tests.service.world import World
@@ -193,7 +194,7 @@ async def breaks(scope: Any, receive: Receive, send: Send) -> None:
     raise RuntimeError("broken")
 
 
-async def ask(world: World, app: App) -> None:
+async def ask(world: World, app: ASGIApp) -> None:
     """One request whose client goes away behind its body."""
     content = json.dumps({"model": BASE, "messages": HELLO}).encode()
     messages: list[Message] = [

@@ -17,7 +17,9 @@ from adapters.domain.versions import ServedVersion, Version
 from adapters.errors import Conflict, RateLimited, StorageFull, Unavailable
 from adapters.store.port import ArtifactKind
 from service.engine.shared_residency import Reason
-from service.reconcile.loader import COLD_LOADS, RETRY_SECONDS, SLOT_SECONDS
+from service.reconcile.desired import SLOT_SECONDS
+from service.reconcile.load_failures import RETRY_SECONDS
+from service.reconcile.load_requests import COLD_LOADS
 from tests.service.world import World, offline
 from tests.simulation.engine import SimulatedEngine
 
@@ -37,9 +39,14 @@ class Clock:
 
 
 @pytest.fixture
-def still(tmp_path: Path) -> Iterator[World]:
-    """A service whose owners take a step when told."""
-    with offline(tmp_path / "state") as world:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def still(tmp_path: Path, clock: Clock) -> Iterator[World]:
+    """A service whose owners take a step when told, by `clock`."""
+    with offline(tmp_path / "state", clock=clock) as world:
         yield world
 
 
@@ -171,29 +178,19 @@ async def test_a_request_for_what_cannot_be_loaded_is_told_why_and_when_to_come_
 
 
 async def test_a_version_that_failed_is_tried_again_after_a_pause(
-    still: World, tmp_path: Path
+    still: World, clock: Clock
 ) -> None:
-    version = still.make_live(still.publish("support"))
+    still.make_live(still.publish("support"))
     still.engine.refused.add("support:1")
     await still.settle()
     still.engine.refused.clear()
+    clock.now += RETRY_SECONDS - 1.0
     await still.settle()
-    assert still.engine.loads == [], "tried again without a pause"
-    age(still, version, RETRY_SECONDS)
+    assert still.engine.loads == [], "tried again before the pause was over"
+    clock.now += 1.0
     await still.settle()
     assert still.engine.loads == ["support:1"]
     assert unavailable(still) == {}
-
-
-def age(world: World, version: Version, seconds: float) -> None:
-    """Makes a failure look older."""
-    import struct
-
-    residency = world.runtime.residency
-    failure = residency.failure(version.id)
-    assert failure is not None
-    record = 32 * 1024 + 32 * version.id
-    struct.pack_into("d", residency._map, record + 8, failure.at - seconds)
 
 
 async def test_a_version_that_is_promoted_again_is_tried_at_once_however_it_failed_before(
@@ -213,9 +210,8 @@ async def test_a_version_that_is_promoted_again_is_tried_at_once_however_it_fail
 
 
 async def test_a_rollout_for_which_no_slot_becomes_free_fails_and_says_what_to_raise(
-    tmp_path: Path,
+    tmp_path: Path, clock: Clock
 ) -> None:
-    clock = Clock()
     engine = SimulatedEngine(capacity=2)
     with offline(tmp_path / "state", engine, clock=clock) as world, capture_logs() as logs:
         for unit in ("hr", "sales"):
@@ -363,7 +359,7 @@ async def test_what_was_unloaded_while_the_registry_had_lost_the_replica_is_take
 
 
 async def test_a_rollout_begun_anew_before_the_loader_looked_ends_by_an_attempt_of_its_own(
-    still: World,
+    still: World, clock: Clock
 ) -> None:
     version = still.publish("support")
     still.engine.refused.add("support:1")
@@ -383,9 +379,8 @@ async def test_a_rollout_begun_anew_before_the_loader_looked_ends_by_an_attempt_
         assert registry.rollouts.get(rollout.id).state is RolloutState.FAILED
         assert len(still.engine.asked) > asked, "it failed by what was found before it"
         # the version stays wanted: the loader has not seen that the rollout has ended
-        failure = still.runtime.residency.failure(version.id)
-        assert failure is not None
-        age(still, version, RETRY_SECONDS)
+        assert still.runtime.residency.failure(version.id) is not None
+        clock.now += RETRY_SECONDS
 
 
 def loads(world: World) -> bool:

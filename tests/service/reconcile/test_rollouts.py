@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from adapters.domain.versions import Version
 from adapters.errors import Unavailable
 from adapters.registry.ports import Acknowledgement, NewVersion, ProcessId, Registration
 from service.cli.client import Client
+from service.reconcile.rollouts import LAST_LOOK_SECONDS
 from tests.service.world import FINGERPRINT, World, running
 from tests.simulation.engine import BASE, SimulatedEngine
 
@@ -428,6 +430,50 @@ def test_what_was_committed_is_not_answered_with_an_error_when_the_registry_goes
             answer = asked.result()
         assert (answer.status_code, answer.json()["state"]) == (200, "loading")
         assert answer.json()["waits_for"] is None, "it could not be read"
+
+
+def test_a_registry_that_hangs_keeps_a_command_hardly_longer_than_it_said(tmp_path: Path) -> None:
+    hanging, free = threading.Event(), threading.Event()
+    with running(tmp_path / "state") as world:
+        world.publish("support")
+        world.engine.load_seconds = 1.0
+        rollouts, registry = world.runtime.swap.rollouts, world.runtime.registry
+        rollouts._rollouts = Hanging(rollouts._rollouts, hanging, free)
+        world.runtime.registry = dataclasses.replace(
+            registry, routes=Hanging(registry.routes, hanging, free)
+        )
+        try:
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                asked = pool.submit(promote, world, 1, timeout=1.0)
+                soon(lambda: world.engine.asked == ["support:1"])
+                hanging.set()
+                began = time.monotonic()
+                answer = asked.result()
+                took = time.monotonic() - began
+        finally:
+            free.set()
+        assert (answer.status_code, answer.json()["state"]) == (200, "loading")
+        assert answer.json()["waits_for"] is None, "it could not be read"
+        assert answer.json()["route"]["generation"] == 0
+        # one last look at the rollout, one at its route; a late call alone takes ten seconds
+        assert took < 1.0 + 2 * LAST_LOOK_SECONDS + 3.0
+
+
+class Hanging:
+    """A port whose calls end only once `free` is set, from when `hanging` is set."""
+
+    def __init__(self, port: Any, hanging: threading.Event, free: threading.Event) -> None:
+        self._port = port
+        self._hanging = hanging
+        self._free = free
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._hanging.is_set():
+                self._free.wait(60)
+            return getattr(self._port, name)(*args, **kwargs)
+
+        return call
 
 
 class Unreachable:
