@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -43,6 +44,7 @@ BEFORE, AWAY, AFTER = 4, 2, 4
 COMMANDS = BEFORE + AWAY + AFTER
 VERSIONS = COMMANDS + 2
 START_SECONDS = 300.0
+CALLERS = 4
 PAUSE_SECONDS = 0.25
 """Of a caller between two answers: a replica that starts needs the processors, too."""
 ASKED: Mapping[str, Any] = {"max_tokens": 8, "temperature": 0, "ignore_eos": True}
@@ -164,6 +166,13 @@ def get(replica: Served, path: str, **query: Any) -> dict[str, Any]:
     return document
 
 
+def texts_of(replica: Served, model: str) -> set[str]:
+    """What a model answers alone and as many at once as there are callers: rounding may differ."""
+    alone = text_of(replica, model)
+    with ThreadPoolExecutor(CALLERS) as pool:
+        return {alone, *pool.map(lambda _: text_of(replica, model), range(CALLERS))}
+
+
 def text_of(replica: Served, model: str) -> str:
     """What a model answers to the one question that all callers ask."""
     said = {"model": model, "messages": [{"role": "user", "content": "question 0"}], **ASKED}
@@ -174,7 +183,7 @@ def text_of(replica: Served, model: str) -> str:
 
 
 async def run(replicas: Sequence[Served], versions: Sequence[Version], history: History) -> float:
-    """Commands under four callers; the second replica dies on the way and comes back.
+    """Commands under all callers; the second replica dies on the way and comes back.
 
     Returns when it was back, in the history's time.
     """
@@ -196,7 +205,7 @@ async def run(replicas: Sequence[Served], versions: Sequence[Version], history: 
     operator = Operator(world, seed=3, versions=Unused(versions), wait=15.0)
     async with asyncio.TaskGroup() as others:
         await operator.first()
-        for number in range(4):
+        for number in range(CALLERS):
             others.create_task(Caller(world, seed=number, pause=PAUSE_SECONDS).run())
         await operator.run(after(BEFORE))
         await asyncio.to_thread(replicas[1].kill)
@@ -211,12 +220,15 @@ async def run(replicas: Sequence[Served], versions: Sequence[Version], history: 
 
 
 def told_apart(publisher: Settings, replica: Served) -> tuple[list[Version], dict[str, str]]:
-    """Versions that are known by their answers, and those: weak random weights may change none."""
+    """Versions that are known by their answers, and those.
+
+    Weak random weights may change none, and others a word with the size of the batch.
+    """
     versions, texts = [], dict[str, str]()
     for strength in range(2, 2 + 6 * VERSIONS):
         version = publish_drawn(publisher, strength=float(strength))
-        text = text_of(replica, version.name)
-        if text not in texts.values():
+        text, *others = texts_of(replica, version.name)
+        if not others and text not in texts.values():
             versions.append(version)
             texts[version.name] = text
         if len(versions) == VERSIONS:
