@@ -26,7 +26,7 @@ from adapters.domain.versions import Version
 from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion, Versions
 from adapters.settings import Settings
-from adapters.store.folder import FolderStore
+from adapters.store.open import open_store
 from service.cli.client import Client
 from service.launch.child_process import Process, ProcessSpec, tail
 from service.launch.launcher import child_environment, is_ready, with_base
@@ -84,12 +84,12 @@ def write_unit(folder: Path, unit: str) -> None:
     (folder / f"{unit}.yaml").write_text(text, "utf-8")
 
 
-def publish(settings: Settings, versions: Versions) -> Version:
+def publish(settings: Settings, versions: Versions, *, strength: float = 1.0) -> Version:
     """A version of `support` with random weights, through admission and store as any other."""
-    base, store = Path(settings.base), FolderStore(settings.state_folder.artifacts)
+    base, store = Path(settings.base), open_store(settings)
     with tempfile.TemporaryDirectory(dir=settings.state) as folder:
         made = Path(folder)
-        draw_adapter(base, made)
+        draw_adapter(base, made, strength=strength)
         shapes = base_shapes(base)
         admitted = admit(made, base=shapes, max_rank=settings.max_lora_rank)
         canonicalise(made, admitted)
@@ -105,7 +105,7 @@ def publish(settings: Settings, versions: Versions) -> Version:
     return versions.publish(new, job_id=None, fence=None)
 
 
-def draw_adapter(base: Path, folder: Path, *, seed: int = 7) -> None:
+def draw_adapter(base: Path, folder: Path, *, seed: int = 7, strength: float = 1.0) -> None:
     """A PEFT adapter directory on every linear layer of `base`, with random A and B."""
     draw = np.random.default_rng(seed)
     shapes = base_shapes(base)
@@ -119,7 +119,7 @@ def draw_adapter(base: Path, folder: Path, *, seed: int = 7) -> None:
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "r": RANK,
-        "lora_alpha": 2 * RANK,
+        "lora_alpha": 2 * RANK * strength,
         "target_modules": sorted({module.rpartition(".")[2] for module in shapes}),
     }
     (folder / CONFIG_FILE).write_text(json.dumps(config), "utf-8")

@@ -46,9 +46,14 @@ def suited(recipe: Recipe, shapes: Shapes, base: Path) -> Recipe:
 
 
 def adaptable(shapes: Shapes) -> frozenset[str]:
-    """Last names of the layers that can get an adapter: experts and their routers get none."""
-    last = {name.rpartition(".")[2] for name in shapes if ".experts." not in name}
-    return frozenset(last - {"gate", "router"})
+    """Last names of the layers that can get an adapter."""
+    return frozenset(last for name in shapes if (last := adapted_as(name)))
+
+
+def adapted_as(layer: str) -> str | None:
+    """The last name of a layer, by which recipes mean it; experts and their routers get none."""
+    last = layer.rpartition(".")[2]
+    return None if ".experts." in layer or last in ("gate", "router") else last
 
 
 def _quantised(base: Path) -> str | None:

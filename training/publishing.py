@@ -1,4 +1,6 @@
-"""From what fine-tuning left to what may be published: a clean directory that admission lets in."""
+"""From what fine-tuning left to a published version: a clean directory that admission lets in, its
+bytes in the store, its row in the registry.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,22 @@ import errno
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adapters.admission.base_model import BaseShapes
 from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE, admit, canonicalise
+from adapters.domain.jobs import Job
+from adapters.domain.names import Digest
+from adapters.domain.versions import Version
+from adapters.errors import Rejected
+from adapters.registry.ports import NewVersion
+from adapters.store import ArtifactKind
+from adapters.store.recording import record_artifact
+from training.card import Card
+from training.evaluate.verdicts import GateFailed
+from training.job_plan import JobPlan
+from training.parts import Parts
+from training.tuning import Tuned
 
 CARD_FILE = "README.md"
 _NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -21,6 +36,74 @@ class Publishable:
     directory: Path
     rank: int
     size_bytes: int
+
+
+def publish(parts: Parts, job: Job, fence: int, plan: JobPlan, tuned: Tuned) -> Version:
+    """The admitted adapter in the store, then its row. Raises StorageFull, GateFailed."""
+    parts.registry.jobs.trained(job.id, fence=fence, tokens=tuned.trained_tokens)
+    evidence = _evidence(plan, tuned)
+    card = Card(
+        job_id=job.id,
+        unit=job.unit,
+        adapter=job.adapter,
+        base_name=parts.base.name,
+        base_fingerprint=parts.base.fingerprint,
+        evidence=evidence,
+    )
+    try:
+        ready = prepare(
+            tuned.directory,
+            parts.workdir / "publish",
+            card=card.text(),
+            base=parts.base.shapes,
+            max_rank=plan.limits.max_lora_rank,
+        )
+    except Rejected as error:
+        raise GateFailed(f"gate `artifact` said no: {error.message}") from error
+
+    def put() -> Digest:
+        return parts.store.publish_adapter(ready.directory)
+
+    digest = put()
+    new = NewVersion(
+        adapter=job.adapter,
+        unit=job.unit,
+        digest=digest,
+        base_fingerprint=parts.base.fingerprint,
+        rank=ready.rank,
+        size_bytes=ready.size_bytes,
+        evidence=evidence,
+    )
+    return record_artifact(
+        parts.store,
+        digest,
+        ArtifactKind.ADAPTER,
+        add_row=lambda: parts.registry.versions.publish(new, job_id=job.id, fence=fence),
+        put_again=put,
+    )
+
+
+def _evidence(plan: JobPlan, tuned: Tuned) -> dict[str, Any]:
+    """What is kept beside the version for whoever asks where it comes from."""
+    return {
+        "data": {
+            **plan.material.files.digests,
+            "train_examples": len(plan.material.train),
+            "held_out_examples": len(plan.material.held_out),
+        },
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "training": {
+            "steps": tuned.steps,
+            "best_step": tuned.best_step,
+            "ended": tuned.ended,
+            "precision": tuned.precision,
+            "trained_tokens": tuned.trained_tokens,
+            "seconds": round(tuned.seconds, 1),
+            "held_out_loss_before": round(tuned.first_loss, 4),
+            "held_out_loss": round(tuned.best_loss, 4),
+            "held_out_answers_right": round(tuned.best_accuracy, 4),
+        },
+    }
 
 
 def prepare(

@@ -10,23 +10,18 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 import structlog
-from pydantic import ValidationError
 
 from adapters.domain.gates import all_passed
 from adapters.domain.jobs import Job, JobError, JobStatus
-from adapters.domain.names import Digest, JobId
+from adapters.domain.names import JobId
 from adapters.domain.principals import SYSTEM
-from adapters.domain.recipes import Recipe, base_overrides, resolve
-from adapters.domain.units import UnitConfig
 from adapters.domain.versions import Version
 from adapters.errors import (
     EngineUnavailable,
     IllegalTransition,
-    InvalidRequest,
     LeaseLost,
     NotFound,
     Rejected,
@@ -35,17 +30,19 @@ from adapters.errors import (
     WardrobeError,
 )
 from adapters.hashing import sha256_bytes
-from adapters.registry.ports import NewVersion
-from adapters.store import ArtifactKind
-from adapters.store.recording import record_artifact
-from training.base_fit import advised, suited
-from training.card import Card
-from training.data.material import Material, Sources, gather
-from training.evaluate.verdicts import Judgement, Measured, in_words, judge, refusal, unservable
-from training.limits import ServiceLimits, fit, wait_for_limits
+from training.evaluate.verdicts import (
+    GateFailed,
+    Judgement,
+    Measured,
+    in_words,
+    judge,
+    refusal,
+    unservable,
+)
+from training.job_plan import JobPlan, plan_job
 from training.parts import Parts
 from training.promotion import NotPromoted, Promoter
-from training.publishing import prepare
+from training.publishing import publish
 from training.reporting import Reporter
 from training.results import keep_results, kept_results
 from training.tuning import Task, Tuned, Watch
@@ -55,22 +52,6 @@ END_PATIENCE = 600.0
 """Seconds to wait for a registry that cannot take the job's end now."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a job will do, once its unit, the service and its data have been asked."""
-
-    unit: UnitConfig
-    limits: ServiceLimits
-    recipe: Recipe
-    material: Material
-
-
-class GateFailed(WardrobeError):
-    """A gate said no; the version stays to be looked at and will not be served."""
-
-    code = "gate_failed"
 
 
 def run_job(parts: Parts, job_id: JobId, fence: int) -> None:
@@ -96,13 +77,13 @@ def run_job(parts: Parts, job_id: JobId, fence: int) -> None:
 def _run(parts: Parts, job: Job, fence: int, reporter: Reporter) -> Version:
     """Ask → read → train → publish → prove → promote. What an earlier attempt did is not redone."""
     reporter.say("Fine-tuning job started" if job.attempts < 2 else "Fine-tuning job resumed")
-    plan = _plan(parts, job, reporter)
+    plan = plan_job(parts, job, reporter)
     parts.registry.jobs.resolve(job.id, fence=fence, recipe=plan.recipe.model_dump(mode="json"))
 
     version = parts.registry.versions.of_job(job.id)
     if version is None:
         tuned = _train(parts, plan, reporter)
-        version = _publish(parts, job, fence, plan, tuned)
+        version = publish(parts, job, fence, plan, tuned)
         reporter.say(f"Published {version.name} as a candidate; evaluating it through the service")
     if not version.gates:
         version = _keep(parts, version, fence, _prove(parts, version, plan))
@@ -118,42 +99,7 @@ def _run(parts: Parts, job: Job, fence: int, reporter: Reporter) -> Version:
     return version
 
 
-def _plan(parts: Parts, job: Job, reporter: Reporter) -> Plan:
-    """Raises InvalidFile, InvalidRequest, Conflict (`base_mismatch`), Unavailable."""
-    unit = wait_for_unit(parts.units, job.unit, clock=parts.clock, pause=parts.pause)
-    limits = wait_for_limits(
-        parts.registry.replicas, parts.base.fingerprint, clock=parts.clock, pause=parts.pause
-    )
-    recipe = fit(_recipe(parts, job, unit), limits)
-    sources = Sources(files=parts.registry.files, store=parts.store)
-    material = gather(job, unit, recipe, sources=sources, tuner=parts.tuner)
-    for level, note in material.parts.notes:
-        reporter.say(note, level=level)
-    return Plan(unit=unit, limits=limits, recipe=recipe, material=material)
-
-
-def _recipe(parts: Parts, job: Job, unit: UnitConfig) -> Recipe:
-    """What the first attempt decided, whatever the configuration says since."""
-    base = parts.base
-    if job.resolved is None:
-        recipe = resolve(
-            base=advised(base_overrides(base.path), base.shapes),
-            unit=unit.recipe,
-            job=job.hyperparameters,
-            seed=job.seed,
-        )
-        return suited(recipe, base.shapes, base.path)
-    try:
-        return Recipe.model_validate(job.resolved)
-    except ValidationError as error:
-        raise InvalidRequest(
-            "the job was begun by another build of Wardrobe with settings that this one does not "
-            "know; start a new job",
-            code="invalid_recipe",
-        ) from error
-
-
-def _train(parts: Parts, plan: Plan, reporter: Reporter) -> Tuned:
+def _train(parts: Parts, plan: JobPlan, reporter: Reporter) -> Tuned:
     task = Task(
         train=plan.material.train,
         held_out=plan.material.held_out,
@@ -167,82 +113,14 @@ def _train(parts: Parts, plan: Plan, reporter: Reporter) -> Tuned:
     return parts.tuner.tune(task, watch)
 
 
-def _same_training(parts: Parts, plan: Plan) -> str:
+def _same_training(parts: Parts, plan: JobPlan) -> str:
     """Names what checkpoints depend on: those of another recipe, base or data do not fit."""
     decided = [plan.recipe.model_dump(mode="json"), plan.material.files.digests]
     text = json.dumps([*decided, str(parts.base.fingerprint)], sort_keys=True)
     return sha256_bytes(text.encode())[:16]
 
 
-def _publish(parts: Parts, job: Job, fence: int, plan: Plan, tuned: Tuned) -> Version:
-    """The admitted adapter in the store, then its row. Raises StorageFull, GateFailed."""
-    parts.registry.jobs.trained(job.id, fence=fence, tokens=tuned.trained_tokens)
-    evidence = _evidence(plan, tuned)
-    card = Card(
-        job_id=job.id,
-        unit=job.unit,
-        adapter=job.adapter,
-        base_name=parts.base.name,
-        base_fingerprint=parts.base.fingerprint,
-        evidence=evidence,
-    )
-    try:
-        ready = prepare(
-            tuned.directory,
-            parts.workdir / "publish",
-            card=card.text(),
-            base=parts.base.shapes,
-            max_rank=plan.limits.max_lora_rank,
-        )
-    except Rejected as error:
-        raise GateFailed(f"gate `artifact` said no: {error.message}") from error
-
-    def put() -> Digest:
-        return parts.store.publish_adapter(ready.directory)
-
-    digest = put()
-    new = NewVersion(
-        adapter=job.adapter,
-        unit=job.unit,
-        digest=digest,
-        base_fingerprint=parts.base.fingerprint,
-        rank=ready.rank,
-        size_bytes=ready.size_bytes,
-        evidence=evidence,
-    )
-    return record_artifact(
-        parts.store,
-        digest,
-        ArtifactKind.ADAPTER,
-        add_row=lambda: parts.registry.versions.publish(new, job_id=job.id, fence=fence),
-        put_again=put,
-    )
-
-
-def _evidence(plan: Plan, tuned: Tuned) -> dict[str, Any]:
-    """What is kept beside the version for whoever asks where it comes from."""
-    return {
-        "data": {
-            **plan.material.files.digests,
-            "train_examples": len(plan.material.train),
-            "held_out_examples": len(plan.material.held_out),
-        },
-        "recipe": plan.recipe.model_dump(mode="json"),
-        "training": {
-            "steps": tuned.steps,
-            "best_step": tuned.best_step,
-            "ended": tuned.ended,
-            "precision": tuned.precision,
-            "trained_tokens": tuned.trained_tokens,
-            "seconds": round(tuned.seconds, 1),
-            "held_out_loss_before": round(tuned.first_loss, 4),
-            "held_out_loss": round(tuned.best_loss, 4),
-            "held_out_answers_right": round(tuned.best_accuracy, 4),
-        },
-    }
-
-
-def _prove(parts: Parts, version: Version, plan: Plan) -> Judgement:
+def _prove(parts: Parts, version: Version, plan: JobPlan) -> Judgement:
     """Held-out answers of the base and the candidate through the service, and what they mean."""
     questions = plan.material.questions
     try:

@@ -73,6 +73,16 @@ def test_every_error_code_is_there() -> None:
     assert {code for code in said if f"`{code}`" not in PAGE} == set()
 
 
+def test_every_code_of_the_page_is_said_somewhere() -> None:
+    """Those of jobs, too, and those that a command says as it ends."""
+    paths = [*SOURCES, *(ROOT / "examples").rglob("*.py")]
+    said = set(re.findall(r"\"([a-z_]+)\"", "\n".join(path.read_text() for path in paths)))
+    said |= {f"invalid_{param}" for param in ("training_file", "validation_file")}
+    listed = set(re.findall(r"`([a-z_]+)`", PAGE.split("## Errors")[1]))
+    assert "demo_failed" in listed
+    assert listed - {"code", "wardrobe"} - said == set()
+
+
 def test_every_class_of_error_is_drawn_in_the_tree() -> None:
     drawn = errors.__doc__ or ""
     for name, value in vars(errors).items():

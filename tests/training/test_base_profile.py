@@ -186,7 +186,7 @@ def test_with_thinking_on_the_profile_says_that_examples_need_thoughts(
     assert not on.usable
 
 
-def test_serving_and_training_round_alike() -> None:
+def test_a_cpu_serves_float32_as_it_is_and_a_gpu_serves_halves_as_they_are() -> None:
     assert served_dtype("float32", on_gpu=False) == "float32"
     assert served_dtype("float16", on_gpu=False) == "bfloat16"
     assert served_dtype("bfloat16", on_gpu=True) == "bfloat16"

@@ -45,8 +45,8 @@ def good(request: httpx2.Request, *, finish: str = "stop") -> httpx2.Response:
     return httpx2.Response(200, json={"model": body["model"], "choices": choices})
 
 
-def error(status: int, message: str = "no") -> httpx2.Response:
-    body = {"error": {"message": message, "type": "x", "param": None, "code": "x"}}
+def error(status: int, message: str = "no", code: str = "x") -> httpx2.Response:
+    body = {"error": {"message": message, "type": "x", "param": None, "code": code}}
     return httpx2.Response(status, json=body)
 
 
@@ -96,6 +96,14 @@ def test_what_does_not_pass_is_raised_by_its_kind(
     with pytest.raises(raised) as caught:
         asked.ask("support:1", questions(3))
     assert said in str(caught.value)
+
+
+def test_why_the_version_could_not_be_served_is_said() -> None:
+    why = "support:1 cannot be served now: the artifact store does not answer"
+    asked = service(lambda _request: error(503, why, "version_unavailable"), patience=NOW)
+    with pytest.raises(Unavailable, match="the artifact store does not answer") as caught:
+        asked.ask("support:1", questions())
+    assert caught.value.reason == "version_unavailable"
 
 
 def test_an_answer_under_another_name_is_refused() -> None:

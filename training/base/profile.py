@@ -21,6 +21,7 @@ from adapters.domain.base_profile import BaseProfile, ChatProfile, LinearModule,
 from adapters.domain.recipes import Recipe
 from adapters.errors import InvalidRequest
 from training.base.chat_format import ChatFormat, TemplateError, load_chat
+from training.base_fit import adapted_as
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -131,11 +132,10 @@ def _empty_model(config: Any) -> tuple[Modules, int]:
 
 
 def _grouped(shapes: Modules) -> tuple[LinearModule, ...]:
-    """By last name; experts and their routers get no adapter."""
+    """By last name, what can get an adapter."""
     by_name: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for name, shape in shapes.items():
-        last = name.rpartition(".")[2]
-        if ".experts." not in name and last not in ("gate", "router"):
+        if last := adapted_as(name):
             by_name[last].append(shape)
     return tuple(
         LinearModule(

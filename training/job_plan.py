@@ -1,0 +1,66 @@
+"""What a job will do, decided before a minute is spent on training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from adapters.domain.jobs import Job
+from adapters.domain.recipes import Recipe, base_overrides, resolve
+from adapters.domain.units import UnitConfig
+from adapters.errors import InvalidRequest
+from training.base_fit import advised, suited
+from training.data.material import Material, Sources, gather
+from training.limits import ServiceLimits, fit, wait_for_limits
+from training.parts import Parts
+from training.reporting import Reporter
+from training.units import wait_for_unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPlan:
+    """What a job will do, once its unit, the service and its data have been asked."""
+
+    unit: UnitConfig
+    limits: ServiceLimits
+    recipe: Recipe
+    material: Material
+
+
+def plan_job(parts: Parts, job: Job, reporter: Reporter) -> JobPlan:
+    """Asks the unit, the service and the data; the same for every attempt.
+
+    Raises InvalidFile, InvalidRequest, Conflict (`base_mismatch`), NotFound, Unavailable.
+    """
+    unit = wait_for_unit(parts.units, job.unit, clock=parts.clock, pause=parts.pause)
+    limits = wait_for_limits(
+        parts.registry.replicas, parts.base.fingerprint, clock=parts.clock, pause=parts.pause
+    )
+    recipe = fit(_recipe(parts, job, unit), limits)
+    sources = Sources(files=parts.registry.files, store=parts.store)
+    material = gather(job, unit, recipe, sources=sources, tuner=parts.tuner)
+    for level, note in material.parts.notes:
+        reporter.say(note, level=level)
+    return JobPlan(unit=unit, limits=limits, recipe=recipe, material=material)
+
+
+def _recipe(parts: Parts, job: Job, unit: UnitConfig) -> Recipe:
+    """What the first attempt decided, whatever the configuration says since."""
+    base = parts.base
+    if job.resolved is None:
+        recipe = resolve(
+            base=advised(base_overrides(base.path), base.shapes),
+            unit=unit.recipe,
+            job=job.hyperparameters,
+            seed=job.seed,
+        )
+        return suited(recipe, base.shapes, base.path)
+    try:
+        return Recipe.model_validate(job.resolved)
+    except ValidationError as error:
+        raise InvalidRequest(
+            "the job was begun by another build of Wardrobe with settings that this one does not "
+            "know; start a new job",
+            code="invalid_recipe",
+        ) from error
