@@ -41,7 +41,7 @@ from service.launch.supervisor import Signals, Supervisor
 Tell = Callable[[str], None]
 
 PROGRAMS: Mapping[str, Sequence[str]] = MappingProxyType(
-    {"service": ("-m", "service.engine.vllm_engine"), "trainer": ("-m", "training.sidecar")}
+    {"service": ("-m", "service.engine.vllm_engine"), "trainer": ("-m", "training.worker.main")}
 )
 """Python's words for each process; the service comes first and is stopped last."""
 ENGINE_STOP_SECONDS = 20.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.training.test_chat_templates import NAMES, chat_of
+from tests.training.base.test_chat_templates import NAMES, chat_of
 
 hf = pytest.importorskip("vllm.renderers.hf")
 

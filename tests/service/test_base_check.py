@@ -9,7 +9,7 @@ import pytest
 
 from service.cli.app import app
 from service.cli.error_messages import run
-from tests.training.test_base_profile import a_base, config_of
+from tests.training.base.test_base_profile import a_base, config_of
 
 
 def test_a_base_that_can_be_used_is_described_and_exits_with_zero(

@@ -19,8 +19,8 @@ from adapters.registry.open import open_registry
 from adapters.registry.ports import NewFile, NewJob
 from adapters.state_folder import StateFolder
 from adapters.store.folder import FolderStore
-from tests.training.replica import FINGERPRINT, ToyReplica
-from training.starter import Order
+from tests.training.job.toy_replica import FINGERPRINT, ToyReplica
+from training.job.order import Order
 
 UNIT = Unit("support")
 OWNER = Principal(id="key_1", role=Role.UNIT, unit=UNIT)
@@ -132,7 +132,7 @@ def child_command(state: StateFolder, mode: str) -> Callable[[Order], Sequence[s
     """The command line of a fake child of that mode."""
 
     def command(order: Order) -> Sequence[str]:
-        module = "tests.training.fake_child"
+        module = "tests.training.worker.fake_child"
         return [sys.executable, "-m", module, str(state.root), order.job_id, str(order.fence), mode]
 
     return command

@@ -20,8 +20,8 @@ from adapters.admission.base_model import base_shapes, fingerprint, parameter_co
 from adapters.domain.base_profile import BaseProfile, ChatProfile, LinearModule, Problem, to_json
 from adapters.domain.recipes import Recipe
 from adapters.errors import InvalidRequest
+from training.base.base_fit import adapted_as
 from training.base.chat_format import ChatFormat, TemplateError, load_chat
-from training.base_fit import adapted_as
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

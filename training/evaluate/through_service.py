@@ -17,7 +17,7 @@ import httpx2
 from adapters.errors import EngineUnavailable, NotPermitted, Rejected, Unavailable
 from training.evaluate.answers import Answer, Question
 from training.evaluate.retries import Patience, Verdict, first_trouble, judge, pause
-from training.tuning import Stopped
+from training.stopping import Stopped
 
 CONCURRENCY = 8
 _TIMEOUT = httpx2.Timeout(1800.0, connect=30.0)

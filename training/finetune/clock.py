@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from adapters.domain.recipes import Recipe
 from training.finetune.values import Progress
-from training.tuning import Stopped
+from training.stopping import Stopped
 
 
 class Clock:

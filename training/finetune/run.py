@@ -39,9 +39,9 @@ from training.finetune.checkpoints import (
     read_seal,
 )
 from training.finetune.clock import Clock, Watch
+from training.finetune.port import Diverged
 from training.finetune.trainer import LoraTrainer
 from training.finetune.values import Finetuned, Progress, Run
-from training.tuning import Diverged
 
 ADAPTER = "adapter"
 RESULT = "finetuned.json"

@@ -19,7 +19,7 @@ from training.base.precision import Precision
 from training.finetune.batches import IGNORED, EpochOrder, scored
 from training.finetune.checkpoints import full_disk_told, seal
 from training.finetune.clock import Watch, rate_share
-from training.tuning import Diverged
+from training.finetune.port import Diverged
 
 
 class LoraTrainer(SFTTrainer):

@@ -1,0 +1,171 @@
+"""Stand-ins for what is heavy in a job: a fine-tuner without torch, a service without an engine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from adapters.admission.base_model import BaseModel
+from adapters.domain.names import JobId
+from adapters.errors import Rejected
+from tests.training.job.toy_replica import FINGERPRINT, ToyReplica
+from tests.training.world import World
+from training.data.examples import Example, Message
+from training.evaluate.answers import Answer, Question
+from training.finetune.port import FineTuned, Measures, Task, Unrenderable, Watch
+from training.job.context import JobContext
+from training.stopping import Stopped
+
+STEPS = 10
+MODULE = "model.layers.0.self_attn.q_proj"
+RANK = 4
+
+
+@dataclass
+class ToyFineTuner:
+    """Counts words as tokens and writes a small real adapter after ten quick steps.
+
+    Remembers in its folder how far it came, as the real one does with checkpoints.
+    """
+
+    value: float = 0.5
+    """What the adapter's matrices hold."""
+    fine_tuned: list[Task] = field(default_factory=list)
+    first_steps: list[int] = field(default_factory=list)
+    at_step: Callable[[int], None] = lambda _step: None
+    own: Callable[[Question], str] = lambda question: question.reference
+    refused: str | None = None
+    """What the toy's chat template refuses to render."""
+
+    def lengths(self, examples: Sequence[Example]) -> list[int]:
+        for at, example in enumerate(examples):
+            if example.prompt[0].content == self.refused:
+                raise Unrenderable("the chat template refuses this conversation", at=at)
+        return [
+            sum(len(message.content.split()) for message in example.messages)
+            for example in examples
+        ]
+
+    def prompt_lengths(self, prompts: Sequence[Sequence[Message]]) -> list[int]:
+        return [sum(len(message.content.split()) for message in prompt) for prompt in prompts]
+
+    def tune(self, task: Task, watch: Watch) -> FineTuned:
+        self.fine_tuned.append(task)
+        task.workdir.mkdir(parents=True, exist_ok=True)
+        done = task.workdir / "steps"
+        start = int(done.read_text()) if done.exists() else 0
+        self.first_steps.append(start)
+        for step in range(start + 1, STEPS + 1):
+            self.at_step(step)
+            held_out = 1.0 / step if step % 5 == 0 else None
+            watch.step(
+                Measures(
+                    step=step,
+                    total_steps=STEPS,
+                    train_loss=2.0 / step,
+                    train_accuracy=step / STEPS,
+                    valid_loss=held_out,
+                ),
+                float(STEPS - step),
+            )
+            done.write_text(str(step))
+            if watch.stopping():
+                raise Stopped
+        return FineTuned(
+            directory=self._adapter(task.workdir / "adapter"),
+            steps=STEPS,
+            best_step=STEPS,
+            trained_tokens=1234,
+            seconds=1.5,
+            first_loss=3.0,
+            best_loss=0.1,
+            best_accuracy=0.9,
+            ended="finished",
+            precision="float32",
+        )
+
+    def own_answers(self, adapter: Path, questions: Sequence[Question]) -> list[str]:
+        assert (adapter / "manifest.json").is_file(), "fidelity is measured on what was published"
+        return [self.own(question) for question in questions]
+
+    def _adapter(self, directory: Path) -> Path:
+        directory.mkdir(exist_ok=True)
+        config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 8}
+        config |= {"target_modules": ["q_proj"], "base_model_name_or_path": "/somewhere"}
+        (directory / "adapter_config.json").write_text(json.dumps(config))
+        half = np.full((RANK, 8), self.value, np.float32)
+        name = f"base_model.model.{MODULE}"
+        tensors = {f"{name}.lora_A.weight": half, f"{name}.lora_B.weight": half.T.copy()}
+        save_file(tensors, directory / "adapter_model.safetensors")
+        return directory
+
+
+@dataclass
+class ToyService:
+    """Answers as a base that knows nothing and versions that have learnt everything.
+
+    Its `sleep` is when a real service would work: it carries out what rollouts are loading.
+    """
+
+    replica: ToyReplica
+    base: Callable[[Question], str] = lambda _question: "no idea"
+    version: Callable[[Question], str] = lambda question: question.reference
+    servable: bool = True
+    rollouts_fail: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def ask(self, model: str, questions: Sequence[Question]) -> list[Answer]:
+        self.asked.append(model)
+        if model != "tiny" and not self.servable:
+            raise Rejected(f"the service cannot serve {model}: it answers 500")
+        say = self.base if model == "tiny" else self.version
+        return [Answer(text=say(question)) for question in questions]
+
+    def sleep(self, _seconds: float) -> None:
+        self.replica.load(error="its weights are damaged" if self.rollouts_fail else None)
+        self.replica.observe()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A claimed job and everything its run needs; `context` may be varied."""
+
+    world: World
+    fine_tuner: ToyFineTuner
+    service: ToyService
+    context: JobContext
+    job_id: JobId
+    fence: int
+
+    def with_context(self, **changes: object) -> Stage:
+        return replace(self, context=replace(self.context, **changes))  # type: ignore[arg-type]
+
+
+def stage(world: World, job_id: JobId) -> Stage:
+    """Claims the job and lays everything out; the next claim takes it over."""
+    world.report_ready()
+    job = world.claim(lease_seconds=0.0)
+    assert job.id == job_id
+    assert job.lease is not None
+    fine_tuner, service = ToyFineTuner(), ToyService(world.replica)
+    context = JobContext(
+        registry=world.registry,
+        store=world.store,
+        units=world.units,
+        base=BaseModel(
+            path=world.units, name="tiny", fingerprint=FINGERPRINT, shapes={MODULE: (8, 8)}
+        ),
+        fine_tuner=fine_tuner,
+        answers=service,
+        workdir=world.state.job(job_id),
+        clock=time.monotonic,
+        sleep=service.sleep,
+        stopping=lambda: False,
+    )
+    return Stage(world, fine_tuner, service, context, job_id, job.lease.fence)

@@ -1,0 +1,84 @@
+"""A job's process: the key it waits for and what its exit codes say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from adapters.durable_files import write_private
+from adapters.errors import Unavailable
+from adapters.settings import Settings
+from adapters.state_folder import StateFolder
+from training.job.job_process import trainer_key
+from training.stopping import Stopped
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateFolder:
+    return StateFolder(tmp_path / "state").create()
+
+
+@pytest.fixture
+def settings(state: StateFolder) -> Settings:
+    return Settings(state=state.root)
+
+
+def write_key(state: StateFolder, key: str) -> None:
+    write_private(state.trainer_key, f"{key}\n".encode())
+
+
+def test_the_trainers_key_is_read_from_its_own_file_and_no_other_is_opened(
+    state: StateFolder, settings: Settings
+) -> None:
+    write_key(state, "wr-trainer-secret")
+    state.keys.mkdir()  # reading it would be an error
+    assert trainer_key(settings, threading.Event()) == "wr-trainer-secret"
+
+
+def test_a_key_that_was_brought_to_the_trainer_comes_first(
+    state: StateFolder, settings: Settings, tmp_path: Path
+) -> None:
+    write_key(state, "wr-trainer-secret")
+    (tmp_path / "mounted").write_text("a-key-from-a-secret\n")
+    ours = settings.model_copy(update={"trainer_key_file": tmp_path / "mounted"})
+    assert trainer_key(ours, threading.Event()) == "a-key-from-a-secret"
+
+
+def test_a_key_that_the_service_makes_later_is_waited_for(
+    state: StateFolder, settings: Settings
+) -> None:
+    timer = threading.Timer(0.4, write_key, [state, "late"])
+    timer.start()
+    assert trainer_key(settings, threading.Event(), patience=10.0) == "late"
+    timer.join()
+
+
+def test_a_key_that_never_comes_is_told_with_advice(settings: Settings) -> None:
+    with pytest.raises(Unavailable, match="start the service first"):
+        trainer_key(settings, threading.Event(), patience=0.0)
+
+
+def test_waiting_for_the_key_ends_when_asked_to_stop(settings: Settings) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    with pytest.raises(Stopped):
+        trainer_key(settings, stopping)
+
+
+@pytest.mark.slow
+def test_a_waiting_process_ends_quietly_when_nobody_orders(state: StateFolder) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "training.job", "--wait"],
+        env=os.environ | {"WARDROBE_STATE": str(state.root)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=500,
+    )
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b""

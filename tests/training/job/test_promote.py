@@ -1,0 +1,214 @@
+"""The automatic promotion at the end of a job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from adapters.domain.names import Alias, Digest
+from adapters.domain.principals import Principal, Role
+from adapters.domain.routes import Rollout, Route
+from adapters.domain.versions import Version
+from adapters.registry.ports import NewVersion
+from tests.training.job.toy_replica import FINGERPRINT
+from tests.training.world import OWNER, UNIT, World
+from training.job.promote import NotPromoted, Promoter
+
+ALIAS = Alias("support")
+JOB = Principal(id="ftjob-1", role=Role.UNIT, unit=UNIT)
+
+
+@pytest.fixture(autouse=True)
+def _replica(world: World) -> None:
+    world.report_ready()
+    world.replica.observe()
+
+
+def publish(world: World, mark: str) -> Version:
+    new = NewVersion(
+        adapter="support",
+        unit=UNIT,
+        digest=Digest(mark * 64),
+        base_fingerprint=FINGERPRINT,
+        rank=4,
+        size_bytes=1,
+        evidence={},
+    )
+    return world.registry.versions.publish(new, job_id=None, fence=None)
+
+
+def complete_all(world: World) -> None:
+    world.replica.load()
+    world.replica.observe()
+
+
+def promoter(world: World, **changes: Any) -> Promoter:
+    values: dict[str, Any] = {
+        "versions": world.registry.versions,
+        "routes": world.registry.routes,
+        "rollouts": world.registry.rollouts,
+        "clock": time.monotonic,
+        "pause": lambda: complete_all(world),
+    }
+    return Promoter(**(values | changes))
+
+
+def put_live(world: World, version: Version) -> Sequence[str]:
+    return promoter(world).promote(version, JOB)
+
+
+def route(world: World) -> Route:
+    return world.registry.routes.route(ALIAS, UNIT)
+
+
+def begin(world: World, version: Version) -> Rollout:
+    """An operator's promotion, who has looked at the route before."""
+    return world.registry.rollouts.promote(
+        ALIAS, version.id, OWNER, unit=UNIT, expected_generation=route(world).generation
+    )
+
+
+def roll_back(world: World) -> Rollout:
+    return world.registry.rollouts.roll_back(
+        ALIAS, OWNER, unit=UNIT, expected_generation=route(world).generation
+    )
+
+
+def loading(world: World) -> list[int]:
+    return [rollout.target for rollout in world.registry.routes.changes(-1).rollouts]
+
+
+def ticking(step: float) -> Callable[[], float]:
+    """A clock on which `step` seconds pass between any two looks."""
+    ticks = iter(range(1_000_000))
+    return lambda: next(ticks) * step
+
+
+def test_promoting_waits_until_the_route_serves_the_version(world: World) -> None:
+    version = publish(world, "1")
+    assert list(put_live(world, version)) == []
+    assert route(world).stable == version.id
+
+
+def test_promoting_what_is_live_already_changes_nothing(world: World) -> None:
+    version = publish(world, "1")
+    put_live(world, version)
+    put_live(world, version)
+    assert route(world).generation == 1
+
+
+def test_asking_again_joins_the_rollout_that_is_under_way(world: World) -> None:
+    version = publish(world, "1")
+    begin(world, version)
+    put_live(world, version)
+    assert route(world).stable == version.id
+
+
+def test_a_rollout_of_another_version_is_not_disturbed(world: World) -> None:
+    first, second = publish(world, "1"), publish(world, "2")
+    begin(world, first)
+    with pytest.raises(NotPromoted, match="under way"):
+        put_live(world, second)
+    assert loading(world) == [first.id]
+
+
+def test_an_older_version_never_replaces_a_newer_one(world: World) -> None:
+    first, second = publish(world, "1"), publish(world, "2")
+    put_live(world, second)
+    with pytest.raises(NotPromoted, match="the newer support:2 is live"):
+        put_live(world, first)
+    assert route(world).stable == second.id
+
+
+def test_what_an_operator_rolled_back_is_not_put_live_again(world: World) -> None:
+    first, second = publish(world, "1"), publish(world, "2")
+    put_live(world, first)
+    put_live(world, second)
+    roll_back(world)
+    complete_all(world)
+    with pytest.raises(NotPromoted, match="it was rolled back"):
+        put_live(world, second)
+    assert route(world).stable == first.id
+
+
+def test_what_an_operator_has_replaced_is_not_put_live_again(world: World) -> None:
+    first, second = publish(world, "1"), publish(world, "2")
+    put_live(world, first)
+    put_live(world, second)
+    for _ in range(51):  # the job's own rollout lies pages back
+        for version in (first, second):
+            begin(world, version)
+            complete_all(world)
+    begin(world, first)
+    complete_all(world)
+    with pytest.raises(NotPromoted, match="moved on since"):
+        put_live(world, second)
+    assert route(world).stable == first.id
+
+
+def test_what_someone_else_put_live_before_is_still_promoted(world: World) -> None:
+    first, second = publish(world, "1"), publish(world, "2")
+    for version in (second, first):
+        begin(world, version)
+        complete_all(world)
+    put_live(world, second)
+    assert route(world).stable == second.id
+
+
+class Overtaken:
+    """The port of routes, whose answer is out of date as soon as it is given."""
+
+    def __init__(self, world: World, then: Callable[[], None]) -> None:
+        self._routes, self._then = world.registry.routes, then
+
+    def route(self, alias: Alias, unit: Any) -> Route:
+        seen = self._routes.route(alias, unit)
+        self._then()
+        return seen
+
+
+def test_a_route_that_moved_since_it_was_seen_is_left_alone(world: World) -> None:
+    first, second = publish(world, "1"), publish(world, "2")
+
+    def overtake() -> None:
+        begin(world, second)
+        complete_all(world)
+        begin(world, first)
+        complete_all(world)
+
+    with pytest.raises(NotPromoted, match="generation 2"):
+        promoter(world, routes=Overtaken(world, overtake)).promote(publish(world, "3"), JOB)
+    assert route(world).stable == first.id
+
+
+def test_a_version_that_no_replica_can_load_is_not_live(world: World) -> None:
+    version = publish(world, "1")
+    fails = promoter(world, pause=lambda: world.replica.load(error="its weights are damaged"))
+    with pytest.raises(NotPromoted, match="damaged"):
+        fails.promote(version, JOB)
+    assert route(world).stable is None
+
+
+def test_the_successor_of_a_damaged_version_goes_live(world: World) -> None:
+    damaged, good = publish(world, "1"), publish(world, "2")
+    put_live(world, damaged)
+    world.report_ready(ready=False)  # the replica came back, and its copy is damaged now
+    world.replica.observe()
+    put_live(world, good)
+    assert route(world).stable == good.id
+
+
+def test_replicas_that_have_not_observed_the_flip_are_named(world: World) -> None:
+    version = publish(world, "1")
+    deaf = promoter(world, pause=world.replica.load, clock=ticking(1.0))
+    assert list(deaf.promote(version, JOB)) == ["replica-1"]
+    assert route(world).stable == version.id
+
+
+def test_a_rollout_that_never_ends_is_not_waited_for_for_ever(world: World) -> None:
+    stuck = promoter(world, pause=lambda: None, clock=ticking(1000.0))
+    with pytest.raises(NotPromoted, match="still under way after 1800 s"):
+        stuck.promote(publish(world, "1"), JOB)

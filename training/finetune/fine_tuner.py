@@ -1,0 +1,133 @@
+"""The real `FineTuner`: renders with the base's chat template, fine-tunes with PEFT and TRL.
+
+torch takes seconds to import: it is imported where it is needed and not before.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from adapters.errors import InvalidRequest
+from adapters.settings import TrainPrecision
+from training.base.chat_format import ChatFormat, TemplateError, load_chat
+from training.data.examples import Example, Message
+from training.data.render import prompt_ids, render
+from training.evaluate.answers import Question
+from training.finetune.port import FineTuned, Measures, Task, Unrenderable, Watch
+
+if TYPE_CHECKING:
+    from training.finetune.values import Progress
+
+_Item = TypeVar("_Item")
+
+BATCH = 16
+"""Prompts answered at once by the own forward pass; logits of a big vocabulary take room."""
+
+
+def import_slow_modules() -> None:
+    """torch and its family: about ten seconds of a core."""
+    importlib.import_module("training.finetune.run")
+    importlib.import_module("training.finetune.answers")
+
+
+class LoraFineTuner:
+    """Fine-tunes the base model in one directory."""
+
+    def __init__(self, base: Path, *, precision: TrainPrecision) -> None:
+        self._base, self._precision = base, precision
+
+    @cached_property
+    def _chat(self) -> ChatFormat:
+        try:
+            return load_chat(self._base)
+        except TemplateError as error:
+            raise InvalidRequest(str(error), code="chat_template") from error
+
+    def lengths(self, examples: Sequence[Example]) -> list[int]:
+        """See `FineTuner.lengths`. Raises InvalidRequest when the base has no chat template."""
+        chat = self._chat
+        return _each(lambda example: max(map(len, render(chat, example))), examples)
+
+    def prompt_lengths(self, prompts: Sequence[Sequence[Message]]) -> list[int]:
+        """See `FineTuner.prompt_lengths`."""
+        chat = self._chat
+        return _each(lambda prompt: len(prompt_ids(chat, prompt)), prompts)
+
+    def tune(self, task: Task, watch: Watch) -> FineTuned:
+        """See `FineTuner.tune`."""
+        from training.finetune.run import finetune
+        from training.finetune.values import Run
+
+        run = Run(
+            base=self._base,
+            train=task.train,
+            valid=task.held_out,
+            recipe=task.recipe,
+            workdir=task.workdir,
+            precision=self._precision,
+        )
+        done = finetune(run, ProgressReports(watch), stopping=watch.stopping)
+        return FineTuned(
+            directory=done.directory,
+            steps=done.steps,
+            best_step=done.best_step,
+            trained_tokens=done.trained_tokens,
+            seconds=done.history[-1].seconds,
+            first_loss=done.first_valid_loss,
+            best_loss=done.best_valid_loss,
+            best_accuracy=done.best_valid_answers,
+            ended=done.stopped,
+            precision=done.precision,
+        )
+
+    def own_answers(self, adapter: Path, questions: Sequence[Question]) -> list[str]:
+        """See `FineTuner.own_answers`."""
+        from training.finetune.answers import forward
+
+        return forward(
+            base=self._base,
+            adapter=adapter,
+            prompts=[question.prompt for question in questions],
+            max_tokens=max(question.max_tokens for question in questions),
+            batch_size=BATCH,
+        )
+
+
+def _each(measure: Callable[[_Item], int], items: Sequence[_Item]) -> list[int]:
+    measured = []
+    for at, item in enumerate(items):
+        try:
+            measured.append(measure(item))
+        except TemplateError as error:
+            raise Unrenderable(str(error), at=at) from error
+    return measured
+
+
+class ProgressReports:
+    """Turns the trainer's progress into measures."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._last: Progress | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.train_loss is not None:
+            self._last = progress
+        if progress.step:
+            self._watch.step(self._measures(progress), progress.seconds_left or 0.0)
+
+    def _measures(self, progress: Progress) -> Measures:
+        trained = self._last or progress
+        return Measures(
+            step=progress.step,
+            total_steps=progress.total_steps,
+            train_loss=trained.train_loss,
+            train_accuracy=trained.train_accuracy,
+            valid_loss=progress.valid_loss,
+            valid_accuracy=progress.valid_accuracy,
+            valid_answers=progress.valid_answers,
+        )

@@ -1,0 +1,40 @@
+"""Everything a run works with, as one value; tests bring their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.admission.base_model import BaseModel
+from adapters.registry import Registry
+from adapters.store import ArtifactStore
+from training.evaluate.answers import Answers
+from training.finetune.port import FineTuner
+from training.stopping import Stopped
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobContext:
+    """What one run works with, and the folder that is its own until the job ends.
+
+    `clock` is monotonic: it measures how long this process waits; what time it is, the registry
+    says.
+    """
+
+    registry: Registry
+    store: ArtifactStore
+    units: Path
+    base: BaseModel
+    fine_tuner: FineTuner
+    answers: Answers
+    workdir: Path
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    stopping: Callable[[], bool]
+
+    def pause(self) -> None:
+        """Waits a moment for others. Raises Stopped."""
+        if self.stopping():
+            raise Stopped
+        self.sleep(0.1)

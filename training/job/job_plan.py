@@ -1,0 +1,69 @@
+"""What a job will do, decided before a minute is spent on training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from adapters.domain.jobs import Job
+from adapters.domain.recipes import Recipe, base_overrides, resolve
+from adapters.domain.units import UnitConfig
+from adapters.errors import InvalidRequest
+from training.base.base_fit import advised, suited
+from training.job.context import JobContext
+from training.job.dataset import Material, Sources, gather
+from training.job.progress import Reporter
+from training.job.service_limits import ServiceLimits, fit, wait_for_limits
+from training.job.unit_of_job import wait_for_unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPlan:
+    """What a job will do, once its unit, the service and its data have been asked."""
+
+    unit: UnitConfig
+    limits: ServiceLimits
+    recipe: Recipe
+    material: Material
+
+
+def plan_job(context: JobContext, job: Job, reporter: Reporter) -> JobPlan:
+    """Asks the unit, the service and the data; the same for every attempt.
+
+    Raises InvalidFile, InvalidRequest, Conflict (`base_mismatch`), NotFound, Unavailable.
+    """
+    unit = wait_for_unit(context.units, job.unit, clock=context.clock, pause=context.pause)
+    limits = wait_for_limits(
+        context.registry.replicas,
+        context.base.fingerprint,
+        clock=context.clock,
+        pause=context.pause,
+    )
+    recipe = fit(_recipe(context, job, unit), limits)
+    sources = Sources(files=context.registry.files, store=context.store)
+    material = gather(job, unit, recipe, sources=sources, fine_tuner=context.fine_tuner)
+    for level, note in material.parts.notes:
+        reporter.say(note, level=level)
+    return JobPlan(unit=unit, limits=limits, recipe=recipe, material=material)
+
+
+def _recipe(context: JobContext, job: Job, unit: UnitConfig) -> Recipe:
+    """What the first attempt decided, whatever the configuration says since."""
+    base = context.base
+    if job.resolved is None:
+        recipe = resolve(
+            base=advised(base_overrides(base.path), base.shapes),
+            unit=unit.recipe,
+            job=job.hyperparameters,
+            seed=job.seed,
+        )
+        return suited(recipe, base.shapes, base.path)
+    try:
+        return Recipe.model_validate(job.resolved)
+    except ValidationError as error:
+        raise InvalidRequest(
+            "the job was begun by another build of Wardrobe with settings that this one does not "
+            "know; start a new job",
+            code="invalid_recipe",
+        ) from error

@@ -1,0 +1,229 @@
+"""One fine-tuning job, top to bottom: this file reads as its specification.
+
+The trainer runs it in a child process. It may be killed at any point and run again under a higher
+fence: it goes on from its checkpoints, publishes at most one version, and lands the job in a final
+state.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import asdict
+
+import structlog
+
+from adapters.domain.gates import all_passed
+from adapters.domain.jobs import Job, JobError, JobStatus
+from adapters.domain.names import JobId
+from adapters.domain.principals import SYSTEM
+from adapters.domain.versions import Version
+from adapters.errors import (
+    EngineUnavailable,
+    IllegalTransition,
+    LeaseLost,
+    NotFound,
+    Rejected,
+    StorageFull,
+    Unavailable,
+    WardrobeError,
+)
+from adapters.hashing import sha256_bytes
+from training.evaluate.verdicts import (
+    GateFailed,
+    Judgement,
+    Measured,
+    in_words,
+    judge,
+    refusal,
+    unservable,
+)
+from training.finetune.port import FineTuned, Task, Watch
+from training.job.context import JobContext
+from training.job.job_plan import JobPlan, plan_job
+from training.job.progress import Reporter
+from training.job.promote import NotPromoted, Promoter
+from training.job.publish import publish
+from training.job.result_files import keep_results, kept_results
+from training.job.unit_of_job import wait_for_unit
+
+END_PATIENCE = 600.0
+"""Seconds to wait for a registry that cannot take the job's end now."""
+
+_log = structlog.get_logger(__name__)
+
+
+def run_job(context: JobContext, job_id: JobId, fence: int) -> None:
+    """Runs a leased job to a final state. Raises LeaseLost, Stopped, and what nobody foresaw."""
+    reporter = Reporter(context.registry.jobs, job_id, fence, clock=context.clock)
+    job = context.registry.jobs.get(job_id, SYSTEM)
+    try:
+        version = _run(context, job, fence, reporter)
+    except LeaseLost:
+        raise
+    except (WardrobeError, OSError) as error:
+        if isinstance(error, Unavailable) and error.reason == "registry_unavailable":
+            raise  # says nothing about the job; the trainer tries again
+        why = _as_job_error(error)
+        reporter.say(why.message, level="error")
+        _end(context, job, fence, JobStatus.FAILED, error=why)
+        return
+    reporter.say(f"New fine-fine_tuned model created: {version.name}")
+    _end(context, job, fence, JobStatus.SUCCEEDED, fine_tuned_model=version.name)
+    reporter.say("Fine tuning job successfully completed")
+
+
+def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Version:
+    """Ask → read → train → publish → prove → promote. What an earlier attempt did is not redone."""
+    reporter.say("Fine-tuning job started" if job.attempts < 2 else "Fine-tuning job resumed")
+    plan = plan_job(context, job, reporter)
+    context.registry.jobs.resolve(job.id, fence=fence, recipe=plan.recipe.model_dump(mode="json"))
+
+    version = context.registry.versions.of_job(job.id)
+    if version is None:
+        fine_tuned = _train(context, plan, reporter)
+        version = publish(context, job, fence, plan, fine_tuned)
+        reporter.say(f"Published {version.name} as a candidate; evaluating it through the service")
+    if not version.gates:
+        version = _keep(context, version, fence, _prove(context, version, plan))
+    _tell(version, reporter)
+    files, store = context.registry.files, context.store
+    if not kept_results(job, files):
+        keep_results(job, reporter.curve(), files=files, store=store)
+
+    if not all_passed(version.gates):
+        raise GateFailed(refusal(version))
+    if plan.unit.gates.promote == "automatic":
+        _promote(context, job, version, reporter)
+    return version
+
+
+def _train(context: JobContext, plan: JobPlan, reporter: Reporter) -> FineTuned:
+    task = Task(
+        train=plan.material.train,
+        held_out=plan.material.held_out,
+        recipe=plan.recipe,
+        workdir=context.workdir / f"tuning-{_same_training(context, plan)}",
+    )
+    watch = Watch(
+        step=lambda measures, left: reporter.step(measures, seconds_left=left),
+        stopping=context.stopping,
+    )
+    return context.fine_tuner.tune(task, watch)
+
+
+def _same_training(context: JobContext, plan: JobPlan) -> str:
+    """Names what checkpoints depend on: those of another recipe, base or data do not fit."""
+    decided = [plan.recipe.model_dump(mode="json"), plan.material.files.digests]
+    text = json.dumps([*decided, str(context.base.fingerprint)], sort_keys=True)
+    return sha256_bytes(text.encode())[:16]
+
+
+def _prove(context: JobContext, version: Version, plan: JobPlan) -> Judgement:
+    """Held-out answers of the base and the candidate through the service, and what they mean."""
+    questions = plan.material.questions
+    try:
+        base = context.answers.ask(context.base.name, questions)
+    except Rejected as error:
+        raise EngineUnavailable(error.message) from error
+    try:
+        adapter = context.answers.ask(version.name, questions)
+    except Rejected as error:
+        return unservable(error.message)
+    published = context.store.fetch(version.digest)
+    measured = Measured(
+        references=[question.reference for question in questions],
+        base=base,
+        adapter=adapter,
+        own=context.fine_tuner.own_answers(published, questions),
+    )
+    return judge(measured, plan.unit.gates)
+
+
+def _keep(context: JobContext, version: Version, fence: int, judgement: Judgement) -> Version:
+    """The verdicts in the registry, once: it rejects a candidate that failed one."""
+    try:
+        return context.registry.versions.record_gates(
+            version.id, judgement.gates, fence=fence, evidence=judgement.evidence
+        )
+    except IllegalTransition:
+        judged = context.registry.versions.by_id(version.id)
+        if not judged.gates:
+            raise
+        return judged
+
+
+def _tell(version: Version, reporter: Reporter) -> None:
+    reporter.gate_checks(
+        in_words(version),
+        {"version": version.name, "gates": [asdict(gate) for gate in version.gates]},
+        passed=all_passed(version.gates),
+    )
+
+
+def _promote(context: JobContext, job: Job, version: Version, reporter: Reporter) -> None:
+    promoter = Promoter(
+        versions=context.registry.versions,
+        routes=context.registry.routes,
+        rollouts=context.registry.rollouts,
+        clock=context.clock,
+        pause=context.pause,
+    )
+    try:
+        _check_alias(context, version)
+        waited_for = promoter.promote(version, job.principal)
+    except NotPromoted as reason:
+        reporter.say(f"{version.name} was not put live: {reason}", level="warn")
+        return
+    said = f"{version.name} is live as {version.adapter}"
+    if waited_for:
+        _log.warning("flip_not_observed", version=version.name, replicas=list(waited_for))
+        said += f"; {len(waited_for)} silent replicas may still answer as before"
+    reporter.say(said, level="warn" if waited_for else "info")
+
+
+def _check_alias(context: JobContext, version: Version) -> None:
+    """Raises NotPromoted where the alias went to another unit, or its unit away, meanwhile."""
+    try:
+        unit = wait_for_unit(context.units, version.unit, clock=context.clock, pause=context.pause)
+    except NotFound as gone:
+        raise NotPromoted(gone.message) from gone
+    if version.adapter not in unit.aliases:
+        raise NotPromoted(f"the alias {version.adapter} is not this unit's any more")
+
+
+def _as_job_error(error: WardrobeError | OSError) -> JobError:
+    """Why the job failed, for its owner. Raises an OSError that nobody foresaw."""
+    if isinstance(error, OSError):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise error
+        error = StorageFull("the trainer's disk has no room left; free some, then start a new job")
+    return JobError(code=error.reason, message=error.message, param=error.param)
+
+
+def _end(
+    context: JobContext,
+    job: Job,
+    fence: int,
+    status: JobStatus,
+    *,
+    error: JobError | None = None,
+    fine_tuned_model: str | None = None,
+) -> None:
+    """Lands the job, once the registry can take it. Raises LeaseLost, Stopped."""
+    until = context.clock() + END_PATIENCE
+    while True:
+        try:
+            context.registry.jobs.finish(
+                job.id,
+                status,
+                fence=fence,
+                error=error,
+                fine_tuned_model=fine_tuned_model,
+                result_files=kept_results(job, context.registry.files),
+            )
+            return
+        except (Unavailable, StorageFull):
+            if context.clock() >= until:
+                raise
+        context.pause()

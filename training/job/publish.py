@@ -1,0 +1,136 @@
+"""From what fine-tuning left to a published version: a clean directory that admission lets in, its
+bytes in the store, its row in the registry.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.admission.base_model import BaseShapes
+from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE, admit, canonicalise
+from adapters.domain.jobs import Job
+from adapters.domain.names import Digest
+from adapters.domain.versions import Version
+from adapters.errors import Rejected
+from adapters.registry.ports import NewVersion
+from adapters.store import ArtifactKind
+from adapters.store.recording import record_artifact
+from training.evaluate.verdicts import GateFailed
+from training.finetune.port import FineTuned
+from training.job.context import JobContext
+from training.job.job_plan import JobPlan
+from training.job.model_card import Card
+
+CARD_FILE = "README.md"
+_NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publishable:
+    """An admitted directory and what the registry keeps of it."""
+
+    directory: Path
+    rank: int
+    size_bytes: int
+
+
+def publish(
+    context: JobContext, job: Job, fence: int, plan: JobPlan, fine_tuned: FineTuned
+) -> Version:
+    """The admitted adapter in the store, then its row. Raises StorageFull, GateFailed."""
+    context.registry.jobs.trained(job.id, fence=fence, tokens=fine_tuned.trained_tokens)
+    evidence = _evidence(plan, fine_tuned)
+    card = Card(
+        job_id=job.id,
+        unit=job.unit,
+        adapter=job.adapter,
+        base_name=context.base.name,
+        base_fingerprint=context.base.fingerprint,
+        evidence=evidence,
+    )
+    try:
+        ready = prepare(
+            fine_tuned.directory,
+            context.workdir / "publish",
+            card=card.text(),
+            base=context.base.shapes,
+            max_rank=plan.limits.max_lora_rank,
+        )
+    except Rejected as error:
+        raise GateFailed(f"gate `artifact` said no: {error.message}") from error
+
+    def put() -> Digest:
+        return context.store.publish_adapter(ready.directory)
+
+    digest = put()
+    new = NewVersion(
+        adapter=job.adapter,
+        unit=job.unit,
+        digest=digest,
+        base_fingerprint=context.base.fingerprint,
+        rank=ready.rank,
+        size_bytes=ready.size_bytes,
+        evidence=evidence,
+    )
+    return record_artifact(
+        context.store,
+        digest,
+        ArtifactKind.ADAPTER,
+        add_row=lambda: context.registry.versions.publish(new, job_id=job.id, fence=fence),
+        put_again=put,
+    )
+
+
+def _evidence(plan: JobPlan, fine_tuned: FineTuned) -> dict[str, Any]:
+    """What is kept beside the version for whoever asks where it comes from."""
+    return {
+        "data": {
+            **plan.material.files.digests,
+            "train_examples": len(plan.material.train),
+            "held_out_examples": len(plan.material.held_out),
+        },
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "training": {
+            "steps": fine_tuned.steps,
+            "best_step": fine_tuned.best_step,
+            "ended": fine_tuned.ended,
+            "precision": fine_tuned.precision,
+            "trained_tokens": fine_tuned.trained_tokens,
+            "seconds": round(fine_tuned.seconds, 1),
+            "held_out_loss_before": round(fine_tuned.first_loss, 4),
+            "held_out_loss": round(fine_tuned.best_loss, 4),
+            "held_out_answers_right": round(fine_tuned.best_accuracy, 4),
+        },
+    }
+
+
+def prepare(
+    fine_tuned: Path, directory: Path, *, card: str, base: BaseShapes, max_rank: int
+) -> Publishable:
+    """Lays config, weights and card into a fresh `directory`. Raises Rejected, OSError.
+
+    The same adapter and card give the same bytes, and so the same digest.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    shutil.copyfile(fine_tuned / CONFIG_FILE, directory / CONFIG_FILE)
+    _link_or_copy(fine_tuned / WEIGHTS_FILE, directory / WEIGHTS_FILE)
+    (directory / CARD_FILE).write_text(card, "utf-8")
+    admitted = admit(directory, base=base, max_rank=max_rank)
+    canonicalise(directory, admitted)
+    size = sum(file.stat().st_size for file in directory.iterdir())
+    return Publishable(directory=directory, rank=admitted.rank, size_bytes=size)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """A link costs no room; some file systems have none."""
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copyfile(source, target)

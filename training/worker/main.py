@@ -1,0 +1,224 @@
+"""The trainer: `python -m training.worker.main`, one process beside the service.
+
+Validates new jobs, claims queued ones and deserted running ones, and runs each in turn. It
+holds nothing that it could not lose: killed at any point, it or another trainer takes the jobs up
+again when their leases end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from adapters.brought_keys import trainer_environment
+from adapters.domain.jobs import Job, JobError, JobStatus
+from adapters.domain.names import JobId
+from adapters.domain.principals import SYSTEM
+from adapters.domain.units import InvalidUnits, Units, load_units
+from adapters.errors import InvalidRequest, NotFound, StorageFull, Unavailable, WardrobeError
+from adapters.registry import Registry
+from adapters.registry.open import open_registry
+from adapters.registry.ports import Jobs
+from adapters.settings import Settings
+from adapters.state_folder import StateFolder
+from adapters.store import ArtifactStore
+from adapters.store.open import open_store
+from adapters.telemetry_off import turn_telemetry_off
+from training.job.order import Order
+from training.job.service_limits import reporting
+from training.logs import configure_logs
+from training.worker.job_supervisor import Supervision, supervise
+from training.worker.job_validator import validate_job
+from training.worker.spare_process import Starter
+
+POLL = 0.25
+"""Seconds between two looks at the queue."""
+_JOIN = 2.0
+_RUN = (sys.executable, "-m", "training.job")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """The loop and its parts; `stopping` ends it."""
+
+    registry: Registry
+    store: ArtifactStore
+    state: StateFolder
+    units: Path
+    owner: str
+    supervision: Supervision
+    stopping: threading.Event
+
+    def run(self) -> None:
+        """Until `stopping` is set. Runs jobs in the calling thread, which children die with."""
+        validator = threading.Thread(target=self._validate, name="validator", daemon=True)
+        validator.start()
+        swept = waiting = False
+        self.supervision.starter.prepare()
+        while not self.stopping.is_set():
+            try:
+                if not swept:
+                    sweep(self.state, self.registry.jobs)
+                    swept = True
+                waiting = self._turn(waiting)
+            except (Unavailable, StorageFull) as error:
+                _log.warning("registry_unavailable", reason=error.message)
+                self.stopping.wait(1.0)
+        self.supervision.starter.close()
+        validator.join(_JOIN)
+
+    def _turn(self, waiting: bool) -> bool:
+        """One look at the queue; the answer is whether the service was waited for."""
+        if not reporting(self.registry.replicas):
+            if not waiting:
+                _log.info("waiting_for_service", hint="no replica reports")
+            self.stopping.wait(POLL)
+            return True
+        if waiting:
+            _log.info("service_reports")
+        job = self.registry.jobs.claim(
+            owner=self.owner, lease_seconds=self.supervision.lease_seconds
+        )
+        if job is None:
+            self.stopping.wait(POLL)
+            return False
+        _log.info("job_claimed", job=job.id, unit=job.unit, attempt=job.attempts)
+        supervise(job, self.supervision)
+        self.supervision.starter.prepare()
+        sweep(self.state, self.registry.jobs)
+        return False
+
+    def _validate(self) -> None:
+        """Checks new jobs beside the running one, until asked to stop: the edge of its thread."""
+        unreadable = False
+        while not self.stopping.wait(POLL):
+            try:
+                unreadable = self._validate_new(unreadable)
+            except WardrobeError as error:
+                _log.warning("validation_interrupted", reason=error.message)
+            except Exception:
+                _log.exception("validation_crashed")
+                self.stopping.wait(1.0)
+
+    def _validate_new(self, unreadable: bool) -> bool:
+        """One look at new jobs; the answer is whether the units folder cannot be read.
+
+        They wait then: one unit's typo is neither another unit's mistake nor its business.
+        """
+        jobs = self.registry.jobs.in_status(JobStatus.VALIDATING_FILES)
+        if not jobs:
+            return unreadable
+        try:
+            units = load_units(self.units)
+        except InvalidUnits as error:
+            if not unreadable:
+                _log.error("units_unreadable", problems=error.problems, waiting_jobs=len(jobs))
+            return True
+        for job in jobs:
+            if not self.stopping.is_set():
+                self._validate_one(job, units)
+        return False
+
+    def _validate_one(self, job: Job, units: Units) -> None:
+        try:
+            validate_job(
+                job,
+                jobs=self.registry.jobs,
+                files=self.registry.files,
+                store=self.store,
+                units=units,
+            )
+        except WardrobeError:
+            raise
+        except Exception:
+            # A job that cannot even be refused must not stand in the way of the others.
+            _log.exception("validation_crashed", job=job.id)
+            error = JobError(
+                code="internal_error",
+                message="the files could not be checked; the trainer's log says why",
+            )
+            self.registry.jobs.accept(job.id, error=error)
+
+
+def sweep(state: StateFolder, jobs: Jobs) -> None:
+    """Removes the scratch of jobs that have ended or are not known."""
+    folder = state.job("any").parent
+    for path in folder.iterdir() if folder.is_dir() else ():
+        try:
+            ended = jobs.get(JobId(path.name), SYSTEM).status.finished
+        except NotFound:
+            ended = True
+        if ended:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def child_command(order: Order) -> Sequence[str]:
+    """The command line of a job's process."""
+    return [*_RUN, "--job", order.job_id, "--fence", str(order.fence)]
+
+
+def main() -> int:
+    """Runs the trainer with the settings of the environment; the answer is the exit code."""
+    turn_telemetry_off()
+    settings = Settings()
+    configure_logs(settings.log_level)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stopping.set())
+    state = settings.state_folder.create()
+    try:
+        _check_base(settings)
+        with state.lock("trainer"):
+            _run(settings, state, stopping)
+    except WardrobeError as error:
+        print(f"wardrobe trainer: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _check_base(settings: Settings) -> None:
+    if not settings.base or not Path(settings.base).is_dir():
+        raise InvalidRequest(
+            "WARDROBE_BASE must be the base model's folder; `wardrobe trainer` finds it by itself"
+        )
+
+
+def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> None:
+    registry = open_registry(settings.registry_url)
+    environment = trainer_environment(settings, os.environ)
+    starter = Starter(child_command, environment, waiting=[*_RUN, "--wait"])
+    try:
+        supervision = Supervision(
+            jobs=registry.jobs,
+            starter=starter,
+            lease_seconds=settings.lease_seconds,
+            stopping=stopping,
+        )
+        _log.info("trainer_started", pid=os.getpid())
+        Trainer(
+            registry=registry,
+            store=open_store(settings),
+            state=state,
+            units=settings.units,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            supervision=supervision,
+            stopping=stopping,
+        ).run()
+        _log.info("trainer_stopped")
+    finally:
+        registry.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
