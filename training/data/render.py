@@ -11,8 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
 
-from training.base.chat_format import Answered, ChatFormat, TemplateError
+from adapters.errors import InvalidRequest
+from training.base.chat_format import Answered, ChatFormat, TemplateError, load_chat
 from training.data.examples import Example, Message
 
 
@@ -25,6 +29,40 @@ class Rendered:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+class Renderer(Protocol):
+    """Turns conversations into the tokens of one base model."""
+
+    def rows(self, example: Example) -> tuple[Rendered, ...]:
+        """See `render`. Raises TemplateError; InvalidRequest where the base has no template."""
+        ...
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """See `prompt_ids`. Raises as `rows` does."""
+        ...
+
+
+class ChatRenderer:
+    """`Renderer` by the chat template and the tokenizer in a base model's folder."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+
+    @cached_property
+    def _chat(self) -> ChatFormat:
+        try:
+            return load_chat(self._base)
+        except TemplateError as error:
+            raise InvalidRequest(str(error), code="chat_template") from error
+
+    def rows(self, example: Example) -> tuple[Rendered, ...]:
+        """See `Renderer.rows`."""
+        return render(self._chat, example)
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """See `Renderer.prompt`."""
+        return prompt_ids(self._chat, messages)
 
 
 def render(chat: ChatFormat, example: Example) -> tuple[Rendered, ...]:

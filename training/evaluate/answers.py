@@ -6,16 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from training.data.examples import Message
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """One held-out prompt, the answer hoped for, and how long an answer may get (tokens)."""
-
-    prompt: tuple[Message, ...]
-    reference: str
-    max_tokens: int
+from training.data.questions import Question
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from typing import Any
 import httpx2
 
 from adapters.errors import EngineUnavailable, NotPermitted, Rejected, Unavailable
-from training.evaluate.answers import Answer, Question
+from training.data.questions import Question
+from training.evaluate.answers import Answer
 from training.evaluate.retries import Patience, Verdict, first_trouble, judge, pause
 from training.stopping import Stopped
 

@@ -6,23 +6,16 @@ torch takes seconds to import: it is imported where it is needed and not before.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from adapters.errors import InvalidRequest
 from adapters.settings import TrainPrecision
-from training.base.chat_format import ChatFormat, TemplateError, load_chat
-from training.data.examples import Example, Message
-from training.data.render import prompt_ids, render
-from training.evaluate.answers import Question
-from training.finetune.port import FineTuned, Measures, Task, Unrenderable, Watch
+from training.data.questions import Question
+from training.finetune.port import FineTuned, Measures, Task, Watch
 
 if TYPE_CHECKING:
     from training.finetune.values import Progress
-
-_Item = TypeVar("_Item")
 
 BATCH = 16
 """Prompts answered at once by the own forward pass; logits of a big vocabulary take room."""
@@ -39,23 +32,6 @@ class LoraFineTuner:
 
     def __init__(self, base: Path, *, precision: TrainPrecision) -> None:
         self._base, self._precision = base, precision
-
-    @cached_property
-    def _chat(self) -> ChatFormat:
-        try:
-            return load_chat(self._base)
-        except TemplateError as error:
-            raise InvalidRequest(str(error), code="chat_template") from error
-
-    def lengths(self, examples: Sequence[Example]) -> list[int]:
-        """See `FineTuner.lengths`. Raises InvalidRequest when the base has no chat template."""
-        chat = self._chat
-        return _each(lambda example: max(map(len, render(chat, example))), examples)
-
-    def prompt_lengths(self, prompts: Sequence[Sequence[Message]]) -> list[int]:
-        """See `FineTuner.prompt_lengths`."""
-        chat = self._chat
-        return _each(lambda prompt: len(prompt_ids(chat, prompt)), prompts)
 
     def tune(self, task: Task, watch: Watch) -> FineTuned:
         """See `FineTuner.tune`."""
@@ -95,16 +71,6 @@ class LoraFineTuner:
             max_tokens=max(question.max_tokens for question in questions),
             batch_size=BATCH,
         )
-
-
-def _each(measure: Callable[[_Item], int], items: Sequence[_Item]) -> list[int]:
-    measured = []
-    for at, item in enumerate(items):
-        try:
-            measured.append(measure(item))
-        except TemplateError as error:
-            raise Unrenderable(str(error), at=at) from error
-    return measured
 
 
 class ProgressReports:

@@ -11,19 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from adapters.domain.recipes import Recipe
-from adapters.errors import InvalidRequest, WardrobeError
-from training.data.examples import Example, Message
-from training.evaluate.answers import Question
-
-
-class Unrenderable(InvalidRequest):
-    """The base model's chat template refuses an example; `at` is its place in what was given."""
-
-    code = "chat_template"
-
-    def __init__(self, message: str, *, at: int) -> None:
-        super().__init__(message)
-        self.at = at
+from adapters.errors import WardrobeError
+from training.data.questions import Question
+from training.data.render import Rendered
 
 
 class Diverged(WardrobeError):
@@ -93,8 +83,8 @@ class Measures:
 class Task:
     """What is to be learnt, how, and the folder that belongs to this alone."""
 
-    train: Sequence[Example]
-    held_out: Sequence[Example]
+    train: Sequence[Rendered]
+    held_out: Sequence[Rendered]
     recipe: Recipe
     workdir: Path
 
@@ -130,14 +120,6 @@ class FineTuned:
 
 class FineTuner(Protocol):
     """Fine-tunes one base model."""
-
-    def lengths(self, examples: Sequence[Example]) -> list[int]:
-        """Tokens of each whole example, as the chat template renders it. Raises Unrenderable."""
-        ...
-
-    def prompt_lengths(self, prompts: Sequence[Sequence[Message]]) -> list[int]:
-        """Tokens the service will send to the model for each prompt. Raises Unrenderable."""
-        ...
 
     def tune(self, task: Task, watch: Watch) -> FineTuned:
         """Trains from the newest checkpoint in the task's folder, or from the start.

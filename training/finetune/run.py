@@ -31,7 +31,6 @@ from adapters.domain.recipes import Recipe
 from adapters.durable_files import sync_folder, write_private
 from training.base.chat_format import load_chat
 from training.base.precision import Precision, choose
-from training.data.render import render
 from training.finetune.batches import Padding, as_dataset
 from training.finetune.checkpoints import (
     full_disk_told,
@@ -66,8 +65,7 @@ def finetune(
         raise ValueError("a run needs held-out examples")
     run.workdir.mkdir(parents=True, exist_ok=True)
     chat = load_chat(run.base)
-    train = [row for example in run.train for row in render(chat, example)]
-    valid = [row for example in run.valid for row in render(chat, example)]
+    train, valid = run.train, run.valid
     checkpoint = newest_sealed(run.workdir)
     sealed = read_seal(checkpoint) if checkpoint else {}
     precision = _precision(sealed) if sealed else choose(run.precision)

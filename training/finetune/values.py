@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapters.domain.recipes import Recipe
 from adapters.settings import TrainPrecision
-from training.data.examples import Example
+from training.data.render import Rendered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +16,8 @@ class Run:
     """What one fine-tuning run works on. `workdir` belongs to it alone."""
 
     base: Path
-    train: Sequence[Example]
-    valid: Sequence[Example]
+    train: Sequence[Rendered]
+    valid: Sequence[Rendered]
     recipe: Recipe
     workdir: Path
     precision: TrainPrecision = "auto"

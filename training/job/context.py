@@ -9,6 +9,7 @@ from pathlib import Path
 from adapters.admission.base_model import BaseModel
 from adapters.registry import Registry
 from adapters.store import ArtifactStore
+from training.data.render import Renderer
 from training.evaluate.answers import Answers
 from training.finetune.port import FineTuner
 from training.stopping import Stopped
@@ -26,6 +27,7 @@ class JobContext:
     store: ArtifactStore
     units: Path
     base: BaseModel
+    renderer: Renderer
     fine_tuner: FineTuner
     answers: Answers
     workdir: Path

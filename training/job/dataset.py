@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from adapters.domain.jobs import Job
@@ -12,12 +13,12 @@ from adapters.domain.units import UnitConfig
 from adapters.errors import InvalidRequest
 from adapters.registry.ports import Files
 from adapters.store import ArtifactStore
-from training.data.examples import Example
+from training.base.chat_format import TemplateError
 from training.data.files import JobFiles, find_files, load_files
 from training.data.jsonl import DataLine, refuse
+from training.data.questions import Question
+from training.data.render import Rendered, Renderer
 from training.data.split import Split, split, trace
-from training.evaluate.answers import Question
-from training.finetune.port import FineTuner, Unrenderable
 
 NAMED_LINES = 20
 """Lines named in an error; the rest is counted."""
@@ -39,13 +40,13 @@ class Material:
 
     files: JobFiles
     parts: Split
-    train: tuple[Example, ...]
-    held_out: tuple[Example, ...]
+    train: tuple[Rendered, ...]
+    held_out: tuple[Rendered, ...]
     questions: tuple[Question, ...]
 
 
 def gather(
-    job: Job, unit: UnitConfig, recipe: Recipe, *, sources: Sources, fine_tuner: FineTuner
+    job: Job, unit: UnitConfig, recipe: Recipe, *, sources: Sources, renderer: Renderer
 ) -> Material:
     """Files → examples, measured in tokens, deduplicated and split. The same for every attempt.
 
@@ -53,9 +54,9 @@ def gather(
     """
     files = find_files(job, sources.files)
     training, validation = load_files(files, sources.store, unit.limits)
-    refuse_long("training_file", training, fine_tuner, recipe.max_length)
+    refuse_long("training_file", training, renderer, recipe.max_length)
     if validation is not None:
-        refuse_long("validation_file", validation, fine_tuner, recipe.max_length)
+        refuse_long("validation_file", validation, renderer, recipe.max_length)
     parts = split(
         [trace(line) for line in training],
         None if validation is None else [trace(line) for line in validation],
@@ -70,21 +71,20 @@ def gather(
     return Material(
         files=files,
         parts=parts,
-        train=tuple(line.example for line in train),
-        held_out=tuple(line.example for line in held_out),
-        questions=_questions(param, drawn, fine_tuner, max_length=recipe.max_length),
+        train=tuple(row for line in train for row in renderer.rows(line.example)),
+        held_out=tuple(row for line in held_out for row in renderer.rows(line.example)),
+        questions=tuple(
+            _question(param, line, renderer, max_length=recipe.max_length) for line in drawn
+        ),
     )
 
 
-def refuse_long(
-    param: str, lines: Sequence[DataLine], fine_tuner: FineTuner, max_length: int
-) -> None:
+def refuse_long(param: str, lines: Sequence[DataLine], renderer: Renderer, max_length: int) -> None:
     """Raises InvalidFile naming the lines that are too long: nothing is ever cut off silently."""
-    lengths = _measured(param, lines, lambda: fine_tuner.lengths([line.example for line in lines]))
     long = [
         f"line {line.number}: {tokens} tokens"
-        for line, tokens in zip(lines, lengths, strict=True)
-        if tokens > max_length
+        for line in lines
+        if (tokens := max(map(len, _rows(param, line, renderer)))) > max_length
     ]
     if long:
         more = len(long) - NAMED_LINES
@@ -97,31 +97,32 @@ def _chosen(lines: Sequence[DataLine], numbers: Sequence[int]) -> list[DataLine]
     return [line for line in lines if line.number in wanted]
 
 
-def _measured(param: str, lines: Sequence[DataLine], measure: Callable[[], list[int]]) -> list[int]:
-    """Token counts of `lines`. Raises InvalidRequest naming the line that cannot be rendered."""
+def _rows(param: str, line: DataLine, renderer: Renderer) -> tuple[Rendered, ...]:
+    """Raises InvalidRequest naming the line that cannot be rendered."""
+    with _naming(param, line):
+        return renderer.rows(line.example)
+
+
+@contextmanager
+def _naming(param: str, line: DataLine) -> Iterator[None]:
     try:
-        return measure()
-    except Unrenderable as error:
+        yield
+    except TemplateError as error:
         where = param.replace("_", " ").capitalize()
         raise InvalidRequest(
-            f"{where}: line {lines[error.at].number}: {error.message}",
-            param=param,
-            code=error.reason,
+            f"{where}: line {line.number}: {error}", param=param, code="chat_template"
         ) from error
 
 
-def _questions(
-    param: str, lines: Sequence[DataLine], fine_tuner: FineTuner, *, max_length: int
-) -> tuple[Question, ...]:
-    wholes = _measured(param, lines, lambda: fine_tuner.lengths([line.example for line in lines]))
-    prompts = _measured(
-        param, lines, lambda: fine_tuner.prompt_lengths([line.example.prompt for line in lines])
-    )
-    return tuple(
-        Question(
-            prompt=line.example.prompt,
-            reference=line.example.answer,
-            max_tokens=max(1, min(whole - prompt + ANSWER_SLACK, max_length - prompt)),
-        )
-        for line, whole, prompt in zip(lines, wholes, prompts, strict=True)
+def _question(param: str, line: DataLine, renderer: Renderer, *, max_length: int) -> Question:
+    ids = _rows(param, line, renderer)[-1].ids
+    with _naming(param, line):
+        prompt = len(renderer.prompt(line.example.prompt))
+    return Question(
+        row=trace(line).whole.hex(),
+        prompt=line.example.prompt,
+        reference=line.example.answer,
+        max_tokens=max(1, min(len(ids) - prompt + ANSWER_SLACK, max_length - prompt)),
+        ids=ids,
+        answer_start=prompt,
     )

@@ -42,7 +42,7 @@ def plan_job(context: JobContext, job: Job, reporter: Reporter) -> JobPlan:
     )
     recipe = fit(_recipe(context, job, unit), limits)
     sources = Sources(files=context.registry.files, store=context.store)
-    material = gather(job, unit, recipe, sources=sources, fine_tuner=context.fine_tuner)
+    material = gather(job, unit, recipe, sources=sources, renderer=context.renderer)
     for level, note in material.parts.notes:
         reporter.say(note, level=level)
     return JobPlan(unit=unit, limits=limits, recipe=recipe, material=material)

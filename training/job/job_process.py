@@ -25,6 +25,7 @@ from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.store.open import open_store
 from adapters.telemetry_off import turn_telemetry_off
+from training.data.render import ChatRenderer
 from training.evaluate.through_service import ServiceAnswers, service_client
 from training.finetune.fine_tuner import LoraFineTuner, import_slow_modules
 from training.job.context import JobContext
@@ -100,6 +101,7 @@ def _in_context(
             store=open_store(settings),
             units=settings.units,
             base=load_base_model(base, name=settings.base_name or base.name, cache=settings.cache),
+            renderer=ChatRenderer(base),
             fine_tuner=LoraFineTuner(base, precision=settings.train_precision),
             answers=ServiceAnswers(client, stopping=stopping.is_set),
             workdir=state.job(order.job_id),

@@ -12,10 +12,8 @@ import pytest
 from training.base.chat_format import TemplateError, chat_format
 from training.base.tokenizer import CHAT_TEMPLATE, train_tokenizer
 from training.data.examples import Example, Message
-from training.data.render import Rendered, prompt_ids
+from training.data.render import ChatRenderer, Rendered, prompt_ids
 from training.data.render import render as render_rows
-from training.finetune.fine_tuner import LoraFineTuner
-from training.finetune.port import Unrenderable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -165,23 +163,19 @@ def test_a_conversation_that_the_template_refuses_is_told_without_its_words(
         assert CHAT.messages[0].content not in str(caught.value)
 
 
-def test_the_tuner_says_which_example_cannot_be_rendered(
+def test_an_example_that_the_template_refuses_is_refused(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     no_system = (
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}" + UNMARKED
     )
     with_template(tokenizer, no_system).save_pretrained(tmp_path)
-    plain, fine_tuner = (
-        Example(messages=CHAT.messages[1:]),
-        LoraFineTuner(tmp_path, precision="auto"),
-    )
-    with pytest.raises(Unrenderable) as caught:
-        fine_tuner.lengths([plain, CHAT])
-    assert (caught.value.at, caught.value.reason) == (1, "chat_template")
-    with pytest.raises(Unrenderable):
-        fine_tuner.prompt_lengths([CHAT.prompt])
-    assert fine_tuner.lengths([plain]) == [len(render(tokenizer, plain))]
+    plain, renderer = Example(messages=CHAT.messages[1:]), ChatRenderer(tmp_path)
+    with pytest.raises(TemplateError):
+        renderer.rows(CHAT)
+    with pytest.raises(TemplateError):
+        renderer.prompt(CHAT.prompt)
+    assert len(renderer.rows(plain)[0]) == len(render(tokenizer, plain))
 
 
 def test_a_long_example_is_not_cut(tokenizer: PreTrainedTokenizerBase) -> None:

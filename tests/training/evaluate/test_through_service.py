@@ -11,7 +11,8 @@ import pytest
 
 from adapters.errors import EngineUnavailable, NotPermitted, Rejected, Unavailable
 from training.data.examples import Message
-from training.evaluate.answers import Answer, Question
+from training.data.questions import Question
+from training.evaluate.answers import Answer
 from training.evaluate.retries import Patience, Verdict, first_trouble, judge, pause
 from training.evaluate.through_service import ServiceAnswers
 from training.stopping import Stopped
@@ -22,9 +23,12 @@ NOW = Patience(unavailable=0.0, unknown_model=0.0, failing=0.0)
 def questions(count: int = 1) -> list[Question]:
     return [
         Question(
+            row=str(at),
             prompt=(Message(role="user", content=f"question {at}"),),
             reference=f"answer {at}",
             max_tokens=9,
+            ids=(1, 2, 3),
+            answer_start=2,
         )
         for at in range(count)
     ]

@@ -16,6 +16,7 @@ from adapters.settings import TrainPrecision
 from training.base.build import ensure_base
 from training.base.recipe import BaseRecipe
 from training.data.examples import Example, Message
+from training.data.render import ChatRenderer
 from training.finetune.answers import forward
 from training.finetune.batches import EpochOrder
 from training.finetune.checkpoints import SEAL, newest_sealed, seal
@@ -98,8 +99,13 @@ def finetuned(
 def a_run(
     base: Path, workdir: Path, recipe: Recipe = RECIPE, *, precision: TrainPrecision = "auto"
 ) -> Run:
+    renderer = ChatRenderer(base)
+    train, valid = (
+        [row for example in examples for row in renderer.rows(example)]
+        for examples in (TRAIN, VALID)
+    )
     return Run(
-        base=base, train=TRAIN, valid=VALID, recipe=recipe, workdir=workdir, precision=precision
+        base=base, train=train, valid=valid, recipe=recipe, workdir=workdir, precision=precision
     )
 
 

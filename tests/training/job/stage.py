@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +17,12 @@ from adapters.domain.names import JobId
 from adapters.errors import Rejected
 from tests.training.job.toy_replica import FINGERPRINT, ToyReplica
 from tests.training.world import World
+from training.base.chat_format import TemplateError
 from training.data.examples import Example, Message
-from training.evaluate.answers import Answer, Question
-from training.finetune.port import FineTuned, Measures, Task, Unrenderable, Watch
+from training.data.questions import Question
+from training.data.render import Rendered
+from training.evaluate.answers import Answer
+from training.finetune.port import FineTuned, Measures, Task, Watch
 from training.job.context import JobContext
 from training.stopping import Stopped
 
@@ -28,8 +32,27 @@ RANK = 4
 
 
 @dataclass
+class ToyRenderer:
+    """Every word is a token."""
+
+    refused: str | None = None
+    """What the toy's chat template refuses to render."""
+
+    def rows(self, example: Example) -> tuple[Rendered, ...]:
+        if example.prompt[0].content == self.refused:
+            raise TemplateError("the chat template refuses this conversation")
+        prompt = self.prompt(example.prompt)
+        ids = (*prompt, *self.prompt(example.messages[-1:]))
+        return (Rendered(ids=ids, learn=tuple(at >= len(prompt) for at in range(len(ids)))),)
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        words = (word for message in messages for word in message.content.split())
+        return [zlib.crc32(word.encode()) for word in words]
+
+
+@dataclass
 class ToyFineTuner:
-    """Counts words as tokens and writes a small real adapter after ten quick steps.
+    """Writes a small real adapter after ten quick steps.
 
     Remembers in its folder how far it came, as the real one does with checkpoints.
     """
@@ -40,20 +63,6 @@ class ToyFineTuner:
     first_steps: list[int] = field(default_factory=list)
     at_step: Callable[[int], None] = lambda _step: None
     own: Callable[[Question], str] = lambda question: question.reference
-    refused: str | None = None
-    """What the toy's chat template refuses to render."""
-
-    def lengths(self, examples: Sequence[Example]) -> list[int]:
-        for at, example in enumerate(examples):
-            if example.prompt[0].content == self.refused:
-                raise Unrenderable("the chat template refuses this conversation", at=at)
-        return [
-            sum(len(message.content.split()) for message in example.messages)
-            for example in examples
-        ]
-
-    def prompt_lengths(self, prompts: Sequence[Sequence[Message]]) -> list[int]:
-        return [sum(len(message.content.split()) for message in prompt) for prompt in prompts]
 
     def tune(self, task: Task, watch: Watch) -> FineTuned:
         self.fine_tuned.append(task)
@@ -137,6 +146,7 @@ class Stage:
     """A claimed job and everything its run needs; `context` may be varied."""
 
     world: World
+    renderer: ToyRenderer
     fine_tuner: ToyFineTuner
     service: ToyService
     context: JobContext
@@ -153,7 +163,8 @@ def stage(world: World, job_id: JobId) -> Stage:
     job = world.claim(lease_seconds=0.0)
     assert job.id == job_id
     assert job.lease is not None
-    fine_tuner, service = ToyFineTuner(), ToyService(world.replica)
+    renderer, fine_tuner = ToyRenderer(), ToyFineTuner()
+    service = ToyService(world.replica)
     context = JobContext(
         registry=world.registry,
         store=world.store,
@@ -161,6 +172,7 @@ def stage(world: World, job_id: JobId) -> Stage:
         base=BaseModel(
             path=world.units, name="tiny", fingerprint=FINGERPRINT, shapes={MODULE: (8, 8)}
         ),
+        renderer=renderer,
         fine_tuner=fine_tuner,
         answers=service,
         workdir=world.state.job(job_id),
@@ -168,4 +180,4 @@ def stage(world: World, job_id: JobId) -> Stage:
         sleep=service.sleep,
         stopping=lambda: False,
     )
-    return Stage(world, fine_tuner, service, context, job_id, job.lease.fence)
+    return Stage(world, renderer, fine_tuner, service, context, job_id, job.lease.fence)

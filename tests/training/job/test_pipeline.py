@@ -23,7 +23,7 @@ from adapters.errors import Condemned, LeaseLost, StorageFull, Unavailable
 from adapters.registry import Registry
 from tests.training.job.stage import STEPS, Stage, stage
 from tests.training.world import UNIT, Troubled, World, data, jsonl, make_world
-from training.evaluate.answers import Question
+from training.data.questions import Question
 from training.finetune.port import Diverged
 from training.job.pipeline import run_job
 from training.stopping import Stopped
@@ -174,7 +174,7 @@ def test_examples_that_are_too_long_are_refused_by_line(world: World) -> None:
 def test_an_example_that_the_chat_template_refuses_is_named_by_its_line(
     ready: Stage, refused: str, where: str
 ) -> None:
-    ready.fine_tuner.refused = refused
+    ready.renderer.refused = refused
     code, message = error_of(ready)
     assert code == "chat_template"
     assert message.startswith(where)
@@ -555,7 +555,7 @@ def _take_over(at: Stage) -> Stage:
     """The next trainer, after the lease has ended."""
     taken = at.world.claim()
     assert taken.lease is not None
-    return Stage(at.world, at.fine_tuner, at.service, at.context, at.job_id, taken.lease.fence)
+    return replace(at, fence=taken.lease.fence)
 
 
 def _killed_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterable[tuple[int, bool]]:
