@@ -21,6 +21,7 @@ from adapters.admission.base_model import load_base_model
 from adapters.brought_keys import brought_trainer_key
 from adapters.domain.names import JobId
 from adapters.errors import LeaseLost, Unavailable, WardrobeError
+from adapters.logs import configure_logs
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.store.open import open_store
@@ -30,7 +31,6 @@ from training.evaluate.through_service import ServiceAnswers, service_client
 from training.finetune.fine_tuner import LoraFineTuner, import_slow_modules
 from training.job.context import JobContext
 from training.job.order import Order
-from training.logs import configure_logs
 from training.stopping import Stopped
 
 STOPPED = 75
