@@ -289,6 +289,62 @@ async def test_a_unit_may_wait_for_a_bounded_number_of_cold_versions_and_others_
     await asyncio.gather(*waiting)
 
 
+async def test_the_processes_of_an_engine_share_what_a_unit_may_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARDROBE_INCARNATION", "one-life")
+    state = tmp_path / "state"
+    with offline(state) as one, offline(state, process=1) as two:
+        *cold, last = (one.publish("support") for _ in range(COLD_LOADS + 1))
+        other = one.publish("sales")
+        for world in (one, two):
+            await world.settle(rounds=2)
+        asks = [(one, cold[0]), *((two, version) for version in cold), (one, other)]
+        waiting = [
+            asyncio.create_task(world.runtime.swap.loader.ensure(served(world, version)))
+            for world, version in asks
+        ]
+        await asyncio.sleep(0)
+        for world in (one, two):
+            with pytest.raises(RateLimited):
+                await world.runtime.swap.loader.ensure(served(world, last))
+        assert last.id not in one.runtime.residency.asked()
+        while not all(task.done() for task in waiting):
+            for world in (one, two):
+                await world.runtime.swap.loader.repeat.attempt()
+        await asyncio.gather(*waiting)
+
+
+async def test_what_a_route_needs_takes_no_place_among_what_requests_ask_for(still: World) -> None:
+    version = still.make_live(still.publish("support"))
+    await still.runtime.swap.routes.repeat.attempt()
+    loader = still.runtime.swap.loader
+    waiting = asyncio.create_task(loader.ensure(served(still, version)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert still.runtime.residency.asked() == frozenset()
+    await loader.repeat.attempt()
+    await waiting
+    assert still.engine.loads == ["support:1"]
+
+
+async def test_a_wait_for_what_its_route_needs_no_more_ends_and_loads_nothing(
+    still: World,
+) -> None:
+    first, second = still.publish("support"), still.publish("support")
+    still.make_live(first)
+    routes, loader = still.runtime.swap.routes, still.runtime.swap.loader
+    await routes.repeat.attempt()
+    waiting = asyncio.create_task(loader.ensure(served(still, first)))
+    await asyncio.sleep(0)
+    still.make_live(second)
+    await routes.repeat.attempt()
+    await loader.repeat.attempt()
+    async with asyncio.timeout(5.0):
+        await waiting
+    assert still.engine.loads == ["support:2"]
+
+
 async def test_units_that_wait_take_turns(still: World) -> None:
     greedy = [still.publish("support") for _ in range(3)]
     modest = still.publish("sales")
