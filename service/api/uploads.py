@@ -1,22 +1,13 @@
-"""Bounds the uploads in flight, and does their blocking work in threads of their own.
-
-A body of half a gigabyte lies in the temporary folder while it comes, and hashing it takes a
-while; neither may fill the disk nor the thread pool that the loader fetches artifacts with.
-"""
+"""Bounds the uploads in flight: a body lies in the temporary folder while it comes."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from adapters.errors import InvalidRequest, RateLimited, StorageFull
-
-T = TypeVar("T")
 
 MAX_UPLOADS = 8
 """In flight at once; the chart's room for temporary files follows from it."""
@@ -24,7 +15,6 @@ MAX_OF_ONE_KEY = 4
 """So that one caller's slow uploads leave room for the others'."""
 UPLOAD_SECONDS = 3600.0
 """A body that takes longer has stalled, and would keep its place for ever."""
-THREADS = 2
 
 
 class Uploads:
@@ -32,7 +22,6 @@ class Uploads:
 
     def __init__(self) -> None:
         self._by_key: Counter[str] = Counter()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="upload")
 
     @contextmanager
     def place(self, key_id: str) -> Iterator[None]:
@@ -44,10 +33,6 @@ class Uploads:
             yield
         finally:
             self._by_key[key_id] -= 1
-
-    async def in_thread(self, call: Callable[..., T], *args: object) -> T:
-        """Runs blocking work on the uploads' own threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
 
 @contextmanager
