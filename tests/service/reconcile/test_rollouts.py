@@ -282,6 +282,7 @@ def test_an_operators_word_ends_the_wait_for_a_replica_that_is_gone(world: World
     other_replica(world, version.id)
     promote(world, 1, wait=False)
     soon(lambda: newest(world)["state"] == "flipped")
+    soon(lambda: is_open(world, "flipped") == 1)
     admin = world.http("admin")
     early = admin.post("/v1/replicas/other:1/retire")
     assert (early.status_code, early.json()["error"]["code"]) == (409, "replica_reporting")
@@ -289,8 +290,15 @@ def test_an_operators_word_ends_the_wait_for_a_replica_that_is_gone(world: World
     assert newest(world)["waits_for"] == ["other:1"], "silence is not an observation"
     assert admin.post("/v1/replicas/other:1/retire").status_code == 200
     soon(lambda: newest(world)["state"] == "complete")
+    soon(lambda: is_open(world, "flipped") is None)
     assert world.http("support").get("/v1/replicas").status_code == 403
     assert world.http("support").post("/v1/replicas/other:1/retire").status_code == 403
+
+
+def is_open(world: World, state: str) -> float | None:
+    """What the alert about rollouts that do not complete asks."""
+    labels = {"unit": "support", "alias": "support", "state": state}
+    return world.prometheus.get_sample_value("wardrobe_rollout_open", labels)
 
 
 def newest(world: World) -> Any:
