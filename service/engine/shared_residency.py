@@ -1,6 +1,6 @@
 """Shares what one engine holds, and who uses it, between the API processes in front of it.
 
-One sparse file that every process maps, made anew for each life of an engine:
+One file that every process maps, made anew for each life of an engine:
 
     0        the loader's lock (one byte)
     4 KiB    ids of what the engine holds: 1,024 slots of 8 bytes
@@ -31,6 +31,7 @@ from pathlib import Path
 
 from adapters.domain.names import VersionId
 from adapters.errors import EngineUnavailable
+from service.engine.shared_file import open_shared
 
 INCARNATION = "WARDROBE_INCARNATION"
 """Environment variable of an engine's processes: the random name of this life of it."""
@@ -40,8 +41,8 @@ MAX_WAITING = 256
 """Versions that one process waits for at once: more than are loaded before who waits gives up. Who
 asks sees to it that no unit has more than its share.
 """
-MAX_VERSION_ID = 2**22
-"""The file is sparse: a record costs nothing before its version is used."""
+MAX_VERSION_ID = 2**20
+"""Records of 32 MiB. A million versions are those of fifty a day, for fifty years."""
 
 _HELD, _WAITING, _RECORDS = 4096, 12 * 1024, 140 * 1024
 _RECORD = 32
@@ -94,10 +95,8 @@ class SharedResidency:
         """Makes the file where needed. `clock`: one that all processes share. Raises OSError."""
         if not 0 <= process < MAX_PROCESSES:
             raise ValueError(f"an engine has at most {MAX_PROCESSES} API processes")
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._leases = os.open(path, flags, 0o600)
-        self._loader = os.open(path, flags, 0o600)
-        os.ftruncate(self._leases, _SIZE)
+        self._leases = open_shared(path, _SIZE)
+        self._loader = open_shared(path, _SIZE)
         self._map = mmap.mmap(self._leases, _SIZE)
         self._asks = _WAITING + process * MAX_WAITING * _ID.size
         self._clock = clock
