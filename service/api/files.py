@@ -47,7 +47,7 @@ async def create_file(
     request: Request, runtime: RuntimeOf, principal: OwnerOf, uploads: UploadsOf
 ) -> dict[str, Any]:
     """Stores an upload. 400 for what cannot be a training file, 413 past the unit's limit."""
-    with uploads.place(principal.id):
+    with uploads.place(principal.owner):
         with spooling():
             async with asyncio.timeout(UPLOAD_SECONDS):
                 form = await request.form(max_files=1, max_fields=8)

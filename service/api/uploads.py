@@ -11,8 +11,8 @@ from adapters.errors import InvalidRequest, RateLimited, StorageFull
 
 MAX_UPLOADS = 8
 """In flight at once; the chart's room for temporary files follows from it."""
-MAX_OF_ONE_KEY = 4
-"""So that one caller's slow uploads leave room for the others'."""
+MAX_OF_ONE_OWNER = 4
+"""Of one unit or role, whatever the number of its keys: its slow uploads leave room for others'."""
 UPLOAD_SECONDS = 3600.0
 """A body that takes longer has stalled, and would keep its place for ever."""
 
@@ -21,18 +21,18 @@ class Uploads:
     """Counts the uploads of one process; used on the event loop's thread only."""
 
     def __init__(self) -> None:
-        self._by_key: Counter[str] = Counter()
+        self._by_owner: Counter[str] = Counter()
 
     @contextmanager
-    def place(self, key_id: str) -> Iterator[None]:
+    def place(self, owner: str) -> Iterator[None]:
         """Holds one of the places while the body runs. Raises RateLimited when there is none."""
-        if self._by_key.total() >= MAX_UPLOADS or self._by_key[key_id] >= MAX_OF_ONE_KEY:
+        if self._by_owner.total() >= MAX_UPLOADS or self._by_owner[owner] >= MAX_OF_ONE_OWNER:
             raise RateLimited("too many uploads at once; try again when one has ended")
-        self._by_key[key_id] += 1
+        self._by_owner[owner] += 1
         try:
             yield
         finally:
-            self._by_key[key_id] -= 1
+            self._by_owner[owner] -= 1
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from adapters.domain.versions import Version
 from adapters.errors import Unavailable
 from adapters.registry.ports import Acknowledgement, NewVersion, ProcessId, Registration
 from service.cli.client import Client
-from service.reconcile.rollouts import LAST_LOOK_SECONDS
+from service.reconcile.rollouts import LAST_LOOK_SECONDS, WATCH_SECONDS
 from tests.service.world import FINGERPRINT, World, running
 from tests.simulation.engine import BASE, SimulatedEngine
 
@@ -498,6 +499,40 @@ class Unreachable:
             return getattr(self._port, name)(*args, **kwargs)
 
         return call
+
+
+def test_commands_that_wait_for_one_rollout_look_at_it_as_one_would(tmp_path: Path) -> None:
+    many = 40
+    with running(tmp_path / "state") as world:
+        world.publish("support")
+        world.engine.load_seconds = 4.0
+        rollouts = world.runtime.swap.rollouts
+        counting = Counting(rollouts._rollouts)
+        rollouts._rollouts = counting
+        with concurrent.futures.ThreadPoolExecutor(many) as pool:
+            began = time.monotonic()
+            asked = [
+                pool.submit(promote, world, 1, timeout=2.0, expected_generation=0)
+                for _ in range(many)
+            ]
+            answers = [answer.result().json() for answer in asked]
+            took = time.monotonic() - began
+        assert {answer["id"] for answer in answers} == {answers[0]["id"]}
+        assert {answer["state"] for answer in answers} == {"loading"}
+        # one look in a tenth of a second, and one for each answer
+        assert counting.calls["get"] <= took / WATCH_SECONDS + many
+
+
+class Counting:
+    """A port that counts its calls."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+        self.calls: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self._port, name)
 
 
 def test_history_says_who_moved_the_route_and_when(world: World) -> None:
