@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from adapters.domain.names import Alias, VersionId, parse_version, split_version
+from adapters.domain.names import Alias, Unit, VersionId, parse_version, split_version
 from adapters.domain.principals import Principal
 from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import Version
@@ -135,17 +135,16 @@ async def retire(
         runtime.registry.versions.retire,
         version.id,
         principal,
-        unrouted=version.id not in _routed(runtime),
+        aliases=_aliases_of(runtime, version.unit),
     )
     runtime.swap.routes.repeat.kick()
     return wire_version(runtime, retired)
 
 
-def _routed(runtime: Runtime) -> set[VersionId]:
-    """What an alias of the configuration leads to, or is about to."""
-    owner_of = runtime.units.current.units.owner_of
-    wanted = {o.target for o in runtime.table.rollouts if owner_of.get(o.alias) == o.unit}
-    return wanted | {version.id for version in runtime.table.live().values()}
+def _aliases_of(runtime: Runtime, unit: Unit) -> set[Alias]:
+    """Those that the configuration gives to the unit; none where it is gone."""
+    owners = runtime.units.current.units.owner_of.items()
+    return {alias for alias, owner in owners if owner == unit}
 
 
 @router.get("/adapters/{alias}/rollouts")

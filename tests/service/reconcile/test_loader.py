@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from adapters.domain.names import Digest, VersionId
+from adapters.domain.names import Alias, Digest, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import RolloutState
 from adapters.domain.versions import ServedVersion, Version
@@ -386,7 +386,7 @@ async def test_another_process_names_what_the_loader_has_loaded_and_forgets_what
         # what the other answers with, the loader does not unload
         lease = other.runtime.leases.take(candidate.id)
         assert lease is not None
-        loader.runtime.registry.versions.retire(candidate.id, SYSTEM, unrouted=False)
+        loader.runtime.registry.versions.retire(candidate.id, SYSTEM, aliases=[Alias("support")])
         with lease:
             await loader.settle(rounds=3)
             assert candidate.id in first.names
@@ -406,7 +406,7 @@ async def test_what_was_unloaded_while_the_registry_had_lost_the_replica_is_take
     registry, swap = still.runtime.registry, still.runtime.swap
     assert registry.replicas.list()[0].loaded == {version.id}
     swap.membership.note_unknown()
-    registry.versions.retire(version.id, SYSTEM, unrouted=False)
+    registry.versions.retire(version.id, SYSTEM, aliases=[Alias("support")])
     for owner in (swap.routes, swap.loader, swap.acknowledgements):
         await owner.repeat.attempt()
     assert version.id not in still.engine.names

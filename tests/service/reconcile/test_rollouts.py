@@ -15,14 +15,15 @@ import openai
 import pytest
 
 from adapters.domain.gates import at_least
-from adapters.domain.names import Digest, JobId, Unit, VersionId
+from adapters.domain.names import Alias, Digest, JobId, Unit, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version
-from adapters.errors import Unavailable
+from adapters.errors import Conflict, Unavailable
 from adapters.registry.ports import Acknowledgement, NewVersion, ProcessId, Registration
+from service.api.adapters import retire
 from service.cli.client import Client
 from service.reconcile.rollouts import LAST_LOOK_SECONDS, WATCH_SECONDS
-from tests.service.world import FINGERPRINT, World, running
+from tests.service.world import FINGERPRINT, World, offline, running
 from tests.simulation.engine import BASE, SimulatedEngine
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -533,6 +534,18 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         self.calls[name] += 1
         return getattr(self._port, name)
+
+
+async def test_a_replica_that_has_not_seen_a_promotion_retires_no_version_that_is_live(
+    tmp_path: Path,
+) -> None:
+    with offline(tmp_path / "state") as late:
+        version = late.make_live(late.publish("support"))
+        assert late.runtime.table.live() == {}, "what another replica did was seen already"
+        with pytest.raises(Conflict, match="live or about to be"):
+            await retire("support", "1", late.runtime, SYSTEM)
+        route = late.runtime.registry.routes.route(Alias("support"), version.unit)
+        assert route.stable == version.id
 
 
 def test_history_says_who_moved_the_route_and_when(world: World) -> None:
