@@ -289,6 +289,28 @@ async def test_a_unit_may_wait_for_a_bounded_number_of_cold_versions_and_others_
     await asyncio.gather(*waiting)
 
 
+async def test_a_unit_that_promotes_all_the_time_does_not_keep_others_requests_waiting(
+    still: World, clock: Clock
+) -> None:
+    cold, promoted = still.publish("sales"), [still.publish("support") for _ in range(5)]
+    await still.settle(rounds=2)
+    swap = still.runtime.swap
+    waiting = asyncio.create_task(swap.loader.ensure(served(still, cold)))
+    await asyncio.sleep(0)
+    for version in promoted:
+        clock.now += 1.0
+        still.begin(version)
+        await swap.routes.repeat.attempt()
+        await swap.loader.repeat.attempt()  # at most one load
+        await swap.acknowledgements.repeat.attempt()
+        await swap.rollouts.repeat.attempt()
+        await asyncio.sleep(0)
+        if waiting.done():
+            break
+    assert sorted(still.engine.loads[:2]) == ["sales:1", "support:1"]
+    await waiting
+
+
 async def test_the_processes_of_an_engine_share_what_a_unit_may_wait_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
