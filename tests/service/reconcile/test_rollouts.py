@@ -548,6 +548,17 @@ async def test_a_replica_that_has_not_seen_a_promotion_retires_no_version_that_i
         assert route.stable == version.id
 
 
+def test_a_generation_that_no_database_can_hold_is_no_server_error(world: World) -> None:
+    world.publish("support")
+    promote(world, 1)
+    for generation in (2**31, 2**63, 10**30):
+        for answer in (
+            promote(world, 1, expected_generation=generation),
+            rollback(world, generation),
+        ):
+            assert answer.status_code in (400, 409), answer.text
+
+
 def test_history_says_who_moved_the_route_and_when(world: World) -> None:
     world.publish("support")
     promote(world, 1)
