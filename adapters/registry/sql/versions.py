@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
 from adapters.domain.gates import GateResult
-from adapters.domain.names import JobId, VersionId, split_version
+from adapters.domain.names import Alias, JobId, VersionId, split_version
 from adapters.domain.pages import Page
 from adapters.domain.principals import Principal
 from adapters.domain.versions import Version, VersionState
@@ -110,7 +110,9 @@ class SqlVersions(SqlPort):
                 query = query.where(schema.versions.c.id < last.id)
             return page(connection, query, rows.version_from, limit)
 
-    def retire(self, version_id: VersionId, principal: Principal, *, unrouted: bool) -> Version:
+    def retire(
+        self, version_id: VersionId, principal: Principal, *, aliases: Collection[Alias]
+    ) -> Version:
         """Withdraws a version; where no alias leads there any more, its routes are emptied.
 
         Raises NotFound; Conflict (`version_live`).
@@ -121,7 +123,7 @@ class SqlVersions(SqlPort):
             if found.withdrawn_at is not None:
                 return found
             at = self._database.now(connection)
-            leave_routes(connection, found, unrouted=unrouted, revision=revision, at=at)
+            leave_routes(connection, found, aliases=aliases, revision=revision, at=at)
             version = transitions.withdraw(found, at=at)
             bump_revision(connection)
             write_version(connection, version, revision=revision, withdrawn_by=principal.id)

@@ -26,6 +26,8 @@ from adapters.registry.ports.replicas import OnLoss
 SUPPORT = Unit("support")
 SALES = Unit("sales")
 ALIAS = Alias("support")
+ALIASES = (ALIAS, Alias("triage"))
+"""Those that the configuration gives to the unit."""
 BASE = Digest("b" * 64)
 OTHER_BASE = Digest("0" * 64)
 ADMIN = Principal(id="key_admin", role=Role.ADMIN, unit=None)
