@@ -74,6 +74,8 @@ def test_a_good_job_ends_with_a_proven_version_that_is_live(ready: Stage) -> Non
     assert version.evidence is not None
     assert version.evidence["held_out"]["adapter"] == {"exact_match": 1.0, "token_f1": 1.0}
     assert version.evidence["data"]["train_examples"] == 40
+    assert version.evidence["training"]["chosen_by"] == "validation_answers"
+    assert version.evidence["training"]["device"]["micro_batch"] == 8
 
 
 def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
@@ -81,6 +83,7 @@ def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
     story = iter(ready.world.messages(ready.job_id))
     for words in (
         "Fine-tuning job started",
+        "Training for 10 steps over 1,234 tokens, by 2 threads of the CPU in float32, 8 rows at",
         "Step 5/10: training loss=0.40, validation loss=0.20",
         "Checkpoint created at step 5",
         "Checkpoint created at step 10",
@@ -147,7 +150,7 @@ def test_without_a_validation_file_a_part_is_held_out(world: World) -> None:
     at = stage(world, world.add_queued_job(data(100)))
     run(at)
     (task,) = at.fine_tuner.fine_tuned
-    assert (len(task.train), len(task.held_out)) == (90, 10)
+    assert (len(task.train), len(task.validation)) == (90, 10)
 
 
 def test_repetitions_and_overlap_are_told_to_the_data_owner(world: World) -> None:
