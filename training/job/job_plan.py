@@ -56,7 +56,7 @@ def _recipe(context: JobContext, job: Job, unit: UnitConfig) -> Recipe:
             base=advised(base_overrides(base.path), base.shapes),
             unit=unit.recipe,
             job=job.hyperparameters,
-            seed=job.seed,
+            seed=None if job.seed_drawn and unit.recipe.seed is not None else job.seed,
         )
         return suited(recipe, base.shapes, base.path)
     try:
