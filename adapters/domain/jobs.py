@@ -94,6 +94,8 @@ class Job:
     created_by: str
     """The key's id."""
     seed: int
+    seed_drawn: bool = False
+    """Nobody asked for this seed: its unit's recipe may name another."""
     suffix: str | None = None
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     metadata: dict[str, str] | None = None

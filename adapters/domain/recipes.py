@@ -28,7 +28,12 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: int = Field(default=16, ge=1, le=512, description="LoRA rank.")
-    alpha: int = Field(default=32, ge=1, le=2048, description="LoRA alpha; scaling is alpha/rank.")
+    alpha: int = Field(
+        default=32,
+        ge=1,
+        le=2048,
+        description="LoRA alpha; scaling is alpha/rank. Twice the rank where only that is given.",
+    )
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="LoRA dropout in training.")
     target_modules: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
@@ -116,11 +121,17 @@ def resolve(
 ) -> Recipe:
     """The recipe a job runs with: defaults, then base, then unit, then the job's own words.
 
+    Whoever names a rank and no alpha gets an alpha of twice that rank. `seed` is the job's own;
+    None leaves the unit's.
+
     Raises InvalidRequest (`invalid_recipe`) where what they ask for together is out of bounds.
     """
     settings = Recipe().model_dump()
     for layer in (base, unit):
-        settings |= layer.model_dump(exclude_none=True)
+        opinion = layer.model_dump(exclude_none=True)
+        if "rank" in opinion:  # a scaling that was meant for another rank is nobody's opinion
+            opinion.setdefault("alpha", 2 * opinion["rank"])
+        settings |= opinion
     if job.n_epochs is not None:
         settings["n_epochs"] = float(job.n_epochs)
     if job.batch_size is not None:

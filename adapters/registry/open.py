@@ -7,6 +7,7 @@ from collections.abc import Callable
 from adapters.registry.registry import Registry
 from adapters.registry.sql.collection import SqlCollection
 from adapters.registry.sql.database import PATIENCE_S, Database
+from adapters.registry.sql.datasets import SqlDatasets
 from adapters.registry.sql.files import SqlFiles
 from adapters.registry.sql.jobs import SqlJobs
 from adapters.registry.sql.keys import SqlKeys
@@ -39,6 +40,7 @@ def open_registry(
         keys=SqlKeys(database),
         files=SqlFiles(database),
         jobs=SqlJobs(database),
+        datasets=SqlDatasets(database),
         versions=SqlVersions(database),
         routes=SqlRoutes(database),
         rollouts=SqlRollouts(database),

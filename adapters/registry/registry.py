@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from adapters.registry.ports import (
     Collection,
+    Datasets,
     Files,
     Jobs,
     Keys,
@@ -27,6 +28,7 @@ class Registry:
     keys: Keys
     files: Files
     jobs: Jobs
+    datasets: Datasets
     versions: Versions
     routes: Routes
     rollouts: Rollouts

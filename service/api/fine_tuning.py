@@ -294,7 +294,7 @@ def wire_job(job: Job) -> dict[str, Any]:
         "trained_tokens": job.trained_tokens,
         "training_file": job.training_file,
         "validation_file": job.validation_file,
-        "seed": job.seed,
+        "seed": (job.resolved or {}).get("seed", job.seed),
         "hyperparameters": knobs,
         "method": {"type": "supervised", "supervised": {"hyperparameters": knobs}},
         "metadata": job.metadata,

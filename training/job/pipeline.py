@@ -29,6 +29,7 @@ from adapters.errors import (
     WardrobeError,
 )
 from adapters.hashing import sha256_bytes
+from training.data.tokenise import read_questions
 from training.evaluate.verdicts import (
     GateFailed,
     Judgement,
@@ -79,7 +80,7 @@ def run_job(context: JobContext, job_id: JobId, fence: int) -> None:
 def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Version:
     """Ask → read → train → publish → prove → promote. What an earlier attempt did is not redone."""
     reporter.say("Fine-tuning job started" if job.attempts < 2 else "Fine-tuning job resumed")
-    plan = plan_job(context, job, reporter)
+    plan = plan_job(context, job, fence, reporter)
     context.registry.jobs.resolve(job.id, fence=fence, recipe=plan.recipe.model_dump(mode="json"))
 
     version = context.registry.versions.of_job(job.id)
@@ -103,8 +104,8 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
 
 def _train(context: JobContext, plan: JobPlan, reporter: Reporter) -> FineTuned:
     task = Task(
-        train=plan.material.train,
-        validation=plan.material.held_out,
+        train=plan.dataset.train,
+        validation=plan.dataset.validation,
         recipe=plan.recipe,
         workdir=context.workdir / f"tuning-{_same_training(context, plan)}",
     )
@@ -118,15 +119,16 @@ def _train(context: JobContext, plan: JobPlan, reporter: Reporter) -> FineTuned:
 
 
 def _same_training(context: JobContext, plan: JobPlan) -> str:
-    """Names what checkpoints depend on: those of another recipe, base or data do not fit."""
-    decided = [CHECKPOINTS, plan.recipe.model_dump(mode="json"), plan.material.files.digests]
-    text = json.dumps([*decided, str(context.base.fingerprint)], sort_keys=True)
+    """Names what checkpoints depend on: those of another recipe, base or dataset do not fit."""
+    decided = [CHECKPOINTS, plan.recipe.model_dump(mode="json"), plan.dataset.digest]
+    text = json.dumps([*decided, context.base.fingerprint], sort_keys=True)
     return sha256_bytes(text.encode())[:16]
 
 
 def _prove(context: JobContext, version: Version, plan: JobPlan) -> Judgement:
-    """Held-out answers of the base and the candidate through the service, and what they mean."""
-    questions = plan.material.questions
+    """Answers of the base and the candidate to the test part, and what they mean."""
+    tested = context.store.fetch_dataset(plan.dataset.digest)
+    questions = read_questions(tested, plan.unit.gates.evaluation_examples)
     try:
         base = context.answers.ask(context.base.name, questions)
     except Rejected as error:

@@ -72,7 +72,7 @@ class Reporter:
     def _evaluated_steps(self) -> frozenset[int]:
         told = frozenset[int]()
         with _if_possible():
-            told = frozenset(point["step"] for point in self.curve() if "valid_loss" in point)
+            told |= frozenset(point["step"] for point in self.curve() if "valid_loss" in point)
         return told
 
     def _write(self, measures: Measures) -> None:

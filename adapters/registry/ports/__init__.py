@@ -13,6 +13,7 @@ for an `after` that names nothing it could go on after.
 from __future__ import annotations
 
 from adapters.registry.ports.collection import Collection, Retention
+from adapters.registry.ports.datasets import Datasets
 from adapters.registry.ports.files import Files, NewFile
 from adapters.registry.ports.hints import Hints
 from adapters.registry.ports.jobs import Jobs, NewJob, Progress
@@ -31,6 +32,7 @@ __all__ = [
     "Acknowledgement",
     "Changes",
     "Collection",
+    "Datasets",
     "Files",
     "Hints",
     "Jobs",

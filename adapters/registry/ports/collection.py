@@ -24,7 +24,8 @@ class Retention:
     """Candidates that were never promoted."""
     event_days: float = 90.0
     """Events and checkpoints of finished jobs; ended rollouts beyond history; what is left of
-    deleted files. Revoked keys stay: a key that is brought in a Secret would come back to life."""
+    deleted files; which questions an adapter without versions was taught. Revoked keys stay: a key
+    that is brought in a Secret would come back to life."""
 
 
 class Collection(Protocol):
@@ -39,7 +40,7 @@ class Collection(Protocol):
         ...
 
     def roots(self) -> AbstractSet[Digest]:
-        """Digests that a version, an engine, a file or a job may still need."""
+        """Digests that a version, an engine, a file, a job or its dataset may still need."""
         ...
 
     def condemn(self, digests: AbstractSet[Digest]) -> AbstractSet[Digest]:

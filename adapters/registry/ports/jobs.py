@@ -35,7 +35,8 @@ class NewJob:
     training_file: FileId
     validation_file: FileId | None
     seed: int | None
-    """None draws one: a repeated request without a seed has the same words."""
+    """None draws one, unless the unit's recipe names it: a repeated request without a seed has the
+    same words."""
     suffix: str | None = None
     hyperparameters: Hyperparameters
     metadata: Mapping[str, str] | None = None

@@ -57,6 +57,7 @@ class SqlCollection(SqlPort):
                 "files": delete(schema.files).where(schema.files.c.deleted_at <= history),
                 "replicas": _stopped_replicas(now=now),
                 "acknowledgements": _failures_to_load_what_is_gone(),
+                "questions": _asked_of_adapters_that_are_gone(history),
             }.items():
                 counts[kind] = connection.execute(statement).rowcount
             return counts
@@ -101,12 +102,23 @@ class SqlCollection(SqlPort):
 
 def _roots(connection: Connection) -> set[Digest]:
     versions, files, told = schema.versions.c, schema.files.c, schema.acknowledgements.c
+    datasets, jobs = schema.datasets.c, schema.jobs.c
     held = select(versions.digest).join(schema.acknowledgements, told.version_id == versions.id)
     query = union(
         select(versions.digest).where(versions.collected_at.is_(None)),
         held.where(told.error.is_(None)),
         # files of unfinished jobs are among them: such a file cannot be deleted
         select(files.digest).where(files.deleted_at.is_(None)),
+        # to go on with, and to measure the version again by
+        select(datasets.digest)
+        .join(schema.jobs, jobs.id == datasets.job_id)
+        .outerjoin(schema.versions, versions.job_id == datasets.job_id)
+        .where(
+            or_(
+                jobs.status.in_(UNFINISHED),
+                and_(versions.id.is_not(None), versions.collected_at.is_(None)),
+            )
+        ),
     )
     return {Digest(digest) for digest in connection.execute(query).scalars()}
 
@@ -236,6 +248,14 @@ def _stopped_replicas(*, now: float) -> Any:
         ),
     )
     return delete(schema.replicas).where(schema.replicas.c.on_loss == "stop", ~heard)
+
+
+def _asked_of_adapters_that_are_gone(before: float) -> Any:
+    """Membership is for an adapter's life: it ends with its last version, and a while later."""
+    questions, versions, jobs = schema.dataset_questions.c, schema.versions.c, schema.jobs.c
+    kept = exists().where(versions.adapter == questions.adapter, versions.collected_at.is_(None))
+    asking = exists().where(jobs.adapter == questions.adapter, jobs.status.in_(UNFINISHED))
+    return delete(schema.dataset_questions).where(questions.decided_at <= before, ~kept, ~asking)
 
 
 def _failures_to_load_what_is_gone() -> Any:

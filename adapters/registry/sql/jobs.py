@@ -139,6 +139,7 @@ def _words_of(job: NewJob) -> str:
 def _begin(job: NewJob, principal: Principal, *, at: float) -> Job:
     values = vars(job) | {
         "seed": secrets.randbelow(_SEEDS) if job.seed is None else job.seed,
+        "seed_drawn": job.seed is None,
         "metadata": dict(job.metadata) if job.metadata is not None else None,
     }
     return Job(**values, status=JobStatus.VALIDATING_FILES, created_at=at, created_by=principal.id)

@@ -23,6 +23,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -129,6 +130,7 @@ jobs = Table(
     Column("created_at", Float, nullable=False),
     Column("created_by", String(64), nullable=False),
     Column("seed", BigInteger, nullable=False),
+    Column("seed_drawn", Boolean, nullable=False, server_default=text("false")),
     Column("suffix", String(64)),
     Column("hyperparameters", _JSON, nullable=False),
     Column("metadata", _JSON),
@@ -194,6 +196,25 @@ job_checkpoints = Table(
     UniqueConstraint("job_id", "step"),
     sqlite_autoincrement=True,
 )
+
+dataset_questions = Table(
+    "dataset_questions",
+    metadata,
+    Column("adapter", String(40), primary_key=True),
+    Column("question", LargeBinary, primary_key=True),
+    Column("part", String(16), nullable=False),
+    Column("decided_at", Float, nullable=False),
+)
+"""Digests of what an adapter was taught and is measured by, never texts: the first decision stays.
+"""
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("digest", String(64), nullable=False),
+)
+"""The artifact that a job was trained on."""
 
 versions = Table(
     "versions",

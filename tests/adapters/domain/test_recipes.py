@@ -31,6 +31,20 @@ def test_the_nearest_opinion_wins() -> None:
     assert (recipe.learning_rate, recipe.rank, recipe.n_epochs) == (3e-3, 32, 2.0)
 
 
+def test_a_rank_without_an_alpha_means_twice_as_much() -> None:
+    base = RecipeOverrides(rank=16, alpha=16)
+    assert resolve(base=base, unit=NONE, job=AUTO).alpha == 16
+    assert resolve(base=base, unit=RecipeOverrides(rank=64), job=AUTO).alpha == 128
+    assert resolve(base=base, unit=RecipeOverrides(rank=64, alpha=8), job=AUTO).alpha == 8
+    assert resolve(base=RecipeOverrides(rank=4), unit=RecipeOverrides(alpha=9), job=AUTO).alpha == 9
+
+
+def test_a_units_seed_stands_where_the_job_has_none_of_its_own() -> None:
+    unit = RecipeOverrides(seed=3)
+    assert resolve(base=NONE, unit=unit, job=AUTO).seed == 3
+    assert resolve(base=NONE, unit=unit, job=AUTO, seed=5).seed == 5
+
+
 def test_a_job_multiplies_the_learning_rate_it_would_have_had() -> None:
     base = RecipeOverrides(learning_rate=2e-3)
     job = Hyperparameters(learning_rate_multiplier=0.5, batch_size=4)

@@ -1,0 +1,80 @@
+"""Datasets in the database: the parts of questions, and the artifacts of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from sqlalchemy import Connection, select
+
+from adapters.domain.datasets import Part
+from adapters.domain.names import Digest, JobId
+from adapters.registry.sql import schema
+from adapters.registry.sql.condemned import check_not_condemned
+from adapters.registry.sql.job_rows import held_job
+from adapters.registry.sql.queries import SqlPort, add_all_missing, put, share_revision
+
+BATCH = 1000
+"""Questions asked for in one statement; SQLite and PostgreSQL bound a statement's parameters."""
+
+
+class SqlDatasets(SqlPort):
+    """Implements `Datasets`."""
+
+    def parts(self, adapter: str, questions: Collection[bytes]) -> dict[bytes, Part]:
+        """The parts of those of `questions` that have one."""
+        with self._database.read() as connection:
+            return _parts(connection, adapter, questions)
+
+    def assign(
+        self, adapter: str, parts: Mapping[bytes, Part], *, job_id: JobId, fence: int
+    ) -> dict[bytes, Part]:
+        """The first decision stays, whoever made it. Raises LeaseLost."""
+        with self._database.write() as connection:
+            held_job(connection, job_id, fence)
+            at = self._database.now(connection)
+            # in one order, so that two jobs of an adapter wait for each other and never both
+            for batch in _batches(sorted(parts)):
+                rows = [
+                    {
+                        "adapter": adapter,
+                        "question": question,
+                        "part": parts[question].value,
+                        "decided_at": at,
+                    }
+                    for question in batch
+                ]
+                add_all_missing(connection, schema.dataset_questions, rows)
+            return _parts(connection, adapter, parts)
+
+    def of_job(self, job_id: JobId) -> Digest | None:
+        """The artifact that the job's dataset is."""
+        table = schema.datasets.c
+        with self._database.read() as connection:
+            found = connection.execute(select(table.digest).where(table.job_id == job_id))
+            digest = found.scalar_one_or_none()
+            return None if digest is None else Digest(digest)
+
+    def record(self, job_id: JobId, digest: Digest, *, fence: int) -> None:
+        """Replaces an earlier one. Raises LeaseLost, Condemned."""
+        with self._database.write() as connection:
+            # nobody condemns the digest between the look and the end of this transaction
+            share_revision(connection)
+            held_job(connection, job_id, fence)
+            check_not_condemned(connection, digest, now=self._database.now(connection))
+            put(connection, schema.datasets, {"job_id": job_id, "digest": digest})
+
+
+def _parts(connection: Connection, adapter: str, questions: Collection[bytes]) -> dict[bytes, Part]:
+    table = schema.dataset_questions.c
+    known: dict[bytes, Part] = {}
+    for batch in _batches(list(questions)):
+        query = select(table.question, table.part).where(
+            table.adapter == adapter, table.question.in_(batch)
+        )
+        known |= {bytes(row.question): Part(row.part) for row in connection.execute(query)}
+    return known
+
+
+def _batches(questions: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(questions), BATCH):
+        yield questions[start : start + BATCH]

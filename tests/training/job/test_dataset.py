@@ -1,0 +1,241 @@
+"""A job's dataset: built once, kept for the adapter's life, and its test part out of reach."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from adapters.domain.jobs import Job, JobStatus
+from adapters.domain.names import Digest, JobId
+from adapters.domain.principals import SYSTEM
+from adapters.domain.units import load_units
+from adapters.domain.versions import Version
+from adapters.store import ArtifactKind
+from tests.training.job.stage import Stage, ToyFineTuner, stage
+from tests.training.world import World, data, jsonl
+from training.data.questions import Question
+from training.data.stored_dataset import open_dataset
+from training.data.tokenise import TEST_FILE, read_questions
+from training.finetune.port import FineTuned, Task, Watch
+from training.job.pipeline import run_job
+from training.stopping import Stopped
+from training.worker.job_validator import validate_job
+
+
+def run(at: Stage) -> Job:
+    run_job(at.context, at.job_id, at.fence)
+    return at.world.job(at.job_id)
+
+
+def validated(world: World, content: bytes, validation: bytes | None = None) -> JobId:
+    """A job that the validator has looked at."""
+    job_id = world.add_job(content, validation)
+    validate_job(
+        world.job(job_id),
+        registry=world.registry,
+        store=world.store,
+        units=load_units(world.units),
+        workdir=world.state.job(job_id),
+    )
+    return job_id
+
+
+def folder_of(world: World, job_id: JobId) -> Path:
+    digest = world.registry.datasets.of_job(job_id)
+    assert digest is not None
+    return world.store.fetch_dataset(digest)
+
+
+def questions_of(world: World, job_id: JobId) -> list[Question]:
+    return list(read_questions(folder_of(world, job_id), 1000))
+
+
+def version_of(world: World, job_id: JobId) -> Version:
+    version = world.registry.versions.of_job(job_id)
+    assert version is not None
+    return version
+
+
+def test_a_version_says_which_dataset_made_it_and_how_large_its_parts_were(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    run(at)
+    version = version_of(world, at.job_id)
+    assert version.evidence is not None
+    kept = version.evidence["data"]
+    assert kept["dataset"] == world.registry.datasets.of_job(at.job_id)
+    counts = [kept[f"{part}_examples"] for part in ("train", "validation", "test")]
+    assert counts == [74, 10, 16]
+    card = (world.store.fetch(version.digest) / "README.md").read_text()
+    assert kept["dataset"] in card
+    assert "| test_examples | 16 |" in card
+
+
+def test_a_dataset_says_what_each_stage_did(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100) + data(3)))
+    run(at)
+    folder = folder_of(world, at.job_id)
+    facts = json.loads((folder / "dataset.json").read_text())
+    stages = facts["stages"]
+    assert list(stages) == ["read", "split", "tokenise"]
+    assert all(len(each["digest"]) == 64 for each in stages.values())
+    assert (stages["read"]["examples"], stages["split"]["duplicates"]) == (103, 3)
+    assert stages["tokenise"]["train_rows"] == facts["counts"]["train"] == 74
+    assert (facts["made_from"]["adapter"], facts["made_from"]["max_length"]) == ("support", 256)
+
+
+def test_a_run_that_goes_on_finds_its_dataset_and_builds_nothing(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    with pytest.raises(Stopped):
+        run(at.with_context(stopping=lambda: bool(at.fine_tuner.first_steps)))
+    rendered = at.renderer.rendered
+    assert rendered == 100
+    assert run(at).status is JobStatus.SUCCEEDED
+    assert at.renderer.rendered == rendered
+    first, second = at.fine_tuner.fine_tuned
+    assert first.workdir == second.workdir
+    assert world.messages(at.job_id).count("Examples: 74 train, 10 validation, 16 test") == 1
+    assert not list(world.state.job(at.job_id).glob("rows*"))
+
+
+def test_a_run_stopped_while_it_tokenises_builds_the_same_dataset_later(world: World) -> None:
+    whole = stage(world, world.add_queued_job(data(100)))
+    run(whole)
+    other = stage(world, world.add_queued_job(data(100)))
+    with pytest.raises(Stopped):
+        run(other.with_context(stopping=lambda: other.renderer.rendered == 50))
+    assert world.registry.datasets.of_job(other.job_id) is None
+    run(other)
+    digests = [world.registry.datasets.of_job(at.job_id) for at in (whole, other)]
+    assert digests[0] == digests[1]
+
+
+def test_a_dataset_whose_bytes_are_gone_is_built_again(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    with pytest.raises(Stopped):
+        run(at.with_context(stopping=lambda: bool(at.fine_tuner.first_steps)))
+    digest = world.registry.datasets.of_job(at.job_id)
+    assert digest is not None
+    world.store.delete(digest, ArtifactKind.DATASET)
+    assert run(at).status is JobStatus.SUCCEEDED
+    assert world.registry.datasets.of_job(at.job_id) == digest
+    assert at.fine_tuner.first_steps == [0, 1]
+
+
+def test_what_was_checked_for_the_queue_is_not_parsed_again(world: World) -> None:
+    job_id = validated(world, data(100))
+    file = world.registry.files.get(world.job(job_id).training_file, SYSTEM)
+    world.store.delete(file.digest, ArtifactKind.FILE)
+    assert run(stage(world, job_id)).status is JobStatus.SUCCEEDED
+
+
+def test_checked_rows_that_are_not_whole_are_read_again(world: World) -> None:
+    job_id = validated(world, data(100))
+    texts = world.state.job(job_id) / "rows" / "rows.jsonl"
+    os.truncate(texts, texts.stat().st_size // 2)
+    assert run(stage(world, job_id)).status is JobStatus.SUCCEEDED
+
+
+# -- an adapter's life
+
+
+def test_two_versions_are_measured_by_the_same_rows(world: World) -> None:
+    first = stage(world, world.add_queued_job(data(200)))
+    run(first)
+    second = stage(world, world.add_queued_job(data(50, start=1000) + data(200)))
+    run(second)
+    rows = [{each.row for each in questions_of(world, at.job_id)} for at in (first, second)]
+    assert len(rows[0]) == 20
+    assert rows[0] < rows[1]
+
+
+def test_the_job_decides_as_the_validator_has_said(world: World) -> None:
+    run(stage(world, world.add_queued_job(data(100))))
+    asked = asked_of(world, newest(world))
+    trained_on = [each for each in range(100) if f"question {each}" not in asked]
+    job_id = validated(world, jsonl((f"question {at}", f"answer {at}") for at in trained_on))
+    refused = world.job(job_id).error
+    assert refused is not None
+    assert "taught an earlier version and cannot measure it: add new ones" in refused.message
+    queued = world.add_queued_job(jsonl((f"question {at}", f"answer {at}") for at in trained_on))
+    failed = run(stage(world, queued))
+    assert failed.error == refused
+
+
+def newest(world: World) -> JobId:
+    page = world.registry.jobs.list(SYSTEM, metadata=None, after=None, limit=1)
+    return page.items[0].id
+
+
+def asked_of(world: World, job_id: JobId) -> set[str]:
+    return {question.prompt[-1].content for question in questions_of(world, job_id)}
+
+
+def test_a_row_has_the_same_id_in_every_dataset_that_holds_it(world: World) -> None:
+    ids = []
+    for content in (data(100), data(60) + data(100)):
+        at = stage(world, world.add_queued_job(content))
+        run(at)
+        dataset = open_dataset(folder_of(world, at.job_id), Digest("0" * 64))
+        assert dataset is not None
+        parts = (dataset.train, dataset.validation)
+        ids.append({part.row_id(row) for part in parts for row in range(len(part))})
+        ids[-1] |= {question.row for question in questions_of(world, at.job_id)}
+    assert ids[0] == ids[1]
+    assert len(ids[0]) == 100
+
+
+# -- by construction
+
+
+@contextmanager
+def out_of_reach(file: Path) -> Iterator[None]:
+    """The file cannot be opened by whatever name anybody knows."""
+    hidden = file.parent.parent / "hidden"
+    file.rename(hidden)
+    try:
+        yield
+    finally:
+        hidden.rename(file)
+
+
+def opened_by_this_process() -> set[str]:
+    """Everything that is open or mapped."""
+    named = {str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+    return named | set(Path("/proc/self/maps").read_text().split())
+
+
+@dataclass
+class Onlooker(ToyFineTuner):
+    """Trains while the test part cannot be reached, and notes which files are open then."""
+
+    test_file: Callable[[], Path] = Path
+    opened: set[str] = field(default_factory=set)
+
+    def tune(self, task: Task, watch: Watch) -> FineTuned:
+        self.opened |= opened_by_this_process()
+        with out_of_reach(self.test_file()):
+            assert all(row.ids for row in (*task.train, *task.validation))
+            return super().tune(task, watch)
+
+
+def test_what_trains_never_opens_the_test_part(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    onlooker = Onlooker(test_file=lambda: folder_of(world, at.job_id) / TEST_FILE)
+    assert run(at.with_context(fine_tuner=onlooker)).status is JobStatus.SUCCEEDED
+    assert any(path.endswith("train.ids.bin") for path in onlooker.opened)
+    assert not any(path.endswith(TEST_FILE) for path in onlooker.opened)
+
+
+def test_what_trains_is_given_no_row_that_tests(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    run(at)
+    (task,) = at.fine_tuner.fine_tuned
+    given = {row.ids for row in (*task.train, *task.validation)}
+    assert given.isdisjoint(question.ids for question in questions_of(world, at.job_id))
+    assert len(given) == 84
