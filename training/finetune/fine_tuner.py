@@ -17,14 +17,11 @@ from training.finetune.port import FineTuned, Measures, Task, Watch
 if TYPE_CHECKING:
     from training.finetune.values import Progress
 
-BATCH = 16
-"""Prompts answered at once by the own forward pass; logits of a big vocabulary take room."""
-
 
 def import_slow_modules() -> None:
     """torch and its family: about ten seconds of a core."""
     importlib.import_module("training.finetune.run")
-    importlib.import_module("training.finetune.answers")
+    importlib.import_module("training.finetune.log_probs")
 
 
 class LoraFineTuner:
@@ -60,16 +57,15 @@ class LoraFineTuner:
             precision=done.precision,
         )
 
-    def own_answers(self, adapter: Path, questions: Sequence[Question]) -> list[str]:
-        """See `FineTuner.own_answers`."""
-        from training.finetune.answers import forward
+    def log_probs(self, adapter: Path, questions: Sequence[Question]) -> list[list[float]]:
+        """See `FineTuner.log_probs`."""
+        from training.finetune.log_probs import log_probs
 
-        return forward(
+        return log_probs(
             base=self._base,
             adapter=adapter,
-            prompts=[question.prompt for question in questions],
-            max_tokens=max(question.max_tokens for question in questions),
-            batch_size=BATCH,
+            rows=[question.ids for question in questions],
+            starts=[question.answer_start for question in questions],
         )
 
 

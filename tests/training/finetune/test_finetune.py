@@ -13,11 +13,11 @@ import pytest
 
 from adapters.domain.recipes import Recipe
 from adapters.settings import TrainPrecision
+from tests.training.finetune.greedy import forward
 from training.base.build import ensure_base
 from training.base.recipe import BaseRecipe
 from training.data.examples import Example, Message
 from training.data.render import ChatRenderer
-from training.finetune.answers import forward
 from training.finetune.batches import EpochOrder
 from training.finetune.checkpoints import SEAL, newest_sealed, seal
 from training.finetune.clock import Clock, rate_share
