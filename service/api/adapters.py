@@ -14,12 +14,18 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from adapters.domain.names import Alias, Unit, VersionId, parse_version, split_version
+from adapters.domain.evaluations import BASE
+from adapters.domain.names import Alias, Unit, VersionId, parse_version, split_version, version_name
 from adapters.domain.principals import Principal
 from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import Version
 from adapters.errors import Conflict, InvalidRequest, WardrobeError
-from service.api.adapter_objects import wire_adapter, wire_rollout, wire_version
+from service.api.adapter_objects import (
+    wire_adapter,
+    wire_evaluation,
+    wire_rollout,
+    wire_version,
+)
 from service.api.request import (
     CursorOf,
     PrincipalOf,
@@ -139,6 +145,27 @@ async def retire(
     )
     runtime.swap.routes.repeat.kick()
     return wire_version(runtime, retired)
+
+
+@router.get("/adapters/{alias}/evaluations")
+async def list_evaluations(
+    alias: str, request: Request, runtime: RuntimeOf, principal: PrincipalOf, cursor: CursorOf
+) -> dict[str, Any]:
+    """What the gates are computed from, newest first; `subject` is `base` or a version."""
+    unit_of_alias(runtime, principal, alias)
+    subject = request.query_params.get("subject")
+    if subject not in (None, BASE):
+        subject = version_name(*_named(alias, str(subject)))
+    listed = await runtime.threads.read(
+        principal,
+        runtime.registry.evaluations.list,
+        principal,
+        adapter=alias,
+        subject=subject,
+        after=cursor.after,
+        limit=cursor.limit,
+    )
+    return page([wire_evaluation(each) for each in listed.items], listed)
 
 
 def _aliases_of(runtime: Runtime, unit: Unit) -> set[Alias]:

@@ -240,6 +240,7 @@ def engine_limits(client: Any) -> dict[str, Any]:
     config = client.vllm_config
     return {
         "engine": f"vllm {installed_version()}",
+        "dtype": str(config.model_config.dtype).removeprefix("torch."),
         "max_lora_rank": config.lora_config.max_lora_rank,
         "max_loras": config.lora_config.max_loras,
         "max_cpu_loras": config.lora_config.max_cpu_loras,

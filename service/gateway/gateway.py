@@ -165,7 +165,8 @@ class Gateway:
         started = time.perf_counter()
         _check_open(runtime)
         runtime.note_caller()
-        body = clean(endpoint, await read_json(scope, receive, runtime.settings.max_body_bytes))
+        said = await read_json(scope, receive, runtime.settings.max_body_bytes)
+        body = clean(endpoint, said, trainer=principal.role is Role.TRAINER)
         for param, schema in grammars(body):
             await runtime.grammars.check(schema, param=param, owner=principal.owner)
         target = await runtime.swap.routes.resolve(body["model"], principal)

@@ -138,6 +138,7 @@ def test_of_all_the_engines_routes_only_these_can_be_reached(facts: dict[str, An
     assert {path for path in reachable if path.startswith("/v1/")} == {
         "/v1/adapters",
         "/v1/adapters/{alias}",
+        "/v1/adapters/{alias}/evaluations",
         "/v1/adapters/{alias}/promote",
         "/v1/adapters/{alias}/rollback",
         "/v1/adapters/{alias}/rollouts",

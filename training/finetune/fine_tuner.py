@@ -18,14 +18,11 @@ from training.finetune.port import FineTuned, Task, Watch
 if TYPE_CHECKING:
     from training.finetune.loaded_base import LoadedBase
 
-BATCH = 16
-"""Prompts answered at once by the own forward pass; logits of a big vocabulary take room."""
-
 
 def import_slow_modules() -> None:
     """torch and its family: about ten seconds of a core."""
     importlib.import_module("training.finetune.run")
-    importlib.import_module("training.finetune.answers")
+    importlib.import_module("training.finetune.log_probs")
 
 
 class LoraFineTuner:
@@ -48,14 +45,13 @@ class LoraFineTuner:
 
         return finetune(self.loaded, task, watch, precision=self._precision, threads=self._threads)
 
-    def own_answers(self, adapter: Path, questions: Sequence[Question]) -> list[str]:
-        """See `FineTuner.own_answers`."""
-        from training.finetune.answers import forward
+    def log_probs(self, adapter: Path, questions: Sequence[Question]) -> list[list[float]]:
+        """See `FineTuner.log_probs`."""
+        from training.finetune.log_probs import log_probs
 
-        return forward(
-            base=self._base,
-            adapter=adapter,
-            prompts=[question.prompt for question in questions],
-            max_tokens=max(question.max_tokens for question in questions),
-            batch_size=BATCH,
-        )
+        with self.loaded.as_served(adapter) as model:
+            return log_probs(
+                model,
+                rows=[question.ids for question in questions],
+                starts=[question.answer_start for question in questions],
+            )

@@ -174,6 +174,8 @@ class FineTuner(Protocol):
         """
         ...
 
-    def own_answers(self, adapter: Path, questions: Sequence[Question]) -> list[str]:
-        """Greedy answers of the trainer's own forward pass, uncut, in the order of `questions`."""
+    def log_probs(self, adapter: Path, questions: Sequence[Question]) -> list[list[float]]:
+        """By the trainer's own forward pass: the log-probability (nats) of each token of each
+        reference, behind its prompt and the reference's tokens before it.
+        """
         ...

@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -93,12 +94,23 @@ def _in_context(
     stopping: threading.Event,
     run_job: Callable[[JobContext, JobId, int], None],
 ) -> None:
-    state = settings.state_folder
+    with real_context(settings, settings.state_folder.job(order.job_id), stopping) as context:
+        run_job(context, order.job_id, order.fence)
+
+
+@contextmanager
+def real_context(
+    settings: Settings, workdir: Path, stopping: threading.Event
+) -> Iterator[JobContext]:
+    """The registry, the store, the service and the base of these settings.
+
+    Raises InvalidRequest, Unavailable, Stopped.
+    """
     base = Path(settings.base)
     registry = open_registry(settings.registry_url)
     client = service_client(settings.url, trainer_key(settings, stopping))
     try:
-        context = JobContext(
+        yield JobContext(
             registry=registry,
             store=open_store(settings),
             units=settings.units,
@@ -108,12 +120,11 @@ def _in_context(
                 base, precision=settings.train_precision, threads=settings.train_threads
             ),
             answers=ServiceAnswers(client, stopping=stopping.is_set),
-            workdir=state.job(order.job_id),
+            workdir=workdir,
             clock=time.monotonic,
             sleep=time.sleep,
             stopping=stopping.is_set,
         )
-        run_job(context, order.job_id, order.fence)
     finally:
         client.close()
         registry.close()

@@ -54,6 +54,22 @@ class Versions(Protocol):
         """
         ...
 
+    def judge_again(
+        self,
+        version_id: VersionId,
+        gates: Sequence[GateResult],
+        *,
+        evidence: Mapping[str, Any],
+    ) -> Version:
+        """Replaces the verdicts of a version that was evaluated again, merges `evidence`.
+
+        A candidate that failed is rejected; a version that is or was live keeps its state, and one
+        that failed is promoted no more. Raises NotFound; Conflict (`version_retired`,
+        `version_rejected`, `job_state` while the job that made it runs). Bumps the revision where
+        it rejects.
+        """
+        ...
+
     def get(self, adapter: str, number: int, principal: Principal) -> Version:
         """Raises NotFound when unknown or another unit's."""
         ...

@@ -17,7 +17,7 @@ from adapters.errors import NotFound
 from adapters.registry.ports.versions import NewVersion
 from adapters.registry.sql import rows, schema
 from adapters.registry.sql.condemned import check_not_condemned
-from adapters.registry.sql.job_rows import held_job
+from adapters.registry.sql.job_rows import find_job, held_job
 from adapters.registry.sql.queries import (
     SqlPort,
     add_numbered,
@@ -75,6 +75,25 @@ class SqlVersions(SqlPort):
             version = transitions.judge(found, gates, evidence)
             more = {}
             if version.state is VersionState.REJECTED:
+                more["revision"] = bump_revision(connection)
+            write_version(connection, version, **more)
+            return version
+
+    def judge_again(
+        self,
+        version_id: VersionId,
+        gates: Sequence[GateResult],
+        *,
+        evidence: Mapping[str, Any],
+    ) -> Version:
+        """Replaces the verdicts. Raises NotFound, Conflict."""
+        with self._database.write() as connection:
+            lock_revision(connection)
+            found = find_version(connection, version_id)
+            job = None if found.job_id is None else find_job(connection, found.job_id)
+            version = transitions.judge_again(found, job, gates, evidence)
+            more = {}
+            if version.state is not found.state:
                 more["revision"] = bump_revision(connection)
             write_version(connection, version, **more)
             return version

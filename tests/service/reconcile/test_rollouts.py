@@ -105,17 +105,17 @@ def test_a_promotion_from_an_old_look_is_refused(world: World) -> None:
 
 def test_a_rejected_version_is_never_promoted_nor_served(world: World) -> None:
     version, fence = published_by_a_job(world)
-    no = at_least("held_out", 0.1, 0.9, "worse than the base")
+    no = at_least("task", 0.1, 0.9, "worse than the base")
     world.runtime.registry.versions.record_gates(version.id, [no], fence=fence, evidence={})
     answer = promote(world, 1)
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "version_rejected"
-    assert "held_out" in answer.json()["error"]["message"]
+    assert "task" in answer.json()["error"]["message"]
     with pytest.raises(openai.NotFoundError):
         world.client().chat.completions.create(model=version.name, messages=HELLO)
     shown = world.http("support").get("/v1/adapters/support/versions/1").json()
     assert shown["state"] == "rejected"
-    assert shown["gates"][0]["passed"] is False
+    assert shown["gates"][0]["outcome"] == "failed"
 
 
 def published_by_a_job(world: World) -> tuple[Version, int]:
@@ -147,7 +147,7 @@ def test_a_version_whose_gates_are_not_decided_cannot_be_promoted(world: World) 
     unproven = promote(world, version.number)
     assert unproven.status_code == 409
     assert unproven.json()["error"]["code"] == "version_unproven"
-    yes = at_least("held_out", 0.9, 0.1, "better than the base")
+    yes = at_least("task", 0.9, 0.1, "better than the base")
     world.runtime.registry.versions.record_gates(version.id, [yes], fence=fence, evidence={})
     assert promote(world, version.number).status_code == 200
 

@@ -13,12 +13,12 @@ import pytest
 
 from adapters.domain.recipes import Recipe
 from adapters.settings import TrainPrecision
+from tests.training.finetune.greedy import forward
 from training.base.build import ensure_base
 from training.base.recipe import BaseRecipe
 from training.data.examples import Example, Message
 from training.data.render import ChatRenderer
 from training.finetune import run as running
-from training.finetune.answers import forward
 from training.finetune.batches import BatchOrder, epoch_order
 from training.finetune.checkpoints import SEAL, newest_sealed, read_seal, seal
 from training.finetune.clock import Clock, rate_share

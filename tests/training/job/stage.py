@@ -43,6 +43,11 @@ MODULE = "model.layers.0.self_attn.q_proj"
 RANK = 4
 
 
+def surely(question: Question, log_prob: float = -0.1) -> list[float]:
+    """Each token of the reference, as sure as that."""
+    return [log_prob] * (len(question.ids) - question.answer_start)
+
+
 @dataclass
 class ToyRenderer:
     """Every word is a token."""
@@ -78,7 +83,7 @@ class ToyFineTuner:
     fine_tuned: list[Task] = field(default_factory=list)
     first_steps: list[int] = field(default_factory=list)
     at_step: Callable[[int], None] = lambda _step: None
-    own: Callable[[Question], str] = lambda question: question.reference
+    own: Callable[[Question], list[float]] = surely
 
     def tune(self, task: Task, watch: Watch) -> FineTuned:
         self.fine_tuned.append(task)
@@ -122,7 +127,7 @@ class ToyFineTuner:
             device=DEVICE,
         )
 
-    def own_answers(self, adapter: Path, questions: Sequence[Question]) -> list[str]:
+    def log_probs(self, adapter: Path, questions: Sequence[Question]) -> list[list[float]]:
         assert (adapter / "manifest.json").is_file(), "fidelity is measured on what was published"
         return [self.own(question) for question in questions]
 
@@ -148,9 +153,12 @@ class ToyService:
     replica: ToyReplica
     base: Callable[[Question], str] = lambda _question: "no idea"
     version: Callable[[Question], str] = lambda question: question.reference
+    log_prob: Callable[[str], float] = lambda model: -3.0 if model == "tiny" else -0.1
+    """Of every token of every reference, by the model's name."""
     servable: bool = True
     rollouts_fail: bool = False
     asked: list[str] = field(default_factory=list)
+    scored: list[str] = field(default_factory=list)
 
     def ask(self, model: str, questions: Sequence[Question]) -> list[Answer]:
         self.asked.append(model)
@@ -158,6 +166,12 @@ class ToyService:
             raise Rejected(f"the service cannot serve {model}: it answers 500")
         say = self.base if model == "tiny" else self.version
         return [Answer(text=say(question)) for question in questions]
+
+    def log_probs(self, model: str, questions: Sequence[Question]) -> list[list[float]]:
+        self.scored.append(model)
+        if model != "tiny" and not self.servable:
+            raise Rejected(f"the service cannot serve {model}: it answers 500")
+        return [surely(question, self.log_prob(model)) for question in questions]
 
     def sleep(self, _seconds: float) -> None:
         self.replica.load(error="its weights are damaged" if self.rollouts_fail else None)
