@@ -175,3 +175,10 @@ class Settings(BaseSettings):
             else str(value)
             for name, value in self.model_dump(exclude_none=True).items()
         }
+
+    def given_environment(self) -> dict[str, str]:
+        """As `environment`, but only what somebody has set: the rest is for the process to find
+        out, some of it from its base and device.
+        """
+        given = {f"WARDROBE_{name.upper()}" for name in self.model_fields_set}
+        return {name: value for name, value in self.environment().items() if name in given}
