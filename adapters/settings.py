@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     engine: Literal["cpu", "gpu"] = Field(default="cpu", description="Which build of vLLM runs.")
     engine_args: str = Field(default="", description="More vLLM arguments, as on a command line.")
     dtype: str = Field(
-        default="auto", description="vLLM's --dtype; the embedded base uses float32."
+        default="auto", description="vLLM's --dtype; `auto` is what the base's profile says."
     )
     train_precision: TrainPrecision = Field(
         default="auto",
