@@ -34,6 +34,7 @@ class Lesson:
     client: Client
     bar: TaskID
     last_event: str | None = None
+    begun: bool = False
     step: int = 0
     total: int = 0
     train_loss: float | None = None
@@ -49,6 +50,7 @@ class Lesson:
         self.last_event = event.id
         if event.type == "message":
             self.message = event.message
+            self.begun = self.begun or event.message == BEGUN
         data = event.data if event.type == "metrics" and isinstance(event.data, dict) else {}
         self.step = int(data.get("step", self.step))
         self.total = int(data.get("total_steps", self.total))
@@ -58,7 +60,7 @@ class Lesson:
 
     def is_worth_a_line(self, event: FineTuningJobEvent) -> bool:
         """What is told before the first step (how much is learnt, how long it takes), and gates."""
-        before = not self.total and event.type == "message" and event.message != BEGUN
+        before = self.begun and not self.total and event.message != BEGUN
         # a type of ours, which the SDK's own types do not know
         return before or str(event.type) == "gate_checks" or event.level != "info"
 

@@ -299,7 +299,11 @@ def test_callers_leave_a_slow_machine_to_its_trainer() -> None:
 def test_what_a_job_will_take_is_told_before_its_first_step() -> None:
     lesson = Lesson("hr", "ftjob-1", client=None, bar=0)  # type: ignore[arg-type]
     begun = event(1).model_copy(update={"message": BEGUN})
-    assert [lesson.is_worth_a_line(each) for each in (begun, event(2))] == [False, True]
+    told = []
+    for each in (event(0), begun, event(2)):
+        lesson.hear(each)
+        told.append(lesson.is_worth_a_line(each))
+    assert told == [False, False, True]
     lesson.hear(event(3, step=1, total_steps=80, train_loss=1.5))
     assert not lesson.is_worth_a_line(event(4))
     assert lesson.is_worth_a_line(event(5).model_copy(update={"level": "warn"}))
