@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     engine: Literal["cpu", "gpu"] = Field(default="cpu", description="Which build of vLLM runs.")
     engine_args: str = Field(default="", description="More vLLM arguments, as on a command line.")
     dtype: str = Field(
-        default="auto", description="vLLM's --dtype; the embedded base uses float32."
+        default="auto", description="vLLM's --dtype; `auto` is what the base's profile says."
     )
     train_precision: TrainPrecision = Field(
         default="auto",
@@ -184,3 +184,10 @@ class Settings(BaseSettings):
             else str(value)
             for name, value in self.model_dump(exclude_none=True).items()
         }
+
+    def given_environment(self) -> dict[str, str]:
+        """As `environment`, but only what somebody has set: the rest is for the process to find
+        out, some of it from its base and device.
+        """
+        given = {f"WARDROBE_{name.upper()}" for name in self.model_fields_set}
+        return {name: value for name, value in self.environment().items() if name in given}

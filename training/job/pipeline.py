@@ -63,7 +63,7 @@ def run_job(context: JobContext, job_id: JobId, fence: int) -> None:
         reporter.say(why.message, level="error")
         _end(context, job, fence, JobStatus.FAILED, error=why)
         return
-    reporter.say(f"New fine-fine_tuned model created: {version.name}")
+    reporter.say(f"New fine-tuned model created: {version.name}")
     _end(context, job, fence, JobStatus.SUCCEEDED, fine_tuned_model=version.name)
     reporter.say("Fine tuning job successfully completed")
 

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
         "Checkpoint created at step 10",
         "Gates of support:1: artifact passed, effect against base passed, fidelity passed, task",
         "support:1 is live as support",
-        "New fine-fine_tuned model created: support:1",
+        "New fine-tuned model created: support:1",
         "Fine tuning job successfully completed",
     ):
         assert any(words in message for message in story), f"not told, or too late: {words}"
@@ -221,6 +222,25 @@ def test_a_rank_that_the_service_cannot_serve_fails_before_training(ready: Stage
     code, message = error_of(ready)
     assert code == "invalid_recipe"
     assert "rank 16" in message
+    assert ready.fine_tuner.fine_tuned == []
+
+
+def test_a_quantised_base_fails_the_job_before_training(ready: Stage, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "awq"}}')
+    base = replace(ready.context.base, path=tmp_path)
+    code, message = error_of(ready.with_context(base=base))
+    assert code == "invalid_recipe"
+    assert "quantised (awq)" in message
+    assert ready.fine_tuner.fine_tuned == []
+
+
+def test_a_module_that_the_base_lacks_fails_the_job_before_training(ready: Stage) -> None:
+    path = ready.world.units / "support.yaml"
+    unit = json.loads(path.read_text()) | {"recipe": {"target_modules": ["gate_proj"]}}
+    path.write_text(json.dumps(unit))
+    code, message = error_of(ready)
+    assert code == "invalid_recipe"
+    assert "has no gate_proj" in message
     assert ready.fine_tuner.fine_tuned == []
 
 
