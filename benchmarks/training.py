@@ -78,8 +78,8 @@ def main() -> None:
     order = BatchOrder([len(row) for row in rows], recipe.batch_size, seed=recipe.seed)
     with base.with_fresh_lora(recipe, plan) as model, disable_input_dtype_casting(model):
         loops = [
-            _loop("ours", _ours(model, recipe, plan, base.pad_token, steps=chosen.steps)),
-            _loop("plain", _plain(base.path, recipe, plan, base.pad_token, steps=chosen.steps)),
+            _loop("ours", _ours(model, recipe, plan, steps=chosen.steps)),
+            _loop("plain", _plain(base.path, recipe, plan, steps=chosen.steps)),
         ]
         for step in range(1, WARM + chosen.steps + 1):
             batch = [rows[row] for row in order.rows(step)]
@@ -115,8 +115,8 @@ def _plan(
     return plan_device(base.size(recipe), heaviest, this_device(threads), choose(precision))
 
 
-def _ours(model: Any, recipe: Recipe, plan: DevicePlan, pad: int, *, steps: int) -> Step:
-    passes, trainee = Passes(model, plan, pad_token=pad), Trainee(model, recipe)
+def _ours(model: Any, recipe: Recipe, plan: DevicePlan, *, steps: int) -> Step:
+    passes, trainee = Passes(model, plan), Trainee(model, recipe)
 
     def step(rows: Sequence[Rendered], number: int) -> float:
         sums = passes.gradients(rows, plan, seed=number)
@@ -126,8 +126,8 @@ def _ours(model: Any, recipe: Recipe, plan: DevicePlan, pad: int, *, steps: int)
     return step
 
 
-def _plain(path: Path, recipe: Recipe, plan: DevicePlan, pad: int, *, steps: int) -> Step:
-    """As one writes it by hand: nothing of `training.finetune` but the padding of ids."""
+def _plain(path: Path, recipe: Recipe, plan: DevicePlan, *, steps: int) -> Step:
+    """As one writes it by hand: nothing of `training.finetune` but how rows are sliced."""
     base: Any = AutoModelForCausalLM.from_pretrained(
         path,
         local_files_only=True,
@@ -152,7 +152,7 @@ def _plain(path: Path, recipe: Recipe, plan: DevicePlan, pad: int, *, steps: int
     def step(rows: Sequence[Rendered], number: int) -> float:
         total, loss_sum = sum(map(learnt_tokens, rows)), 0.0
         for part in parts(rows, plan.micro_batch):
-            inputs, labels = _padded(part, pad)
+            inputs, labels = _padded(part)
             with torch.autocast(plan.device, torch.bfloat16, enabled=half):
                 loss = model(
                     **{name: tensor.to(plan.device) for name, tensor in inputs.items()},
@@ -172,9 +172,9 @@ def _plain(path: Path, recipe: Recipe, plan: DevicePlan, pad: int, *, steps: int
     return step
 
 
-def _padded(rows: Sequence[Rendered], pad: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def _padded(rows: Sequence[Rendered]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), pad)
+    ids = torch.zeros((len(rows), longest), dtype=torch.long)
     labels = torch.full((len(rows), longest), IGNORED)
     mask = torch.zeros((len(rows), longest), dtype=torch.long)
     for at, row in enumerate(rows):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
 import torch
 
@@ -18,8 +18,8 @@ GROUPS = 50
 class Batch:
     """Padded rows, and where in them something is learnt."""
 
-    inputs: dict[str, torch.Tensor]
-    """What the model takes, each (rows, tokens)."""
+    ids: torch.Tensor
+    """(rows, tokens), filled up behind each row."""
     places: torch.Tensor
     """(learnt tokens,): the positions before them, counted through all rows."""
     targets: torch.Tensor
@@ -38,7 +38,7 @@ class Batch:
             return tensor.pin_memory().to(device, non_blocking=True)
 
         return Batch(
-            inputs={name: moved(tensor) for name, tensor in self.inputs.items()},
+            ids=moved(self.ids),
             places=moved(self.places),
             targets=moved(self.targets),
             rows=moved(self.rows),
@@ -46,43 +46,30 @@ class Batch:
         )
 
 
-class Padding:
-    """Makes the rows of a batch equally long on the left."""
+def pad(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """(rows, longest) token ids, filled up behind each row with a token that nobody sees.
 
-    def __init__(self, pad: int) -> None:
-        self._pad = pad
-
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        return pad([row["input_ids"] for row in rows], self._pad)
-
-
-def pad(rows: Sequence[Sequence[int]], filler: int) -> dict[str, torch.Tensor]:
-    """Rows made equally long on the left, so that all answers end at the same place."""
+    Nothing looks ahead, so attention needs no mask. Fillers in front of a row would need one, and
+    be positions that see nothing at all: cuDNN's attention gives those gradients that are no
+    number.
+    """
     longest = max(map(len, rows))
-    ids = torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows])
-    lengths = torch.tensor([len(row) for row in rows])
-    mask = (torch.arange(longest) >= longest - lengths[:, None]).long()
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    return torch.tensor([list(row) + [0] * (longest - len(row)) for row in rows])
 
 
-def collate(rows: Sequence[Rendered], filler: int) -> Batch:
-    """A batch of `rows`, padded with the token `filler`."""
+def collate(rows: Sequence[Rendered]) -> Batch:
+    """A batch of `rows`."""
     longest = max(map(len, rows))
     places, targets, owners = list[int](), list[int](), list[int]()
     for at, row in enumerate(rows):
         # a token is said at the position before it; the first one of a row stands behind nothing
-        before = at * longest + longest - len(row) - 1
+        before = at * longest - 1
         learnt = [place for place, learn in enumerate(row.learn) if learn and place]
         places += [before + place for place in learnt]
         targets += [row.ids[place] for place in learnt]
         owners += [at] * len(learnt)
-    inputs = pad([row.ids for row in rows], filler)
-    if all(len(row) == longest for row in rows):
-        # attention is then computed by kernels that know no mask
-        inputs = {"input_ids": inputs["input_ids"]}
     return Batch(
-        inputs=inputs,
+        ids=pad([row.ids for row in rows]),
         places=torch.tensor(places),
         targets=torch.tensor(targets),
         rows=torch.tensor(owners),

@@ -123,9 +123,9 @@ class Needs:
 
     def as_text(self) -> str:
         return (
-            f"{_gib(self.total)} GiB (base {_gib(self.base)}, adapter with optimizer "
-            f"{_gib(self.adapter)}, activations {_gib(self.activations)}, logits "
-            f"{_gib(self.logits)})"
+            f"{_size(self.total)} (base {_size(self.base)}, adapter with optimizer "
+            f"{_size(self.adapter)}, activations {_size(self.activations)}, logits "
+            f"{_size(self.logits)})"
         )
 
 
@@ -171,7 +171,7 @@ def does_not_fit(plan: DevicePlan, base: BaseSize, rows: Rows, device: Device) -
     where = "GPU" if device.kind == "cuda" else "machine"
     return OutOfMemory(
         f"this {where} has too little memory to train the base: one row of {rows.longest} tokens "
-        f"at a time takes about {needs(plan, base, rows).as_text()}; {_gib(device.free)} GiB were "
+        f"at a time takes about {needs(plan, base, rows).as_text()}; {_size(device.free)} were "
         f"free, of which {SHARE:.0%} may be used; give the engine a smaller share, shorten the "
         "examples, or take a smaller base"
     )
@@ -214,5 +214,5 @@ def _logits_of_token(vocabulary: int) -> int:
     return vocabulary * 4 * 3
 
 
-def _gib(size: int) -> str:
-    return f"{size / _GIB:.1f}"
+def _size(size: int) -> str:
+    return f"{size / _GIB:.1f} GiB" if size >= _GIB / 10 else f"{size / (1 << 20):.1f} MiB"

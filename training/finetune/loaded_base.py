@@ -74,12 +74,6 @@ class LoadedBase:
         """In which its weights are stored."""
         return getattr(self._config, "dtype", None) or torch.float32
 
-    @property
-    def pad_token(self) -> int:
-        """What rows are filled up with; it is masked, so that any would do."""
-        padding = self._config.get_text_config().pad_token_id
-        return padding if isinstance(padding, int) else 0
-
     def size(self, recipe: Recipe) -> BaseSize:
         """What decides about memory, seen without the weights.
 

@@ -44,7 +44,7 @@ class Scorer:
         if self._head is None:
             return _scored(self._whole(batch), batch.targets)
         body = self._causal.get_decoder()
-        hidden = body(**batch.inputs, use_cache=False).last_hidden_state
+        hidden = body(input_ids=batch.ids, use_cache=False).last_hidden_state
         said = hidden.flatten(0, 1).index_select(0, batch.places)
         if len(said) <= chunk:
             return _scored(self._head(said), batch.targets)
@@ -68,9 +68,9 @@ class Scorer:
 
     def _whole(self, batch: Batch) -> torch.Tensor:
         """Logits of the learnt tokens from a model whose head is not understood."""
-        longest = batch.inputs["input_ids"].shape[1]
+        longest = batch.ids.shape[1]
         columns, which = (batch.places % longest).unique(return_inverse=True)
-        logits = self._causal(**batch.inputs, use_cache=False, logits_to_keep=columns).logits
+        logits = self._causal(input_ids=batch.ids, use_cache=False, logits_to_keep=columns).logits
         return logits[batch.rows, which]
 
 

@@ -44,9 +44,9 @@ class Evaluation:
 class Passes:
     """Passes through one base model with an adapter in it."""
 
-    def __init__(self, model: Any, plan: DevicePlan, *, pad_token: int) -> None:
+    def __init__(self, model: Any, plan: DevicePlan) -> None:
         """`model` is PEFT's; of `plan`, device and precision hold for all passes."""
-        self._model, self._pad = model, pad_token
+        self._model = model
         with _autocast(plan):
             self._score = Scorer(model.get_base_model())
 
@@ -60,7 +60,7 @@ class Passes:
         learnt = sum(map(learnt_tokens, rows))
         losses, hits, tokens = [], [], 0
         for part in parts(rows, plan.micro_batch):
-            batch = collate(part, self._pad).to(plan.device)
+            batch = collate(part).to(plan.device)
             with _autocast(plan):
                 scored = self._score(batch, chunk=plan.loss_chunk)
             loss = scored.loss / learnt
@@ -86,7 +86,7 @@ class Passes:
         try:
             with torch.no_grad(), _autocast(plan):
                 for part in parts(rows, plan.micro_batch):
-                    batch = collate(part, self._pad).to(plan.device)
+                    batch = collate(part).to(plan.device)
                     scored = self._score(batch, chunk=plan.loss_chunk)
                     missed = torch.zeros(len(part), device=plan.device)
                     missed.index_add_(0, batch.rows, (~scored.hits).float())

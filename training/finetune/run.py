@@ -92,7 +92,7 @@ def finetune(
     state = _resumed(checkpoint, sizes) if checkpoint else _begun(task, sizes, precision)
     try:
         with base.with_fresh_lora(task.recipe, state.plan) as model:
-            return _trained(model, task, watch, sizes, state, checkpoint, pad=base.pad_token)
+            return _trained(model, task, watch, sizes, state, checkpoint)
     except (RuntimeError, MemoryError) as error:
         if ran_out_of_memory(error):
             raise sizes.does_not_fit(state.plan) from error
@@ -138,8 +138,6 @@ def _trained(
     sizes: Sizes,
     state: RunState,
     checkpoint: Path | None,
-    *,
-    pad: int,
 ) -> FineTuned:
     """The run on a loaded base with the adapter's layers in it."""
 
@@ -159,7 +157,7 @@ def _trained(
         recipe=task.recipe,
         workdir=task.workdir,
         order=BatchOrder(sizes.train, task.recipe.batch_size, seed=task.recipe.seed),
-        passes=Passes(model, state.plan, pad_token=pad),
+        passes=Passes(model, state.plan),
         trainee=trainee,
         clock=Clock(limit=minutes and minutes * 60, before=state.seconds),
         watch=watch,

@@ -69,10 +69,10 @@ class Reporter:
         finally:
             writer.finish()
 
-    def _evaluated_steps(self) -> frozenset[int]:
-        told = frozenset[int]()
+    def _evaluated_steps(self) -> set[int]:
+        told = set[int]()
         with _if_possible():
-            told |= frozenset(point["step"] for point in self.curve() if "valid_loss" in point)
+            told.update(point["step"] for point in self.curve() if "valid_loss" in point)
         return told
 
     def _write(self, measures: Measures) -> None:
@@ -124,9 +124,7 @@ class Pending:
 class _Writer:
     """The thread that tells; `write` is called by one thread at a time."""
 
-    def __init__(
-        self, write: Callable[[Measures], None], *, every: float, told: frozenset[int]
-    ) -> None:
+    def __init__(self, write: Callable[[Measures], None], *, every: float, told: set[int]) -> None:
         """`told` are steps whose evaluation needs no telling."""
         self._write, self._every, self._told = write, every, told
         self._pending = Pending()

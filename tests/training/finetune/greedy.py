@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from training.base.chat_format import ChatFormat, load_chat
 from training.data.examples import Message
 from training.data.render import prompt_ids
-from training.finetune.batches import Padding
 
 
 def forward(
@@ -31,11 +30,10 @@ def forward(
     model = _load(base, adapter, chat)
     rows = [prompt_ids(chat, prompt) for prompt in prompts]
     by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    pad = Padding(tokenizer.pad_token_id or 0)
     answers: dict[int, str] = {}
     for start in range(0, len(rows), batch_size):
         chosen = by_length[start : start + batch_size]
-        said = _greedy(model, pad([{"input_ids": rows[i]} for i in chosen]), max_tokens)
+        said = _greedy(model, [rows[i] for i in chosen], max_tokens)
         texts = (tokenizer.decode(ids, skip_special_tokens=True) for ids in said)
         answers.update(zip(chosen, texts, strict=True))
     return [answers[i] for i in range(len(rows))]
@@ -54,14 +52,17 @@ def _load(base: Path, adapter: Path, chat: ChatFormat) -> Any:
     return PeftModel.from_pretrained(model, adapter).eval()
 
 
-def _greedy(model: Any, batch: dict[str, torch.Tensor], max_tokens: int) -> Iterator[list[int]]:
-    """The token ids of each answer, up to its end."""
-    prompt = batch["input_ids"].to(model.device)
+def _greedy(model: Any, prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[list[int]]:
+    """The token ids of each answer, up to its end; prompts are filled up in front."""
+    longest = max(map(len, prompts))
+    gaps = [longest - len(prompt) for prompt in prompts]
     said = model.generate(
-        input_ids=prompt,
-        attention_mask=batch["attention_mask"].to(model.device),
+        input_ids=torch.tensor(
+            [[0] * gap + list(prompt) for gap, prompt in zip(gaps, prompts, strict=True)]
+        ),
+        attention_mask=torch.tensor([[0] * gap + [1] * (longest - gap) for gap in gaps]),
         max_new_tokens=max_tokens,
     )
     ends = set(model.generation_config.eos_token_id)
-    for ids in said[:, prompt.shape[1] :].tolist():
+    for ids in said[:, longest:].tolist():
         yield list(takewhile(lambda token: token not in ends, ids))
