@@ -25,7 +25,7 @@ OF_ONE_OWNER = 2
 
 
 class RequestThreads:
-    """The threads of one process; used on the event loop's thread only."""
+    """The threads of one process; used on the event loop's thread only. They end with it."""
 
     def __init__(self) -> None:
         self._reads = _Kind("read", READS)
@@ -50,11 +50,6 @@ class RequestThreads:
         """What moves a file's bytes from or to the artifact store."""
         return await self._files.run(principal, partial(call, *args, **kwargs))
 
-    def close(self) -> None:
-        """Waits for nothing; calls under way end by themselves."""
-        for kind in (self._reads, self._commands, self._files):
-            kind.close()
-
 
 class _Kind:
     """Threads of one kind, of which each owner has a part."""
@@ -74,9 +69,6 @@ class _Kind:
         running = asyncio.get_running_loop().run_in_executor(self._threads, call)
         running.add_done_callback(lambda ended: _release(part, ended))
         return await asyncio.shield(running)
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _release(part: asyncio.Semaphore, ended: asyncio.Future[Any]) -> None:

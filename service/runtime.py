@@ -129,7 +129,9 @@ class Runtime:
     metrics: Metrics
     grammars: Grammars
     threads: RequestThreads = field(default_factory=RequestThreads)
-    """For the blocking calls of requests."""
+    """For the blocking calls of requests. Never closed: a command that was committed is answered
+    while the process ends, and looks at its route once more.
+    """
     pepper: bytes = field(repr=False)
     draining: bool = False
     end: Callable[[], None] = field(default=interrupt, repr=False)
@@ -219,7 +221,6 @@ class Runtime:
         """Lets go of everything that `stop` leaves, and of the rows' owner without a word."""
         self.swap.close()
         self.units.close()
-        self.threads.close()
         self.registry.close()
 
     def start_drain(self) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
+from pydantic_core import to_json
 from starlette.datastructures import FormData, UploadFile
 
 from adapters.domain.files import PURPOSES, StoredFile
@@ -132,21 +133,28 @@ def _label(filename: str | None) -> str:
 @router.get("")
 async def list_files(
     request: Request, runtime: RuntimeOf, principal: OwnerOf, cursor: FilesCursorOf
-) -> dict[str, Any]:
-    """The caller's files, newest first unless `order=asc`."""
+) -> Response:
+    """The caller's files, newest first unless `order=asc`.
+
+    Written out in the thread that reads them: ten thousand would hold up every stream for 100 ms.
+    """
     purpose = request.query_params.get("purpose")
     if purpose is not None and purpose not in PURPOSES:
         raise InvalidRequest("there is no such purpose", param="purpose")
-    listed = await runtime.threads.read(
-        principal,
-        runtime.registry.files.list,
-        principal,
-        purpose=purpose,
-        after=cursor.after,
-        limit=cursor.limit,
-        newest_first=request.query_params.get("order") != "asc",
-    )
-    return page([wire_file(file) for file in listed.items], listed)
+    newest_first = request.query_params.get("order") != "asc"
+
+    def written() -> bytes:
+        listed = runtime.registry.files.list(
+            principal,
+            purpose=purpose,
+            after=cursor.after,
+            limit=cursor.limit,
+            newest_first=newest_first,
+        )
+        return to_json(page([wire_file(file) for file in listed.items], listed))
+
+    content = await runtime.threads.read(principal, written)
+    return Response(content, media_type="application/json")
 
 
 @router.get("/{file_id}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from adapters.errors import Unavailable
+from adapters.errors import StorageFull, Unavailable
 from service.metrics import Metrics
 
 log = structlog.get_logger("wardrobe.swap")
@@ -24,7 +24,7 @@ def reason_or_traceback(error: Exception) -> Mapping[str, Any]:
     """What a log line says of a failure. An outage that was foreseen is one line for each step, not
     a page: steps are repeated several times a second.
     """
-    if isinstance(error, Unavailable):
+    if isinstance(error, StorageFull | Unavailable):
         return {"reason": error.reason}
     if isinstance(error, TimeoutError):
         return {"reason": "timeout"}

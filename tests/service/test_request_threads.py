@@ -36,10 +36,8 @@ class Stuck:
 
 
 @pytest.fixture
-def threads() -> Iterator[RequestThreads]:
-    threads = RequestThreads()
-    yield threads
-    threads.close()
+def threads() -> RequestThreads:
+    return RequestThreads()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from adapters.domain.principals import SYSTEM
 from adapters.errors import InvalidKey, Unavailable
 from adapters.registry.open import open_registry
 from adapters.registry.ports import Retention
@@ -180,3 +181,11 @@ def test_what_is_kept_is_a_setting(tmp_path: Path) -> None:
     ) as world:
         kept = world.runtime.swap.collector._retention
     assert kept == Retention(retired_versions=3, rejected_days=1.0, event_days=7.0)
+
+
+async def test_a_command_that_is_answered_while_the_process_ends_still_reads(still: World) -> None:
+    runtime = still.runtime
+    runtime.start()
+    await registered(still)
+    await runtime.stop()
+    assert await runtime.threads.read(SYSTEM, runtime.registry.replicas.list) == []

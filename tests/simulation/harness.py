@@ -102,12 +102,19 @@ HONEST = (
 )  # fmt: skip
 """How an answer may fail while replicas die: each of these an SDK raises."""
 
+DEFECT = "status 500"
+
 
 def unexpected(history: History, *, faults: bool) -> dict[str, int]:
-    """Reads that failed otherwise than they may, by error; without faults none may."""
+    """Reads that failed otherwise than they may, by error; without faults none may. And commands
+    that were answered with a defect of ours, which none may.
+    """
     errors = Counter(read.error for read in history.reads if read.error)
     honest = HONEST if faults else ()
-    return {error: count for error, count in errors.items() if not error.startswith(honest)}
+    found = {error: count for error, count in errors.items() if not error.startswith(honest)}
+    answers = (command.error or "" for command in history.commands)
+    defects = Counter(error for error in answers if error.startswith(DEFECT))
+    return {**found, **defects}
 
 
 def drive(

@@ -6,7 +6,7 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
-from adapters.errors import Unavailable
+from adapters.errors import StorageFull, Unavailable
 from service.metrics import Metrics
 from service.reconcile.repeat import Repeat
 
@@ -16,6 +16,7 @@ from service.reconcile.repeat import Repeat
     [
         (Unavailable("the registry cannot be used now", code="registry_unavailable"),
          "registry_unavailable"),
+        (StorageFull("there is no room left for the registry; free some"), "storage_full"),
         (TimeoutError(), "timeout"),
     ],
 )  # fmt: skip
