@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from adapters.domain.datasets import Part
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import Digest, JobId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.units import load_units
 from adapters.domain.versions import Version
+from adapters.registry.ports import Datasets
 from adapters.store import ArtifactKind
 from tests.training.job.stage import Stage, ToyFineTuner, stage
 from tests.training.world import World, data, jsonl
+from training.data.jsonl import Bounds, DataLine, iterate_examples
 from training.data.questions import Question
+from training.data.split import trace
 from training.data.stored_dataset import open_dataset
 from training.data.tokenise import TEST_FILE, read_questions
 from training.finetune.port import FineTuned, Task, Watch
@@ -165,6 +171,45 @@ def test_the_job_decides_as_the_validator_has_said(world: World) -> None:
     queued = world.add_queued_job(jsonl((f"question {at}", f"answer {at}") for at in trained_on))
     failed = run(stage(world, queued))
     assert failed.error == refused
+
+
+class DecidedBefore:
+    """A port of datasets in which another job of the adapter decides a moment earlier."""
+
+    def __init__(self, datasets: Datasets) -> None:
+        self._datasets, self.first = datasets, True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._datasets, name)
+
+    def assign(self, adapter: str, parts: Mapping[bytes, Part], **lease: Any) -> Any:
+        if self.first:
+            self.first = False
+            others = dict(zip(sorted(parts), [Part.TEST] * 20 + [Part.TRAIN] * 20, strict=False))
+            self._datasets.assign(adapter, others, **lease)
+        return self._datasets.assign(adapter, parts, **lease)
+
+
+def test_what_another_job_decides_at_the_same_time_is_obeyed(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    racing = cast("Datasets", DecidedBefore(world.registry.datasets))
+    done = run(at.with_context(registry=replace(world.registry, datasets=racing)))
+    assert done.status is JobStatus.SUCCEEDED
+    dataset = open_dataset(folder_of(world, at.job_id), Digest("0" * 64))
+    assert dataset is not None
+    asked = {trace(line).asked[-1]: trace(line).row.hex() for line in lines(data(100))}
+    known = world.registry.datasets.parts("support", asked)
+    assert len(known) == 100
+    tests = {asked[question] for question, part in known.items() if part is Part.TEST}
+    assert tests == {question.row for question in questions_of(world, at.job_id)}
+    assert len(tests) == 20
+    chosen = {asked[question] for question, part in known.items() if part is Part.VALIDATION}
+    assert chosen == {dataset.validation.row_id(row) for row in range(len(dataset.validation))}
+
+
+def lines(content: bytes) -> Iterator[DataLine]:
+    bounds = Bounds(max_examples=1000)
+    return iterate_examples(io.BytesIO(content), param="training_file", bounds=bounds)
 
 
 def newest(world: World) -> JobId:
