@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,21 +18,40 @@ from adapters.domain.datasets import Part
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import Digest, JobId
 from adapters.domain.principals import SYSTEM
+from adapters.domain.recipes import Recipe
 from adapters.domain.units import load_units
 from adapters.domain.versions import Version
 from adapters.registry.ports import Datasets
 from adapters.store import ArtifactKind
 from tests.training.job.stage import Stage, ToyFineTuner, stage
 from tests.training.world import World, data, jsonl
+from training.base.build import ensure_base
+from training.base.recipe import BaseRecipe
 from training.data.jsonl import Bounds, DataLine, iterate_examples
 from training.data.questions import Question
+from training.data.render import ChatRenderer
 from training.data.split import trace
 from training.data.stored_dataset import open_dataset
 from training.data.tokenise import TEST_FILE, read_questions
+from training.finetune.fine_tuner import LoraFineTuner
 from training.finetune.port import FineTuned, Task, Watch
+from training.job.dataset import prepare_dataset
 from training.job.pipeline import run_job
+from training.job.progress import Reporter
 from training.stopping import Stopped
 from training.worker.job_validator import validate_job
+
+A_SMALL_BASE = BaseRecipe(
+    vocabulary=512,
+    hidden=64,
+    layers=2,
+    heads=1,
+    feed_forward=128,
+    tokenizer_documents=300,
+    window=64,
+    batch=8,
+    steps=20,
+)
 
 
 def run(at: Stage) -> Job:
@@ -284,3 +304,29 @@ def test_what_trains_is_given_no_row_that_tests(world: World) -> None:
     given = {row.ids for row in (*task.train, *task.held_out)}
     assert given.isdisjoint(question.ids for question in questions_of(world, at.job_id))
     assert len(given) == 84
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_real_fine_tuner_learns_from_what_is_stored(world: World, tmp_path: Path) -> None:
+    base = ensure_base(tmp_path, recipe=A_SMALL_BASE)
+    at = stage(world, world.add_queued_job(data(60))).with_context(renderer=ChatRenderer(base))
+    dataset = prepare_dataset(
+        at.context,
+        world.job(at.job_id),
+        at.fence,
+        unit=load_units(world.units).get("support"),
+        recipe=Recipe(max_length=256),
+        reporter=Reporter(world.registry.jobs, at.job_id, at.fence, clock=time.monotonic),
+    )
+    again = [row for line in lines(data(60)) for row in ChatRenderer(base).rows(line.example)]
+    stored = [*dataset.train, *dataset.validation]
+    stored_tests = [question.ids for question in questions_of(world, at.job_id)]
+    assert sorted([row.ids for row in stored] + stored_tests) == sorted(row.ids for row in again)
+    recipe = Recipe(rank=4, alpha=8, learning_rate=1e-2, batch_size=8, n_epochs=2, evaluations=2)
+    task = Task(
+        train=dataset.train, held_out=dataset.validation, recipe=recipe, workdir=tmp_path / "run"
+    )
+    watch = Watch(step=lambda _measures, _left: None, stopping=lambda: False)
+    done = LoraFineTuner(base, precision="float32").tune(task, watch)
+    assert done.best_loss < done.first_loss
