@@ -70,11 +70,20 @@ class Settings(BaseSettings):
     engine: Literal["cpu", "gpu"] = Field(default="cpu", description="Which build of vLLM runs.")
     engine_args: str = Field(default="", description="More vLLM arguments, as on a command line.")
     dtype: str = Field(
-        default="auto", description="vLLM's --dtype; the embedded base uses float32."
+        default="auto", description="vLLM's --dtype; `auto` is what the base's profile says."
     )
     train_precision: TrainPrecision = Field(
         default="auto",
         description="Training computes in this; `auto` measures what is faster on a CPU.",
+    )
+    train_threads: int = Field(
+        default=0, ge=0, le=1024, description="CPU threads of a training; 0: all it may use."
+    )
+    train_niceness: int = Field(
+        default=5,
+        ge=0,
+        le=19,
+        description="Training yields to a service on the same cores; 0: as much as it, 19: always.",
     )
     max_loras: int = Field(default=8, ge=2, description="Adapters in one batch (vLLM).")
     max_cpu_loras: int = Field(
@@ -177,3 +186,10 @@ class Settings(BaseSettings):
             else str(value)
             for name, value in self.model_dump(exclude_none=True).items()
         }
+
+    def given_environment(self) -> dict[str, str]:
+        """As `environment`, but only what somebody has set: the rest is for the process to find
+        out, some of it from its base and device.
+        """
+        given = {f"WARDROBE_{name.upper()}" for name in self.model_fields_set}
+        return {name: value for name, value in self.environment().items() if name in given}

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import openai
 from openai.types.chat import ChatCompletionMessageParam
+from tokenizers import Tokenizer
 
 AT_ONCE = 16
 MOST_TOKENS = 512
@@ -50,17 +51,19 @@ def _question(path: Path, number: int, line: str) -> Question:
     raise BadExam(f"{path}, line {number}: no conversation that ends with the assistant's answer")
 
 
-def longest_answer(questions: Sequence[Question]) -> int:
-    """Tokens that surely hold any right answer: no tokenizer makes more of them than bytes."""
-    longest = max(len(question.answer.encode()) for question in questions)
-    return min(MOST_TOKENS, longest + 1)
+def tokens_needed(questions: Sequence[Question], base: Path) -> int:
+    """Tokens of the longest right answer and its end: who says more is wrong already."""
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    encoded = (tokenizer.encode(q.answer, add_special_tokens=False) for q in questions)
+    return min(MOST_TOKENS, max(len(answer.ids) for answer in encoded) + 1)
 
 
-def score(client: openai.OpenAI, model: str, questions: Sequence[Question]) -> float:
+def score(
+    client: openai.OpenAI, model: str, questions: Sequence[Question], *, max_tokens: int
+) -> float:
     """Share of questions answered word for word. Raises openai.APIError."""
-    tokens = longest_answer(questions)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        right = pool.map(lambda question: _is_right(client, model, question, tokens), questions)
+        right = pool.map(lambda question: _is_right(client, model, question, max_tokens), questions)
         return sum(right) / len(questions)
 
 

@@ -24,11 +24,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from adapters.domain.names import Alias, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import ServedVersion
+from adapters.logs import configure_logs
 from adapters.settings import Settings
 from benchmarks.stand import ALIAS, StandFailed, prepared_settings, publish
 from service.engine.grammars import NoGrammars
 from service.gateway.gateway import Gateway
-from service.launch.logs import configure_logs
 from service.launch.plugin import build_runtime
 from service.runtime import Runtime
 

@@ -19,13 +19,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from adapters.logs import configure_logs
 from benchmarks import null_path
 from benchmarks.machine import machine, versions
 from benchmarks.null_path import CHUNKS, Added
 from benchmarks.report import BOUNDS, print_report
 from benchmarks.side_by_side import Cell, Shape, bench, measure
 from benchmarks.stand import StandFailed
-from service.launch.logs import configure_logs
 
 _SUMMARY = "What Wardrobe costs beside the bare engine, in time and in CPU."
 CONCURRENCY = (1, 8, 32)

@@ -81,6 +81,13 @@ class Metrics:
             ("action", "outcome"),
             registry=registry,
         )
+        self.open_rollouts = Gauge(
+            "wardrobe_rollout_open",
+            "1 for each rollout that has not ended, by its state (loading, flipped).",
+            ("unit", "alias", "state"),
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
         self.resident = Gauge(
             "wardrobe_version_resident",
             "1 for each version the engine holds.",

@@ -39,6 +39,7 @@ from service.reconcile.rollouts import RolloutSteps
 from service.reconcile.route_cache import RouteCache
 from service.reconcile.route_table import RouteTable
 from service.reconcile.units_watch import UnitsWatch
+from service.request_threads import RequestThreads
 
 STOP_SECONDS = 2.0
 """For each step of letting go of the registry."""
@@ -127,6 +128,8 @@ class Runtime:
     units: UnitsWatch
     metrics: Metrics
     grammars: Grammars
+    threads: RequestThreads = field(default_factory=RequestThreads)
+    """For the blocking calls of requests."""
     pepper: bytes = field(repr=False)
     draining: bool = False
     end: Callable[[], None] = field(default=interrupt, repr=False)
@@ -216,6 +219,7 @@ class Runtime:
         """Lets go of everything that `stop` leaves, and of the rows' owner without a word."""
         self.swap.close()
         self.units.close()
+        self.threads.close()
         self.registry.close()
 
     def start_drain(self) -> None:

@@ -1,21 +1,21 @@
 """Gates: the checks a candidate must pass before it may go live.
 
-What is measured is the trainer's business; what the numbers mean is decided here, by pure
-functions of numbers and a unit's thresholds.
+A unit's policy, and what a gate says. How it comes to say so: `adapters/domain/proof.py`.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from adapters.domain.datasets import MIN_TEST
+
 MIN_EXAMPLES = 8
-"""Fewest held-out examples that can prove a gain: the bootstrap draws from what was measured, and
-where that is a handful, a few lucky answers look like certainty."""
+"""Fewest examples that a job holds out."""
 
 
 class GatePolicy(BaseModel):
@@ -26,24 +26,58 @@ class GatePolicy(BaseModel):
     promote: Literal["automatic", "manual"] = Field(
         default="automatic", description="Put a version live when it has passed its gates."
     )
-    min_effect: float = Field(
-        default=0.05, ge=0.0, le=1.0, description="Share of answers that must differ from the base."
-    )
-    min_fidelity: float = Field(
-        default=0.9,
-        ge=0.0,
-        le=1.0,
-        description="Share of answers that must equal the trainer's own forward pass.",
+    scorer: Literal["token_f1", "exact_match"] = Field(
+        default="token_f1", description="What the `task` gates compare."
     )
     min_gain: float = Field(
-        default=0.02,
+        default=0.02, ge=0.0, le=1.0, description="Score by which a version must beat the base."
+    )
+    margin: float = Field(
+        default=0.1,
         ge=0.0,
         le=1.0,
-        description="Held-out score (token F1) by which the adapter must beat the base.",
+        description="Score by which a version may at most be worse than the live one.",
+    )
+    confidence: float = Field(
+        default=0.95,
+        ge=0.5,
+        le=0.999,
+        description="How sure a comparison must be, on one side; repeated tries share the doubt.",
+    )
+    min_effect: float = Field(
+        default=0.05,
+        ge=0.0,
+        le=1.0,
+        description="Share of examples on which a version must differ from the base.",
+    )
+    max_drift: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="Nats a token between service and trainer; none: what the dtype explains.",
+    )
+    max_overfitting: float = Field(
+        default=0.5,
+        ge=0.0,
+        description="Nats a token that the test part, or the checkpoint, may be worse.",
     )
     evaluation_examples: int = Field(
-        default=64, ge=MIN_EXAMPLES, le=2000, description="Held-out examples asked of the service."
+        default=64, ge=MIN_TEST, le=2000, description="Test examples asked of the service."
     )
+    answer_slack: int = Field(
+        default=8, ge=0, le=512, description="Tokens an answer may be longer than its reference."
+    )
+
+
+class Outcome(StrEnum):
+    """What a gate says."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """The version is not good enough."""
+    SKIPPED = "skipped"
+    """There was nothing to compare with; it holds nothing up."""
+    ERROR = "error"
+    """It could not be measured; the version is not proven and may be evaluated again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,61 +85,63 @@ class GateResult:
     """One gate's verdict, with the number behind it."""
 
     gate: str
-    passed: bool
+    outcome: Outcome
     measured: float
-    threshold: float
+    bound: float
+    direction: Literal["at_least", "at_most"]
     detail: str
+    against: str | None = None
+    """What the version was compared with: `base`, or the live version's name."""
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome is Outcome.PASSED
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether the version may not go live because of it."""
+        return self.outcome in (Outcome.FAILED, Outcome.ERROR)
+
+    @property
+    def name(self) -> str:
+        """`task`, or `task against support:2`."""
+        return f"{self.gate} against {self.against}" if self.against else self.gate
 
 
 def all_passed(results: Sequence[GateResult]) -> bool:
-    """No gate said no. An empty sequence proves nothing, so it does not pass."""
-    return bool(results) and all(result.passed for result in results)
+    """No gate holds it up, and one at least said yes: an empty sequence proves nothing."""
+    return any(result.passed for result in results) and not any(
+        result.holds_up for result in results
+    )
 
 
-def at_least(gate: str, measured: float, threshold: float, detail: str) -> GateResult:
+def at_least(
+    gate: str, measured: float, bound: float, detail: str, *, against: str | None = None
+) -> GateResult:
     """A gate that asks for a minimum."""
     return GateResult(
         gate=gate,
-        passed=measured >= threshold,
-        measured=round(measured, 4),
-        threshold=threshold,
+        outcome=Outcome.PASSED if measured >= bound else Outcome.FAILED,
+        measured=measured,
+        bound=bound,
+        direction="at_least",
         detail=detail,
+        against=against,
     )
 
 
-def held_out_gain(
-    base: Sequence[float], adapter: Sequence[float], *, min_gain: float, resamples: int = 1000
-) -> GateResult:
-    """Does the adapter beat the base on the same held-out examples, and not by luck?
-
-    `base` and `adapter` are scores in [0, 1] of the same examples in the same order. Passes when
-    there are `MIN_EXAMPLES`, the mean gain reaches `min_gain` and the lower end of its 95 % paired
-    bootstrap interval (Efron & Tibshirani 1993, ch. 13) is above zero. Raises ValueError when the
-    lengths differ.
-    """
-    gains = [after - before for before, after in zip(base, adapter, strict=True)]
-    mean = sum(gains) / len(gains) if gains else 0.0
-    detail = f"gain over the base on {len(gains)} held-out examples"
-    if len(gains) < MIN_EXAMPLES:
-        sure = False
-        detail += f"; fewer than {MIN_EXAMPLES} prove nothing"
-    else:
-        low = _lower_end(gains, resamples)
-        sure = low > 0.0
-        detail += f", 95 % sure of {low:.3f}"
-        if mean >= min_gain and not sure:
-            detail += ", which is not above zero: it may be luck"
+def at_most(gate: str, measured: float, bound: float, detail: str) -> GateResult:
+    """A gate that allows a maximum."""
     return GateResult(
-        gate="held_out",
-        passed=sure and mean >= min_gain,
-        measured=round(mean, 4),
-        threshold=min_gain,
+        gate=gate,
+        outcome=Outcome.PASSED if measured <= bound else Outcome.FAILED,
+        measured=measured,
+        bound=bound,
+        direction="at_most",
         detail=detail,
     )
 
 
-def _lower_end(gains: Sequence[float], resamples: int) -> float:
-    """Of the 95 % bootstrap interval of the mean; the draws are the same every time."""
-    draw = random.Random(17)
-    means = sorted(sum(draw.choices(gains, k=len(gains))) / len(gains) for _ in range(resamples))
-    return means[int(0.025 * len(means))]
+def unservable(reason: str) -> GateResult:
+    """The verdict over a version that the service cannot serve: nothing else can be measured."""
+    return at_least("artifact", 0.0, 1.0, reason)

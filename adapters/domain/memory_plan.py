@@ -50,6 +50,7 @@ class MemoryPlan:
     def settings(self) -> Mapping[str, Any]:
         """Names and values of `Settings`."""
         return {
+            "dtype": self.dtype,
             "max_model_len": self.max_model_len,
             "kv_cache_gib": self.kv_cache_gib,
             "max_loras": self.max_loras,

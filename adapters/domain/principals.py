@@ -46,6 +46,11 @@ class Principal:
     role: Role
     unit: Unit | None
 
+    @property
+    def owner(self) -> str:
+        """Whose shares and whose cache it uses. Typed, for a unit may be called like a role."""
+        return f"unit:{self.unit}" if self.unit is not None else f"role:{self.role}"
+
     def may_act_for(self, unit: str) -> bool:
         """Whether this principal may see and change what belongs to `unit`."""
         if self.role is Role.UNIT:

@@ -105,12 +105,12 @@ def check_promotable(route: Route, version: Version) -> None:
     if version.withdrawn_at is not None or version.collected_at is not None:
         raise Conflict(f"{version.name} was retired and is not kept", code="version_retired")
     if version.state is VersionState.REJECTED:
-        failed = ", ".join(gate.gate for gate in version.gates if not gate.passed) or "a gate"
+        failed = ", ".join(gate.gate for gate in version.gates if gate.holds_up) or "a gate"
         raise Conflict(f"{version.name} was rejected by {failed}", code="version_rejected")
     if version.job_id is not None and not all_passed(version.gates):
         raise Conflict(
-            f"{version.name} has not passed its gates; only its job {version.job_id} can prove it, "
-            "and if that has ended, a new job must",
+            f"{version.name} has not passed its gates; `wardrobe adapters evaluate {version.name}` "
+            f"evaluates it again once its job {version.job_id} has ended",
             code="version_unproven",
         )
 

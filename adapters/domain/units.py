@@ -54,7 +54,7 @@ class UnitLimits(BaseModel):
     min_examples: int = Field(default=10, ge=1, description="Fewest training examples of a job.")
     max_examples: int = Field(default=100_000, ge=1, description="Most training examples of a job.")
     max_concurrent_requests: int = Field(
-        default=256, ge=1, description="Requests in flight; more are answered 429."
+        default=256, ge=1, description="Requests in flight in one replica; more are answered 429."
     )
 
 

@@ -8,6 +8,7 @@ from adapters.registry.registry import Registry
 from adapters.registry.sql.collection import SqlCollection
 from adapters.registry.sql.database import PATIENCE_S, Database
 from adapters.registry.sql.datasets import SqlDatasets
+from adapters.registry.sql.evaluations import SqlEvaluations
 from adapters.registry.sql.files import SqlFiles
 from adapters.registry.sql.jobs import SqlJobs
 from adapters.registry.sql.keys import SqlKeys
@@ -42,6 +43,7 @@ def open_registry(
         jobs=SqlJobs(database),
         datasets=SqlDatasets(database),
         versions=SqlVersions(database),
+        evaluations=SqlEvaluations(database),
         routes=SqlRoutes(database),
         rollouts=SqlRollouts(database),
         replicas=SqlReplicas(database),

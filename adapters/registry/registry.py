@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from adapters.registry.ports import (
     Collection,
     Datasets,
+    Evaluations,
     Files,
     Jobs,
     Keys,
@@ -30,6 +31,7 @@ class Registry:
     jobs: Jobs
     datasets: Datasets
     versions: Versions
+    evaluations: Evaluations
     routes: Routes
     rollouts: Rollouts
     replicas: Replicas

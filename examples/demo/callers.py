@@ -17,7 +17,14 @@ from examples.demo.data import Example
 from examples.demo.verdict import Call, Reference
 from service.cli.client import Client
 
-MAX_TOKENS = 96
+NOTICED_WITHIN = 0.5
+"""Seconds after which a changed pace is noticed."""
+WHOLE_ANSWER = 96
+"""Tokens that hold any answer of the units' data."""
+SHOWN_TOKENS = 40
+"""Of an answer that is shown: what a base says beyond is chatter, and slow machines pay for it."""
+FIRST_TOKENS = 8
+"""Of an answer that only has to tell two versions apart, which its first word does."""
 ANSWER_SECONDS = 600.0
 """A slow machine is no fault: who waits longer for an answer waits for nothing."""
 
@@ -29,13 +36,21 @@ class Callers:
     """
 
     def __init__(
-        self, client: Client, model: str, questions: Sequence[Example], *, count: int, pace: float
+        self,
+        client: Client,
+        model: str,
+        questions: Sequence[Example],
+        *,
+        count: int,
+        pace: float,
+        max_tokens: int = WHOLE_ANSWER,
     ) -> None:
         # no retries: what goes wrong once must be seen
         self._sdk = client.openai.with_options(max_retries=0, timeout=ANSWER_SECONDS)
         self._model = model
         self._questions = questions
         self._count = count
+        self._max_tokens = max_tokens
         self.pace = pace
         self._stop = threading.Event()
         self.calls: list[Call] = []
@@ -62,7 +77,7 @@ class Callers:
 
     def _run(self, number: int) -> None:
         for turn in itertools.count(number):
-            if self._stop.wait(self.pace):
+            if self._stopped_while_thinking():
                 return
             question = turn % len(self._questions)
             # half of the callers begin with a stream, and each alternates
@@ -70,13 +85,22 @@ class Callers:
                 self._call(question, streamed=(turn // self._count + number) % 2 == 0)
             )
 
+    def _stopped_while_thinking(self) -> bool:
+        """Whether they were stopped within the pace in force, which may be changed meanwhile."""
+        began = time.monotonic()
+        while (left := began + self.pace - time.monotonic()) > 0:
+            if self._stop.wait(min(left, NOTICED_WITHIN)):
+                return True
+        return self._stop.is_set()
+
     def _call(self, question: int, *, streamed: bool) -> Call:
         started = time.monotonic()
         names: set[str] = set()
         text, finish, problem = "", None, None
         try:
             raw = self._sdk.chat.completions.with_raw_response.create(
-                **request(self._model, self._questions[question]), stream=streamed
+                **request(self._model, self._questions[question], max_tokens=self._max_tokens),
+                stream=streamed,
             )
             names.add(raw.headers.get("x-adapter-version", "(no header)"))
             answer: Any = raw.parse()
@@ -100,28 +124,35 @@ class Callers:
         )
 
 
-def request(model: str, example: Example) -> dict[str, Any]:
+def request(model: str, example: Example, *, max_tokens: int = WHOLE_ANSWER) -> dict[str, Any]:
     """A greedy chat request."""
     return {
         "model": model,
         "messages": list(example.asked),
         "temperature": 0.0,
-        "max_tokens": MAX_TOKENS,
+        "max_tokens": max_tokens,
     }
 
 
 def references(
-    client: Client, version: str, questions: Sequence[Example], *, at_once: int
+    client: Client,
+    version: str,
+    questions: Sequence[Example],
+    *,
+    at_once: int,
+    max_tokens: int = WHOLE_ANSWER,
 ) -> list[Reference]:
     """What a version alone answers to each question, and how sure of each word it is.
 
     Every question is asked with 1, 2, … `at_once` answers of this version under way, and nothing
     else should be.
     """
-    found = [_alone(client, version, example) for example in questions]
+    found = [_alone(client, version, example, max_tokens) for example in questions]
     for size in range(1, at_once + 1):
         with ThreadPoolExecutor(size, thread_name_prefix="reference") as pool:
-            texts = pool.map(lambda example: ask(client, version, example), questions)
+            texts = pool.map(
+                lambda example: ask(client, version, example, max_tokens=max_tokens), questions
+            )
             found = [
                 replace(one, texts=one.texts | {text})
                 for one, text in zip(found, texts, strict=True)
@@ -129,9 +160,9 @@ def references(
     return found
 
 
-def _alone(client: Client, version: str, example: Example) -> Reference:
+def _alone(client: Client, version: str, example: Example, max_tokens: int) -> Reference:
     answer = client.openai.chat.completions.create(
-        **request(version, example), logprobs=True, top_logprobs=2
+        **request(version, example, max_tokens=max_tokens), logprobs=True, top_logprobs=2
     ).choices[0]
     tokens = (answer.logprobs.content if answer.logprobs else None) or []
     margins = [
@@ -144,7 +175,7 @@ def _alone(client: Client, version: str, example: Example) -> Reference:
     )
 
 
-def ask(client: Client, model: str, example: Example) -> str:
+def ask(client: Client, model: str, example: Example, *, max_tokens: int) -> str:
     """One greedy answer."""
-    answer = client.openai.chat.completions.create(**request(model, example))
+    answer = client.openai.chat.completions.create(**request(model, example, max_tokens=max_tokens))
     return answer.choices[0].message.content or ""

@@ -11,6 +11,8 @@ from pathlib import Path
 from adapters.errors import NotFound
 
 FOLDER = Path("examples/data")
+FROM_SCRATCH = 20_000_000
+"""Parameters under which a base knows no English: a unit's lines must teach it everything."""
 _TAG = re.compile(r"\[[a-z]+\]")
 
 Message = dict[str, str]
@@ -26,6 +28,35 @@ class Example:
     @property
     def question(self) -> str:
         return self.asked[-1]["content"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portion:
+    """How much of a unit's files a job of the demo learns from."""
+
+    train: int
+    """Lines, as `valid`."""
+    valid: int
+    n_epochs: int | None
+    """None leaves it to the base's own recipe."""
+
+
+WHOLE = Portion(train=900, valid=120, n_epochs=8)
+"""All lines; fewer epochs than the recipe takes: enough to see it work, short enough to watch."""
+FEW = Portion(train=160, valid=32, n_epochs=None)
+"""A real model speaks already, and learns a unit's manner from few examples."""
+
+
+def portion_for(parameters: int) -> Portion:
+    """What the demo gives to a base of so many parameters."""
+    return WHOLE if parameters < FROM_SCRATCH else FEW
+
+
+def lines_of(unit: str, split: str, portion: Portion, *, edition: int) -> bytes:
+    """The portion's lines of `train` or `valid`, as a file to upload. Raises NotFound."""
+    whole = file_of(unit, split).read_bytes() if edition == 1 else second_edition(unit, split)
+    count = {"train": portion.train, "valid": portion.valid}[split]
+    return b"".join(whole.splitlines(keepends=True)[:count])
 
 
 def file_of(unit: str, split: str) -> Path:

@@ -61,8 +61,12 @@ def choose_port(settings: Settings) -> int:
     return settings.port
 
 
-def _of_its_own(environment: Mapping[str, str]) -> dict[str, str]:
-    """The demo's folder holds registry, artifacts and keys of its own, whatever its caller uses."""
+def environment_for(settings: Settings) -> dict[str, str]:
+    """Ours and what is set, for `wardrobe up` to find out the rest as it does for anybody.
+
+    The demo's folder holds registry, artifacts and keys of its own, whatever its caller uses.
+    """
+    environment: Mapping[str, str] = {**os.environ, **settings.given_environment()}
     elsewhere = BROUGHT | {"WARDROBE_DATABASE_URL", "WARDROBE_ARTIFACTS"}
     return {name: value for name, value in environment.items() if name not in elsewhere}
 
@@ -84,7 +88,7 @@ class House:
             ProcessSpec(
                 name="up",
                 command=[sys.executable, "-m", "service.cli", "up"],
-                environment=_of_its_own({**os.environ, **settings.environment()}),
+                environment=environment_for(settings),
                 log=folder.root / "up.log",
             )
         )

@@ -10,17 +10,16 @@ from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from examples.demo.data import file_of, second_edition
+from examples.demo.data import Portion, lines_of
 from examples.demo.house import DemoFailed
 from service.cli.client import FINISHED, Client
 
 POLL_SECONDS = 1.0
-EPOCHS = 8
-"""Fewer than the units' recipes take: enough to see it work, short enough to watch."""
 START_SECONDS = 900.0
 """Without news while nobody has begun a job: its trainer is not there."""
 STILL_SECONDS = 3600.0
 """Without news of any job: nothing goes on. How long all of it takes is the machine's business."""
+BEGUN = "Fine-tuning job started"
 WAITING = frozenset({"validating_files", "queued"})
 LINE_EVERY = 15.0
 """Seconds between two lines about one job where no bars can be drawn."""
@@ -35,6 +34,7 @@ class Lesson:
     client: Client
     bar: TaskID
     last_event: str | None = None
+    begun: bool = False
     step: int = 0
     total: int = 0
     train_loss: float | None = None
@@ -50,12 +50,19 @@ class Lesson:
         self.last_event = event.id
         if event.type == "message":
             self.message = event.message
+            self.begun = self.begun or event.message == BEGUN
         data = event.data if event.type == "metrics" and isinstance(event.data, dict) else {}
         self.step = int(data.get("step", self.step))
         self.total = int(data.get("total_steps", self.total))
         self.train_loss = data.get("train_loss", self.train_loss)
         held_out = data.get("full_valid_loss", data.get("valid_loss"))
         self.held_out_loss = self.held_out_loss if held_out is None else held_out
+
+    def is_worth_a_line(self, event: FineTuningJobEvent) -> bool:
+        """What is told before the first step (how much is learnt, how long it takes), and gates."""
+        before = self.begun and not self.total and event.message != BEGUN
+        # a type of ours, which the SDK's own types do not know
+        return before or str(event.type) == "gate_checks" or event.level != "info"
 
     def said(self) -> str:
         """`step 40/226  loss 0.71  held-out 0.80  1:12 left`; around the training, the news."""
@@ -74,12 +81,12 @@ class Lesson:
         return "  ".join(words)
 
 
-def start_job(client: Client, unit: str, *, edition: int = 1) -> str:
-    """Uploads the unit's files and starts a job with them; returns its id."""
+def start_job(client: Client, unit: str, portion: Portion, *, edition: int = 1) -> str:
+    """Uploads a portion of the unit's files and starts a job with it; returns its id."""
     sdk = client.openai
     ids = {}
     for split in ("train", "valid"):
-        content = file_of(unit, split).read_bytes() if edition == 1 else second_edition(unit, split)
+        content = lines_of(unit, split, portion, edition=edition)
         uploaded = sdk.files.create(
             file=(f"{unit}-{edition}-{split}.jsonl", content), purpose="fine-tune"
         )
@@ -89,7 +96,10 @@ def start_job(client: Client, unit: str, *, edition: int = 1) -> str:
         training_file=ids["train"],
         validation_file=ids["valid"],
         seed=17,
-        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": EPOCHS}}},
+        method={
+            "type": "supervised",
+            "supervised": {"hyperparameters": {"n_epochs": portion.n_epochs or "auto"}},
+        },
         metadata={"demo": "yes"},
     )
     return job.id
@@ -152,8 +162,7 @@ def _look(lesson: Lesson, progress: Progress) -> bool:
     lesson.status, lesson.finish_at = job.status, job.estimated_finish
     for event in lesson.client.events_after(lesson.job_id, lesson.last_event):
         lesson.hear(event)
-        # a type of ours, which the SDK's own types do not know
-        if str(event.type) == "gate_checks" or event.level != "info":
+        if lesson.is_worth_a_line(event):
             progress.console.print(
                 f"  [dim]{lesson.unit:<8}[/dim] {event.message}", highlight=False, soft_wrap=True
             )

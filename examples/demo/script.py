@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,23 @@ from adapters.domain.units import load_units
 from adapters.errors import WardrobeError
 from adapters.settings import Settings
 from examples.demo import tables
-from examples.demo.callers import Callers, ask, references
-from examples.demo.data import held_out
+from examples.demo.callers import FIRST_TOKENS, SHOWN_TOKENS, Callers, ask, references
+from examples.demo.data import Example, Portion, held_out, portion_for
 from examples.demo.house import DemoFailed, House, fresh_folder
 from examples.demo.lessons import start_job, watch
-from examples.demo.verdict import Flip, Verdict, judge
+from examples.demo.verdict import Flip, Reference, Verdict, judge
 from service.cli.client import Client
+from service.launch.base_profile import kept_profile
 from service.launch.base_resolver import resolve_base
 
 CALLERS = 8
 PACE_IN_TRAINING = 2.0
-"""Seconds a caller thinks between two questions: the trainer needs the same two cores."""
+"""Seconds at least that a caller thinks between two questions while a job runs."""
+SHARE_IN_TRAINING = 0.15
+"""Of the engine's time that the callers may take then: the trainer needs the same two cores."""
 PACE_IN_SWAPS = 0.05
-QUESTIONS = 24
-ANSWERS_BETWEEN_FLIPS = 3 * CALLERS
+QUESTIONS = 8
+ANSWERS_BETWEEN_FLIPS = 2 * CALLERS
 """What the callers must have been told before the route moves again, however long that takes."""
 SHOWN = 2
 SWAPPED = "support"
@@ -41,6 +45,7 @@ class Stage:
     house: House
     aliases: Mapping[str, str]
     """Unit → the alias its first adapter answers to."""
+    portion: Portion
 
 
 def run_demo(folder: Path) -> int:
@@ -55,12 +60,14 @@ def run_demo(folder: Path) -> int:
 
     _title(console, "1 · The base model, built once and then kept")
     base = resolve_base(settings)
-    console.print(f"  {base.name} in {base.path}")
+    profile = kept_profile(settings, base.path)
+    portion = portion_for(profile.parameters)
+    console.print(f"  {base.name}, {profile.parameters / 1e6:,.0f} M parameters, in {base.path}")
 
     _title(console, "2 · The service: vLLM with our endpoints inside it, and the trainer beside it")
     house = House.open(state, settings)
     with _closing(house, console):
-        stage = Stage(console, house, aliases)
+        stage = Stage(console, house, aliases, portion)
         _wait(stage)
         versions = _teach_everyone(stage)
         _show_answers(stage, versions)
@@ -89,10 +96,11 @@ def _wait(stage: Stage) -> None:
 
 def _teach_everyone(stage: Stage) -> dict[str, str]:
     _title(stage.console, "3 · Three units, three fine-tuning jobs, through the openai SDK")
+    stage.console.print(f"  each learns from {stage.portion.train} examples, one after another")
     jobs = {}
     for unit in stage.aliases:
         client = stage.house.client(unit)
-        jobs[unit] = (client, start_job(client, unit))
+        jobs[unit] = (client, start_job(client, unit, stage.portion))
     versions = watch(stage.console, jobs, check=stage.house.check)
     for unit, alias in stage.aliases.items():
         live = stage.house.client(unit).adapter(alias)["route"]["stable"]
@@ -103,20 +111,19 @@ def _teach_everyone(stage: Stage) -> dict[str, str]:
 
 def _show_answers(stage: Stage, versions: Mapping[str, str]) -> None:
     _title(stage.console, "4 · The same questions to the base model and to each unit's adapter")
-    rows = []
-    for unit, alias in stage.aliases.items():
+    shown = [(unit, example) for unit in stage.aliases for example in held_out(unit)[:SHOWN]]
+
+    def row(one: tuple[str, Example]) -> tuple[str, str, str, str]:
+        unit, example = one
         client = stage.house.client(unit)
-        base = client.base_model()
-        rows += [
-            (
-                versions[unit],
-                example.question,
-                ask(client, base, example),
-                ask(client, alias, example),
-            )
-            for example in held_out(unit)[:SHOWN]
-        ]
-    tables.answers(stage.console, rows)
+        base, adapter = (
+            ask(client, model, example, max_tokens=SHOWN_TOKENS)
+            for model in (client.base_model(), stage.aliases[unit])
+        )
+        return versions[unit], example.question, base, adapter
+
+    with ThreadPoolExecutor(len(shown), thread_name_prefix="shown") as pool:
+        tables.answers(stage.console, list(pool.map(row, shown)))
 
 
 def _show_scores(stage: Stage, versions: Mapping[str, str]) -> None:
@@ -134,13 +141,14 @@ def _swap_under_load(stage: Stage, first: str) -> Verdict:
     client = stage.house.client(SWAPPED)
     alias = stage.aliases[SWAPPED]
     questions = held_out(SWAPPED)[:QUESTIONS]
-    known = {first: references(client, first, questions, at_once=CALLERS)}
+    known = {first: _first_words(client, first, questions)}
+    pace = pace_in_training(_seconds_for_an_answer(client, first, questions[0]))
     stage.console.print(
         "  its new data writes the topic in capitals, so every answer tells them apart"
     )
-    callers = Callers(client, alias, questions, count=CALLERS, pace=PACE_IN_TRAINING)
+    callers = Callers(client, alias, questions, count=CALLERS, pace=pace, max_tokens=FIRST_TOKENS)
     with callers.calling():
-        job = (client, start_job(client, SWAPPED, edition=2))
+        job = (client, start_job(client, SWAPPED, stage.portion, edition=2))
         second = watch(stage.console, {SWAPPED: job}, check=stage.house.check)[SWAPPED]
         callers.pace = PACE_IN_SWAPS
         flips = [_automatic(client, alias, second)]
@@ -151,10 +159,25 @@ def _swap_under_load(stage: Stage, first: str) -> Verdict:
             _until_answered(stage, callers, since=flips[-1].complete)
             flips.append(_flip(stage, command, version))
         _until_answered(stage, callers, since=flips[-1].complete)
-    known[second] = references(client, second, questions, at_once=CALLERS)
+    known[second] = _first_words(client, second, questions)
     verdict = judge(callers.calls, known, flips)
     tables.verdict(stage.console, verdict, _rollouts(client, alias))
     return verdict
+
+
+def pace_in_training(answer_seconds: float) -> float:
+    """How long each caller thinks, so that all of them together leave the trainer its cores."""
+    return max(PACE_IN_TRAINING, CALLERS * answer_seconds / SHARE_IN_TRAINING)
+
+
+def _first_words(client: Client, version: str, questions: Sequence[Example]) -> list[Reference]:
+    return references(client, version, questions, at_once=CALLERS, max_tokens=FIRST_TOKENS)
+
+
+def _seconds_for_an_answer(client: Client, version: str, example: Example) -> float:
+    began = time.monotonic()
+    ask(client, version, example, max_tokens=FIRST_TOKENS)
+    return time.monotonic() - began
 
 
 def _promote_again(client: Client, alias: str, version: str) -> Mapping[str, object]:

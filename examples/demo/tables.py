@@ -23,11 +23,11 @@ def answers(console: Console, rows: Sequence[tuple[str, str, str, str]]) -> None
 
 
 def scores(console: Console, versions: Sequence[Mapping[str, Any]]) -> None:
-    """What each version's evidence says of held-out examples, and its gates."""
-    table = Table("version", "held-out", "exact: base", "adapter", "F1: base", "adapter", "gates")
+    """What each version's evidence says of test examples, and its gates."""
+    table = Table("version", "test", "exact: base", "adapter", "F1: base", "adapter", "gates")
     for version in versions:
-        found = version["evidence"]["held_out"]
-        passed = [gate["gate"] for gate in version["gates"] if gate["passed"]]
+        found = version["evidence"]["test"]
+        passed = [gate["gate"] for gate in version["gates"] if gate["outcome"] == "passed"]
         table.add_row(
             version["id"],
             str(found["examples"]),
@@ -36,7 +36,7 @@ def scores(console: Console, versions: Sequence[Mapping[str, Any]]) -> None:
                 for score in ("exact_match", "token_f1")
                 for who in ("base", "adapter")
             ),
-            f"{len(passed)} of {len(version['gates'])} passed: {', '.join(passed)}",
+            f"{len(passed)} of {len(version['gates'])} passed: {', '.join(dict.fromkeys(passed))}",
         )
     console.print(table)
 

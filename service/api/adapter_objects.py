@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from adapters.domain.evaluations import Evaluation
 from adapters.domain.names import Alias, Unit, VersionId
 from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import Version
@@ -53,6 +54,28 @@ def wire_version(runtime: Runtime, version: Version) -> dict[str, Any]:
         "resident": runtime.residency.is_resident(version.id),
         "load_error": None if failure is None else told(failure.reason),
         "load_error_code": None if failure is None else str(failure.reason),
+    }
+
+
+def wire_evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    """What a scorer gave a model on each example; rows have ids, and no text is kept."""
+    return {
+        "id": str(evaluation.id),
+        "object": "adapter.evaluation",
+        "adapter": evaluation.adapter,
+        "unit": evaluation.unit,
+        "subject": evaluation.subject,
+        "base_fingerprint": evaluation.base_fingerprint,
+        "dataset": evaluation.dataset,
+        "part": evaluation.part,
+        "scorer": evaluation.scorer,
+        "seed": evaluation.seed,
+        "conditions": dict(evaluation.conditions),
+        "examples": len(evaluation.scores),
+        "mean": evaluation.mean,
+        "scores": dict(evaluation.scores),
+        "job_id": evaluation.job_id,
+        "created_at": int(evaluation.created_at),
     }
 
 

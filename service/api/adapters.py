@@ -14,17 +14,23 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from adapters.domain.names import Alias, Unit, VersionId, parse_version, split_version
+from adapters.domain.evaluations import BASE
+from adapters.domain.names import Alias, Unit, VersionId, parse_version, split_version, version_name
+from adapters.domain.principals import Principal
 from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import Version
 from adapters.errors import Conflict, InvalidRequest, WardrobeError
-from service.api.adapter_objects import wire_adapter, wire_rollout, wire_version
+from service.api.adapter_objects import (
+    wire_adapter,
+    wire_evaluation,
+    wire_rollout,
+    wire_version,
+)
 from service.api.request import (
     CursorOf,
     PrincipalOf,
     RuntimeOf,
     body_of,
-    in_thread,
     page,
     unit_of_alias,
 )
@@ -100,7 +106,8 @@ async def list_versions(
 ) -> dict[str, Any]:
     """The adapter's versions, newest first, rejected ones too."""
     unit_of_alias(runtime, principal, alias)
-    listed = await in_thread(
+    listed = await runtime.threads.read(
+        principal,
         runtime.registry.versions.list,
         principal,
         adapter=alias,
@@ -116,7 +123,7 @@ async def show_version(
 ) -> dict[str, Any]:
     """One version: its data, base, recipe, gates and state."""
     unit_of_alias(runtime, principal, alias)
-    version = await in_thread(runtime.registry.versions.get, *_named(alias, number), principal)
+    version = await _version(runtime, principal, *_named(alias, number))
     return wire_version(runtime, version)
 
 
@@ -128,22 +135,43 @@ async def retire(
 
     Also where no unit names the alias any more: that is when versions are left behind.
     """
-    version = await in_thread(runtime.registry.versions.get, *_named(alias, number), principal)
-    retired = await in_thread(
+    version = await _version(runtime, principal, *_named(alias, number))
+    retired = await runtime.threads.command(
+        principal,
         runtime.registry.versions.retire,
         version.id,
         principal,
-        unrouted=version.id not in _routed(runtime),
+        aliases=_aliases_of(runtime, version.unit),
     )
     runtime.swap.routes.repeat.kick()
     return wire_version(runtime, retired)
 
 
-def _routed(runtime: Runtime) -> set[VersionId]:
-    """What an alias of the configuration leads to, or is about to."""
-    owner_of = runtime.units.current.units.owner_of
-    wanted = {o.target for o in runtime.table.rollouts if owner_of.get(o.alias) == o.unit}
-    return wanted | {version.id for version in runtime.table.live().values()}
+@router.get("/adapters/{alias}/evaluations")
+async def list_evaluations(
+    alias: str, request: Request, runtime: RuntimeOf, principal: PrincipalOf, cursor: CursorOf
+) -> dict[str, Any]:
+    """What the gates are computed from, newest first; `subject` is `base` or a version."""
+    unit_of_alias(runtime, principal, alias)
+    subject = request.query_params.get("subject")
+    if subject not in (None, BASE):
+        subject = version_name(*_named(alias, str(subject)))
+    listed = await runtime.threads.read(
+        principal,
+        runtime.registry.evaluations.list,
+        principal,
+        adapter=alias,
+        subject=subject,
+        after=cursor.after,
+        limit=cursor.limit,
+    )
+    return page([wire_evaluation(each) for each in listed.items], listed)
+
+
+def _aliases_of(runtime: Runtime, unit: Unit) -> set[Alias]:
+    """Those that the configuration gives to the unit; none where it is gone."""
+    owners = runtime.units.current.units.owner_of.items()
+    return {alias for alias, owner in owners if owner == unit}
 
 
 @router.get("/adapters/{alias}/rollouts")
@@ -154,14 +182,16 @@ async def list_rollouts(
     unit = unit_of_alias(runtime, principal, alias)
     if cursor.after is not None and not cursor.after.isdigit():
         raise InvalidRequest("`after` must be an id of this list", param="after")
-    listed = await in_thread(
+    listed = await runtime.threads.read(
+        principal,
         runtime.registry.rollouts.history,
         Alias(alias),
         unit,
         after=cursor.after,
         limit=cursor.limit,
     )
-    names = await in_thread(_names_of, runtime, {rollout.target for rollout in listed.items})
+    targets = {rollout.target for rollout in listed.items}
+    names = await runtime.threads.read(principal, _names_of, runtime, targets)
     items = [
         wire_rollout(
             runtime,
@@ -172,6 +202,11 @@ async def list_rollouts(
         for rollout in listed.items
     ]
     return page(items, listed)
+
+
+async def _version(runtime: Runtime, principal: Principal, adapter: str, number: int) -> Version:
+    get = runtime.registry.versions.get
+    return await runtime.threads.read(principal, get, adapter, number, principal)
 
 
 def _names_of(runtime: Runtime, versions: Iterable[VersionId]) -> dict[VersionId, str]:
@@ -186,10 +221,10 @@ async def promote(
     """Puts a version live. 409 when the route moved, another rollout runs or a gate said no."""
     unit = unit_of_alias(runtime, principal, alias)
     asked = await body_of(request, Promote)
-    named = _named(alias, str(asked.version))
-    version = await in_thread(runtime.registry.versions.get, *named, principal)
-    await _check_base(runtime, version)
-    rollout = await in_thread(
+    version = await _version(runtime, principal, *_named(alias, str(asked.version)))
+    await _check_base(runtime, principal, version)
+    rollout = await runtime.threads.command(
+        principal,
         runtime.registry.rollouts.promote,
         Alias(alias),
         version.id,
@@ -197,12 +232,12 @@ async def promote(
         unit=unit,
         expected_generation=asked.expected_generation,
     )
-    return await _answer(runtime, rollout, asked, version=version.name)
+    return await _answer(runtime, principal, rollout, asked, version=version.name)
 
 
-async def _check_base(runtime: Runtime, version: Version) -> None:
+async def _check_base(runtime: Runtime, principal: Principal, version: Version) -> None:
     """Raises Conflict where no replica is of the version's base: nobody would ever load it."""
-    replicas = await in_thread(runtime.registry.replicas.list)
+    replicas = await runtime.threads.read(principal, runtime.registry.replicas.list)
     if all(replica.base_fingerprint != version.base_fingerprint for replica in replicas):
         raise Conflict(
             f"{version.name} was trained on another base model than the one served; train it anew",
@@ -227,18 +262,24 @@ async def rollback(
             param="expected_generation",
             code="missing_required_parameter",
         )
-    rollout = await in_thread(
+    rollout = await runtime.threads.command(
+        principal,
         runtime.registry.rollouts.roll_back,
         Alias(alias),
         principal,
         unit=unit,
         expected_generation=asked.expected_generation,
     )
-    return await _answer(runtime, rollout, asked)
+    return await _answer(runtime, principal, rollout, asked)
 
 
 async def _answer(
-    runtime: Runtime, rollout: Rollout, asked: Waiting, *, version: str | None = None
+    runtime: Runtime,
+    principal: Principal,
+    rollout: Rollout,
+    asked: Waiting,
+    *,
+    version: str | None = None,
 ) -> dict[str, Any]:
     """The rollout as it is once it has ended, or after `timeout` seconds.
 
@@ -258,16 +299,17 @@ async def _answer(
         outcome.rollout,
         outcome.waits_for,
         version=version,
-        route=await _route(runtime, outcome.rollout.alias, rollout.unit),
+        route=await _route(runtime, principal, outcome.rollout),
     )
 
 
-async def _route(runtime: Runtime, alias: Alias, unit: Unit) -> Route:
+async def _route(runtime: Runtime, principal: Principal, rollout: Rollout) -> Route:
+    of = (rollout.alias, rollout.unit)
     try:
         async with asyncio.timeout(LAST_LOOK_SECONDS):
-            return await in_thread(runtime.registry.routes.route, alias, unit)
+            return await runtime.threads.read(principal, runtime.registry.routes.route, *of)
     except (WardrobeError, TimeoutError):  # the table's will do
-        return runtime.table.route(alias, unit)
+        return runtime.table.route(*of)
 
 
 def _named(alias: str, version: str) -> tuple[str, int]:

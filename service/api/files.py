@@ -22,7 +22,7 @@ from adapters.errors import InvalidFile, InvalidRequest
 from adapters.registry.ports import NewFile
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
-from service.api.request import FilesCursorOf, OwnerOf, RuntimeOf, in_thread, page
+from service.api.request import FilesCursorOf, OwnerOf, RuntimeOf, page
 from service.api.uploads import UPLOAD_SECONDS, Uploads, spooling
 from service.runtime import Runtime
 
@@ -33,7 +33,7 @@ HEAD = 64 * 1024
 """Bytes looked at before a file is accepted: enough to tell text from anything else."""
 
 
-def uploads_of(request: Request) -> Uploads:
+async def uploads_of(request: Request) -> Uploads:
     """The uploads of this process."""
     uploads: Uploads = request.app.state.wardrobe_uploads
     return uploads
@@ -47,12 +47,12 @@ async def create_file(
     request: Request, runtime: RuntimeOf, principal: OwnerOf, uploads: UploadsOf
 ) -> dict[str, Any]:
     """Stores an upload. 400 for what cannot be a training file, 413 past the unit's limit."""
-    with uploads.place(principal.id):
+    with uploads.place(principal.owner):
         with spooling():
             async with asyncio.timeout(UPLOAD_SECONDS):
                 form = await request.form(max_files=1, max_fields=8)
         try:
-            return await uploads.in_thread(_accept, runtime, principal, form)
+            return await runtime.threads.file(principal, _accept, runtime, principal, form)
         finally:
             await form.close()
 
@@ -137,7 +137,8 @@ async def list_files(
     purpose = request.query_params.get("purpose")
     if purpose is not None and purpose not in PURPOSES:
         raise InvalidRequest("there is no such purpose", param="purpose")
-    listed = await in_thread(
+    listed = await runtime.threads.read(
+        principal,
         runtime.registry.files.list,
         principal,
         purpose=purpose,
@@ -151,14 +152,19 @@ async def list_files(
 @router.get("/{file_id}")
 async def retrieve_file(file_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
     """One file's record."""
-    return wire_file(await in_thread(runtime.registry.files.get, FileId(file_id), principal))
+    return wire_file(await _file(runtime, principal, file_id))
+
+
+async def _file(runtime: Runtime, principal: Principal, file_id: str) -> StoredFile:
+    get = runtime.registry.files.get
+    return await runtime.threads.read(principal, get, FileId(file_id), principal)
 
 
 @router.get("/{file_id}/content")
 async def file_content(file_id: str, runtime: RuntimeOf, principal: OwnerOf) -> StreamingResponse:
     """One file's bytes, as they were uploaded."""
-    file = await in_thread(runtime.registry.files.get, FileId(file_id), principal)
-    opened = await in_thread(runtime.store.open_file, file.digest)
+    file = await _file(runtime, principal, file_id)
+    opened = await runtime.threads.file(principal, runtime.store.open_file, file.digest)
     kind = "text/csv" if file.purpose == "fine-tune-results" else "application/jsonl"
     return StreamingResponse(_closing(opened), media_type=kind)
 
@@ -171,7 +177,8 @@ def _closing(file: BinaryIO) -> Iterator[bytes]:
 @router.delete("/{file_id}")
 async def delete_file(file_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
     """Forgets a file. 409 while a job needs it."""
-    await in_thread(runtime.registry.files.delete, FileId(file_id), principal)
+    delete = runtime.registry.files.delete
+    await runtime.threads.command(principal, delete, FileId(file_id), principal)
     return {"id": file_id, "object": "file", "deleted": True}
 
 

@@ -19,7 +19,7 @@ from adapters.domain.recipes import Hyperparameters
 from adapters.domain.units import UnitConfig
 from adapters.errors import InvalidRequest, NotFound
 from adapters.registry.ports import Files, NewJob
-from service.api.request import CursorOf, OwnerOf, RuntimeOf, body_of, in_thread, page
+from service.api.request import CursorOf, OwnerOf, RuntimeOf, body_of, page
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs")
@@ -96,7 +96,8 @@ async def create_job(request: Request, runtime: RuntimeOf, principal: OwnerOf) -
     key = request.headers.get("idempotency-key")
     if key is not None and not 1 <= len(key) <= 255:
         raise InvalidRequest("`Idempotency-Key` may have 1 to 255 characters")
-    return wire_job(await in_thread(_create, runtime, principal, asked, key))
+    create = runtime.threads.command(principal, _create, runtime, principal, asked, key)
+    return wire_job(await create)
 
 
 def _create(runtime: Runtime, principal: Principal, asked: CreateJob, key: str | None) -> Job:
@@ -180,7 +181,8 @@ async def list_jobs(
     }
     if len(wanted) > MAX_METADATA:
         raise InvalidRequest(f"at most {MAX_METADATA} `metadata` filters", param="metadata")
-    listed = await in_thread(
+    listed = await runtime.threads.read(
+        principal,
         runtime.registry.jobs.list,
         principal,
         metadata=wanted or None,
@@ -193,7 +195,12 @@ async def list_jobs(
 @router.get("/{job_id}")
 async def retrieve_job(job_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
     """One job."""
-    return wire_job(await in_thread(runtime.registry.jobs.get, JobId(job_id), principal))
+    return wire_job(await _job(runtime, principal, job_id))
+
+
+async def _job(runtime: Runtime, principal: Principal, job_id: str) -> Job:
+    get = runtime.registry.jobs.get
+    return await runtime.threads.read(principal, get, JobId(job_id), principal)
 
 
 @router.post("/{job_id}/cancel")
@@ -211,14 +218,16 @@ async def pause_job(job_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict
 async def _stop(
     runtime: Runtime, principal: Principal, job_id: str, stop: StopRequest
 ) -> dict[str, Any]:
-    jobs = runtime.registry.jobs
-    return wire_job(await in_thread(jobs.request_stop, JobId(job_id), stop, principal))
+    request = runtime.registry.jobs.request_stop
+    stopped = await runtime.threads.command(principal, request, JobId(job_id), stop, principal)
+    return wire_job(stopped)
 
 
 @router.post("/{job_id}/resume")
 async def resume_job(job_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
     """Puts a paused job back into the queue."""
-    return wire_job(await in_thread(runtime.registry.jobs.resume, JobId(job_id), principal))
+    resume = runtime.registry.jobs.resume
+    return wire_job(await runtime.threads.command(principal, resume, JobId(job_id), principal))
 
 
 @router.get("/{job_id}/events")
@@ -226,7 +235,8 @@ async def list_events(
     job_id: str, runtime: RuntimeOf, principal: OwnerOf, cursor: CursorOf
 ) -> dict[str, Any]:
     """What happened, newest first."""
-    listed = await in_thread(
+    listed = await runtime.threads.read(
+        principal,
         runtime.registry.jobs.events,
         JobId(job_id),
         principal,
@@ -241,10 +251,10 @@ async def list_checkpoints(
     job_id: str, runtime: RuntimeOf, principal: OwnerOf, cursor: CursorOf
 ) -> dict[str, Any]:
     """Where held-out loss was measured, newest first."""
-    jobs = runtime.registry.jobs
-    job = await in_thread(jobs.get, JobId(job_id), principal)
-    listed = await in_thread(
-        jobs.checkpoints,
+    job = await _job(runtime, principal, job_id)
+    listed = await runtime.threads.read(
+        principal,
+        runtime.registry.jobs.checkpoints,
         job.id,
         principal,
         after=_number(cursor.after, "ftckpt_"),

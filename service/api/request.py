@@ -1,12 +1,11 @@
 """Reads what every router needs of a request: runtime, principal, checked body, page.
 
-Bodies and queries are checked here rather than by FastAPI, whose own errors echo the input.
+Bodies and queries are checked here rather than by FastAPI, whose own errors echo the input. What is
+handed to handlers is made by coroutines: FastAPI runs plain functions in threads that uploads use.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -20,28 +19,27 @@ from adapters.errors import InvalidRequest, NotFound, NotPermitted
 from service.runtime import Runtime
 
 M = TypeVar("M", bound=BaseModel)
-T = TypeVar("T")
 
 MAX_LIMIT = 100
 MAX_FILES = 10_000
 """Files of one page, also where nothing is said: OpenAI's number."""
 
 
-def runtime_of(request: Request) -> Runtime:
+async def runtime_of(request: Request) -> Runtime:
     """The composition root of this process."""
     runtime: Runtime = request.app.state.wardrobe
     return runtime
 
 
-def principal_of(request: Request) -> Principal:
+async def principal_of(request: Request) -> Principal:
     """Who the gateway found this request to come from."""
     principal: Principal = request.state.principal
     return principal
 
 
-def owner_of(request: Request) -> Principal:
+async def owner_of(request: Request) -> Principal:
     """The same, where it may own files and jobs. Raises NotPermitted for the trainer."""
-    principal = principal_of(request)
+    principal = await principal_of(request)
     reach(principal)
     return principal
 
@@ -54,12 +52,12 @@ class Cursor:
     limit: int
 
 
-def cursor_of(request: Request) -> Cursor:
+async def cursor_of(request: Request) -> Cursor:
     """Raises InvalidRequest for a limit that is no number or out of range."""
     return _cursor(request, default=20, most=MAX_LIMIT)
 
 
-def files_cursor_of(request: Request) -> Cursor:
+async def files_cursor_of(request: Request) -> Cursor:
     """The same for files, of which a page may hold more."""
     return _cursor(request, default=MAX_FILES, most=MAX_FILES)
 
@@ -92,11 +90,6 @@ async def body_of(request: Request, model: type[M]) -> M:
             raise InvalidRequest("the body is not valid JSON") from None
         field = ".".join(str(part) for part in mistake["loc"])[:64]
         raise InvalidRequest(f"{field or 'body'}: {mistake['msg']}", param=field or None) from None
-
-
-async def in_thread(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Runs a blocking registry or store call off the event loop."""
-    return await asyncio.to_thread(call, *args, **kwargs)
 
 
 def reach(principal: Principal) -> Unit | None:

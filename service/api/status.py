@@ -14,7 +14,7 @@ from adapters.domain.versions import ServedVersion
 from adapters.errors import NotPermitted
 from adapters.registry.ports import Replica
 from service.api.adapter_objects import wire_rollout
-from service.api.request import PrincipalOf, RuntimeOf, in_thread, reach
+from service.api.request import PrincipalOf, RuntimeOf, reach
 from service.engine.shared_residency import Reason
 from service.runtime import Runtime
 
@@ -28,9 +28,10 @@ async def status(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
     Of the replicas, and of other units' requests, only an admin learns more than a number.
     """
     unit = reach(principal)
-    found = await in_thread(runtime.registry.replicas.list)
-    running = await in_thread(runtime.registry.jobs.in_status, JobStatus.RUNNING)
-    queued = await in_thread(runtime.registry.jobs.in_status, JobStatus.QUEUED)
+    read, registry = runtime.threads.read, runtime.registry
+    found = await read(principal, registry.replicas.list)
+    running = await read(principal, registry.jobs.in_status, JobStatus.RUNNING)
+    queued = await read(principal, registry.jobs.in_status, JobStatus.QUEUED)
     return {
         "object": "status",
         "ready": runtime.ready,
@@ -50,7 +51,7 @@ async def status(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
 async def list_replicas(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
     """Every replica, silent ones too."""
     _check_admin(principal)
-    found = await in_thread(runtime.registry.replicas.list)
+    found = await runtime.threads.read(principal, runtime.registry.replicas.list)
     return {"object": "list", "data": [_wire_replica(each) for each in found], "has_more": False}
 
 
@@ -60,7 +61,8 @@ async def retire_replica(
 ) -> dict[str, Any]:
     """An operator's word that a silent replica is gone. 409 where it was heard lately."""
     _check_admin(principal)
-    await in_thread(runtime.registry.replicas.retire, replica, by=principal)
+    retire = runtime.registry.replicas.retire
+    await runtime.threads.command(principal, retire, replica, by=principal)
     runtime.swap.rollouts.kick()
     return {"id": replica, "object": "replica", "retired": True}
 

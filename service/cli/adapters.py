@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.options import AsJson, a_client, needs
+from service.cli.options import AsJson, a_client, chosen_settings, needs
 from service.cli.output import ago, print_json, print_table
 
 if TYPE_CHECKING:
+    from adapters.settings import Settings
     from service.cli.client import Client
 
 app = typer.Typer(help="Adapters, their versions, gates and routes.")
 
 Adapter = Annotated[str, typer.Argument(help="The adapter's alias, e.g. support.")]
+_HOLDS_UP = ("failed", "error")
 Generation = Annotated[
     int | None,
     typer.Option(
@@ -70,11 +72,56 @@ def show(client: Client, adapter: Adapter, as_json: AsJson = False) -> None:
         empty="no versions yet: start a job with `wardrobe jobs create`",
     )
     for gate in versions[0]["gates"] if number else []:
-        verdict = "passed" if gate["passed"] else "FAILED"
-        typer.echo(
-            f"  {gate['gate']} {verdict}: {gate['measured']:g}, needs {gate['threshold']:g} "
-            f"({gate['detail']})"
-        )
+        typer.echo(f"  {_gate(gate)}")
+
+
+@app.command()
+@needs(a_client)
+def evaluations(client: Client, adapter: Adapter, as_json: AsJson = False) -> None:
+    """Show what models scored on an adapter's test part: what its gates are computed from.
+
+    Examples: wardrobe adapters evaluations support, wardrobe adapters evaluations support:2 --json
+    """
+    found = client.evaluations(adapter)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("model", "scorer", "examples", "mean", "dataset", "made", "job"),
+        [
+            (
+                each["subject"],
+                each["scorer"],
+                each["examples"],
+                f"{each['mean']:.4g}",
+                each["dataset"][:12],
+                ago(each["created_at"]),
+                each["job_id"],
+            )
+            for each in found
+        ],
+        empty="no evaluations yet: a job evaluates the version it makes",
+    )
+
+
+@app.command()
+@needs(chosen_settings)
+def evaluate(
+    settings: Settings,
+    version: Annotated[str, typer.Argument(help="The version in full, e.g. support:3.")],
+) -> None:
+    """Evaluate a version again, without training it again, and recompute its gates.
+
+    Runs where the trainer runs, beside a service that answers. Exit code 1 where a gate holds the
+    version up; a candidate that fails is rejected, a live version stays live.
+
+    Example: wardrobe adapters evaluate support:3
+    """
+    from adapters.domain.names import parse_version
+    from service.launch.launcher import become_evaluation
+
+    parse_version(version)
+    become_evaluation(settings, version)
 
 
 @needs(a_client)
@@ -150,20 +197,40 @@ def _route(route: dict[str, Any]) -> tuple[str | None, int, str]:
 
 
 def _version(version: dict[str, Any]) -> tuple[object, ...]:
-    scores = (version.get("evidence") or {}).get("held_out") or {}
-    failed = [gate["gate"] for gate in version["gates"] if not gate["passed"]]
-    passed = len(version["gates"]) - len(failed)
+    scores = (version.get("evidence") or {}).get("test") or {}
+    held_up = [
+        f"{_named(gate)} {gate['outcome']}"
+        for gate in version["gates"]
+        if gate["outcome"] in _HOLDS_UP
+    ]
+    passed = sum(gate["outcome"] == "passed" for gate in version["gates"])
     return (
         version["id"],
         version["state"],
         ago(version["created_at"]),
         _score(scores.get("base")),
         _score(scores.get("adapter")),
-        f"{', '.join(failed)} failed" if failed else f"{passed} passed" if passed else None,
+        ", ".join(held_up) if held_up else f"{passed} passed" if passed else None,
         version["digest"][:12],
     )
 
 
+def _gate(gate: dict[str, Any]) -> str:
+    """A verdict with the number behind it; one that was not measured has none."""
+    outcome = gate["outcome"]
+    if outcome not in ("passed", "failed"):
+        return f"{_named(gate)} {outcome}: {gate['detail']}"
+    needed = gate["direction"].replace("_", " ")
+    return (
+        f"{_named(gate)} {outcome if outcome == 'passed' else 'FAILED'}: {gate['measured']:g}, "
+        f"{needed} {gate['bound']:g} is needed ({gate['detail']})"
+    )
+
+
+def _named(gate: dict[str, Any]) -> str:
+    return f"{gate['gate']} against {gate['against']}" if gate["against"] else str(gate["gate"])
+
+
 def _score(scores: dict[str, float] | None) -> str | None:
-    """Exact match, as per cent of the held-out examples."""
+    """Exact match, as per cent of the test examples."""
     return None if not scores else f"{scores['exact_match']:.1%}"

@@ -61,6 +61,12 @@ class Client:
         alias, _, number = name.partition(":")
         return self._get(f"/adapters/{_segment(alias)}/versions/{_segment(number)}")
 
+    def evaluations(self, name: str) -> list[Json]:
+        """Of `support` (its versions and the base) or of `support:8` alone, newest first."""
+        alias, _, number = name.partition(":")
+        subject = {"subject": name} if number else {}
+        return list(self._pages(f"/adapters/{_segment(alias)}/evaluations", **subject))
+
     def rollouts(self, alias: str) -> list[Json]:
         """Every change of the alias's route, newest first."""
         return list(self._pages(f"/adapters/{_segment(alias)}/rollouts"))
@@ -128,10 +134,10 @@ class Client:
     def _post(self, path: str, body: Json) -> Json:
         return cast(Json, self.openai.post(path, cast_to=object, body=body))
 
-    def _pages(self, path: str) -> Iterator[Json]:
+    def _pages(self, path: str, **query: object) -> Iterator[Json]:
         after: dict[str, str] = {}
         while True:
-            page = self._get(path, limit=PAGE, **after)
+            page = self._get(path, limit=PAGE, **query, **after)
             yield from page["data"]
             if not page.get("has_more") or not page["data"]:
                 return

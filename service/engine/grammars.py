@@ -38,7 +38,7 @@ log = structlog.get_logger("wardrobe.grammars")
 class Grammars(Protocol):
     """What the gateway needs to know of schemas."""
 
-    async def check(self, schema: Mapping[str, Any], *, param: str, unit: str) -> None:
+    async def check(self, schema: Mapping[str, Any], *, param: str, owner: str) -> None:
         """Raises InvalidRequest, naming `param`, where the engine could not use the schema."""
         ...
 
@@ -60,7 +60,7 @@ class TokenizerFacts:
 class NoGrammars:
     """Refuses every schema: the compiler cannot read this base's tokenizer."""
 
-    async def check(self, schema: Mapping[str, Any], *, param: str, unit: str) -> None:
+    async def check(self, schema: Mapping[str, Any], *, param: str, owner: str) -> None:
         """As for Grammars."""
         raise refused(UNSUPPORTED, param)
 
@@ -76,17 +76,17 @@ class CompiledGrammars:
         self._deadline = deadline
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
-        # a unit waits in line once, however many schemas it sends
-        self._unit_turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # an owner waits in line once, however many schemas it sends
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._answers: OrderedDict[tuple[str, Digest], str | None] = OrderedDict()
 
-    async def check(self, schema: Mapping[str, Any], *, param: str, unit: str) -> None:
+    async def check(self, schema: Mapping[str, Any], *, param: str, owner: str) -> None:
         """As for Grammars. Raises EngineUnavailable when no process can be had."""
         line = json.dumps(schema).encode() + b"\n"
-        # by unit: how soon an answer comes must not tell of another unit's schemas
-        key = (unit, sha256_bytes(line))
+        # by owner: how soon an answer comes must not tell of another unit's schemas
+        key = (owner, sha256_bytes(line))
         if key not in self._answers:
-            async with self._unit_turns[unit]:
+            async with self._turns[owner]:
                 if key not in self._answers:
                     self._keep(key, await self._ask(line))
         answer = self._answers[key]

@@ -1,11 +1,11 @@
 """Shares what one engine holds, and who uses it, between the API processes in front of it.
 
-One sparse file that every process maps, made anew for each life of an engine:
+One file that every process maps, made anew for each life of an engine:
 
     0        the loader's lock (one byte)
     4 KiB    ids of what the engine holds: 1,024 slots of 8 bytes
-    12 KiB   ids of what each process waits for: 64 processes, 32 slots of 8 bytes each
-    32 KiB   a record of 32 bytes per version id: last use, last failure, state, reason
+    12 KiB   ids of what each process waits for: 64 processes, 256 slots of 8 bytes each
+    140 KiB  a record of 32 bytes per version id: last use, last failure, state, reason
 
 A process holds a shared lock on a version's record while it has at least one lease of it. Who
 unloads takes the exclusive lock without waiting, and gives up where somebody holds it. The kernel
@@ -22,6 +22,7 @@ import mmap
 import os
 import struct
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,17 +31,20 @@ from pathlib import Path
 
 from adapters.domain.names import VersionId
 from adapters.errors import EngineUnavailable
+from service.engine.shared_file import open_shared
 
 INCARNATION = "WARDROBE_INCARNATION"
 """Environment variable of an engine's processes: the random name of this life of it."""
 MAX_HELD = 1024
 MAX_PROCESSES = 64
-MAX_WAITING = 32
-"""Versions that one process waits for at once."""
-MAX_VERSION_ID = 2**22
-"""The file is sparse: a record costs nothing before its version is used."""
+MAX_WAITING = 256
+"""Versions that one process waits for at once: more than are loaded before who waits gives up. Who
+asks sees to it that no unit has more than its share.
+"""
+MAX_VERSION_ID = 2**20
+"""Records of 32 MiB. A million versions are those of fifty a day, for fifty years."""
 
-_HELD, _WAITING, _RECORDS = 4096, 12 * 1024, 32 * 1024
+_HELD, _WAITING, _RECORDS = 4096, 12 * 1024, 140 * 1024
 _RECORD = 32
 _SIZE = _RECORDS + _RECORD * MAX_VERSION_ID
 _USED, _FAILED_AT, _STATE, _REASON = 0, 8, 16, 17
@@ -91,10 +95,8 @@ class SharedResidency:
         """Makes the file where needed. `clock`: one that all processes share. Raises OSError."""
         if not 0 <= process < MAX_PROCESSES:
             raise ValueError(f"an engine has at most {MAX_PROCESSES} API processes")
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._leases = os.open(path, flags, 0o600)
-        self._loader = os.open(path, flags, 0o600)
-        os.ftruncate(self._leases, _SIZE)
+        self._leases = open_shared(path, _SIZE)
+        self._loader = open_shared(path, _SIZE)
         self._map = mmap.mmap(self._leases, _SIZE)
         self._asks = _WAITING + process * MAX_WAITING * _ID.size
         self._clock = clock
@@ -244,8 +246,8 @@ class SharedResidency:
         return self._ids(_HELD, MAX_HELD)
 
     def _ids(self, start: int, count: int) -> list[VersionId]:
-        found = _ID.iter_unpack(self._map[start : start + count * _ID.size])
-        return [VersionId(number) for (number,) in found if number]
+        found = array("q", self._map[start : start + count * _ID.size])
+        return [VersionId(number) for number in filter(None, found)]
 
     def _free_slot(self, version_id: VersionId) -> None:
         ids = list(_ID.iter_unpack(self._map[_HELD : _HELD + MAX_HELD * _ID.size]))

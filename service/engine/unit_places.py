@@ -12,7 +12,6 @@ All of one process's calls come from its event loop's thread.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import struct
 from collections import Counter
@@ -21,10 +20,11 @@ from typing import Self
 
 from adapters.errors import EngineUnavailable, RateLimited
 from adapters.file_locks import open_locked
+from service.engine.shared_file import map_shared
 from service.engine.shared_residency import MAX_PROCESSES
 
 MAX_UNITS = 4096
-"""Names in one life of an engine, deleted units included. The file is sparse."""
+"""Names in one life of an engine, deleted units included."""
 
 _NAME_BYTES = 16
 _COUNTS, _COUNT = struct.Struct(f"{MAX_PROCESSES}i"), struct.Struct("i")
@@ -53,12 +53,7 @@ class UnitPlaces:
     def __init__(self, path: Path, *, process: int = 0) -> None:
         """Makes the file where needed. Raises OSError."""
         self._path = path
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(descriptor, MAX_UNITS * _ROW)
-            self._map = mmap.mmap(descriptor, MAX_UNITS * _ROW)
-        finally:
-            os.close(descriptor)
+        self._map = map_shared(path, MAX_UNITS * _ROW)
         self._own = _NAME_BYTES + process * _COUNT.size
         self._mine: Counter[str] = Counter()
         self._rows: dict[str, int] = {}

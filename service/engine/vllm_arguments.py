@@ -28,7 +28,7 @@ def arguments(settings: Settings) -> list[str]:
         *("--served-model-name", base_name(settings)),
         *("--host", settings.host),
         *("--port", str(settings.port)),
-        *("--dtype", _dtype(settings)),
+        *("--dtype", settings.dtype),
         *("--max-model-len", str(settings.max_model_len)),
         "--enable-lora",
         *("--max-loras", str(settings.max_loras)),
@@ -62,16 +62,6 @@ def _template_options(settings: Settings) -> dict[str, bool]:
 def base_name(settings: Settings) -> str:
     """What applications call the base model."""
     return settings.base_name or Path(settings.base).name
-
-
-def _dtype(settings: Settings) -> str:
-    """A float32 checkpoint stays float32 on the CPU, where vLLM's `auto` would halve it."""
-    config = Path(settings.base) / "config.json"
-    if settings.dtype != "auto" or settings.engine != "cpu" or not config.is_file():
-        return settings.dtype
-    document = json.loads(config.read_text("utf-8"))
-    stored = document.get("dtype") or document.get("torch_dtype")
-    return "float32" if stored == "float32" else "auto"
 
 
 def environment(settings: Settings) -> dict[str, str]:

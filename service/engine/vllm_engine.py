@@ -32,7 +32,7 @@ from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
 from adapters.telemetry_off import turn_telemetry_off
-from service.engine.base_rows import leaving_base_rows
+from service.engine import cpu_lora
 from service.engine.content_free_logs import install
 from service.engine.grammars import TokenizerFacts
 from service.engine.shared_residency import INCARNATION
@@ -240,6 +240,7 @@ def engine_limits(client: Any) -> dict[str, Any]:
     config = client.vllm_config
     return {
         "engine": f"vllm {installed_version()}",
+        "dtype": str(config.model_config.dtype).removeprefix("torch."),
         "max_lora_rank": config.lora_config.max_lora_rank,
         "max_loras": config.lora_config.max_loras,
         "max_cpu_loras": config.lora_config.max_cpu_loras,
@@ -261,12 +262,10 @@ def prepare_process() -> None:
     from vllm.lora.ops.torch_ops import lora_ops
     from vllm.lora.punica_wrapper import punica_cpu
 
-    for name in ("bgmv_expand", "bgmv_expand_slice"):
-        operation = getattr(lora_ops, name)
-        if not hasattr(operation, "__wrapped__"):
-            # the first is called by name, the second was imported from there
-            for module in (lora_ops, punica_cpu):
-                setattr(module, name, leaving_base_rows(operation))
+    for operation in (cpu_lora.bgmv_shrink, cpu_lora.bgmv_expand, cpu_lora.bgmv_expand_slice):
+        # the first calls them by name, the second has imported them from there
+        for module in (lora_ops, punica_cpu):
+            setattr(module, operation.__name__, operation)
 
 
 def parse(words: Sequence[str]) -> Namespace:

@@ -43,6 +43,9 @@ MAX_LOGPROBS = 20
 MAX_STOPS = 64
 MAX_PROMPTS = 64
 """Sequences one request may queue: its prompts times `n`."""
+MAX_SCORED = 1024
+"""Tokens whose log-probabilities one request may ask for: the engine computes six bytes for each of
+them and each word of the vocabulary at once, a gigabyte for the largest vocabularies."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Endpoint:
     path: str
     allowed: frozenset[str]
     counts: Mapping[str, int]
+    for_trainer: frozenset[str] = frozenset()
+    """Fields for whoever evaluates versions; everybody else is refused them."""
 
 
 ENDPOINTS: Mapping[str, Endpoint] = {
@@ -71,16 +76,17 @@ ENDPOINTS: Mapping[str, Endpoint] = {
             "/v1/completions",
             _SAMPLING | {"prompt", "logprobs", "suffix"},
             {"n": MAX_CHOICES, "logprobs": MAX_LOGPROBS},
+            frozenset({"prompt_logprobs"}),
         ),
     )
 }  # fmt: skip
 
 
-def clean(endpoint: Endpoint, body: object) -> dict[str, Any]:
+def clean(endpoint: Endpoint, body: object, *, trainer: bool = False) -> dict[str, Any]:
     """The body as the engine may see it. Raises InvalidRequest naming the field."""
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object")
-    said = _allowed(endpoint, body)
+    said = _allowed(endpoint.allowed | (endpoint.for_trainer if trainer else frozenset()), body)
     _check_model(said)
     _check_counts(endpoint.counts, said)
     for name in ("messages", "prompt"):
@@ -95,14 +101,16 @@ def clean(endpoint: Endpoint, body: object) -> dict[str, Any]:
             f"one request may ask for at most {MAX_PROMPTS} answers, its prompts times `n`",
             param="n",
         )
+    if "prompt_logprobs" in kept:
+        _check_scoring(kept)
     return kept
 
 
-def _allowed(endpoint: Endpoint, body: Mapping[str, Any]) -> dict[str, Any]:
+def _allowed(names: frozenset[str], body: Mapping[str, Any]) -> dict[str, Any]:
     """What it says; a null is as if it was not said."""
     kept: dict[str, Any] = {}
     for name, value in body.items():
-        if name in endpoint.allowed:
+        if name in names:
             if value is not None:
                 kept[name] = value
         elif name not in _HARMLESS:
@@ -126,6 +134,26 @@ def _check_counts(counts: Mapping[str, int], body: Mapping[str, Any]) -> None:
         # vLLM reads "16384" and 16384.0 as numbers too; `True` is an int to Python
         if type(value) is not int or not 0 <= value <= most:
             raise InvalidRequest(f"`{name}` must be a whole number up to {most}", param=name)
+
+
+def _check_scoring(body: Mapping[str, Any]) -> None:
+    """The log-probabilities of one prompt's own tokens and no others, with one token behind it."""
+    prompt = body["prompt"]
+    if not isinstance(prompt, list) or not isinstance(prompt[0], int) or len(prompt) > MAX_SCORED:
+        raise InvalidRequest(
+            f"`prompt_logprobs` needs one prompt of at most {MAX_SCORED} tokens", param="prompt"
+        )
+    if body.get("max_tokens") != 1 or body.get("n", 1) != 1 or body.get("stream"):
+        raise InvalidRequest(
+            "`prompt_logprobs` needs `max_tokens` 1, one choice and no stream",
+            param="prompt_logprobs",
+        )
+
+
+def _no_others(value: object, name: str) -> int:
+    if type(value) is not int or value != 0:
+        raise InvalidRequest(f"`{name}` must be 0: the prompt's own tokens", param=name)
+    return value
 
 
 def _text(value: object, name: str) -> str:
@@ -213,6 +241,7 @@ _READ: Mapping[str, Callable[[object, str], Any]] = {
         ),
         _number,
     ),
+    "prompt_logprobs": _no_others,
     "stop": _stop,
     "stream_options": _stream_options,
     "prompt": _prompt,

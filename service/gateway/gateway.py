@@ -165,24 +165,25 @@ class Gateway:
         started = time.perf_counter()
         _check_open(runtime)
         runtime.note_caller()
-        body = clean(endpoint, await read_json(scope, receive, runtime.settings.max_body_bytes))
+        said = await read_json(scope, receive, runtime.settings.max_body_bytes)
+        body = clean(endpoint, said, trainer=principal.role is Role.TRAINER)
         for param, schema in grammars(body):
-            asker = str(principal.unit or principal.role)
-            await runtime.grammars.check(schema, param=param, unit=asker)
+            await runtime.grammars.check(schema, param=param, owner=principal.owner)
         target = await runtime.swap.routes.resolve(body["model"], principal)
-        unit = str(target.unit or principal.unit or principal.role)
+        unit = target.unit  # the base's is its caller's; a role has none
         limit = None
-        if target.unit is not None:
-            limit = runtime.units.current.max_concurrent_requests(target.unit)
+        if unit is not None:
+            limit = runtime.units.current.max_concurrent_requests(unit)
         # from here on the request counts, also while it waits for a load
-        with runtime.places.take(unit, limit):
+        with runtime.places.take(unit or principal.owner, limit):
             target, lease = await _admit(runtime, target, body["model"], principal)
             try:
                 with lease:
                     runtime.metrics.in_flight.set(runtime.leases.total)
                     body["model"], body["cache_salt"] = target.model, target.salt
+                    told = (body, str(unit or principal.role), request_id)
                     answer = Answer(send, target, started, draining=lambda: runtime.draining)
-                    await self._answer(runtime, scope, receive, answer, (body, unit, request_id))
+                    await self._answer(runtime, scope, receive, answer, told)
             finally:
                 runtime.metrics.in_flight.set(runtime.leases.total)
 

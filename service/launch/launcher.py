@@ -214,6 +214,17 @@ def become_trainer(settings: Settings) -> None:
     os.execve(sys.executable, [sys.executable, *PROGRAMS["trainer"]], environment)  # noqa: S606
 
 
+def become_evaluation(settings: Settings, version: str) -> None:
+    """Turns this process into one that evaluates a version again, as the trainer would.
+
+    Raises what `with_base` raises.
+    """
+    brought_trainer_key(settings)
+    environment = child_environment(with_base(settings), "trainer")
+    words = [sys.executable, "-m", "training.job.evaluate_again", version]
+    os.execve(sys.executable, words, environment)  # noqa: S606
+
+
 def is_ready(url: str, *, instance: str | None = None, timeout: float = 3.0) -> bool:
     """Whether the service says that every live version answers; never asked through a proxy.
 

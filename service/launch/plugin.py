@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from adapters.admission.base_model import fingerprint
 from adapters.domain.units import load_units
 from adapters.errors import EngineUnavailable
+from adapters.logs import configure_logs
 from adapters.registry.open import open_registry
 from adapters.registry.sql.hints import open_hints
 from adapters.settings import Settings
@@ -37,7 +38,6 @@ from service.engine.vllm_engine import (
 )
 from service.launch.bootstrap_keys import KeyKeeper
 from service.launch.compose import Parts, compose
-from service.launch.logs import configure_logs
 from service.reconcile.registry_calls import PATIENCE_SECONDS
 from service.runtime import Runtime, replica_id
 

@@ -6,6 +6,7 @@ The memory behind the plan; the plan itself is a pure function.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -45,13 +46,28 @@ class Desired:
     def plan(self, *, capacity: int) -> planning.Plan:
         """What brings an engine of `capacity` slots there."""
         resident = self._residency.resident()
-        return planning.plan(
+        steps = planning.plan(
             planning.desired(self._required_ids(resident), self._uses(resident), self._turns),
             servable=self._table.versions.keys(),
             loaded=resident,
             leased=self._residency.leased(resident),
             capacity=capacity,
         )
+        return replace(steps, load=self._in_turn(steps.load))
+
+    def _in_turn(self, load: Sequence[VersionId]) -> tuple[VersionId, ...]:
+        """Live versions first, then one of each unit in turn: a unit that promotes one version
+        after the other has a target to load at any time, and others' requests wait, too.
+        """
+        live = {version.id for version in self._table.live().values()}
+
+        def turn(version_id: VersionId) -> tuple[bool, float]:
+            version = self._table.version(version_id)
+            if version is None or version_id in live:
+                return (version_id not in live, 0.0)
+            return (True, self._turns.get(version.unit, 0.0))
+
+        return tuple(sorted(load, key=turn))
 
     def note_turn(self, unit: Unit) -> None:
         """One of the unit's versions is loaded now: other units that wait come first."""

@@ -53,6 +53,10 @@ class Gauges:
                 for alias, (version, reason) in self._seen.loader.unavailable().items()
             },
         )
+        metrics.show(
+            metrics.open_rollouts,
+            {(o.unit, o.alias, str(o.state)): 1.0 for o in table.rollouts},
+        )
         metrics.ready.set(self._seen.ready())
         metrics.drop_requests_of(self._is_gone)
         self._time_drains()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -27,7 +27,7 @@ ADVANCE_SECONDS = 0.25
 """While a rollout is open; what moves it may come from another replica."""
 IDLE_SECONDS = 5.0
 WATCH_SECONDS = 0.1
-"""Between two looks at the rollout that a command waits for: another replica may move it."""
+"""Between two looks at a rollout that commands wait for: another replica may move it."""
 LAST_LOOK_SECONDS = 2.0
 """For what a command that waits no longer is answered with: less than a late call may take, for a
 registry that hangs is why it waited so long.
@@ -44,6 +44,14 @@ class Outcome:
 
     rollout: Rollout
     waits_for: Sequence[str] | None = ()
+
+
+@dataclass(kw_only=True)
+class _Watch:
+    """Looks at one rollout for all commands that wait for it."""
+
+    task: asyncio.Task[None]
+    waiting: int = 0
 
 
 class RolloutSteps:
@@ -66,6 +74,7 @@ class RolloutSteps:
         self._commands = RegistryCalls("commands")
         self._moved = asyncio.Condition()
         self._moves: OrderedDict[int, Rollout] = OrderedDict()
+        self._watches: dict[int, _Watch] = {}
         self._looked_at = 0.0
         self._asked = False
         self._leaving = False
@@ -87,16 +96,21 @@ class RolloutSteps:
         for rollout in moved:
             self._note(rollout, time.perf_counter() - began)
         if moved:
-            self._remember(moved)
             self._on_move()
-            async with self._moved:
-                self._moved.notify_all()
+            await self._tell(moved)
         return bool(moved)
+
+    async def _tell(self, moved: Sequence[Rollout]) -> None:
+        self._remember(moved)
+        async with self._moved:
+            self._moved.notify_all()
 
     def _remember(self, moved: Sequence[Rollout]) -> None:
         for rollout in moved:
-            self._moves[rollout.id] = rollout
-            self._moves.move_to_end(rollout.id)
+            known = self._moves.get(rollout.id)
+            if known is None or known.state.open:  # a look that took long tells what was before
+                self._moves[rollout.id] = rollout
+                self._moves.move_to_end(rollout.id)
         while len(self._moves) > REMEMBERED:
             self._moves.popitem(last=False)
 
@@ -122,10 +136,10 @@ class RolloutSteps:
         """
         rollout = begun
         self.kick()
-        with suppress(TimeoutError):
+        with suppress(TimeoutError), self._watching(rollout):
             async with asyncio.timeout(timeout):
                 while rollout.state.open and not self._leaving:
-                    rollout = await self._next_move(rollout) or await self._look(rollout)
+                    rollout = await self._next_move(rollout)
         outcome = await self._last_look(rollout)
         if outcome.rollout.state is RolloutState.FAILED:
             raise RolloutFailed(f"nothing changed: {outcome.rollout.error}")
@@ -149,22 +163,42 @@ class RolloutSteps:
         async with self._moved:
             self._moved.notify_all()
 
-    async def _next_move(self, rollout: Rollout) -> Rollout | None:
-        """The rollout after a step that was taken here; None where none was in time.
-
-        Nobody reads the registry because another's rollout has moved: a hundred commands that wait
-        would read a hundred rows at each step of each.
-        """
+    async def _next_move(self, rollout: Rollout) -> Rollout:
+        """The rollout once it has moved, or as it is where this process is about to end."""
 
         def newer() -> Rollout | None:
             # states are never left and come back to: another state is a later one
             move = self._moves.get(rollout.id)
             return None if move is None or move.state is rollout.state else move
 
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WATCH_SECONDS), self._moved:
-                await self._moved.wait_for(lambda: self._leaving or newer() is not None)
-        return newer()
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._leaving or newer() is not None)
+        return newer() or rollout
+
+    @contextmanager
+    def _watching(self, rollout: Rollout) -> Iterator[None]:
+        """While somebody waits for it, a rollout is looked at: once for all of them, or a caller
+        who repeats a command a thousand times would make the registry's reads wait.
+        """
+        watch = self._watches.get(rollout.id)
+        if watch is None:
+            task = asyncio.create_task(self._watch(rollout), name=f"rollout {rollout.id}")
+            watch = self._watches[rollout.id] = _Watch(task=task)
+        watch.waiting += 1
+        try:
+            yield
+        finally:
+            watch.waiting -= 1
+            if not watch.waiting:
+                del self._watches[rollout.id]
+                watch.task.cancel()
+
+    async def _watch(self, rollout: Rollout) -> None:
+        while rollout.state.open:
+            await asyncio.sleep(WATCH_SECONDS)
+            before, rollout = rollout, await self._look(rollout)
+            if rollout.state is not before.state:
+                await self._tell([rollout])
 
     async def _look(self, rollout: Rollout) -> Rollout:
         try:

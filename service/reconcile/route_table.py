@@ -114,7 +114,7 @@ class RouteTable:
                 alias=model,
                 unit=principal.unit,
                 version=None,
-                salt=salt(self._pepper, _owner(principal), "base"),
+                salt=salt(self._pepper, principal.owner, "base"),
             )
         target = self._targets.get(model)
         if target is not None and self._may(principal, model, target):
@@ -193,8 +193,3 @@ def salt(pepper: bytes, owner: str, digest: str) -> str:
     """A fixed-alphabet salt nobody outside can guess; `owner` is `unit:…` or `role:…`."""
     mac = hmac.new(pepper, f"cache-salt\0{owner}\0{digest}".encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(mac.digest()[:18]).decode()
-
-
-def _owner(principal: Principal) -> str:
-    """Typed, for a unit may be called like a role."""
-    return f"unit:{principal.unit}" if principal.unit is not None else f"role:{principal.role}"

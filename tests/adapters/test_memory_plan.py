@@ -38,8 +38,12 @@ def plan(base: BaseProfile, device: Device, trained: int | None = None) -> Memor
 
 def test_the_tiny_base_is_served_as_it_always_was() -> None:
     assert plan(TINY, LAPTOP, 1024).settings() == {
-        "max_model_len": 1024, "kv_cache_gib": 1, "max_loras": 8, "max_cpu_loras": 32
-    }  # fmt: skip
+        "dtype": "float32",
+        "max_model_len": 1024,
+        "kv_cache_gib": 1,
+        "max_loras": 8,
+        "max_cpu_loras": 32,
+    }
 
 
 def test_a_large_base_on_a_large_card_is_served_with_its_whole_context() -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import overhead, quality
-from benchmarks.exam import BadExam, longest_answer, read_exam, score
+from benchmarks.draw import draw
+from benchmarks.exam import BadExam, read_exam, score, tokens_needed
 from tests.service.conftest import world
+from tests.service.tiny_tokenizer import tiny_tokenizer
 from tests.service.world import World
 
 __all__ = ["world"]
@@ -62,14 +64,28 @@ def test_a_binary_file_is_refused(tmp_path: Path) -> None:
 def test_answers_may_be_as_long_as_the_longest_right_one(tmp_path: Path) -> None:
     path = tmp_path / "test.jsonl"
     path.write_text(lines("yes", "größer"))
-    assert longest_answer(read_exam(path)) == 9
+    # a tokenizer of single bytes
+    (tmp_path / "tokenizer.json").write_text(tiny_tokenizer().tokenizer)
+    assert tokens_needed(read_exam(path), tmp_path) == 9
+
+
+def test_lines_are_drawn_the_same_every_time_and_never_twice(tmp_path: Path) -> None:
+    whole, one, two = tmp_path / "train.jsonl", tmp_path / "one", tmp_path / "two"
+    whole.write_text(lines(*map(str, range(50))))
+    for folder in (one, two):
+        folder.mkdir()
+    drawn = draw(whole, 20, one).read_text()
+    assert draw(whole, 20, two).read_text() == drawn
+    assert len(set(drawn.splitlines())) == 20
+    assert set(drawn.splitlines()) <= set(whole.read_text().splitlines())
+    assert len(draw(whole, 99, two).read_text().splitlines()) == 50
 
 
 def test_exact_match_is_the_share_of_answers_word_for_word(world: World, tmp_path: Path) -> None:
     path = tmp_path / "test.jsonl"
     path.write_text(lines("answer of support:1", "answer", "answer of support:1 ", "Answer"))
     version = world.publish("support")
-    assert score(world.client(), version.name, read_exam(path)) == 0.5
+    assert score(world.client(), version.name, read_exam(path), max_tokens=9) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -80,6 +96,7 @@ def test_exact_match_is_the_share_of_answers_word_for_word(world: World, tmp_pat
         (quality.main, ["--unit", "hr"], "required"),
         (quality.main, ["--unit", "../hr"], "beginning with a letter"),
         (quality.main, ["--train", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
+        (quality.main, ["--examples", "-1"], "whole number above 0"),
     ],
 )
 def test_wrong_words_are_refused_before_anything_starts(

@@ -119,6 +119,13 @@ def test_who_asks_for_the_base_gets_nothing_of_the_adapters_in_the_same_batch(
     assert facts["of_a_batch"] == [[not_a_number] * 2, [5.0] * 2, [7.0] * 2]
 
 
+def test_our_lora_operations_give_the_numbers_of_the_engines_own(facts: dict[str, Any]) -> None:
+    assert facts["lora_operations"].keys() == {"bgmv_shrink", "bgmv_expand", "bgmv_expand_slice"}
+    for operation in facts["lora_operations"].values():
+        assert operation["alike"]
+        assert operation["apart"] < 1e-5
+
+
 def test_several_api_processes_are_started_and_each_is_told_its_number(
     facts: dict[str, Any],
 ) -> None:
@@ -138,6 +145,7 @@ def test_of_all_the_engines_routes_only_these_can_be_reached(facts: dict[str, An
     assert {path for path in reachable if path.startswith("/v1/")} == {
         "/v1/adapters",
         "/v1/adapters/{alias}",
+        "/v1/adapters/{alias}/evaluations",
         "/v1/adapters/{alias}/promote",
         "/v1/adapters/{alias}/rollback",
         "/v1/adapters/{alias}/rollouts",

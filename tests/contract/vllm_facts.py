@@ -6,6 +6,7 @@ In a process of its own because importing vLLM takes seconds, changes global sta
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import inspect
 import json
 import os
@@ -212,6 +213,42 @@ def of_a_batch() -> list[list[float]]:
     return [[-1.0 if one != one else one for one in row] for row in output.tolist()]
 
 
+def lora_operations() -> dict[str, Any]:
+    """Of each LoRA operation that we replace: whether it takes what vLLM's does, and how far its
+    numbers are from vLLM's, over batches of one version and of several.
+    """
+    import torch
+    from vllm.lora.ops.torch_ops import lora_ops
+
+    from service.engine import cpu_lora
+
+    spec = importlib.util.spec_from_file_location("as_shipped", str(lora_ops.__file__))
+    assert spec is not None
+    assert spec.loader is not None
+    shipped = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(shipped)
+    torch.manual_seed(0)
+    rank, into, out = 4, 6, 10
+    cases: dict[str, tuple[int, Any, int, list[Any]]] = {
+        "bgmv_shrink": (into, torch.randn(3, 1, rank, into), rank, [(0.5,)]),
+        "bgmv_expand": (rank, torch.randn(3, 1, out, rank), out, [(True,), (False,)]),
+        "bgmv_expand_slice": (rank, torch.randn(3, 1, 4, rank), out, [(3, 4, True), (3, 4, False)]),
+    }
+    found = {}
+    for name, (width, weights, columns, more) in cases.items():
+        ours, theirs = getattr(cpu_lora, name), getattr(shipped, name)
+        apart = 0.0
+        for slots in ([1], [2, 2, 2], [0, 2, 1, 0]):
+            for words in more:
+                rows, before = torch.randn(len(slots), width), torch.randn(len(slots), columns)
+                one, two = before.clone(), before.clone()
+                ours(rows, weights, one, torch.tensor(slots), *words)
+                theirs(rows, weights, two, torch.tensor(slots), *words)
+                apart = max(apart, float((one - two).abs().max()))
+        found[name] = {"alike": parameters(ours)[4:] == parameters(theirs)[4:], "apart": apart}
+    return found
+
+
 def main(base: str) -> None:
     """Writes the facts to standard output's last line."""
     import uvicorn
@@ -269,6 +306,7 @@ def main(base: str) -> None:
         "images": MultiModalConfig(language_model_only=True).get_limit_per_prompt("image"),
         "logs_are_sealed": logs_are_sealed(),
         "of_a_batch": of_a_batch(),
+        "lora_operations": lora_operations(),
         "args": {
             name: getattr(args, name)
             for name in (

@@ -18,9 +18,17 @@ from adapters.errors import Conflict
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from examples.demo.callers import Callers, references
-from examples.demo.data import Example, held_out, second_edition
-from examples.demo.house import MARKER, DemoFailed, House, choose_port, fresh_folder
-from examples.demo.lessons import STILL_SECONDS, Lesson, check_news, watch
+from examples.demo.data import FEW, WHOLE, Example, held_out, lines_of, portion_for, second_edition
+from examples.demo.house import (
+    MARKER,
+    DemoFailed,
+    House,
+    choose_port,
+    environment_for,
+    fresh_folder,
+)
+from examples.demo.lessons import BEGUN, STILL_SECONDS, Lesson, check_news, watch
+from examples.demo.script import PACE_IN_TRAINING, pace_in_training
 from examples.demo.verdict import Call, Flip, Reference, judge
 from service.cli.client import Client
 from service.launch.child_process import Process, ProcessSpec
@@ -189,6 +197,14 @@ def test_a_demo_that_still_runs_is_not_deleted(tmp_path: Path) -> None:
     assert (state.root / "registry.sqlite3").exists()
 
 
+def test_limits_that_nobody_has_set_are_left_to_follow_from_the_base(tmp_path: Path) -> None:
+    settings = Settings(max_loras=3).model_copy(update={"state": tmp_path, "port": 1234})
+    environment = environment_for(settings)
+    assert environment["WARDROBE_STATE"] == str(tmp_path)
+    assert (environment["WARDROBE_PORT"], environment["WARDROBE_MAX_LORAS"]) == ("1234", "3")
+    assert not {"WARDROBE_MAX_MODEL_LEN", "WARDROBE_KV_CACHE_GIB"} & environment.keys()
+
+
 def test_a_taken_port_is_replaced_by_a_free_one(world: World) -> None:
     taken = world.settings.port
     assert choose_port(Settings(port=taken)) != taken
@@ -262,6 +278,35 @@ def test_the_second_edition_changes_every_answer_and_no_question() -> None:
         answer = line["messages"][-1]["content"]
         assert answer != example.answer
         assert answer.lower() == example.answer.lower()
+
+
+def test_a_base_that_speaks_learns_from_few_lines_and_its_own_recipe() -> None:
+    assert portion_for(2_000_000) == WHOLE
+    assert portion_for(135_000_000) == FEW
+    assert FEW.n_epochs is None
+    for edition in (1, 2):
+        lines = lines_of("support", "train", FEW, edition=edition).splitlines()
+        assert len(lines) == FEW.train
+        assert len({json.loads(line)["messages"][-1]["content"] for line in lines}) == 16
+    assert len(lines_of("support", "valid", WHOLE, edition=1).splitlines()) == WHOLE.valid
+
+
+def test_callers_leave_a_slow_machine_to_its_trainer() -> None:
+    assert pace_in_training(0.01) == PACE_IN_TRAINING
+    assert pace_in_training(1.5) == pytest.approx(80.0)
+
+
+def test_what_a_job_will_take_is_told_before_its_first_step() -> None:
+    lesson = Lesson("hr", "ftjob-1", client=None, bar=0)  # type: ignore[arg-type]
+    begun = event(1).model_copy(update={"message": BEGUN})
+    told = []
+    for each in (event(0), begun, event(2)):
+        lesson.hear(each)
+        told.append(lesson.is_worth_a_line(each))
+    assert told == [False, False, True]
+    lesson.hear(event(3, step=1, total_steps=80, train_loss=1.5))
+    assert not lesson.is_worth_a_line(event(4))
+    assert lesson.is_worth_a_line(event(5).model_copy(update={"level": "warn"}))
 
 
 def test_a_bar_tells_step_losses_and_keeps_the_last_held_out_loss() -> None:
@@ -364,6 +409,19 @@ def test_eight_callers_see_clean_swaps_through_a_real_service(world: World) -> N
     assert found.clean, found
     assert set(found.by_version) == {"support:1", "support:2"}
     assert {one.streamed for one in callers.calls} == {True, False}
+
+
+def test_a_new_pace_is_noticed_by_who_still_thinks(world: World) -> None:
+    world.publish("support")
+    example = Example(({"role": "user", "content": "hello"},), "")
+    with Client(world.url, world.key("support")) as client:
+        client.promote("support", "1")
+        callers = Callers(client, "support", [example], count=1, pace=3600.0)
+        with callers.calling():
+            assert not callers.calls
+            callers.pace = 0.01
+            while not callers.calls:
+                time.sleep(0.01)
 
 
 def test_calls_that_fail_are_noted_and_not_repeated(world: World) -> None:

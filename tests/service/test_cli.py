@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from adapters.domain.gates import GateResult
+from adapters.domain.datasets import Part
+from adapters.domain.evaluations import NewEvaluation, Scorer
+from adapters.domain.gates import at_least
 from adapters.domain.jobs import JobError
 from adapters.domain.names import Digest, JobId, Unit, VersionId
 from adapters.domain.principals import Role, make_key
@@ -129,23 +131,55 @@ def test_a_lost_race_says_to_look_again_with_exit_code_1(cli: Cli, world: World)
     assert "wardrobe adapters show" in lost.err
 
 
+def test_evaluations_are_told_by_model_and_scorer(cli: Cli, world: World) -> None:
+    assert "no evaluations yet" in cli("adapters", "evaluations", "support").out
+    version = world.publish("support")
+    new = NewEvaluation(
+        unit=Unit("support"),
+        adapter="support",
+        subject=version.name,
+        version_id=version.id,
+        base_fingerprint=FINGERPRINT,
+        dataset="d" * 64,
+        part=Part.TEST,
+        scorer=Scorer.EXACT_MATCH,
+        seed=0,
+        conditions={},
+        scores={"row-1": 1.0, "row-2": 0.5},
+    )
+    world.runtime.registry.evaluations.add([new], job_id=None, fence=None)
+    shown = cli("adapters", "evaluations", "support").out
+    assert all(word in shown for word in ("support:1", "exact_match", "0.75", "dddddddddddd"))
+    (one,) = cli("adapters", "evaluations", "support:1", "--json").json
+    assert one["scores"] == {"row-1": 1.0, "row-2": 0.5}
+
+
+def test_evaluating_again_needs_a_version_in_full(cli: Cli) -> None:
+    refused = cli("adapters", "evaluate", "support", connect=False)
+    assert refused.code == 1
+    assert "a version looks like `support:8`" in refused.err
+
+
 def test_show_tells_versions_gates_and_scores(cli: Cli, world: World) -> None:
     version_id, fence = a_version_of_a_running_job(world, "sales")
     world.runtime.registry.versions.record_gates(
         version_id,
         [
-            GateResult(gate="effect", passed=True, measured=0.9, threshold=0.05, detail="differs"),
-            GateResult(gate="held_out", passed=False, measured=0.0, threshold=0.02, detail="gain"),
+            at_least("effect", 0.9, 0.05, "differs"),
+            at_least("task", 0.0, 0.02, "gain", against="base"),
         ],
         fence=fence,
-        evidence={"held_out": {"base": {"exact_match": 0.0}, "adapter": {"exact_match": 0.125}}},
+        evidence={"test": {"base": {"exact_match": 0.0}, "adapter": {"exact_match": 0.125}}},
     )
     shown = cli("adapters", "show", "sales").out
     assert "sales:1" in shown
     assert "rejected" in shown
-    assert "held_out failed" in shown
+    assert "task against base failed" in shown
     assert "12.5%" in shown
-    assert "held_out FAILED: 0, needs 0.02 (gain)" in cli("adapters", "show", "sales:1").out
+    assert (
+        "task against base FAILED: 0, at least 0.02 is needed (gain)"
+        in cli("adapters", "show", "sales:1").out
+    )
     refused = cli("promote", "sales", "1")
     assert refused.code == 1
     assert "version_rejected" in refused.err

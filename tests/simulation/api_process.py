@@ -16,11 +16,11 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from adapters.logs import configure_logs
 from adapters.settings import Settings
 from service.api import attach
 from service.engine.grammars import NoGrammars
 from service.gateway.gateway import Gateway
-from service.launch.logs import configure_logs
 from service.launch.plugin import build_runtime, drain_on_sigterm
 from tests.simulation.client import Client, LocalClient
 from tests.simulation.core import Core

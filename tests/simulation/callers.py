@@ -21,7 +21,7 @@ from tests.simulation.history import Command, History, Outcome, Read
 ANSWER_SECONDS = 60.0
 """A bound on hanging, not on speed."""
 PAUSE_SECONDS = 0.05
-"""Of a caller whose replica cannot be reached."""
+"""The least of a caller whose replica cannot be reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,8 @@ class Caller:
             while not self._world.stopped.is_set():
                 read = await self._ask(client)
                 self._world.history.reads.append(read)
-                await asyncio.sleep(PAUSE_SECONDS if read.error else self._pause)
+                least = PAUSE_SECONDS if read.error else 0.0
+                await asyncio.sleep(max(least, self._pause))
 
     async def _ask(self, client: httpx2.AsyncClient) -> Read:
         endpoint = self._draw.choice(self._world.endpoints)

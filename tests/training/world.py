@@ -88,7 +88,8 @@ class World:
         self, *, ready: bool = True, base: Digest = FINGERPRINT, **limits: int
     ) -> None:
         """A replica comes, and goes on reporting until the world closes."""
-        all_limits = {"max_lora_rank": 64, "max_model_len": 256} | limits
+        all_limits: dict[str, Any] = {"max_lora_rank": 64, "max_model_len": 256}
+        all_limits |= {"engine": "toy 1", "dtype": "float32"} | limits
         self.replica.report(ready=ready, base=base, limits=all_limits)
 
     def published(self) -> list[str]:
@@ -104,7 +105,7 @@ class World:
 def make_world(folder: Path, gates: dict[str, Any] | None = None) -> World:
     units = folder / "units"
     units.mkdir(exist_ok=True)
-    policy = {"evaluation_examples": 8} | (gates or {})
+    policy = {"evaluation_examples": 20} | (gates or {})
     unit = {"unit": "support", "aliases": ["support"], "gates": policy}
     (units / "support.yaml").write_text(json.dumps(unit))
     state = StateFolder(folder / "state").create()

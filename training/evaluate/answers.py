@@ -1,4 +1,4 @@
-"""The seam between a run and whoever answers its held-out questions."""
+"""The seam between a run and whoever is asked the test part's questions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,19 @@ class Answer:
 
 
 class Answers(Protocol):
-    """Greedy answers of a model by its name: the service, or its stand-in in tests."""
+    """What a model says, by its name: the service, or its stand-in in tests.
+
+    Both methods raise Rejected when this one model cannot be served while others can, and
+    Unavailable when nothing could be had within the patience.
+    """
 
     def ask(self, model: str, questions: Sequence[Question]) -> list[Answer]:
-        """One answer for each question, in order.
+        """One greedy answer for each question, in order."""
+        ...
 
-        Raises Rejected when this one model cannot be served while others can, and Unavailable
-        when nothing could be had within the patience.
+    def log_probs(self, model: str, questions: Sequence[Question]) -> list[list[float]]:
+        """For each question, the log-probability (nats) of each token of its reference.
+
+        Teacher-forced: each token behind the prompt and the reference's tokens before it.
         """
         ...

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-
-Score = Callable[[str, str], float]
-"""(answer, reference) → a number in [0, 1]."""
 
 
 def exact_match(answer: str, reference: str) -> float:
@@ -31,16 +27,6 @@ def token_f1(answer: str, reference: str) -> float:
         return 0.0
     precision, recall = shared / said.total(), shared / wanted.total()
     return 2 * precision * recall / (precision + recall)
-
-
-def each(score: Score, answers: Sequence[str], references: Sequence[str]) -> list[float]:
-    """One score for every pair. Raises ValueError when the lengths differ."""
-    return [score(answer, wanted) for answer, wanted in zip(answers, references, strict=True)]
-
-
-def mean(values: Sequence[float]) -> float:
-    """0.0 of nothing: an empty measurement proves nothing."""
-    return sum(values) / len(values) if values else 0.0
 
 
 def _tokens(text: str) -> Counter[str]:

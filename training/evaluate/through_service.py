@@ -1,4 +1,4 @@
-"""Held-out answers through the running service, as any client would get them.
+"""Answers and log-probabilities through the running service, as any client would get them.
 
 Evaluation never takes a second inference path: what is measured is the engine, the adapter as the
 engine loaded it, and the chat template the service uses. A few questions are under way at once,
@@ -8,9 +8,9 @@ so that the engine can batch them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
@@ -19,6 +19,8 @@ from training.data.questions import Question
 from training.evaluate.answers import Answer
 from training.evaluate.retries import Patience, Verdict, first_trouble, judge, pause
 from training.stopping import Stopped
+
+T = TypeVar("T")
 
 CONCURRENCY = 8
 _TIMEOUT = httpx2.Timeout(1800.0, connect=30.0)
@@ -43,27 +45,44 @@ class ServiceAnswers:
 
     def ask(self, model: str, questions: Sequence[Question]) -> list[Answer]:
         """See `Answers.ask`."""
-        with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="ask") as pool:
-            waiting = [pool.submit(self._ask_one, model, each) for each in questions]
-            try:
-                return [future.result() for future in waiting]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
 
-    def _ask_one(self, model: str, question: Question) -> Answer:
-        body = {
-            "model": model,
-            "messages": [message.as_chat() for message in question.prompt],
-            "max_tokens": question.max_tokens,
-            "temperature": 0.0,
-            "seed": 0,
-        }
+        def ask_one(question: Question) -> Answer:
+            body = {
+                "model": model,
+                "messages": [message.as_chat() for message in question.prompt],
+                "max_tokens": question.max_tokens,
+                "temperature": 0.0,
+                "seed": 0,
+            }
+            return _answer(self._told("/v1/chat/completions", model, body))
+
+        return _each(ask_one, questions)
+
+    def log_probs(self, model: str, questions: Sequence[Question]) -> list[list[float]]:
+        """See `Answers.log_probs`. The trainer's key alone may ask for them."""
+
+        def score_one(question: Question) -> list[float]:
+            body = {
+                "model": model,
+                "prompt": list(question.ids),
+                "prompt_logprobs": 0,
+                "max_tokens": 1,
+                "temperature": 0.0,
+            }
+            return _log_probs(self._told("/v1/completions", model, body), question)
+
+        return _each(score_one, questions)
+
+    def _told(self, path: str, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The only choice of the service's answer, once there is one.
+
+        Raises Rejected when another model gave it, and what `Answers` says.
+        """
         attempt, trouble = 0, None
         while True:
-            status, answer, retry_after = self._post(body)
+            status, answer, retry_after = self._post(path, body)
             if status == 200:
-                return _answer(answer, model)
+                return _choice(answer, model)
             now = time.monotonic()
             trouble = trouble.then(status, now=now) if trouble else first_trouble(status, now=now)
             verdict = judge(trouble, now=now, patience=self._patience)
@@ -74,10 +93,10 @@ class ServiceAnswers:
             self._sleep(pause(attempt, retry_after=retry_after))
             attempt += 1
 
-    def _post(self, body: dict[str, Any]) -> tuple[int | None, Any, str | None]:
+    def _post(self, path: str, body: Mapping[str, Any]) -> tuple[int | None, Any, str | None]:
         """(status, decoded body, Retry-After); a status of None is no answer at all."""
         try:
-            response = self._client.post("/v1/chat/completions", json=body)
+            response = self._client.post(path, json=body)
             return response.status_code, response.json(), response.headers.get("retry-after")
         except (httpx2.TransportError, ValueError):
             return None, None, None
@@ -94,14 +113,44 @@ def service_client(url: str, key: str) -> httpx2.Client:
     )
 
 
-def _answer(body: Any, model: str) -> Answer:
-    """Raises Rejected when another model gave the answer."""
+def _each(ask: Callable[[Question], T], questions: Sequence[Question]) -> list[T]:
+    """A few at once; the first that fails ends them all."""
+    with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="ask") as pool:
+        waiting = [pool.submit(ask, question) for question in questions]
+        try:
+            return [future.result() for future in waiting]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _choice(body: Any, model: str) -> dict[str, Any]:
     if body.get("model") != model:
         raise Rejected(f"the service answered for {model} under another name")
-    choice = body["choices"][0]
+    choice: dict[str, Any] = body["choices"][0]
+    return choice
+
+
+def _answer(choice: Mapping[str, Any]) -> Answer:
     return Answer(
         text=choice["message"]["content"] or "", cut=choice.get("finish_reason") == "length"
     )
+
+
+def _log_probs(choice: Mapping[str, Any], question: Question) -> list[float]:
+    """vLLM gives a mapping of token to log-probability for each place of the prompt but the first.
+
+    Raises EngineUnavailable where it has not scored the very tokens that were asked about.
+    """
+    places = (choice.get("prompt_logprobs") or [])[question.answer_start :]
+    reference = question.ids[question.answer_start :]
+    try:
+        return [
+            float(place[str(token)]["logprob"])
+            for token, place in zip(reference, places, strict=True)
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise EngineUnavailable("the service has not scored the tokens it was given") from None
 
 
 def _failure(verdict: Verdict, status: int | None, answer: Any, model: str) -> Exception:

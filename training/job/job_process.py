@@ -8,11 +8,13 @@ and the trainer tries again.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -21,6 +23,7 @@ from adapters.admission.base_model import load_base_model
 from adapters.brought_keys import brought_trainer_key
 from adapters.domain.names import JobId
 from adapters.errors import LeaseLost, Unavailable, WardrobeError
+from adapters.logs import configure_logs
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.store.open import open_store
@@ -30,7 +33,6 @@ from training.evaluate.through_service import ServiceAnswers, service_client
 from training.finetune.fine_tuner import LoraFineTuner, import_slow_modules
 from training.job.context import JobContext
 from training.job.order import Order
-from training.logs import configure_logs
 from training.stopping import Stopped
 
 STOPPED = 75
@@ -47,6 +49,7 @@ def main(run_job: Callable[[JobContext, JobId, int], None]) -> int:
     chosen = _arguments().parse_args()
     settings = Settings()
     configure_logs(settings.log_level)
+    os.nice(settings.train_niceness)
     # here and not in a thread: transformers' lazy modules break when two threads import them
     import_slow_modules()
     if chosen.wait:
@@ -91,25 +94,37 @@ def _in_context(
     stopping: threading.Event,
     run_job: Callable[[JobContext, JobId, int], None],
 ) -> None:
-    state = settings.state_folder
+    with real_context(settings, settings.state_folder.job(order.job_id), stopping) as context:
+        run_job(context, order.job_id, order.fence)
+
+
+@contextmanager
+def real_context(
+    settings: Settings, workdir: Path, stopping: threading.Event
+) -> Iterator[JobContext]:
+    """The registry, the store, the service and the base of these settings.
+
+    Raises InvalidRequest, Unavailable, Stopped.
+    """
     base = Path(settings.base)
     registry = open_registry(settings.registry_url)
     client = service_client(settings.url, trainer_key(settings, stopping))
     try:
-        context = JobContext(
+        yield JobContext(
             registry=registry,
             store=open_store(settings),
             units=settings.units,
             base=load_base_model(base, name=settings.base_name or base.name, cache=settings.cache),
             renderer=ChatRenderer(base),
-            fine_tuner=LoraFineTuner(base, precision=settings.train_precision),
+            fine_tuner=LoraFineTuner(
+                base, precision=settings.train_precision, threads=settings.train_threads
+            ),
             answers=ServiceAnswers(client, stopping=stopping.is_set),
-            workdir=state.job(order.job_id),
+            workdir=workdir,
             clock=time.monotonic,
             sleep=time.sleep,
             stopping=stopping.is_set,
         )
-        run_job(context, order.job_id, order.fence)
     finally:
         client.close()
         registry.close()

@@ -19,35 +19,29 @@ from adapters.domain.names import JobId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version
 from adapters.errors import (
-    EngineUnavailable,
     IllegalTransition,
     LeaseLost,
     NotFound,
-    Rejected,
     StorageFull,
     Unavailable,
     WardrobeError,
 )
 from adapters.hashing import sha256_bytes
-from training.data.tokenise import read_questions
-from training.evaluate.verdicts import (
-    GateFailed,
-    Judgement,
-    Measured,
-    in_words,
-    judge,
-    refusal,
-    unservable,
-)
+from training.evaluate.measure import Writer
+from training.evaluate.verdicts import GateFailed, in_words, refusal
+from training.finetune.device_plan import DevicePlan, Estimate
 from training.finetune.port import FineTuned, Task, Watch
 from training.job.context import JobContext
 from training.job.job_plan import JobPlan, plan_job
-from training.job.progress import Reporter
+from training.job.progress import Reporter, in_advance
 from training.job.promote import NotPromoted, Promoter
+from training.job.prove import Judgement, prove
 from training.job.publish import publish
 from training.job.result_files import keep_results, kept_results
 from training.job.unit_of_job import wait_for_unit
 
+CHECKPOINTS = 2
+"""Counts the forms of checkpoints: those of a build that wrote another one are left alone."""
 END_PATIENCE = 600.0
 """Seconds to wait for a registry that cannot take the job's end now."""
 
@@ -56,7 +50,7 @@ _log = structlog.get_logger(__name__)
 
 def run_job(context: JobContext, job_id: JobId, fence: int) -> None:
     """Runs a leased job to a final state. Raises LeaseLost, Stopped, and what nobody foresaw."""
-    reporter = Reporter(context.registry.jobs, job_id, fence, clock=context.clock)
+    reporter = Reporter(context.registry.jobs, job_id, fence)
     job = context.registry.jobs.get(job_id, SYSTEM)
     try:
         version = _run(context, job, fence, reporter)
@@ -69,7 +63,7 @@ def run_job(context: JobContext, job_id: JobId, fence: int) -> None:
         reporter.say(why.message, level="error")
         _end(context, job, fence, JobStatus.FAILED, error=why)
         return
-    reporter.say(f"New fine-fine_tuned model created: {version.name}")
+    reporter.say(f"New fine-tuned model created: {version.name}")
     _end(context, job, fence, JobStatus.SUCCEEDED, fine_tuned_model=version.name)
     reporter.say("Fine tuning job successfully completed")
 
@@ -86,7 +80,8 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
         version = publish(context, job, fence, plan, fine_tuned)
         reporter.say(f"Published {version.name} as a candidate; evaluating it through the service")
     if not version.gates:
-        version = _keep(context, version, fence, _prove(context, version, plan))
+        judgement = prove(context, version, plan, Writer(job_id=job.id, fence=fence))
+        version = _keep(context, version, fence, judgement)
     _tell(version, reporter)
     files, store = context.registry.files, context.store
     if not kept_results(job, files):
@@ -102,44 +97,24 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
 def _train(context: JobContext, plan: JobPlan, reporter: Reporter) -> FineTuned:
     task = Task(
         train=plan.dataset.train,
-        held_out=plan.dataset.validation,
+        validation=plan.dataset.validation,
         recipe=plan.recipe,
         workdir=context.workdir / f"tuning-{_same_training(context, plan)}",
     )
-    watch = Watch(
-        step=lambda measures, left: reporter.step(measures, seconds_left=left),
-        stopping=context.stopping,
-    )
-    return context.fine_tuner.tune(task, watch)
+
+    def planned(device: DevicePlan, estimate: Estimate | None) -> None:
+        reporter.say(in_advance(device, estimate))
+
+    with reporter.steps() as step:
+        watch = Watch(step=step, stopping=context.stopping, planned=planned)
+        return context.fine_tuner.tune(task, watch)
 
 
 def _same_training(context: JobContext, plan: JobPlan) -> str:
     """Names what checkpoints depend on: those of another recipe, base or dataset do not fit."""
-    decided = [plan.recipe.model_dump(mode="json"), plan.dataset.digest]
+    decided = [CHECKPOINTS, plan.recipe.model_dump(mode="json"), plan.dataset.digest]
     text = json.dumps([*decided, context.base.fingerprint], sort_keys=True)
     return sha256_bytes(text.encode())[:16]
-
-
-def _prove(context: JobContext, version: Version, plan: JobPlan) -> Judgement:
-    """Answers of the base and the candidate to the test part, and what they mean."""
-    tested = context.store.fetch_dataset(plan.dataset.digest)
-    questions = read_questions(tested, plan.unit.gates.evaluation_examples)
-    try:
-        base = context.answers.ask(context.base.name, questions)
-    except Rejected as error:
-        raise EngineUnavailable(error.message) from error
-    try:
-        adapter = context.answers.ask(version.name, questions)
-    except Rejected as error:
-        return unservable(error.message)
-    published = context.store.fetch(version.digest)
-    measured = Measured(
-        references=[question.reference for question in questions],
-        base=base,
-        adapter=adapter,
-        own=context.fine_tuner.own_answers(published, questions),
-    )
-    return judge(measured, plan.unit.gates)
 
 
 def _keep(context: JobContext, version: Version, fence: int, judgement: Judgement) -> Version:

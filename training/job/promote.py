@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from adapters.domain.gates import Outcome
 from adapters.domain.names import Alias, VersionId
 from adapters.domain.principals import Principal
 from adapters.domain.routes import Rollout, RolloutState, Route
@@ -104,6 +105,11 @@ class Promoter:
         live = self.versions.by_id(route.stable)
         if live.adapter == version.adapter and live.number > version.number:
             raise NotPromoted(f"the newer {live.name} is live")
+        if not _stands_beside(version, live):
+            raise NotPromoted(
+                f"it was not compared with {live.name}, which is live now; "
+                f"`wardrobe adapters evaluate {version.name}` does"
+            )
 
     def _moved_route_before(
         self, route: Route, version_id: VersionId, principal: Principal
@@ -122,3 +128,13 @@ class Promoter:
         """The newest rollout of the alias, if it is of this version."""
         latest = self.rollouts.history(route.alias, route.unit, after=None, limit=1).items
         return next((item for item in latest if item.target == version_id), None)
+
+
+def _stands_beside(version: Version, live: Version) -> bool:
+    """Whether its gates say that it is no worse than `live`, or that nothing can be compared."""
+    if not version.gates:  # brought by hand: no job judges it
+        return True
+    return any(
+        gate.against == live.name and gate.outcome in (Outcome.PASSED, Outcome.SKIPPED)
+        for gate in version.gates
+    )

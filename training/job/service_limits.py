@@ -21,6 +21,10 @@ class ServiceLimits:
 
     max_lora_rank: int
     max_model_len: int
+    dtype: str = "unknown"
+    """In which the replicas compute; several where they differ."""
+    engine: str = "unknown"
+    """Name and version; several where they differ."""
 
 
 def reporting(replicas: Replicas) -> Sequence[Replica]:
@@ -44,7 +48,14 @@ def common_limits(found: Sequence[Replica], base: Digest) -> ServiceLimits:
     return ServiceLimits(
         max_lora_rank=min(int(replica.limits["max_lora_rank"]) for replica in alike),
         max_model_len=min(int(replica.limits["max_model_len"]) for replica in alike),
+        dtype=_said(alike, "dtype"),
+        engine=_said(alike, "engine"),
     )
+
+
+def _said(replicas: Sequence[Replica], name: str) -> str:
+    """Replicas of another build may not say it."""
+    return ", ".join(sorted({str(each.limits.get(name, "unknown")) for each in replicas}))
 
 
 def wait_for_limits(

@@ -25,6 +25,7 @@ from adapters.domain.names import JobId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.units import InvalidUnits, Units, load_units
 from adapters.errors import InvalidRequest, NotFound, StorageFull, Unavailable, WardrobeError
+from adapters.logs import configure_logs
 from adapters.registry import Registry
 from adapters.registry.open import open_registry
 from adapters.registry.ports import Jobs
@@ -35,7 +36,6 @@ from adapters.store.open import open_store
 from adapters.telemetry_off import turn_telemetry_off
 from training.job.order import Order
 from training.job.service_limits import reporting
-from training.logs import configure_logs
 from training.worker.job_supervisor import Supervision, supervise
 from training.worker.job_validator import validate_job
 from training.worker.spare_process import Starter

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from adapters.registry.ports.collection import Collection, Retention
 from adapters.registry.ports.datasets import Datasets
+from adapters.registry.ports.evaluations import Evaluations
 from adapters.registry.ports.files import Files, NewFile
 from adapters.registry.ports.hints import Hints
 from adapters.registry.ports.jobs import Jobs, NewJob, Progress
@@ -33,6 +34,7 @@ __all__ = [
     "Changes",
     "Collection",
     "Datasets",
+    "Evaluations",
     "Files",
     "Hints",
     "Jobs",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from adapters.domain.gates import GateResult
-from adapters.domain.names import Digest, JobId, Unit, VersionId
+from adapters.domain.names import Alias, Digest, JobId, Unit, VersionId
 from adapters.domain.pages import Page
 from adapters.domain.principals import Principal
 from adapters.domain.versions import Version
@@ -54,6 +54,22 @@ class Versions(Protocol):
         """
         ...
 
+    def judge_again(
+        self,
+        version_id: VersionId,
+        gates: Sequence[GateResult],
+        *,
+        evidence: Mapping[str, Any],
+    ) -> Version:
+        """Replaces the verdicts of a version that was evaluated again, merges `evidence`.
+
+        A candidate that failed is rejected; a version that is or was live keeps its state, and one
+        that failed is promoted no more. Raises NotFound; Conflict (`version_retired`,
+        `version_rejected`, `job_state` while the job that made it runs). Bumps the revision where
+        it rejects.
+        """
+        ...
+
     def get(self, adapter: str, number: int, principal: Principal) -> Version:
         """Raises NotFound when unknown or another unit's."""
         ...
@@ -72,11 +88,13 @@ class Versions(Protocol):
         """Newest first; `after` is a version's name (`support:7`)."""
         ...
 
-    def retire(self, version_id: VersionId, principal: Principal, *, unrouted: bool) -> Version:
+    def retire(
+        self, version_id: VersionId, principal: Principal, *, aliases: Collection[Alias]
+    ) -> Version:
         """Withdraws a version: it is never served again and its artifact is collected.
 
-        Bumps the revision; repeating it changes nothing. Raises NotFound; Conflict (`version_live`)
-        while a route serves it or a rollout wants it, unless it is `unrouted`: no alias of the
-        configuration leads there any more, and then its routes are emptied.
+        Bumps the revision; repeating it changes nothing. `aliases` are those that the configuration
+        gives to the version's unit. Raises NotFound; Conflict (`version_live`) while the unit's
+        route of one of them serves it or a rollout of one wants it; other routes are emptied.
         """
         ...

@@ -57,6 +57,7 @@ class SqlCollection(SqlPort):
                 "files": delete(schema.files).where(schema.files.c.deleted_at <= history),
                 "replicas": _stopped_replicas(now=now),
                 "acknowledgements": _failures_to_load_what_is_gone(),
+                "evaluations": _scores_of_what_is_gone(history),
                 "questions": _asked_of_adapters_that_are_gone(history),
             }.items():
                 counts[kind] = connection.execute(statement).rowcount
@@ -256,6 +257,15 @@ def _asked_of_adapters_that_are_gone(before: float) -> Any:
     kept = exists().where(versions.adapter == questions.adapter, versions.collected_at.is_(None))
     asking = exists().where(jobs.adapter == questions.adapter, jobs.status.in_(UNFINISHED))
     return delete(schema.dataset_questions).where(questions.decided_at <= before, ~kept, ~asking)
+
+
+def _scores_of_what_is_gone(before: float) -> Any:
+    """Those of collected versions; the base's once the adapter has no other version."""
+    table, versions = schema.evaluations.c, schema.versions.c
+    gone = select(versions.id).where(versions.collected_at.is_not(None))
+    needed = exists().where(versions.adapter == table.adapter, versions.collected_at.is_(None))
+    of_base = and_(table.version_id.is_(None), table.created_at <= before, ~needed)
+    return delete(schema.evaluations).where(or_(table.version_id.in_(gone), of_base))
 
 
 def _failures_to_load_what_is_gone() -> Any:

@@ -114,8 +114,8 @@ class Database:
             yield
         except TimeoutError:
             raise _unavailable() from None
-        except UnicodeEncodeError:
-            # half of a surrogate pair; the error holds the text
+        except (UnicodeEncodeError, OverflowError):
+            # half of a surrogate pair, or a number of over 64 bits; the error holds the value
             raise InvalidRequest("the registry cannot keep a value of this request") from None
         except DBAPIError as error:
             ours = translate(error) or _misused(error)

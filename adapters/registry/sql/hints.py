@@ -9,7 +9,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from adapters.registry.ports import Hints
-from adapters.registry.sql.postgres import CONNECT_SECONDS
+from adapters.registry.sql.postgres import CONNECT_SECONDS, KEEPALIVES
 from adapters.registry.sql.queries import CHANNEL
 
 _SLICE_S = 0.5
@@ -22,7 +22,10 @@ def open_hints(url: str) -> Hints | None:
 
 
 class PostgresHints:
-    """Listens on a connection of its own. While there is none, only time passes."""
+    """Listens on a connection of its own. While there is none, only time passes.
+
+    It sends nothing by itself: only keepalives tell that a network in between has dropped it.
+    """
 
     def __init__(self, url: str) -> None:
         address = make_url(url).set(drivername="postgresql")
@@ -51,7 +54,7 @@ class PostgresHints:
             return False
         if self._connection is None:
             self._connection = psycopg.connect(
-                self._address, autocommit=True, connect_timeout=CONNECT_SECONDS
+                self._address, autocommit=True, connect_timeout=CONNECT_SECONDS, **KEEPALIVES
             )
             self._connection.execute(f"LISTEN {CHANNEL}")
             return True  # what changed before was not heard

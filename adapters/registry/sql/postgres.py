@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -20,6 +21,12 @@ WHERE current_setting('synchronous_commit') IN ('off', 'local')
 What waits for more than `on` does is left as it is."""
 POOL_SIZE = 8
 CONNECT_SECONDS = 5
+KEEPALIVES: Mapping[str, Any] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+"""A server that vanished without a word is noticed after some 11 s, not waited for."""
 
 _UNIQUE_VIOLATION = "23505"
 _DISK_FULL = "53100"
@@ -56,10 +63,7 @@ def create_postgres_engine(url: URL, *, patience_s: float) -> Engine:
             "connect_timeout": CONNECT_SECONDS,
             "application_name": "wardrobe",
             "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
-            # a server that vanished without a word is noticed, not waited for
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
+            **KEEPALIVES,
             "tcp_user_timeout": wait_ms,
         },
         pool_size=POOL_SIZE,

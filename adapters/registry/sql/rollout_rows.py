@@ -5,6 +5,7 @@ Callers that change something hold the revision's lock.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -119,16 +120,28 @@ def end_loading(
 
 
 def leave_routes(
-    connection: Connection, version: Version, *, unrouted: bool, revision: int, at: float
+    connection: Connection,
+    version: Version,
+    *,
+    aliases: Collection[Alias],
+    revision: int,
+    at: float,
 ) -> None:
     """Takes a version that is being retired out of every route.
 
-    Raises Conflict (`version_live`) where it is in one, unless it is `unrouted`.
+    Raises Conflict (`version_live`) where its unit's route of one of `aliases` serves it or is
+    about to: decided here, for what a replica knows of routes may be older.
     """
     table = schema.routes
     serving = all_of(connection, select(table).where(table.c.stable == version.id), rows.route_from)
-    wanted = newest_rollout(connection, LOADING, schema.rollouts.c.target == version.id)
-    if (serving or wanted) and not unrouted:
+    wanted = all_of(
+        connection,
+        select(schema.rollouts).where(LOADING, schema.rollouts.c.target == version.id),
+        rows.rollout_from,
+    )
+    named = {(route.alias, route.unit) for route in serving}
+    named |= {(rollout.alias, rollout.unit) for rollout in wanted}
+    if any(alias in aliases and unit == version.unit for alias, unit in named):
         raise Conflict(
             f"{version.name} is live or about to be; promote another version first",
             code="version_live",
@@ -136,9 +149,9 @@ def leave_routes(
     for route in serving:
         emptied = replace(route, stable=None, generation=route.generation + 1, updated_at=at)
         write_route(connection, emptied, revision=revision)
-    aliases = [route.alias for route in serving]
     rollouts = schema.rollouts.c
-    ended = or_(rollouts.target == version.id, rollouts.alias.in_(aliases))
+    emptied_aliases = [route.alias for route in serving]
+    ended = or_(rollouts.target == version.id, rollouts.alias.in_(emptied_aliases))
     end_loading(connection, ended, TARGET_RETIRED, at=at)
 
 

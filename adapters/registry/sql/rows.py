@@ -7,8 +7,10 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
+from adapters.domain.datasets import Part
+from adapters.domain.evaluations import Evaluation, NewEvaluation, Scorer
 from adapters.domain.files import StoredFile
-from adapters.domain.gates import GateResult
+from adapters.domain.gates import GateResult, Outcome
 from adapters.domain.jobs import (
     Job,
     JobCheckpoint,
@@ -124,9 +126,33 @@ def version_values(version: Version) -> dict[str, Any]:
 
 def version_from(row: RowMapping) -> Version:
     """A version from its row."""
-    gates = tuple(GateResult(**gate) for gate in row["gates"])
+    gates = tuple(_gate_from(gate) for gate in row["gates"])
     values = _without(row, "revision", "withdrawn_by")
     return Version(**{**values, "state": VersionState(row["state"]), "gates": gates})
+
+
+def _gate_from(values: dict[str, Any]) -> GateResult:
+    if "passed" in values:  # as builds wrote it whose gates knew a yes and a no
+        outcome = Outcome.PASSED if values["passed"] else Outcome.FAILED
+        kept = {name: values[name] for name in ("gate", "measured", "detail")}
+        return GateResult(**kept, outcome=outcome, bound=values["threshold"], direction="at_least")
+    return GateResult(**{**values, "outcome": Outcome(values["outcome"])})
+
+
+def evaluation_values(new: NewEvaluation) -> dict[str, Any]:
+    """Column values of an evaluation, as far as its measurer knows them."""
+    values = {name: getattr(new, name) for name in NewEvaluation.__dataclass_fields__}
+    return values | {
+        "part": new.part.value,
+        "scorer": new.scorer.value,
+        "conditions": dict(new.conditions),
+        "scores": dict(new.scores),
+    }
+
+
+def evaluation_from(row: RowMapping) -> Evaluation:
+    """An evaluation from its row."""
+    return Evaluation(**{**row, "part": Part(row["part"]), "scorer": Scorer(row["scorer"])})
 
 
 def served_from(row: RowMapping) -> ServedVersion:

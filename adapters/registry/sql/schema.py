@@ -242,6 +242,30 @@ versions = Table(
 )
 """Ids are the engine's `lora_int_id`: AUTOINCREMENT, because one must never come back."""
 
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("created_at", Float, nullable=False),
+    Column("unit", String(40), nullable=False),
+    Column("adapter", String(40), nullable=False),
+    Column("subject", String(64), nullable=False),
+    Column("version_id", ForeignKey("versions.id"), index=True),
+    Column("base_fingerprint", String(64), nullable=False),
+    Column("dataset", String(64), nullable=False),
+    Column("part", String(16), nullable=False),
+    Column("scorer", String(32), nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("conditions", _JSON, nullable=False),
+    Column("scores", _JSON, nullable=False),
+    Column("job_id", ForeignKey("jobs.id")),
+    UniqueConstraint("job_id", "subject", "scorer", "part", "dataset"),
+    Index("ix_evaluations_adapter_subject", "adapter", "subject"),
+    CheckConstraint("(version_id IS NULL) = (subject = 'base')", name="subject"),
+    sqlite_autoincrement=True,
+)
+"""Row ids and numbers, never texts. The subject is the base or a version."""
+
 acknowledgements = Table(
     "acknowledgements",
     metadata,

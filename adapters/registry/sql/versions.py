@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
 from adapters.domain.gates import GateResult
-from adapters.domain.names import JobId, VersionId, split_version
+from adapters.domain.names import Alias, JobId, VersionId, split_version
 from adapters.domain.pages import Page
 from adapters.domain.principals import Principal
 from adapters.domain.versions import Version, VersionState
@@ -17,7 +17,7 @@ from adapters.errors import NotFound
 from adapters.registry.ports.versions import NewVersion
 from adapters.registry.sql import rows, schema
 from adapters.registry.sql.condemned import check_not_condemned
-from adapters.registry.sql.job_rows import held_job
+from adapters.registry.sql.job_rows import find_job, held_job
 from adapters.registry.sql.queries import (
     SqlPort,
     add_numbered,
@@ -79,6 +79,25 @@ class SqlVersions(SqlPort):
             write_version(connection, version, **more)
             return version
 
+    def judge_again(
+        self,
+        version_id: VersionId,
+        gates: Sequence[GateResult],
+        *,
+        evidence: Mapping[str, Any],
+    ) -> Version:
+        """Replaces the verdicts. Raises NotFound, Conflict."""
+        with self._database.write() as connection:
+            lock_revision(connection)
+            found = find_version(connection, version_id)
+            job = None if found.job_id is None else find_job(connection, found.job_id)
+            version = transitions.judge_again(found, job, gates, evidence)
+            more = {}
+            if version.state is not found.state:
+                more["revision"] = bump_revision(connection)
+            write_version(connection, version, **more)
+            return version
+
     def get(self, adapter: str, number: int, principal: Principal) -> Version:
         """Raises NotFound when unknown or another unit's."""
         with self._database.read() as connection:
@@ -110,7 +129,9 @@ class SqlVersions(SqlPort):
                 query = query.where(schema.versions.c.id < last.id)
             return page(connection, query, rows.version_from, limit)
 
-    def retire(self, version_id: VersionId, principal: Principal, *, unrouted: bool) -> Version:
+    def retire(
+        self, version_id: VersionId, principal: Principal, *, aliases: Collection[Alias]
+    ) -> Version:
         """Withdraws a version; where no alias leads there any more, its routes are emptied.
 
         Raises NotFound; Conflict (`version_live`).
@@ -121,7 +142,7 @@ class SqlVersions(SqlPort):
             if found.withdrawn_at is not None:
                 return found
             at = self._database.now(connection)
-            leave_routes(connection, found, unrouted=unrouted, revision=revision, at=at)
+            leave_routes(connection, found, aliases=aliases, revision=revision, at=at)
             version = transitions.withdraw(found, at=at)
             bump_revision(connection)
             write_version(connection, version, revision=revision, withdrawn_by=principal.id)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from adapters.domain.gates import GateResult
+from adapters.domain.gates import GateResult, Outcome
+from adapters.domain.jobs import Job
 from adapters.domain.names import JobId, VersionId
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import Conflict, IllegalTransition, LeaseLost
@@ -54,9 +55,43 @@ def judge(version: Version, gates: Sequence[GateResult], evidence: Mapping[str, 
         raise IllegalTransition(
             f"{version.name} has its verdicts already, and they are final", code="already_judged"
         )
+    return _with_verdicts(version, gates, evidence)
+
+
+def judge_again(
+    version: Version, job: Job | None, gates: Sequence[GateResult], evidence: Mapping[str, Any]
+) -> Version:
+    """`version` with verdicts in the place of its earlier ones. Raises Conflict.
+
+    What is or was live keeps its state: nobody's answers end because a number has moved.
+    """
+    check_judged_again(version, job)
+    return _with_verdicts(version, gates, evidence)
+
+
+def check_judged_again(version: Version, job: Job | None) -> None:
+    """Whether `version`, which `job` has made, may get other verdicts. Raises Conflict."""
+    if version.withdrawn_at is not None or version.collected_at is not None:
+        raise Conflict(f"{version.name} was retired and is not kept", code="version_retired")
+    if version.state is VersionState.REJECTED:
+        raise Conflict(
+            f"{version.name} was rejected and is not served, so it cannot be evaluated; start a "
+            "new job",
+            code="version_rejected",
+        )
+    if job is not None and not job.status.finished:
+        raise Conflict(
+            f"{version.name} is still being judged by its job {job.id}", code="job_state"
+        )
+
+
+def _with_verdicts(
+    version: Version, gates: Sequence[GateResult], evidence: Mapping[str, Any]
+) -> Version:
     kept = replace(version, gates=tuple(gates), evidence={**(version.evidence or {}), **evidence})
-    failed = any(not gate.passed for gate in gates)
-    return kept.to(VersionState.REJECTED) if failed else kept
+    failed = any(gate.outcome is Outcome.FAILED for gate in gates)
+    rejected = failed and version.state is VersionState.CANDIDATE
+    return kept.to(VersionState.REJECTED) if rejected else kept
 
 
 def withdraw(version: Version, *, at: float) -> Version:

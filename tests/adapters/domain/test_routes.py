@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adapters.domain.gates import GateResult
+from adapters.domain.gates import at_least
 from adapters.domain.names import Alias, Unit, VersionId
 from adapters.domain.routes import (
     Rollout,
@@ -118,8 +118,7 @@ def test_an_own_version_may_be_promoted(state: VersionState) -> None:
 
 def test_a_rejected_version_may_not_and_the_gate_is_named() -> None:
     gates = tuple(
-        GateResult(gate=gate, passed=gate == "effect", measured=0, threshold=1, detail="")
-        for gate in ("effect", "held_out")
+        at_least(gate, float(gate == "effect"), 1.0, "") for gate in ("effect", "held_out")
     )
     version = replace(a_version(VersionState.REJECTED), gates=gates)
     with pytest.raises(Conflict, match="rejected by held_out") as raised:

@@ -20,6 +20,7 @@ from adapters.registry.transitions import versions as transitions
 from tests.adapters.registry.backends import Backend
 from tests.adapters.registry.values import (
     ADMIN,
+    ALIASES,
     OWNER,
     a_build,
     a_gate,
@@ -90,7 +91,7 @@ def test_what_is_to_be_forgotten_is_told_to_those_who_have_it(registry: Registry
     withdrawn, kept = published(registry), published(registry)
     before = registry.routes.revision()
     revoked = registry.keys.revoke("key_1", by=ADMIN)
-    registry.versions.retire(withdrawn.id, OWNER, unrouted=False)
+    registry.versions.retire(withdrawn.id, OWNER, aliases=ALIASES)
     found = since(registry, before)
     assert found.keys == [revoked]
     assert [(version.id, version.servable) for version in found.versions] == [(withdrawn.id, False)]

@@ -17,6 +17,7 @@ from tests.adapters.registry.backends import Clock
 from tests.adapters.registry.values import (
     ADMIN,
     ALIAS,
+    ALIASES,
     OWNER,
     SALES,
     SUPPORT,
@@ -90,7 +91,7 @@ def test_versions_that_were_never_live_are_collected_by_their_age(
 ) -> None:
     version = judged(registry, a_gate(passed=False)) if kind == "rejected" else published(registry)
     if kind == "withdrawn":
-        registry.versions.retire(version.id, OWNER, unrouted=False)
+        registry.versions.retire(version.id, OWNER, aliases=ALIASES)
     if days:
         clock.pass_by(days * DAY - 1.0)
         collect(registry)
@@ -197,7 +198,7 @@ def test_roots_are_what_versions_files_and_engines_need(registry: Registry, cloc
     file = added_file(registry, digest=Digest("3" * 64))
     process = joined(registry)
     load(registry, process, gone)
-    registry.versions.retire(gone.id, OWNER, unrouted=False)
+    registry.versions.retire(gone.id, OWNER, aliases=ALIASES)
     collect(registry)
     assert registry.collection.roots() == {kept.digest, gone.digest, file.digest}
     registry.replicas.unloaded(process.replica, process.incarnation, [gone.id])

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.domain.datasets import Part
 from adapters.domain.jobs import Job, JobStatus
-from adapters.domain.names import Digest
+from adapters.domain.names import Alias, Digest
 from adapters.domain.principals import SYSTEM
 from adapters.errors import Condemned, LeaseLost
 from adapters.registry import Registry
@@ -106,7 +106,7 @@ def test_a_jobs_dataset_is_a_root_while_the_job_or_its_version_is_kept(
     version = registry.versions.publish(a_build(), job_id=job.id, fence=fence_of(job))
     registry.jobs.finish(job.id, JobStatus.SUCCEEDED, fence=fence_of(job))
     assert DATASET in registry.collection.roots()
-    registry.versions.retire(version.id, OWNER, unrouted=False)
+    registry.versions.retire(version.id, OWNER, aliases=(Alias("support"),))
     registry.collection.collect(Retention())
     assert DATASET not in registry.collection.roots()
 
@@ -136,7 +136,7 @@ def test_parts_end_with_the_adapters_last_version_and_a_while_later(
     version = published(registry)
     clock.pass_by(1000 * DAY)
     assert registry.collection.collect(Retention(candidate_days=2000.0))["questions"] == 0
-    registry.versions.retire(version.id, OWNER, unrouted=False)
+    registry.versions.retire(version.id, OWNER, aliases=(Alias("support"),))
     registry.collection.collect(Retention())
     assert registry.datasets.parts("support", [question("a")]), "its job is not over"
     held = registry.jobs.claim(owner="late", lease_seconds=30.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +40,21 @@ def test_a_change_is_heard_of_before_the_wait_is_over(postgres: PostgresServer) 
             registry.keys.add([a_key()])
             assert waiting.result() is True
             assert time.monotonic() - began < 10.0
+
+
+def test_a_connection_that_the_network_drops_without_a_word_is_noticed(
+    postgres: PostgresServer,
+) -> None:
+    with closing(PostgresHints(postgres.new_database())) as hints:
+        assert hints.wait(10.0)
+        assert hints._connection is not None
+        with socket.socket(fileno=os.dup(hints._connection.fileno())) as ours:
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            idle, interval, count = (
+                ours.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+        assert idle + interval * count <= 15
 
 
 def test_closing_ends_a_wait(postgres: PostgresServer) -> None:

@@ -33,6 +33,7 @@ from adapters.registry.open import open_registry
 from tests.adapters.registry.backends import Backend
 from tests.adapters.registry.values import (
     ADMIN,
+    ALIASES,
     OWNER,
     SALES,
     SUPPORT,
@@ -47,8 +48,6 @@ from tests.adapters.registry.values import (
     published,
     trained,
 )
-
-ALIASES = (Alias("support"), Alias("triage"))
 
 
 @dataclass
@@ -195,17 +194,17 @@ class Routes(RuleBasedStateMachine):
         served.stable = rollout.target
         served.generation += 1
 
-    @rule(version=versions, unrouted=st.sampled_from([False, False, True]))
-    def retire(self, version: VersionId, unrouted: bool) -> None:
+    @rule(version=versions, aliases=st.sampled_from([ALIASES, ALIASES, ALIASES[:1], ()]))
+    def retire(self, version: VersionId, aliases: Sequence[Alias]) -> None:
         principal = owner_of(self._registry.versions.by_id(version).unit)
         command = self._registry.versions.retire
-        retired = self.ask(lambda: command(version, principal, unrouted=unrouted))
+        retired = self.ask(lambda: command(version, principal, aliases=aliases))
         if retired is None:
             return
-        assert command(version, principal, unrouted=unrouted) == retired
-        for served in self._served.values():
+        assert command(version, principal, aliases=aliases) == retired
+        for alias, served in self._served.items():
             if served.stable == version:
-                assert unrouted
+                assert alias not in aliases
                 served.stable, served.generation = None, served.generation + 1
 
     @rule(number=st.integers(1, 4))

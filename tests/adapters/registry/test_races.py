@@ -66,8 +66,8 @@ def claim(registry: Registry) -> Any:
     return registry.jobs.claim(owner="t", lease_seconds=1e6)
 
 
-def retire(registry: Registry, version: Version) -> Any:
-    return registry.versions.retire(version.id, OWNER, unrouted=False)
+def retire(registry: Registry, version: Version, alias: Alias) -> Any:
+    return registry.versions.retire(version.id, OWNER, aliases=[alias])
 
 
 def publish_of(registry: Registry, job: Job) -> Any:
@@ -231,7 +231,8 @@ def test_a_version_is_promoted_or_retired_and_never_both(
     for turn in range(TIMES):
         version, alias = published(registry), Alias(f"alias-{turn}")
         begun, retired = racers.race(
-            partial(promote, version=version, alias=alias), partial(retire, version=version)
+            partial(promote, version=version, alias=alias),
+            partial(retire, version=version, alias=alias),
         )
         assert (begun == "version_retired") != (retired == "version_live")
 

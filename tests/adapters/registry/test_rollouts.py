@@ -7,7 +7,7 @@ import pytest
 from adapters.domain.names import Alias, VersionId
 from adapters.domain.routes import Rollout, RolloutState
 from adapters.domain.versions import VersionState
-from adapters.errors import Conflict, NotFound, VersionConflict
+from adapters.errors import Conflict, InvalidRequest, NotFound, VersionConflict
 from adapters.registry import Registry
 from adapters.registry.ports import ProcessId
 from adapters.registry.transitions.rollouts import BASE_NOT_SERVED, BASE_PATIENCE_SECONDS
@@ -358,3 +358,13 @@ def test_a_failure_from_before_a_rollout_is_no_answer_to_it(registry: Registry) 
     acknowledge(registry, process, version, error="the store does not answer")
     registry.rollouts.advance()
     assert state_of(registry, again) is RolloutState.FAILED
+
+
+def test_a_generation_that_the_database_cannot_hold_is_the_callers_mistake(
+    registry: Registry,
+) -> None:
+    version = published(registry)
+    promoted(registry, version)
+    for expected in (2**63, 10**30):
+        with pytest.raises((InvalidRequest, Conflict)):
+            promote(registry, version, expected=expected)

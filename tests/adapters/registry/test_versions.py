@@ -16,6 +16,7 @@ from tests.adapters.registry.backends import Clock
 from tests.adapters.registry.values import (
     ADMIN,
     ALIAS,
+    ALIASES,
     LEASE_S,
     OWNER,
     SALES,
@@ -68,7 +69,7 @@ def test_a_foreign_or_unknown_version_is_not_found(registry: Registry) -> None:
         with pytest.raises(NotFound):
             registry.versions.by_id(version_id)
     with pytest.raises(NotFound):
-        registry.versions.retire(version.id, STRANGER, unrouted=False)
+        registry.versions.retire(version.id, STRANGER, aliases=ALIASES)
 
 
 def test_an_adapter_name_belongs_to_the_unit_that_used_it_first(registry: Registry) -> None:
@@ -188,7 +189,7 @@ def test_an_unproven_version_of_a_job_does_not_go_live(registry: Registry) -> No
 
 def test_a_retired_version_is_never_served_again(registry: Registry, clock: Clock) -> None:
     version = published(registry)
-    retired = registry.versions.retire(version.id, OWNER, unrouted=False)
+    retired = registry.versions.retire(version.id, OWNER, aliases=ALIASES)
     assert (retired.state, retired.withdrawn_at) == (VersionState.RETIRED, clock.now)
     assert not retired.servable
     assert registry.versions.by_id(version.id) == retired
@@ -199,16 +200,16 @@ def test_a_retired_version_is_never_served_again(registry: Registry, clock: Cloc
 
 def test_retiring_twice_changes_nothing(registry: Registry, clock: Clock) -> None:
     version = published(registry)
-    first = registry.versions.retire(version.id, OWNER, unrouted=False)
+    first = registry.versions.retire(version.id, OWNER, aliases=ALIASES)
     revision = registry.routes.revision()
     clock.pass_by(5.0)
-    assert registry.versions.retire(version.id, OWNER, unrouted=False) == first
+    assert registry.versions.retire(version.id, OWNER, aliases=ALIASES) == first
     assert registry.routes.revision() == revision
 
 
 def test_a_rejected_version_that_is_retired_stays_rejected(registry: Registry) -> None:
     version = judged(registry, a_gate(passed=False))
-    retired = registry.versions.retire(version.id, OWNER, unrouted=False)
+    retired = registry.versions.retire(version.id, OWNER, aliases=ALIASES)
     assert retired.state is VersionState.REJECTED
     assert retired.withdrawn_at is not None
 
@@ -219,7 +220,7 @@ def test_a_version_that_is_live_or_about_to_be_is_not_retired(registry: Registry
     promote(registry, wanted)
     for version in (live, wanted):
         with pytest.raises(Conflict) as raised:
-            registry.versions.retire(version.id, OWNER, unrouted=False)
+            registry.versions.retire(version.id, OWNER, aliases=ALIASES)
         assert raised.value.reason == "version_live"
         assert registry.versions.by_id(version.id).servable
 
@@ -228,7 +229,7 @@ def test_what_no_alias_leads_to_any_more_leaves_its_routes_empty(registry: Regis
     live, other = published(registry), published(registry)
     route = promoted(registry, live)
     rollout = promote(registry, other)
-    registry.versions.retire(live.id, ADMIN, unrouted=True)
+    registry.versions.retire(live.id, ADMIN, aliases=())
     emptied = registry.routes.route(ALIAS, SUPPORT)
     assert (emptied.stable, emptied.generation) == (None, route.generation + 1)
     assert registry.routes.changes(-1).routes == [emptied]
@@ -236,10 +237,21 @@ def test_what_no_alias_leads_to_any_more_leaves_its_routes_empty(registry: Regis
     assert promoted(registry, other).stable == other.id
 
 
+def test_what_serves_another_alias_than_its_units_is_retired_and_only_that_route_emptied(
+    registry: Registry,
+) -> None:
+    version, kept = published(registry), published(registry)
+    promoted(registry, version, Alias("triage"))
+    promoted(registry, kept)
+    registry.versions.retire(version.id, OWNER, aliases=[ALIAS])
+    assert registry.routes.route(Alias("triage"), SUPPORT).stable is None
+    assert registry.routes.route(ALIAS, SUPPORT).stable == kept.id
+
+
 def test_a_rollout_towards_a_version_that_is_retired_fails(registry: Registry) -> None:
     version = published(registry)
     rollout = promote(registry, version, alias=Alias("triage"))
-    registry.versions.retire(version.id, ADMIN, unrouted=True)
+    registry.versions.retire(version.id, ADMIN, aliases=())
     failed = registry.rollouts.get(rollout.id)
     assert (failed.state, failed.error) == (RolloutState.FAILED, "the version was retired")
 
@@ -248,7 +260,7 @@ def test_a_retired_version_is_no_rollbacks_target(registry: Registry) -> None:
     first, second, third = (published(registry) for _ in range(3))
     for version in (first, second, third):
         promoted(registry, version)
-    registry.versions.retire(second.id, OWNER, unrouted=False)
+    registry.versions.retire(second.id, OWNER, aliases=ALIASES)
     rollout = registry.rollouts.roll_back(ALIAS, OWNER, unit=SUPPORT, expected_generation=3)
     assert rollout.target == first.id
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from adapters.domain.datasets import Part
+from adapters.domain.evaluations import BASE as BASE_ALONE
+from adapters.domain.evaluations import NewEvaluation, Scorer
 from adapters.domain.files import StoredFile
-from adapters.domain.gates import GateResult
+from adapters.domain.gates import GateResult, at_least
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import Alias, Digest, Unit, VersionId, new_file_id, new_job_id
 from adapters.domain.principals import SYSTEM, NewKey, Principal, Role
@@ -26,6 +29,8 @@ from adapters.registry.ports.replicas import OnLoss
 SUPPORT = Unit("support")
 SALES = Unit("sales")
 ALIAS = Alias("support")
+ALIASES = (ALIAS, Alias("triage"))
+"""Those that the configuration gives to the unit."""
 BASE = Digest("b" * 64)
 OTHER_BASE = Digest("0" * 64)
 ADMIN = Principal(id="key_admin", role=Role.ADMIN, unit=None)
@@ -121,7 +126,25 @@ def a_key(key_id: str = "key_1", **changes: Any) -> NewKey:
 
 
 def a_gate(*, passed: bool = True, gate: str = "effect") -> GateResult:
-    return GateResult(gate=gate, passed=passed, measured=0.5, threshold=0.25, detail="half")
+    return at_least(gate, 0.5 if passed else 0.125, 0.25, "half")
+
+
+def an_evaluation(of: Version | None = None, **changes: Any) -> NewEvaluation:
+    """Of a version, or of the base alone."""
+    values: dict[str, Any] = {
+        "unit": SUPPORT,
+        "adapter": "support",
+        "subject": BASE_ALONE if of is None else of.name,
+        "version_id": None if of is None else of.id,
+        "base_fingerprint": BASE,
+        "dataset": "d" * 64,
+        "part": Part.TEST,
+        "scorer": Scorer.TOKEN_F1,
+        "seed": 2**40,
+        "conditions": {"engine": "vllm 0", "slack": 8},
+        "scores": {"row-1": 0.1, "row-2": 1.0},
+    }
+    return NewEvaluation(**(values | changes))
 
 
 def a_build(unit: Unit = SUPPORT, adapter: str | None = None, **changes: Any) -> NewVersion:

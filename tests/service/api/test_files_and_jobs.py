@@ -24,7 +24,7 @@ from adapters.registry.ports import NewFile
 from adapters.store import ArtifactKind
 from service.api.fine_tuning import MAX_METADATA
 from service.api.request import MAX_LIMIT
-from service.api.uploads import MAX_OF_ONE_KEY, MAX_UPLOADS
+from service.api.uploads import MAX_OF_ONE_OWNER, MAX_UPLOADS
 from tests.service.world import World
 from tests.simulation.engine import BASE
 
@@ -193,12 +193,12 @@ def slow_upload(world: World, owner: str) -> socket.socket:
 def test_uploads_in_flight_are_bounded_by_key_and_in_all(world: World) -> None:
     with contextlib.ExitStack() as stack:
         for owner in ("support", "sales"):
-            for _ in range(MAX_OF_ONE_KEY):
+            for _ in range(MAX_OF_ONE_OWNER):
                 stack.enter_context(slow_upload(world, owner))
             with pytest.raises(openai.RateLimitError) as refused:
                 upload(world.client(owner))
             assert int(refused.value.response.headers["retry-after"]) >= 1
-        assert MAX_OF_ONE_KEY * 2 == MAX_UPLOADS
+        assert MAX_OF_ONE_OWNER * 2 == MAX_UPLOADS
         with pytest.raises(openai.RateLimitError):
             upload(world.client("hr"))
     assert upload(world.client("hr", max_retries=5)).status == "processed"
@@ -216,7 +216,7 @@ def test_uploads_that_are_slow_to_store_hold_nothing_else_up(
         return store(chunks, max_bytes=max_bytes)
 
     monkeypatch.setattr(world.runtime.store, "put_file", slowly)
-    owners = ["support"] * MAX_OF_ONE_KEY + ["sales"] * MAX_OF_ONE_KEY
+    owners = ["support"] * MAX_OF_ONE_OWNER + ["sales"] * MAX_OF_ONE_OWNER
     with concurrent.futures.ThreadPoolExecutor(MAX_UPLOADS) as pool:
         uploads = [pool.submit(upload, world.client(owner)) for owner in owners]
         assert busy.acquire(timeout=20)

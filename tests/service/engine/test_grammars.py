@@ -44,7 +44,7 @@ def compilers() -> list[psutil.Process]:
 async def refusal(grammars: CompiledGrammars, schema: dict[str, Any], unit: str = "a") -> str:
     """Why a schema is refused; fails where it is not."""
     with pytest.raises(InvalidRequest) as refused:
-        await grammars.check(schema, param="response_format", unit=unit)
+        await grammars.check(schema, param="response_format", owner=unit)
     assert refused.value.param == refused.value.reason == "response_format"
     return refused.value.message
 
@@ -53,7 +53,7 @@ async def refusal(grammars: CompiledGrammars, schema: dict[str, Any], unit: str 
 async def test_what_the_engine_can_use_passes(
     compiled: CompiledGrammars, schema: dict[str, Any]
 ) -> None:
-    await compiled.check(schema, param="response_format", unit="a")
+    await compiled.check(schema, param="response_format", owner="a")
 
 
 @pytest.mark.parametrize("name", NO_GRAMMAR)
@@ -72,7 +72,7 @@ async def test_what_ends_the_process_ends_nothing_else_and_is_not_tried_again(
     (before,) = compilers()
     assert "too large" in await refusal(compiled, schema)
     assert before not in compilers()
-    await compiled.check({"type": "string"}, param="response_format", unit="a")
+    await compiled.check({"type": "string"}, param="response_format", owner="a")
     (after,) = compilers()
     assert "too large" in await refusal(compiled, schema)
     assert compilers() == [after]
@@ -95,7 +95,7 @@ async def test_a_unit_that_sends_many_slow_schemas_stands_in_line_once(
         asyncio.create_task(refusal(compiled, {**ENDLESS, "title": str(at)})) for at in range(4)
     ]
     await asyncio.sleep(0.1)
-    await compiled.check({"type": "string"}, param="response_format", unit="b")
+    await compiled.check({"type": "string"}, param="response_format", owner="b")
     assert sum(task.done() for task in slow) <= 1
     for task in slow:
         task.cancel()
@@ -109,7 +109,7 @@ async def test_who_goes_away_leaves_no_answer_to_somebody_elses_question(
     await asyncio.sleep(0.2)
     asked.cancel()
     await asyncio.gather(asked, return_exceptions=True)
-    await compiled.check({"type": "string"}, param="response_format", unit="b")
+    await compiled.check({"type": "string"}, param="response_format", owner="b")
     assert "uniqueItems" not in await refusal(compiled, {"uniqueItems": True}, unit="b")
 
 
@@ -124,13 +124,13 @@ async def test_an_answer_that_does_not_come_in_time_is_a_refusal() -> None:
 async def test_where_no_process_can_be_had_nobody_is_told_that_the_schema_is_wrong() -> None:
     grammars = CompiledGrammars(replace(tiny_tokenizer(), tokenizer="{}"))
     with pytest.raises(EngineUnavailable):
-        await grammars.check({"type": "string"}, param="response_format", unit="a")
+        await grammars.check({"type": "string"}, param="response_format", owner="a")
     assert compilers() == []
 
 
 async def test_a_base_without_a_fast_tokenizer_has_no_structured_outputs() -> None:
     with pytest.raises(InvalidRequest, match="tokenizer"):
-        await NoGrammars().check({}, param="response_format", unit="a")
+        await NoGrammars().check({}, param="response_format", owner="a")
 
 
 def test_the_compiler_ends_with_whoever_started_it(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from adapters.domain.names import VersionId
 from adapters.errors import EngineUnavailable
-from service.engine.shared_residency import MAX_WAITING, Reason, SharedResidency
+from service.engine.shared_residency import MAX_VERSION_ID, MAX_WAITING, Reason, SharedResidency
 
 ONE, TWO = VersionId(1), VersionId(2)
 
@@ -156,8 +156,10 @@ def test_a_use_in_one_process_counts_for_all(
     assert loader.last_use(ONE) > 0.0
 
 
-def test_the_file_takes_no_room_for_versions_that_are_not_used(
+def test_the_file_has_all_its_room_from_the_start_for_a_full_disk_kills_who_writes_without(
     path: Path, loader: SharedResidency
 ) -> None:
-    loader.note_use(VersionId(1_000_000))
-    assert path.stat().st_blocks * 512 < 1024 * 1024
+    assert path.stat().st_blocks * 512 >= path.stat().st_size > MAX_VERSION_ID * 18
+    loader.note_use(VersionId(MAX_VERSION_ID - 1))
+    with pytest.raises(EngineUnavailable):
+        loader.note_use(VersionId(MAX_VERSION_ID))

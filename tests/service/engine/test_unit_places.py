@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adapters.errors import RateLimited
-from service.engine.unit_places import UnitPlaces
+from service.engine.unit_places import MAX_UNITS, UnitPlaces
 
 
 @pytest.fixture
@@ -87,3 +87,9 @@ def test_processes_at_once_make_one_row_a_unit_and_leave_no_count_behind(
     assert first.of("support") == 0
     rows = {first._row(unit) for unit in ("support", *(f"unit-{n}" for n in range(7)))}
     assert max(rows) // min(row for row in rows if row) == len(rows) - 1, "a unit has two rows"
+
+
+def test_the_file_has_all_its_room_from_the_start_for_a_full_disk_kills_who_writes_without(
+    path: Path, first: UnitPlaces
+) -> None:
+    assert path.stat().st_blocks * 512 >= path.stat().st_size > MAX_UNITS

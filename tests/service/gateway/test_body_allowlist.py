@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.errors import InvalidRequest
-from service.gateway.body_allowlist import ENDPOINTS, clean
+from service.gateway.body_allowlist import ENDPOINTS, MAX_SCORED, clean
 
 CHAT = ENDPOINTS["/v1/chat/completions"]
 COMPLETIONS = ENDPOINTS["/v1/completions"]
@@ -163,3 +163,44 @@ def test_every_allowed_field_is_read_by_somebody() -> None:
     }  # fmt: skip
     assert {*every, "model", "messages"} == CHAT.allowed
     assert clean(CHAT, body(**every)) == body(**every)
+
+
+SCORING: dict[str, Any] = {
+    "model": "support:1",
+    "prompt": [1, 2],
+    "prompt_logprobs": 0,
+    "max_tokens": 1,
+}
+
+
+def test_the_trainer_may_have_the_log_probabilities_of_a_prompts_own_tokens() -> None:
+    assert clean(COMPLETIONS, SCORING, trainer=True) == SCORING
+    with pytest.raises(InvalidRequest) as refused:
+        clean(COMPLETIONS, SCORING)
+    assert refused.value.reason == "unsupported_parameter"
+    with pytest.raises(InvalidRequest):
+        clean(CHAT, body(prompt_logprobs=0), trainer=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt_logprobs": 1},
+        {"prompt_logprobs": -1},
+        {"prompt_logprobs": False},
+        {"prompt": "a text"},
+        {"prompt": [[1, 2]]},
+        {"prompt": [1] * (MAX_SCORED + 1)},
+        {"max_tokens": 2},
+        {"n": 2},
+        {"stream": True},
+    ],
+)
+def test_scoring_is_bounded_for_the_trainer_too(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        clean(COMPLETIONS, SCORING | change, trainer=True)
+
+
+def test_scoring_needs_its_one_token_said() -> None:
+    with pytest.raises(InvalidRequest):
+        clean(COMPLETIONS, {k: v for k, v in SCORING.items() if k != "max_tokens"}, trainer=True)

@@ -80,6 +80,7 @@ def test_limits_follow_from_the_profile_and_what_was_set_stays(
 ) -> None:
     kept_profile(settings, base, read=Reader(to_json(PROFILE)))
     assert planned(settings, base).max_model_len == 512
+    assert planned(settings, base).dtype == "float32"
     given = Settings(state=settings.state, cache=settings.cache, max_model_len=300)
     assert planned(given, base).max_model_len == 300
 

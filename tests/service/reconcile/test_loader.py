@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from adapters.domain.names import Digest, VersionId
+from adapters.domain.names import Alias, Digest, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import RolloutState
 from adapters.domain.versions import ServedVersion, Version
@@ -289,6 +289,84 @@ async def test_a_unit_may_wait_for_a_bounded_number_of_cold_versions_and_others_
     await asyncio.gather(*waiting)
 
 
+async def test_a_unit_that_promotes_all_the_time_does_not_keep_others_requests_waiting(
+    still: World, clock: Clock
+) -> None:
+    cold, promoted = still.publish("sales"), [still.publish("support") for _ in range(5)]
+    await still.settle(rounds=2)
+    swap = still.runtime.swap
+    waiting = asyncio.create_task(swap.loader.ensure(served(still, cold)))
+    await asyncio.sleep(0)
+    for version in promoted:
+        clock.now += 1.0
+        still.begin(version)
+        await swap.routes.repeat.attempt()
+        await swap.loader.repeat.attempt()  # at most one load
+        await swap.acknowledgements.repeat.attempt()
+        await swap.rollouts.repeat.attempt()
+        await asyncio.sleep(0)
+        if waiting.done():
+            break
+    assert sorted(still.engine.loads[:2]) == ["sales:1", "support:1"]
+    await waiting
+
+
+async def test_the_processes_of_an_engine_share_what_a_unit_may_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARDROBE_INCARNATION", "one-life")
+    state = tmp_path / "state"
+    with offline(state) as one, offline(state, process=1) as two:
+        *cold, last = (one.publish("support") for _ in range(COLD_LOADS + 1))
+        other = one.publish("sales")
+        for world in (one, two):
+            await world.settle(rounds=2)
+        asks = [(one, cold[0]), *((two, version) for version in cold), (one, other)]
+        waiting = [
+            asyncio.create_task(world.runtime.swap.loader.ensure(served(world, version)))
+            for world, version in asks
+        ]
+        await asyncio.sleep(0)
+        for world in (one, two):
+            with pytest.raises(RateLimited):
+                await world.runtime.swap.loader.ensure(served(world, last))
+        assert last.id not in one.runtime.residency.asked()
+        while not all(task.done() for task in waiting):
+            for world in (one, two):
+                await world.runtime.swap.loader.repeat.attempt()
+        await asyncio.gather(*waiting)
+
+
+async def test_what_a_route_needs_takes_no_place_among_what_requests_ask_for(still: World) -> None:
+    version = still.make_live(still.publish("support"))
+    await still.runtime.swap.routes.repeat.attempt()
+    loader = still.runtime.swap.loader
+    waiting = asyncio.create_task(loader.ensure(served(still, version)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert still.runtime.residency.asked() == frozenset()
+    await loader.repeat.attempt()
+    await waiting
+    assert still.engine.loads == ["support:1"]
+
+
+async def test_a_wait_for_what_its_route_needs_no_more_ends_and_loads_nothing(
+    still: World,
+) -> None:
+    first, second = still.publish("support"), still.publish("support")
+    still.make_live(first)
+    routes, loader = still.runtime.swap.routes, still.runtime.swap.loader
+    await routes.repeat.attempt()
+    waiting = asyncio.create_task(loader.ensure(served(still, first)))
+    await asyncio.sleep(0)
+    still.make_live(second)
+    await routes.repeat.attempt()
+    await loader.repeat.attempt()
+    async with asyncio.timeout(5.0):
+        await waiting
+    assert still.engine.loads == ["support:2"]
+
+
 async def test_units_that_wait_take_turns(still: World) -> None:
     greedy = [still.publish("support") for _ in range(3)]
     modest = still.publish("sales")
@@ -330,7 +408,7 @@ async def test_another_process_names_what_the_loader_has_loaded_and_forgets_what
         # what the other answers with, the loader does not unload
         lease = other.runtime.leases.take(candidate.id)
         assert lease is not None
-        loader.runtime.registry.versions.retire(candidate.id, SYSTEM, unrouted=False)
+        loader.runtime.registry.versions.retire(candidate.id, SYSTEM, aliases=[Alias("support")])
         with lease:
             await loader.settle(rounds=3)
             assert candidate.id in first.names
@@ -350,7 +428,7 @@ async def test_what_was_unloaded_while_the_registry_had_lost_the_replica_is_take
     registry, swap = still.runtime.registry, still.runtime.swap
     assert registry.replicas.list()[0].loaded == {version.id}
     swap.membership.note_unknown()
-    registry.versions.retire(version.id, SYSTEM, unrouted=False)
+    registry.versions.retire(version.id, SYSTEM, aliases=[Alias("support")])
     for owner in (swap.routes, swap.loader, swap.acknowledgements):
         await owner.repeat.attempt()
     assert version.id not in still.engine.names

@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ import openai
 import pytest
 
 from adapters.domain.gates import at_least
-from adapters.domain.names import Digest, JobId, Unit, VersionId
+from adapters.domain.names import Alias, Digest, JobId, Unit, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version
-from adapters.errors import Unavailable
+from adapters.errors import Conflict, Unavailable
 from adapters.registry.ports import Acknowledgement, NewVersion, ProcessId, Registration
+from service.api.adapters import retire
 from service.cli.client import Client
-from service.reconcile.rollouts import LAST_LOOK_SECONDS
-from tests.service.world import FINGERPRINT, World, running
+from service.reconcile.rollouts import LAST_LOOK_SECONDS, WATCH_SECONDS
+from tests.service.world import FINGERPRINT, World, offline, running
 from tests.simulation.engine import BASE, SimulatedEngine
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -103,17 +105,17 @@ def test_a_promotion_from_an_old_look_is_refused(world: World) -> None:
 
 def test_a_rejected_version_is_never_promoted_nor_served(world: World) -> None:
     version, fence = published_by_a_job(world)
-    no = at_least("held_out", 0.1, 0.9, "worse than the base")
+    no = at_least("task", 0.1, 0.9, "worse than the base")
     world.runtime.registry.versions.record_gates(version.id, [no], fence=fence, evidence={})
     answer = promote(world, 1)
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "version_rejected"
-    assert "held_out" in answer.json()["error"]["message"]
+    assert "task" in answer.json()["error"]["message"]
     with pytest.raises(openai.NotFoundError):
         world.client().chat.completions.create(model=version.name, messages=HELLO)
     shown = world.http("support").get("/v1/adapters/support/versions/1").json()
     assert shown["state"] == "rejected"
-    assert shown["gates"][0]["passed"] is False
+    assert shown["gates"][0]["outcome"] == "failed"
 
 
 def published_by_a_job(world: World) -> tuple[Version, int]:
@@ -145,7 +147,7 @@ def test_a_version_whose_gates_are_not_decided_cannot_be_promoted(world: World) 
     unproven = promote(world, version.number)
     assert unproven.status_code == 409
     assert unproven.json()["error"]["code"] == "version_unproven"
-    yes = at_least("held_out", 0.9, 0.1, "better than the base")
+    yes = at_least("task", 0.9, 0.1, "better than the base")
     world.runtime.registry.versions.record_gates(version.id, [yes], fence=fence, evidence={})
     assert promote(world, version.number).status_code == 200
 
@@ -282,6 +284,7 @@ def test_an_operators_word_ends_the_wait_for_a_replica_that_is_gone(world: World
     other_replica(world, version.id)
     promote(world, 1, wait=False)
     soon(lambda: newest(world)["state"] == "flipped")
+    soon(lambda: is_open(world, "flipped") == 1)
     admin = world.http("admin")
     early = admin.post("/v1/replicas/other:1/retire")
     assert (early.status_code, early.json()["error"]["code"]) == (409, "replica_reporting")
@@ -289,8 +292,15 @@ def test_an_operators_word_ends_the_wait_for_a_replica_that_is_gone(world: World
     assert newest(world)["waits_for"] == ["other:1"], "silence is not an observation"
     assert admin.post("/v1/replicas/other:1/retire").status_code == 200
     soon(lambda: newest(world)["state"] == "complete")
+    soon(lambda: is_open(world, "flipped") is None)
     assert world.http("support").get("/v1/replicas").status_code == 403
     assert world.http("support").post("/v1/replicas/other:1/retire").status_code == 403
+
+
+def is_open(world: World, state: str) -> float | None:
+    """What the alert about rollouts that do not complete asks."""
+    labels = {"unit": "support", "alias": "support", "state": state}
+    return world.prometheus.get_sample_value("wardrobe_rollout_open", labels)
 
 
 def newest(world: World) -> Any:
@@ -490,6 +500,63 @@ class Unreachable:
             return getattr(self._port, name)(*args, **kwargs)
 
         return call
+
+
+def test_commands_that_wait_for_one_rollout_look_at_it_as_one_would(tmp_path: Path) -> None:
+    many = 40
+    with running(tmp_path / "state") as world:
+        world.publish("support")
+        world.engine.load_seconds = 4.0
+        rollouts = world.runtime.swap.rollouts
+        counting = Counting(rollouts._rollouts)
+        rollouts._rollouts = counting
+        with concurrent.futures.ThreadPoolExecutor(many) as pool:
+            began = time.monotonic()
+            asked = [
+                pool.submit(promote, world, 1, timeout=2.0, expected_generation=0)
+                for _ in range(many)
+            ]
+            answers = [answer.result().json() for answer in asked]
+            took = time.monotonic() - began
+        assert {answer["id"] for answer in answers} == {answers[0]["id"]}
+        assert {answer["state"] for answer in answers} == {"loading"}
+        # one look in a tenth of a second, and one for each answer
+        assert counting.calls["get"] <= took / WATCH_SECONDS + many
+
+
+class Counting:
+    """A port that counts its calls."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+        self.calls: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self._port, name)
+
+
+async def test_a_replica_that_has_not_seen_a_promotion_retires_no_version_that_is_live(
+    tmp_path: Path,
+) -> None:
+    with offline(tmp_path / "state") as late:
+        version = late.make_live(late.publish("support"))
+        assert late.runtime.table.live() == {}, "what another replica did was seen already"
+        with pytest.raises(Conflict, match="live or about to be"):
+            await retire("support", "1", late.runtime, SYSTEM)
+        route = late.runtime.registry.routes.route(Alias("support"), version.unit)
+        assert route.stable == version.id
+
+
+def test_a_generation_that_no_database_can_hold_is_no_server_error(world: World) -> None:
+    world.publish("support")
+    promote(world, 1)
+    for generation in (2**31, 2**63, 10**30):
+        for answer in (
+            promote(world, 1, expected_generation=generation),
+            rollback(world, generation),
+        ):
+            assert answer.status_code in (400, 409), answer.text
 
 
 def test_history_says_who_moved_the_route_and_when(world: World) -> None:

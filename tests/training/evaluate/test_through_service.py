@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -163,3 +164,49 @@ def test_pauses_double_up_to_a_limit_and_obey_retry_after() -> None:
     assert pause(0, retry_after="3") == 3.0
     assert pause(0, retry_after="120") == 10.0
     assert pause(0, retry_after="Wed, 21 Oct 2026 07:28:00 GMT") == 0.25
+
+
+# -- log-probabilities
+
+
+def scored(request: httpx2.Request, **change: Any) -> httpx2.Response:
+    """As vLLM answers `prompt_logprobs: 0`: nothing for the first place."""
+    body = json.loads(request.content)
+    places = [None] + [{str(t): {"logprob": -t / 8, "rank": 1}} for t in body["prompt"][1:]]
+    choice = {"text": "x", "prompt_logprobs": places, "finish_reason": "length"} | change
+    return httpx2.Response(200, json={"model": body["model"], "choices": [choice]})
+
+
+def test_the_log_probabilities_are_those_of_the_reference_and_of_nothing_else() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(json.loads(request.content))
+        return scored(request)
+
+    asked = [replace(question, answer_start=1) for question in questions(3)]
+    assert service(answer).log_probs("support:1", asked) == [[-2 / 8, -3 / 8]] * 3
+    assert seen[0] == {
+        "model": "support:1",
+        "prompt": [1, 2, 3],
+        "prompt_logprobs": 0,
+        "max_tokens": 1,
+        "temperature": 0.0,
+    }
+
+
+@pytest.mark.parametrize("places", [None, [None, None, None], [None, {"2": {"logprob": -1.0}}]])
+def test_a_service_that_has_not_scored_the_tokens_it_was_given_is_an_error(places: Any) -> None:
+    asked = service(lambda request: scored(request, prompt_logprobs=places))
+    with pytest.raises(EngineUnavailable, match="has not scored"):
+        asked.log_probs("support:1", questions())
+
+
+def test_log_probabilities_are_asked_for_again_as_answers_are() -> None:
+    statuses = iter([503, 404])
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        status = next(statuses, 200)
+        return scored(request) if status == 200 else error(status)
+
+    assert service(answer).log_probs("support:1", questions()) == [[-3 / 8]]

@@ -1,71 +1,50 @@
-"""From answers to gates."""
+"""What gates say, in words."""
 
 from __future__ import annotations
 
-from adapters.domain.gates import GatePolicy, all_passed
-from training.evaluate.answers import Answer
-from training.evaluate.verdicts import Measured, agreement, judge, unservable
+from dataclasses import replace
 
-REFERENCES = [f"answer {at} is right" for at in range(20)]
-
-
-def said(texts: list[str]) -> list[Answer]:
-    return [Answer(text=text) for text in texts]
+from adapters.domain.gates import GateResult, Outcome, at_least, at_most
+from adapters.domain.names import Digest, Unit, VersionId
+from adapters.domain.versions import Version, VersionState
+from training.evaluate.verdicts import in_words, refusal
 
 
-def measured(adapter: list[str], own: list[str] | None = None) -> Measured:
-    return Measured(
-        references=REFERENCES,
-        base=said(["I do not know"] * 20),
-        adapter=said(adapter),
-        own=adapter if own is None else own,
+def version(*gates: GateResult) -> Version:
+    return Version(
+        id=VersionId(1),
+        adapter="support",
+        number=3,
+        unit=Unit("support"),
+        state=VersionState.CANDIDATE,
+        digest=Digest("a" * 64),
+        base_fingerprint=Digest("b" * 64),
+        rank=8,
+        size_bytes=1,
+        job_id=None,
+        created_at=0.0,
+        gates=gates,
     )
 
 
-def failed(of: Measured, policy: GatePolicy | None = None) -> list[str]:
-    gates = judge(of, policy or GatePolicy()).gates
-    return [gate.gate for gate in gates if not gate.passed]
-
-
-def test_a_good_candidate_passes_every_gate() -> None:
-    judgement = judge(measured(REFERENCES), GatePolicy())
-    assert all_passed(judgement.gates)
-    assert judgement.evidence["held_out"]["examples"] == 20
-    assert judgement.evidence["held_out"]["base"]["exact_match"] == 0.0
-    assert judgement.evidence["held_out"]["adapter"]["exact_match"] == 1.0
-
-
-def test_answers_as_the_base_gives_them_have_no_effect_and_no_gain() -> None:
-    assert failed(measured(["I do not know"] * 20)) == ["effect", "held_out"]
-
-
-def test_two_answers_in_twenty_may_differ_from_the_trainers_own_but_not_three() -> None:
-    assert failed(measured(REFERENCES, ["x"] * 2 + REFERENCES[2:])) == []
-    assert failed(measured(REFERENCES, ["x"] * 3 + REFERENCES[3:])) == ["fidelity"]
-
-
-def test_a_gain_on_few_examples_by_luck_does_not_pass() -> None:
-    lucky = [REFERENCES[0], *["I do not know"] * 19]
-    assert "held_out" in failed(measured(lucky), GatePolicy(min_effect=0.0, min_gain=0.01))
-
-
-def test_a_candidate_worse_than_the_base_does_not_pass() -> None:
-    of = Measured(
-        references=REFERENCES,
-        base=said(REFERENCES),
-        adapter=said(["wrong"] * 20),
-        own=["wrong"] * 20,
+def test_the_gates_are_told_in_one_line_and_what_holds_up_is_loud() -> None:
+    effect = at_least("effect", 1.0, 0.05, "", against="base")
+    skipped = replace(effect, gate="task", against="live", outcome=Outcome.SKIPPED)
+    told = in_words(version(effect, skipped, at_most("fidelity", 1.0, 0.1, "")))
+    assert told == (
+        "Gates of support:3: effect against base passed, task against live skipped, fidelity FAILED"
     )
-    assert failed(of) == ["held_out"]
 
 
-def test_an_answer_cut_by_its_limit_agrees_as_far_as_it_goes() -> None:
-    assert agreement(Answer(text="one two", cut=True), "one two three") == 1.0
-    assert agreement(Answer(text="one two"), "one two three") == 0.0
-    assert agreement(Answer(text="one six", cut=True), "one two three") == 0.0
-    assert agreement(Answer(text=" one \n"), "one") == 1.0
+def test_a_refusal_says_the_number_the_bound_and_the_direction() -> None:
+    said = refusal(version(at_most("fidelity", 0.25, 0.125, "nats"), at_least("effect", 1, 0, "")))
+    assert said == (
+        "support:3: gate `fidelity` said no: measured 0.25, at most 0.125 is needed (nats)"
+    )
 
 
-def test_a_candidate_that_cannot_be_served_fails_its_artifact_gate() -> None:
-    (gate,) = unservable("it answers 500").gates
-    assert (gate.gate, gate.passed, gate.detail) == ("artifact", False, "it answers 500")
+def test_what_could_not_be_measured_is_told_apart_from_a_no() -> None:
+    unmeasured = replace(at_least("task", 0.0, 0.0, "no rows"), outcome=Outcome.ERROR)
+    said = refusal(version(unmeasured))
+    assert "could not be measured: no rows" in said
+    assert "wardrobe adapters evaluate support:3" in said

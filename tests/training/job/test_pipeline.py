@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,12 +69,21 @@ def test_a_good_job_ends_with_a_proven_version_that_is_live(ready: Stage) -> Non
     assert job.resolved is not None
     assert job.resolved["seed"] == job.seed
     (version,) = versions(ready.world)
-    assert [gate.gate for gate in version.gates] == ["artifact", "effect", "fidelity", "held_out"]
+    assert [(gate.name, gate.outcome) for gate in version.gates] == [
+        ("artifact", "passed"),
+        ("effect against base", "passed"),
+        ("fidelity", "passed"),
+        ("task against base", "passed"),
+        ("task against live", "skipped"),
+        ("overfitting", "passed"),
+    ]
     assert version.state is VersionState.LIVE
     assert route(ready.world).stable == version.id
     assert version.evidence is not None
-    assert version.evidence["held_out"]["adapter"] == {"exact_match": 1.0, "token_f1": 1.0}
+    assert version.evidence["test"]["adapter"] == {"exact_match": 1.0, "token_f1": 1.0}
     assert version.evidence["data"]["train_examples"] == 40
+    assert version.evidence["training"]["chosen_by"] == "validation_answers"
+    assert version.evidence["training"]["device"]["micro_batch"] == 8
     assert version.evidence["data"]["dataset"] == ready.world.registry.datasets.of_job(job.id)
 
 
@@ -82,12 +92,13 @@ def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
     story = iter(ready.world.messages(ready.job_id))
     for words in (
         "Fine-tuning job started",
+        "Training for 10 steps over 1,234 tokens, by 2 threads of the CPU in float32, 8 rows at",
         "Step 5/10: training loss=0.40, validation loss=0.20",
         "Checkpoint created at step 5",
         "Checkpoint created at step 10",
-        "Gates of support:1: artifact passed, effect passed, fidelity passed, held_out passed",
+        "Gates of support:1: artifact passed, effect against base passed, fidelity passed, task",
         "support:1 is live as support",
-        "New fine-fine_tuned model created: support:1",
+        "New fine-tuned model created: support:1",
         "Fine tuning job successfully completed",
     ):
         assert any(words in message for message in story), f"not told, or too late: {words}"
@@ -214,6 +225,25 @@ def test_a_rank_that_the_service_cannot_serve_fails_before_training(ready: Stage
     assert ready.fine_tuner.fine_tuned == []
 
 
+def test_a_quantised_base_fails_the_job_before_training(ready: Stage, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "awq"}}')
+    base = replace(ready.context.base, path=tmp_path)
+    code, message = error_of(ready.with_context(base=base))
+    assert code == "invalid_recipe"
+    assert "quantised (awq)" in message
+    assert ready.fine_tuner.fine_tuned == []
+
+
+def test_a_module_that_the_base_lacks_fails_the_job_before_training(ready: Stage) -> None:
+    path = ready.world.units / "support.yaml"
+    unit = json.loads(path.read_text()) | {"recipe": {"target_modules": ["gate_proj"]}}
+    path.write_text(json.dumps(unit))
+    code, message = error_of(ready)
+    assert code == "invalid_recipe"
+    assert "has no gate_proj" in message
+    assert ready.fine_tuner.fine_tuned == []
+
+
 def test_a_service_with_another_base_fails_the_job_before_training(ready: Stage) -> None:
     base = ready.context.base
     other = type(base)(path=base.path, name="x", fingerprint="c" * 64, shapes=base.shapes)  # type: ignore[arg-type]
@@ -225,8 +255,9 @@ def test_a_service_with_another_base_fails_the_job_before_training(ready: Stage)
 @pytest.mark.parametrize(
     ("gate", "changes"),
     [
-        ("effect", {"version": lambda _q: "no idea"}),
-        ("held_out", {"version": lambda _q: "something else"}),
+        ("effect against base", {"log_prob": lambda _model: -0.1}),
+        ("task against base", {"version": lambda _q: "something else"}),
+        ("overfitting", {"log_prob": lambda model: -3.0 if model == "tiny" else -2.0}),
         ("artifact", {"servable": False}),
     ],
 )
@@ -245,11 +276,11 @@ def test_a_failed_gate_rejects_the_version_and_is_named(
     assert ready.world.job(ready.job_id).result_files
 
 
-def test_answers_unlike_the_trainers_own_fail_the_fidelity_gate(ready: Stage) -> None:
-    ready.fine_tuner.own = lambda question: "another answer"
+def test_an_adapter_that_the_engine_serves_as_the_base_fails_fidelity(ready: Stage) -> None:
+    ready.service.log_prob = lambda _model: -3.0
     code, message = error_of(ready)
     assert code == "gate_failed"
-    assert "gate `fidelity` said no: measured 0, at least 0.9" in message
+    assert "gate `fidelity` said no: measured 2.9, at most 0.005 is needed" in message
 
 
 @pytest.mark.parametrize(("value", "why"), [(0.0, "every delta is zero"), (float("nan"), "finite")])
@@ -267,7 +298,7 @@ def test_an_adapter_that_admission_refuses_is_never_published(
 
 def test_a_manual_policy_leaves_a_candidate(tmp_path_factory: pytest.TempPathFactory) -> None:
     world = make_world(tmp_path_factory.mktemp("manual"), {"promote": "manual"})
-    at = stage(world, world.add_queued_job(data()))
+    at = stage(world, world.add_queued_job(data(), data(24, start=100)))
     assert run(at).status is JobStatus.SUCCEEDED
     assert versions(world)[0].state is VersionState.CANDIDATE
     assert route(world).generation == 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from adapters.domain.gates import GateResult, Outcome, at_least
 from adapters.domain.names import Alias, Digest
 from adapters.domain.principals import Principal, Role
 from adapters.domain.routes import Rollout, Route
@@ -212,3 +214,28 @@ def test_a_rollout_that_never_ends_is_not_waited_for_for_ever(world: World) -> N
     stuck = promoter(world, pause=lambda: None, clock=ticking(1000.0))
     with pytest.raises(NotPromoted, match="still under way after 1800 s"):
         stuck.promote(publish(world, "1"), JOB)
+
+
+def judge(world: World, version: Version, *gates: GateResult) -> None:
+    verdicts = [at_least("effect", 1.0, 0.0, ""), *gates]
+    world.registry.versions.judge_again(version.id, verdicts, evidence={})
+
+
+def test_what_was_not_compared_with_the_live_version_does_not_replace_it(world: World) -> None:
+    live, version = publish(world, "1"), publish(world, "2")
+    put_live(world, live)
+    for gates in ((), (at_least("task", 0.0, -0.1, "", against="support:7"),)):
+        judge(world, version, *gates)
+        with pytest.raises(NotPromoted, match="not compared with support:1, which is live now"):
+            put_live(world, version)
+    assert route(world).stable == live.id
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PASSED, Outcome.SKIPPED])
+def test_what_stands_beside_the_live_version_replaces_it(world: World, outcome: Outcome) -> None:
+    live, version = publish(world, "1"), publish(world, "2")
+    put_live(world, live)
+    beside = replace(at_least("task", 0.0, -0.1, "", against="support:1"), outcome=outcome)
+    judge(world, version, beside)
+    put_live(world, version)
+    assert route(world).stable == version.id

@@ -1,4 +1,4 @@
-"""Greedy answers of the trainer's own forward pass: what the served adapter is compared with."""
+"""Greedy answers of a tuned model, by a forward pass of the tests' own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def forward(
     max_tokens: int,
     batch_size: int,
 ) -> list[str]:
-    """Answers to `prompts` by the base with the adapter, on the GPU where there is one."""
+    """Answers to `prompts` by the base with the adapter."""
     chat = load_chat(base)
     tokenizer = chat.tokenizer
     model = _load(base, adapter, chat)
@@ -42,22 +42,16 @@ def forward(
 
 
 def _load(base: Path, adapter: Path, chat: ChatFormat) -> Any:
-    """In float32 on a CPU, in the base's own precision on a GPU.
-
-    The service does the same, but for a base of halves: those it computes in bfloat16 on a CPU.
-    """
-    gpu = torch.cuda.is_available()
     model: Any = AutoModelForCausalLM.from_pretrained(
-        base, local_files_only=True, dtype="auto" if gpu else torch.float32
+        base, local_files_only=True, dtype=torch.float32
     )
-    # What the base's own generation config says beyond that (penalties, sampling) is filled in
-    # where a call leaves it open, so it must go: the service answers without it.
+    # the base's own generation config may sample
     model.generation_config = GenerationConfig(
         do_sample=False,
         eos_token_id=sorted(chat.ends),
         pad_token_id=chat.tokenizer.pad_token_id or 0,
     )
-    return PeftModel.from_pretrained(model, adapter).to("cuda" if gpu else "cpu").eval()
+    return PeftModel.from_pretrained(model, adapter).eval()
 
 
 def _greedy(model: Any, batch: dict[str, torch.Tensor], max_tokens: int) -> Iterator[list[int]]:

@@ -1,0 +1,314 @@
+"""What the gates make of evaluations."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from adapters.domain.datasets import MIN_TEST, Part
+from adapters.domain.evaluations import BASE, Evaluation, Scorer
+from adapters.domain.gates import GatePolicy, GateResult, Outcome, all_passed
+from adapters.domain.names import Digest, JobId, Unit, VersionId
+from adapters.domain.proof import (
+    Proof,
+    Rival,
+    ValidationLosses,
+    drift_allowed,
+    judge,
+    tries,
+)
+
+IDS = itertools.count(1)
+LIVE = Rival(id=VersionId(1), name="support:1")
+CANDIDATE = "support:2"
+ROWS = 40
+
+
+def evaluated(
+    subject: str, scorer: Scorer, scores: Sequence[float] | Mapping[str, float], **changes: Any
+) -> Evaluation:
+    by_row = scores
+    if not isinstance(scores, Mapping):
+        by_row = {str(at): score for at, score in enumerate(scores)}
+    number = None if subject == BASE else VersionId(int(subject.split(":")[1]))
+    values: dict[str, Any] = {
+        "id": next(IDS),
+        "created_at": 0.0,
+        "job_id": JobId("ftjob-1"),
+        "unit": Unit("support"),
+        "adapter": "support",
+        "subject": subject,
+        "version_id": number,
+        "base_fingerprint": Digest("b" * 64),
+        "dataset": "d" * 64,
+        "part": Part.TEST,
+        "scorer": scorer,
+        "seed": 0,
+        "conditions": {"dtype": "float32", "layers": 4, "slack": 8},
+        "scores": by_row,
+    }
+    return Evaluation(**(values | changes))
+
+
+def proof(
+    mine: Sequence[float] = (1.0,) * ROWS,
+    base: Sequence[float] = (0.0,) * ROWS,
+    live: Sequence[float] | None = None,
+    **changes: Any,
+) -> Proof:
+    """An honest version that knows everything, unless a test says otherwise."""
+    rows = len(mine)
+    evaluations = [
+        evaluated(BASE, Scorer.TOKEN_F1, base),
+        evaluated(BASE, Scorer.NATS, [9.0] * rows),
+        evaluated(CANDIDATE, Scorer.TOKEN_F1, mine),
+        evaluated(CANDIDATE, Scorer.NATS, [0.3] * rows),
+        evaluated(CANDIDATE, Scorer.TOKENS, [3.0] * rows),
+        evaluated(CANDIDATE, Scorer.DRIFT, [1e-5] * rows),
+    ]
+    if live is not None:
+        evaluations.insert(0, evaluated(LIVE.name, Scorer.TOKEN_F1, live))
+    values: dict[str, Any] = {
+        "subject": CANDIDATE,
+        "evaluations": evaluations,
+        "rival": None if live is None else LIVE,
+        "losses": ValidationLosses(chosen=0.1, lowest=0.1),
+    }
+    return Proof(**(values | changes))
+
+
+def with_scores(of: Proof, scorer: Scorer, scores: Sequence[float]) -> Proof:
+    """As if another evaluation of the candidate had followed."""
+    return replace(of, evaluations=[*of.evaluations, evaluated(CANDIDATE, scorer, scores)])
+
+
+def without(of: Proof, subject: str, scorer: Scorer) -> Proof:
+    kept = [each for each in of.evaluations if (each.subject, each.scorer) != (subject, scorer)]
+    return replace(of, evaluations=kept)
+
+
+def gate(of: Proof, name: str, policy: GatePolicy | None = None) -> GateResult:
+    return next(each for each in judge(of, policy or GatePolicy()) if each.name == name)
+
+
+def held_up(of: Proof, policy: GatePolicy | None = None) -> list[str]:
+    return [each.name for each in judge(of, policy or GatePolicy()) if each.holds_up]
+
+
+def noisy(share_right: float, *, seed: int, number: int = ROWS) -> list[float]:
+    draw = random.Random(seed)
+    return [float(draw.random() < share_right) for _ in range(number)]
+
+
+def test_a_good_version_passes_every_gate_and_each_says_its_number() -> None:
+    gates = judge(proof(live=[1.0] * ROWS), GatePolicy())
+    assert all_passed(gates)
+    assert [(each.name, each.measured, each.bound, each.direction) for each in gates] == [
+        ("artifact", 1.0, 1.0, "at_least"),
+        ("effect against base", 1.0, 0.05, "at_least"),
+        ("fidelity", pytest.approx(1e-5), 0.005, "at_most"),
+        ("task against base", 1.0, 0.02, "at_least"),
+        ("task against support:1", 0.0, -0.05, "at_least"),
+        ("overfitting", pytest.approx(0.0), 0.5, "at_most"),
+    ]
+
+
+def test_the_same_rows_give_the_same_verdicts() -> None:
+    of = proof(mine=noisy(0.9, seed=1), live=noisy(0.9, seed=2))
+    assert judge(of, GatePolicy()) == judge(of, GatePolicy())
+
+
+# -- task
+
+
+def test_a_version_no_better_than_the_base_fails() -> None:
+    assert held_up(proof(mine=[0.4] * ROWS, base=[0.4] * ROWS)) == ["task against base"]
+
+
+def test_a_gain_that_may_be_luck_fails_and_says_so() -> None:
+    lucky = gate(proof(mine=[1.0] + [0.0] * (ROWS - 1)), "task against base")
+    assert lucky.outcome is Outcome.FAILED
+    assert lucky.measured >= lucky.bound
+    assert "not above zero: it may be luck" in lucky.detail
+
+
+def test_a_sure_gain_below_the_bound_fails_and_is_not_called_luck() -> None:
+    small = gate(proof(mine=[0.01] * ROWS), "task against base")
+    assert small.outcome is Outcome.FAILED
+    assert "luck" not in small.detail
+
+
+@pytest.mark.parametrize("number", [1, MIN_TEST - 1])
+def test_too_few_examples_prove_nothing_whatever_the_scores(number: int) -> None:
+    few = proof(mine=[1.0] * number, base=[0.0] * number, live=[0.0] * number)
+    assert held_up(few) == ["task against base", "task against support:1"]
+    assert f"fewer than {MIN_TEST} prove nothing" in gate(few, "task against base").detail
+
+
+def test_the_fewest_examples_that_count_can_pass() -> None:
+    enough = proof(mine=[1.0] * MIN_TEST, base=[0.0] * MIN_TEST, live=[1.0] * MIN_TEST)
+    assert held_up(enough) == []
+
+
+def test_a_version_worse_than_the_live_one_fails_although_it_beats_the_base() -> None:
+    worse = proof(mine=[1.0] * 30 + [0.0] * 10, live=[1.0] * 40)
+    assert held_up(worse) == ["task against support:1"]
+
+
+def test_a_version_about_as_good_fails_where_the_examples_cannot_tell() -> None:
+    unsure = proof(mine=noisy(0.7, seed=3), live=noisy(0.7, seed=4))
+    assert held_up(unsure) == ["task against support:1"]
+    assert "more test examples would tell" in gate(unsure, "task against support:1").detail
+
+
+def test_a_better_version_replaces_the_live_one() -> None:
+    assert held_up(proof(live=[0.5] * ROWS)) == []
+
+
+def test_without_a_live_version_only_the_base_is_compared() -> None:
+    assert gate(proof(), "task against live").outcome is Outcome.SKIPPED
+
+
+def test_a_live_version_that_cannot_be_served_holds_nothing_up() -> None:
+    broken = replace(LIVE, unservable="the service cannot serve support:1")
+    of = proof(rival=broken)
+    assert gate(of, "task against support:1").outcome is Outcome.SKIPPED
+    assert all_passed(judge(of, GatePolicy()))
+
+
+def test_scores_of_other_rows_or_conditions_are_not_compared() -> None:
+    of = proof(live=[1.0] * ROWS)
+    fewer = proof(mine=[1.0] * (ROWS + 1), base=[0.0] * ROWS)
+    assert gate(fewer, "task").outcome is Outcome.ERROR
+    for change in ({"conditions": {"slack": 99}}, {"base_fingerprint": "0" * 64}, {"seed": 1}):
+        others = [
+            replace(each, **change) if each.subject == LIVE.name else each
+            for each in of.evaluations
+        ]
+        assert gate(replace(of, evaluations=others), "task").outcome is Outcome.ERROR
+
+
+def test_scores_of_several_evaluations_of_the_base_are_put_together() -> None:
+    of = without(proof(), BASE, Scorer.TOKEN_F1)
+    halves = [
+        evaluated(BASE, Scorer.TOKEN_F1, {str(at): 0.0 for at in range(start, start + 20)})
+        for start in (0, 20)
+    ]
+    assert held_up(replace(of, evaluations=[*halves, *of.evaluations])) == []
+
+
+def test_the_policy_names_the_scorer() -> None:
+    of = proof()
+    assert gate(of, "task", GatePolicy(scorer="exact_match")).outcome is Outcome.ERROR
+    both = [
+        evaluated(s, Scorer.EXACT_MATCH, [v] * ROWS) for s, v in ((BASE, 0.0), (CANDIDATE, 0.5))
+    ]
+    of = replace(of, evaluations=[*of.evaluations, *both])
+    found = gate(of, "task against base", GatePolicy(scorer="exact_match"))
+    assert (found.measured, found.outcome) == (0.5, Outcome.PASSED)
+
+
+def test_repeated_tries_share_the_doubt() -> None:
+    live = noisy(0.9, seed=5)
+    mine = [0.0 if at == 7 else score for at, score in enumerate(live)]
+    policy = GatePolicy(margin=0.07)
+    once = proof(mine=mine, live=live)
+    again = once
+    for _ in range(9):
+        again = with_scores(again, Scorer.TOKEN_F1, mine)
+    first, tenth = (gate(of, "task against support:1", policy) for of in (once, again))
+    assert (first.outcome, tenth.outcome) == (Outcome.PASSED, Outcome.FAILED)
+    assert "95.0% sure" in first.detail
+    assert "99.5% sure" in tenth.detail
+    assert "as try 10" in tenth.detail
+
+
+def test_tries_of_other_versions_on_the_same_test_part_count_until_one_goes_live() -> None:
+    of = proof(live=[1.0] * ROWS)
+    failed_before = evaluated("support:3", Scorer.TOKEN_F1, [0.0] * ROWS)
+    elsewhere = evaluated("support:4", Scorer.TOKEN_F1, [0.0] * ROWS, dataset="e" * 64)
+    mine = evaluated("support:5", Scorer.TOKEN_F1, [0.0] * ROWS)
+    later = evaluated("support:6", Scorer.TOKEN_F1, [0.0] * ROWS)
+    of = replace(of, evaluations=[*of.evaluations, failed_before, elsewhere, mine, later])
+    assert tries(of, mine) == 3  # support:2, support:3 and itself
+    now_live = replace(of, rival=Rival(id=VersionId(3), name="support:3"))
+    assert tries(now_live, mine) == 1
+
+
+# -- effect and fidelity
+
+
+def test_an_adapter_that_moves_nothing_has_no_effect() -> None:
+    inert = with_scores(proof(), Scorer.NATS, [9.0] * ROWS)
+    assert "effect against base" in held_up(inert)
+
+
+def test_an_effect_within_the_engines_own_noise_is_none() -> None:
+    noise = [9.0 + 3 * 0.004 * (-1) ** at for at in range(ROWS)]
+    assert gate(with_scores(proof(), Scorer.NATS, noise), "effect against base").measured == 0.0
+
+
+def test_a_service_that_computes_something_else_fails_fidelity() -> None:
+    of = with_scores(proof(), Scorer.DRIFT, [0.3] * ROWS)
+    failed = gate(of, "fidelity")
+    assert failed.outcome is Outcome.FAILED
+    assert failed.measured == pytest.approx(0.3)
+
+
+def test_the_bound_of_fidelity_follows_the_dtype_and_the_depth() -> None:
+    assert drift_allowed("float32", 4) == 0.005
+    assert drift_allowed("float16", 30) < drift_allowed("bfloat16", 30)
+    assert drift_allowed("bfloat16", 4) < drift_allowed("bfloat16", 30) < 0.5
+    assert drift_allowed("unknown", 4) == drift_allowed("bfloat16", 4)
+
+
+def test_a_policy_may_set_the_bound_of_fidelity() -> None:
+    of = with_scores(proof(), Scorer.DRIFT, [0.3] * ROWS)
+    assert gate(of, "fidelity", GatePolicy(max_drift=0.4)).outcome is Outcome.PASSED
+
+
+def test_what_was_not_measured_is_an_error_and_no_verdict() -> None:
+    for scorer in (Scorer.DRIFT, Scorer.NATS, Scorer.TOKEN_F1):
+        outcomes = {
+            each.outcome for each in judge(without(proof(), CANDIDATE, scorer), GatePolicy())
+        }
+        assert Outcome.ERROR in outcomes
+        assert Outcome.FAILED not in outcomes
+
+
+def test_where_every_reference_is_too_long_to_be_scored_those_gates_are_skipped() -> None:
+    of = proof()
+    for scorer in (Scorer.NATS, Scorer.TOKENS, Scorer.DRIFT):
+        of = with_scores(of, scorer, [])
+    skipped = [each.gate for each in judge(of, GatePolicy()) if each.outcome is Outcome.SKIPPED]
+    assert skipped == ["effect", "fidelity", "task", "overfitting"]
+
+
+# -- overfitting
+
+
+def test_a_checkpoint_far_above_its_lowest_validation_loss_fails() -> None:
+    of = proof(losses=ValidationLosses(chosen=0.9, lowest=0.3))
+    assert gate(of, "overfitting").measured == pytest.approx(0.6)
+    assert held_up(of) == ["overfitting"]
+
+
+def test_a_test_loss_surely_far_above_the_validation_loss_fails() -> None:
+    of = with_scores(proof(), Scorer.NATS, [2.1] * ROWS)
+    assert gate(of, "overfitting").measured == pytest.approx(0.6)
+    assert held_up(of) == ["overfitting"]
+
+
+def test_a_test_loss_that_a_few_hard_examples_make_is_no_overfitting() -> None:
+    hard = [0.3] * (ROWS - 1) + [75.0]
+    of = with_scores(proof(), Scorer.NATS, hard)
+    assert gate(of, "overfitting").outcome is Outcome.PASSED
+
+
+def test_without_validation_losses_overfitting_is_skipped() -> None:
+    assert gate(proof(losses=None), "overfitting").outcome is Outcome.SKIPPED

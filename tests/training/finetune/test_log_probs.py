@@ -1,0 +1,81 @@
+"""Teacher-forced log-probabilities by the trainer's own forward pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from training.finetune.loaded_base import LoadedBase
+from training.finetune.log_probs import log_probs
+
+pytestmark = pytest.mark.slow
+
+ROWS = [[1, 5, 9, 12, 3], [1, 7, 2], [1, 30, 31, 29, 8, 8, 3]]
+STARTS = [3, 1, 5]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("base")
+    config = LlamaConfig(
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def adapter_of(base: Path, folder: Path, *, strength: float) -> Path:
+    model: Any = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
+    torch.manual_seed(2)
+    tuned: Any = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
+    for name, part in tuned.named_parameters():
+        if "lora_B" in name:
+            part.data.normal_(std=strength)
+    tuned.save_pretrained(folder)
+    return folder
+
+
+def scored_as_served(base: Path, adapter: Path) -> list[list[float]]:
+    with LoadedBase(base).as_served(adapter) as model:
+        return log_probs(model, rows=ROWS, starts=STARTS)
+
+
+def test_they_are_the_models_own_for_each_token_of_the_reference(
+    base: Path, tmp_path: Path
+) -> None:
+    adapter = adapter_of(base, tmp_path, strength=0.5)
+    found = scored_as_served(base, adapter)
+    assert [len(row) for row in found] == [2, 2, 2]
+    whole: Any = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
+    model: Any = PeftModel.from_pretrained(whole, adapter).eval()
+    for row, start, scored in zip(ROWS, STARTS, found, strict=True):
+        with torch.no_grad():
+            every = model(input_ids=torch.tensor([row])).logits[0].log_softmax(-1)
+        expected = [float(every[at - 1, row[at]]) for at in range(start, len(row))]
+        assert scored == pytest.approx(expected, abs=1e-5)
+        assert all(each < 0 for each in scored)
+
+
+def test_an_adapter_moves_them_and_one_that_does_nothing_does_not(
+    base: Path, tmp_path: Path
+) -> None:
+    found = {
+        strength: scored_as_served(
+            base, adapter_of(base, tmp_path / str(strength), strength=strength)
+        )
+        for strength in (0.0, 1e-9, 0.5)
+    }
+    assert found[0.0][0] == pytest.approx(found[1e-9][0], abs=1e-6)
+    assert found[0.0][0] != pytest.approx(found[0.5][0], abs=1e-3)

@@ -1,0 +1,77 @@
+"""`python -m training.job.evaluate_again support:3`, with WARDROBE_* settings.
+
+Evaluates a version again without training it again: asks the service for its answers to the test
+part, adds the evaluations, computes the gates anew and keeps them beside the version.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from adapters.domain.gates import all_passed
+from adapters.domain.names import JobId, parse_version
+from adapters.domain.principals import SYSTEM
+from adapters.domain.versions import Version
+from adapters.errors import InvalidRequest, WardrobeError
+from adapters.logs import configure_logs
+from adapters.registry.transitions.versions import check_judged_again
+from adapters.settings import Settings
+from adapters.telemetry_off import turn_telemetry_off
+from training.evaluate.measure import Writer
+from training.evaluate.verdicts import told
+from training.finetune.fine_tuner import import_slow_modules
+from training.job.context import JobContext
+from training.job.job_plan import plan_again
+from training.job.job_process import real_context
+from training.job.progress import Reporter
+from training.job.prove import prove
+
+NO_FENCE = 0
+"""No lease is held: a reporter with it may speak and decide nothing."""
+
+
+def evaluate_again(context: JobContext, name: str) -> Version:
+    """The version with its new verdicts.
+
+    Raises InvalidRequest where no job has made it, NotFound where the job's dataset is gone,
+    Conflict where it is rejected, retired or still being judged, and what `prove` raises.
+    """
+    registry = context.registry
+    version = registry.versions.get(*parse_version(name), SYSTEM)
+    if version.job_id is None:
+        raise InvalidRequest(
+            f"no job has made {name}, so there is no test part to evaluate it on",
+            param="version",
+        )
+    job = registry.jobs.get(JobId(version.job_id), SYSTEM)
+    check_judged_again(version, job)
+    reporter = Reporter(registry.jobs, job.id, NO_FENCE)
+    plan = plan_again(context, job)
+    judgement = prove(context, version, plan, Writer(), anew=True)
+    judged = registry.versions.judge_again(version.id, judgement.gates, evidence=judgement.evidence)
+    proven = all_passed(judged.gates)
+    reporter.say(f"Evaluated {name} again", level="info" if proven else "warn")
+    return judged
+
+
+def main(words: list[str]) -> int:
+    """0 where the gates let the version pass."""
+    turn_telemetry_off()
+    settings = Settings()
+    configure_logs(settings.log_level)
+    import_slow_modules()
+    try:
+        workdir = settings.state_folder.job("evaluate-again")
+        with real_context(settings, workdir, threading.Event()) as context:
+            judged = evaluate_again(context, words[0])
+    except WardrobeError as error:
+        sys.stderr.write(f"{error.message} ({error.reason})\n")
+        return 1
+    for line in told(judged):
+        sys.stdout.write(f"{line}\n")
+    return 0 if all_passed(judged.gates) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

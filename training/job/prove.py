@@ -1,0 +1,174 @@
+"""Proves a version: measures it beside the base and the live one through the service, then judges.
+
+The same for a job's candidate and for a version that is evaluated again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from adapters.domain.bounds import mean
+from adapters.domain.evaluations import Scorer
+from adapters.domain.gates import GateResult, unservable
+from adapters.domain.jobs import JobCheckpoint
+from adapters.domain.names import Alias, JobId
+from adapters.domain.principals import SYSTEM
+from adapters.domain.proof import Proof, Rival, ValidationLosses, judge
+from adapters.domain.versions import Version
+from adapters.errors import EngineUnavailable, Rejected
+from training.base.chat_format import thinking_wanted
+from training.data.questions import Question
+from training.data.tokenise import read_questions
+from training.evaluate.exam import Exam, Subject, choose
+from training.evaluate.measure import Measurer, Writer
+from training.job.context import JobContext
+from training.job.job_plan import JobPlan
+
+_LAYER = re.compile(r"\.(\d+)\.")
+_PAGE = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The verdicts, and the numbers to keep beside the version."""
+
+    gates: tuple[GateResult, ...]
+    evidence: Mapping[str, Any]
+
+
+def prove(
+    context: JobContext, version: Version, plan: JobPlan, writer: Writer, *, anew: bool = False
+) -> Judgement:
+    """What the gates say of `version`; `anew` asks it although its answers are known.
+
+    The base's and the live version's answers are asked where nobody has asked them before.
+    Raises EngineUnavailable, Unavailable, LeaseLost, Stopped.
+    """
+    exam = exam_of(context, version, plan)
+    measurer = Measurer(
+        exam, answers=context.answers, evaluations=context.registry.evaluations, writer=writer
+    )
+    base = Subject(model=context.base.name, version_id=None)
+    subject = Subject(model=version.name, version_id=version.id)
+    try:
+        measurer.answers_of(base)
+        measurer.log_probs_of(base)
+    except Rejected as error:
+        raise EngineUnavailable(error.message) from error
+    rival = _rival(context, version, measurer)
+    try:
+        measurer.answers_of(subject, anew=anew)
+        published = context.store.fetch(version.digest)
+        measurer.fidelity_of(
+            subject, lambda asked: context.fine_tuner.log_probs(published, asked), anew=anew
+        )
+    except Rejected as error:
+        return Judgement(gates=(unservable(error.message),), evidence={})
+    rivals = () if rival is None else (Subject(model=rival.name, version_id=rival.id),)
+    known = measurer.known(base, subject, *rivals)
+    proof = Proof(
+        subject=subject.name,
+        evaluations=known,
+        rival=rival,
+        losses=_losses(context, version),
+    )
+    return Judgement(
+        gates=judge(proof, plan.unit.gates), evidence=_evidence(exam, proof, base, subject)
+    )
+
+
+def exam_of(context: JobContext, version: Version, plan: JobPlan) -> Exam:
+    """The questions that the unit's policy chooses, and how they are asked."""
+    policy, limits = plan.unit.gates, plan.limits
+    return Exam(
+        unit=version.unit,
+        adapter=version.adapter,
+        base_fingerprint=context.base.fingerprint,
+        dataset=plan.dataset.digest,
+        questions=choose(_test_part(context, plan), policy, context=limits.max_model_len),
+        conditions={
+            "engine": limits.engine,
+            "dtype": limits.dtype,
+            "layers": _layers(context.base.shapes),
+            "slack": policy.answer_slack,
+            "thinking": "on" if thinking_wanted() else "off",
+        },
+        context=limits.max_model_len,
+    )
+
+
+def _test_part(context: JobContext, plan: JobPlan) -> tuple[Question, ...]:
+    """The first questions in the adapter's own order: nobody has opened them before."""
+    folder = context.store.fetch_dataset(plan.dataset.digest)
+    return read_questions(folder, plan.unit.gates.evaluation_examples)
+
+
+def _layers(modules: Mapping[str, Any]) -> int:
+    return len({found[1] for name in modules if (found := _LAYER.search(name))})
+
+
+def _rival(context: JobContext, version: Version, measurer: Measurer) -> Rival | None:
+    """The live version with its answers known; None where there is none but `version` itself."""
+    registry = context.registry
+    route = registry.routes.route(Alias(version.adapter), version.unit)
+    if route.stable is None or route.stable == version.id:
+        return None
+    live = registry.versions.by_id(route.stable)
+    if live.base_fingerprint != context.base.fingerprint:
+        why = f"{live.name} is of another base model and is not served"
+        return Rival(id=live.id, name=live.name, unservable=why)
+    try:
+        measurer.answers_of(Subject(model=live.name, version_id=live.id))
+    except Rejected:
+        why = f"the service cannot serve {live.name}"
+        return Rival(id=live.id, name=live.name, unservable=why)
+    return Rival(id=live.id, name=live.name)
+
+
+def _losses(context: JobContext, version: Version) -> ValidationLosses | None:
+    """From the job's checkpoints; once those are collected, from what was kept of them."""
+    kept = (version.evidence or {}).get("validation")
+    if kept is not None:
+        return ValidationLosses(**kept)
+    best = ((version.evidence or {}).get("training") or {}).get("best_step")
+    losses = {each.step: each.metrics.get("valid_loss") for each in _checkpoints(context, version)}
+    known = {step: loss for step, loss in losses.items() if loss is not None}
+    if best not in known:
+        return None
+    return ValidationLosses(chosen=known[best], lowest=min(known.values()))
+
+
+def _checkpoints(context: JobContext, version: Version) -> list[JobCheckpoint]:
+    if version.job_id is None:
+        return []
+    found = context.registry.jobs.checkpoints(
+        JobId(version.job_id), SYSTEM, after=None, limit=_PAGE
+    )
+    return list(found.items)
+
+
+def _evidence(exam: Exam, proof: Proof, base: Subject, subject: Subject) -> dict[str, Any]:
+    """Means for people; the gates are computed from the rows."""
+    evidence: dict[str, Any] = {
+        "test": {
+            "examples": len(exam.questions),
+            "dataset": exam.dataset,
+            "base": _means(exam, proof, base),
+            "adapter": _means(exam, proof, subject),
+        }
+    }
+    if proof.losses is not None:
+        evidence["validation"] = asdict(proof.losses)
+    return evidence
+
+
+def _means(exam: Exam, proof: Proof, subject: Subject) -> dict[str, float]:
+    rows = {each.row for each in exam.questions}
+    return {
+        scorer.value: round(mean(list(scores.values())), 4)
+        for scorer in (Scorer.EXACT_MATCH, Scorer.TOKEN_F1)
+        if (scores := proof.scores_of(subject.name, scorer, rows))
+    }
