@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from adapters.domain.datasets import Part
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import Digest, JobId
 from adapters.domain.principals import SYSTEM
+from adapters.domain.recipes import Recipe
 from adapters.domain.units import load_units
 from adapters.domain.versions import Version
+from adapters.registry.ports import Datasets
 from adapters.store import ArtifactKind
 from tests.training.job.stage import Stage, ToyFineTuner, stage
 from tests.training.world import World, data, jsonl
+from training.base.build import ensure_base
+from training.base.recipe import BaseRecipe
+from training.data.jsonl import Bounds, DataLine, iterate_examples
 from training.data.questions import Question
+from training.data.render import ChatRenderer
 from training.data.stored_dataset import open_dataset
 from training.data.tokenise import TEST_FILE, read_questions
+from training.data.trace import trace
+from training.finetune.fine_tuner import LoraFineTuner
 from training.finetune.port import FineTuned, Task, Watch
+from training.job.dataset import prepare_dataset
 from training.job.pipeline import run_job
+from training.job.progress import Reporter
 from training.stopping import Stopped
 from training.worker.job_validator import validate_job
+
+A_SMALL_BASE = BaseRecipe(
+    vocabulary=512,
+    hidden=64,
+    layers=2,
+    heads=1,
+    feed_forward=128,
+    tokenizer_documents=300,
+    window=64,
+    batch=8,
+    steps=20,
+)
 
 
 def run(at: Stage) -> Job:
@@ -167,6 +192,45 @@ def test_the_job_decides_as_the_validator_has_said(world: World) -> None:
     assert failed.error == refused
 
 
+class DecidedBefore:
+    """A port of datasets in which another job of the adapter decides a moment earlier."""
+
+    def __init__(self, datasets: Datasets) -> None:
+        self._datasets, self.first = datasets, True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._datasets, name)
+
+    def assign(self, adapter: str, parts: Mapping[bytes, Part], **lease: Any) -> Any:
+        if self.first:
+            self.first = False
+            others = dict(zip(sorted(parts), [Part.TEST] * 20 + [Part.TRAIN] * 20, strict=False))
+            self._datasets.assign(adapter, others, **lease)
+        return self._datasets.assign(adapter, parts, **lease)
+
+
+def test_what_another_job_decides_at_the_same_time_is_obeyed(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    racing = cast("Datasets", DecidedBefore(world.registry.datasets))
+    done = run(at.with_context(registry=replace(world.registry, datasets=racing)))
+    assert done.status is JobStatus.SUCCEEDED
+    dataset = open_dataset(folder_of(world, at.job_id), Digest("0" * 64))
+    assert dataset is not None
+    asked = {trace(line).asked[-1]: trace(line).row.hex() for line in lines(data(100))}
+    known = world.registry.datasets.parts("support", asked)
+    assert len(known) == 100
+    tests = {asked[question] for question, part in known.items() if part is Part.TEST}
+    assert tests == {question.row for question in questions_of(world, at.job_id)}
+    assert len(tests) == 20
+    chosen = {asked[question] for question, part in known.items() if part is Part.VALIDATION}
+    assert chosen == {dataset.validation.row_id(row) for row in range(len(dataset.validation))}
+
+
+def lines(content: bytes) -> Iterator[DataLine]:
+    bounds = Bounds(max_examples=1000)
+    return iterate_examples(io.BytesIO(content), param="training_file", bounds=bounds)
+
+
 def newest(world: World) -> JobId:
     page = world.registry.jobs.list(SYSTEM, metadata=None, after=None, limit=1)
     return page.items[0].id
@@ -239,3 +303,31 @@ def test_what_trains_is_given_no_row_that_tests(world: World) -> None:
     given = {row.ids for row in (*task.train, *task.validation)}
     assert given.isdisjoint(question.ids for question in questions_of(world, at.job_id))
     assert len(given) == 84
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_real_fine_tuner_learns_from_what_is_stored(world: World, tmp_path: Path) -> None:
+    base = ensure_base(tmp_path, recipe=A_SMALL_BASE)
+    at = stage(world, world.add_queued_job(data(60))).with_context(renderer=ChatRenderer(base))
+    dataset = prepare_dataset(
+        at.context,
+        world.job(at.job_id),
+        at.fence,
+        unit=load_units(world.units).get("support"),
+        recipe=Recipe(max_length=256),
+        reporter=Reporter(world.registry.jobs, at.job_id, at.fence),
+    )
+    again = [row for line in lines(data(60)) for row in ChatRenderer(base).rows(line.example)]
+    stored = [*dataset.train, *dataset.validation]
+    stored_tests = [question.ids for question in questions_of(world, at.job_id)]
+    assert sorted([row.ids for row in stored] + stored_tests) == sorted(row.ids for row in again)
+    recipe = Recipe(rank=4, alpha=8, learning_rate=1e-2, batch_size=8, n_epochs=2, evaluations=2)
+    task = Task(
+        train=dataset.train, validation=dataset.validation, recipe=recipe, workdir=tmp_path / "run"
+    )
+    watch = Watch(
+        step=lambda _measures: None, stopping=lambda: False, planned=lambda _plan, _estimate: None
+    )
+    done = LoraFineTuner(base, precision="float32").tune(task, watch)
+    assert done.best_loss < done.first_loss
