@@ -31,12 +31,13 @@ FINE_TUNING = RecipeOverrides(
     alpha=32,
     learning_rate=1e-3,
     warmup_ratio=0.1,
-    batch_size=16,
+    batch_size=8,
     n_epochs=2.0,
     evaluations=3,
     max_length=2048,
 )
-"""How adapters are best trained on it: 200 real questions of 15 intents gave 92 %."""
+"""How adapters are best trained on it. A unit has a few hundred examples: steps of 8 take the
+validation loss of 160 to 0.55 in two epochs, steps of 16 to 1.31 (`examples/data/hr`)."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
