@@ -47,7 +47,9 @@ class Settings(BaseSettings):
         "empty is the state folder's.",
     )
     artifact_cache_gib: float = Field(
-        default=20.0, gt=0.0, description="GiB of adapters kept here in front of object storage."
+        default=20.0,
+        gt=0.0,
+        description="GiB of adapters kept here in front of object storage, as many of datasets.",
     )
     base: str = Field(
         default="",

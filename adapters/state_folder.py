@@ -2,8 +2,8 @@
 
 registry.sqlite3   the registry
 artifacts/         the artifact store, where it is a folder
-artifact-cache/    adapters that came from object storage, where it is one
-jobs/<id>/         scratch of running jobs, kept until they end
+artifact-cache/    adapters and datasets that came from object storage, where it is one
+jobs/<id>/         scratch of jobs, from their validation until they end
 pepper             32 random bytes under the key hashes   (0600)
 keys.json          keys made for the admin and the units  (0600)
 trainer.key        the trainer's key, where one was made  (0600)

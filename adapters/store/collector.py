@@ -1,4 +1,4 @@
-"""The collector: deletes files and adapters that nothing may name any more.
+"""The collector: deletes files, adapters and datasets that nothing may name any more.
 
 Safe against an upload or a publish of the same bytes at the same time, and against a kill at any
 moment, by this order: list what is stored, then ask what is named, then condemn (one transaction
@@ -32,7 +32,7 @@ class Roots(Protocol):
     """What the collector needs of the registry."""
 
     def roots(self) -> AbstractSet[Digest]:
-        """Every digest that a row names: files, versions by whatever state, and what replicas hold.
+        """Every digest that a row names: files, versions by state, datasets, what replicas hold.
 
         Read in one transaction.
         """

@@ -3,6 +3,7 @@
     files/<2 hex>/<sha256>      uploaded files and results
     adapters/<digest>/          published adapters, read-only, with their manifest.json
     bases/<digest>/             published base models, likewise
+    datasets/<digest>/          published datasets, likewise
     staging/<random>            what is being written or deleted; same file system: rename is atomic
     pins/<digest>               locked by the processes that use an adapter
 
@@ -57,6 +58,7 @@ class FolderStore:
         self._directories = {
             ArtifactKind.ADAPTER: root / "adapters",
             ArtifactKind.BASE: root / "bases",
+            ArtifactKind.DATASET: root / "datasets",
         }
         self._staging = root / "staging"
         for folder in (self._files, *self._directories.values(), self._staging):
@@ -100,6 +102,10 @@ class FolderStore:
         """As `ArtifactStore` says."""
         return self._publish(base_files(directory), ArtifactKind.BASE)
 
+    def publish_dataset(self, directory: Path) -> Digest:
+        """As `ArtifactStore` says."""
+        return self._publish(content_files(directory), ArtifactKind.DATASET)
+
     def fetch(self, digest: Digest) -> Path:
         """As `ArtifactStore` says; nothing is copied."""
         return self._verified_path(digest, ArtifactKind.ADAPTER)
@@ -107,6 +113,10 @@ class FolderStore:
     def fetch_base(self, digest: Digest) -> Path:
         """As `ArtifactStore` says; nothing is copied."""
         return self._verified_path(digest, ArtifactKind.BASE)
+
+    def fetch_dataset(self, digest: Digest) -> Path:
+        """As `ArtifactStore` says; nothing is copied."""
+        return self._verified_path(digest, ArtifactKind.DATASET)
 
     def pin(self, digest: Digest) -> None:
         """As `ArtifactStore` says; `delete` heeds it."""

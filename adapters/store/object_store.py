@@ -1,9 +1,10 @@
-"""The artifact store in object storage, with a bounded local cache of adapters in front.
+"""The artifact store in object storage, with bounded local caches in front.
 
     files/<sha256>                    uploaded files and results
     adapters/<digest>/<file name>     an adapter's files
     adapters/<digest>/manifest.json   written last: with it the adapter is visible
     bases/<digest>/…                  base models, likewise
+    datasets/<digest>/…               datasets, likewise
 
 A key stands for the same bytes for ever, whoever writes it: two publishers of one adapter help
 each other, what a killed one left is finished by the next, and damaged bytes are written anew.
@@ -42,6 +43,7 @@ _FOLDERS = {
     ArtifactKind.FILE: "files",
     ArtifactKind.ADAPTER: "adapters",
     ArtifactKind.BASE: "bases",
+    ArtifactKind.DATASET: "datasets",
 }
 _KINDS = {folder: kind for kind, folder in _FOLDERS.items()}
 _log = logging.getLogger(__name__)
@@ -51,7 +53,13 @@ class ObjectStore:
     """Implements `ArtifactStore` in a bucket; safe to use from several threads and processes."""
 
     def __init__(
-        self, bucket: Bucket, *, adapters: DirectoryCache, bases: DirectoryCache, scratch: Path
+        self,
+        bucket: Bucket,
+        *,
+        adapters: DirectoryCache,
+        bases: DirectoryCache,
+        datasets: DirectoryCache,
+        scratch: Path,
     ) -> None:
         """Asks the storage whether it honours conditional puts, and says so if it does not.
 
@@ -63,7 +71,11 @@ class ObjectStore:
         self._bucket = bucket
         self._objects = VerifiedObjects(bucket)
         self._scratch = scratch
-        self._caches = {ArtifactKind.ADAPTER: adapters, ArtifactKind.BASE: bases}
+        self._caches = {
+            ArtifactKind.ADAPTER: adapters,
+            ArtifactKind.BASE: bases,
+            ArtifactKind.DATASET: datasets,
+        }
         self._conditional: bool | None = None
         try:
             self._has_conditional_puts()
@@ -106,6 +118,10 @@ class ObjectStore:
         """As `ArtifactStore` says."""
         return self._publish(base_files(directory), ArtifactKind.BASE)
 
+    def publish_dataset(self, directory: Path) -> Digest:
+        """As `ArtifactStore` says."""
+        return self._publish(content_files(directory), ArtifactKind.DATASET)
+
     def fetch(self, digest: Digest) -> Path:
         """As `ArtifactStore` says; a cached adapter needs no storage."""
         return self._fetch(digest, ArtifactKind.ADAPTER)
@@ -113,6 +129,10 @@ class ObjectStore:
     def fetch_base(self, digest: Digest) -> Path:
         """As `ArtifactStore` says; a cached base needs no storage."""
         return self._fetch(digest, ArtifactKind.BASE)
+
+    def fetch_dataset(self, digest: Digest) -> Path:
+        """As `ArtifactStore` says."""
+        return self._fetch(digest, ArtifactKind.DATASET)
 
     def pin(self, digest: Digest) -> None:
         """As `ArtifactStore` says."""

@@ -28,10 +28,11 @@ def open_store(settings: Settings, *, patience: Patience | None = None) -> Artif
     from adapters.store.cache import DirectoryCache
     from adapters.store.object_store import ObjectStore
 
-    cache = folder.artifact_cache
+    cache, most = folder.artifact_cache, int(settings.artifact_cache_gib * (1 << 30))
     return ObjectStore(
         Bucket(settings.artifacts, patience=patience or Patience()),
-        adapters=DirectoryCache(cache, max_bytes=int(settings.artifact_cache_gib * (1 << 30))),
+        adapters=DirectoryCache(cache, max_bytes=most),
         bases=DirectoryCache(settings.cache.expanduser() / "bases", max_bytes=None),
+        datasets=DirectoryCache(cache / "datasets", max_bytes=most),
         scratch=cache / "scratch",
     )

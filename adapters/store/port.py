@@ -31,6 +31,8 @@ class ArtifactKind(StrEnum):
     """An adapter's directory, under the SHA-256 of its manifest."""
     BASE = "base"
     """A base model's directory, under the SHA-256 of its manifest."""
+    DATASET = "dataset"
+    """What a job is trained on and measured by: a directory, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Artifact:
 
 
 class ArtifactStore(Protocol):
-    """Files (single blobs), adapters and bases (directories with a manifest)."""
+    """Files (single blobs); adapters, bases and datasets (directories with a manifest)."""
 
     def put_file(self, chunks: Iterable[bytes], *, max_bytes: int) -> tuple[Digest, int]:
         """Stores a blob durably under its digest; the answer is (digest, bytes).
@@ -78,6 +80,10 @@ class ArtifactStore(Protocol):
         """
         ...
 
+    def publish_dataset(self, directory: Path) -> Digest:
+        """Stores a dataset's files, as `publish_adapter` does an adapter's."""
+        ...
+
     def fetch(self, digest: Digest) -> Path:
         """An absolute local directory whose files match the adapter's manifest, verified.
 
@@ -91,6 +97,10 @@ class ArtifactStore(Protocol):
 
     def fetch_base(self, digest: Digest) -> Path:
         """Like `fetch`, of a base. Bases are never evicted, so nobody pins them."""
+        ...
+
+    def fetch_dataset(self, digest: Digest) -> Path:
+        """Like `fetch`, of a dataset. Nobody pins it: files that are open stay readable."""
         ...
 
     def pin(self, digest: Digest) -> None:

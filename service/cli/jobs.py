@@ -72,7 +72,9 @@ def show(client: Client, job_id: JobId, as_json: AsJson = False) -> None:
 def create(
     client: Client,
     train: Annotated[Path, typer.Option(help="Training data: OpenAI's chat JSONL.")],
-    valid: Annotated[Path | None, typer.Option(help="Held-out data in the same form.")] = None,
+    valid: Annotated[
+        Path | None, typer.Option(help="What tests and chooses, never trains.")
+    ] = None,
     unit: Annotated[str, typer.Option(help="Whose job it is (with an admin key).")] = "",
     adapter: Annotated[str, typer.Option(help="Which of the unit's aliases; else its first.")] = "",
     as_json: AsJson = False,

@@ -52,7 +52,9 @@ class World:
         )
         return self.registry.files.add(file).id
 
-    def add_job(self, content: bytes, validation: bytes | None = None) -> JobId:
+    def add_job(
+        self, content: bytes, validation: bytes | None = None, *, seed: int | None = 5
+    ) -> JobId:
         """A job as the service stores a new one."""
         job = NewJob(
             id=new_job_id(),
@@ -61,13 +63,15 @@ class World:
             model="tiny",
             training_file=self.upload(content),
             validation_file=None if validation is None else self.upload(validation),
-            seed=5,
+            seed=seed,
             hyperparameters=Hyperparameters(),
         )
         return self.registry.jobs.create(job, OWNER, idempotency_key=None).id
 
-    def add_queued_job(self, content: bytes, validation: bytes | None = None) -> JobId:
-        job_id = self.add_job(content, validation)
+    def add_queued_job(
+        self, content: bytes, validation: bytes | None = None, *, seed: int | None = 5
+    ) -> JobId:
+        job_id = self.add_job(content, validation, seed=seed)
         self.registry.jobs.accept(job_id, error=None)
         return job_id
 

@@ -1,8 +1,10 @@
-"""A job's uploaded files → examples: where the registry, the store and the parser meet."""
+"""A job's uploaded files → checked rows: where the registry, the store and the parser meet."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from adapters.domain.files import StoredFile
@@ -12,13 +14,14 @@ from adapters.domain.units import UnitLimits
 from adapters.errors import InvalidFile, NotFound
 from adapters.registry.ports import Files
 from adapters.store import ArtifactStore
-from training.data.jsonl import Bounds, DataLine, iterate_examples, read_examples, refuse
-from training.data.split import Trace, trace
+from adapters.store.staging import room_needed
+from training.data.checked_rows import CheckedRows, open_rows, write_rows
+from training.data.jsonl import Bounds, DataLine, iterate_examples, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobFiles:
-    """A job's files as the registry knows them; no validation file means a held-out split."""
+    """A job's files as the registry knows them; the validation file is the owner's to bring."""
 
     training: StoredFile
     validation: StoredFile | None
@@ -40,26 +43,28 @@ def find_files(job: Job, known: Files) -> JobFiles:
 
 
 def check_files(
-    files: JobFiles, store: ArtifactStore, limits: UnitLimits
-) -> tuple[list[Trace], list[Trace] | None]:
-    """(training, validation): parses all files and keeps digests only. Raises InvalidFile."""
-    checked: list[list[Trace]] = []
-    for param, file, bounds in _parts(files, limits):
-        with _open(file, param, store) as content:
-            lines = iterate_examples(content, param=param, bounds=bounds)
-            checked.append([trace(line) for line in lines])
-    return checked[0], checked[1] if len(checked) > 1 else None
+    files: JobFiles, store: ArtifactStore, limits: UnitLimits, folder: Path
+) -> CheckedRows:
+    """Every example of the files, parsed once: who comes again finds them in `folder`.
+
+    Raises InvalidFile naming every mistake by its line, StorageFull, OSError.
+    """
+    made_from = {**files.digests, "bounds": [limits.min_examples, limits.max_examples]}
+    found = open_rows(folder, made_from)
+    if found is not None:
+        return found
+    with room_needed():
+        return write_rows(folder, made_from, _lines(files, store, limits))
 
 
-def load_files(
+def _lines(
     files: JobFiles, store: ArtifactStore, limits: UnitLimits
-) -> tuple[list[DataLine], list[DataLine] | None]:
-    """(training, validation) examples. Raises InvalidFile."""
-    loaded: list[list[DataLine]] = []
+) -> Iterator[tuple[DataLine, bool]]:
+    """Each example, and whether the validation file holds it."""
     for param, file, bounds in _parts(files, limits):
         with _open(file, param, store) as content:
-            loaded.append(read_examples(content, param=param, bounds=bounds))
-    return loaded[0], loaded[1] if len(loaded) > 1 else None
+            for line in iterate_examples(content, param=param, bounds=bounds):
+                yield line, param == "validation_file"
 
 
 def _parts(files: JobFiles, limits: UnitLimits) -> list[tuple[str, StoredFile, Bounds]]:

@@ -54,13 +54,11 @@ class _Mistakes:
         return "; ".join([*self.shown, *([f"and {more} more"] if more else [])])
 
 
-def read_examples(file: BinaryIO, *, param: str, bounds: Bounds) -> list[DataLine]:
-    """Every example of `file`. Raises InvalidFile (`param`) naming the lines of all mistakes."""
-    return list(iterate_examples(file, param=param, bounds=bounds))
-
-
 def iterate_examples(file: BinaryIO, *, param: str, bounds: Bounds) -> Iterator[DataLine]:
-    """Yields examples as they are read; raises InvalidFile at the end when lines were wrong."""
+    """Yields examples as they are read.
+
+    Raises InvalidFile (`param`) at the end, naming the lines of all mistakes.
+    """
     mistakes = _Mistakes()
     count = 0
     for number, raw in _lines(file, param, bounds.max_line):

@@ -1,128 +1,163 @@
-"""A job's material: examples to train on, and the held-out questions it is measured by."""
+"""A job's dataset: built once, by stages, and found again by whoever goes on with the job.
+
+Read and check (`training.data.files`) → split (`training.data.split`) → tokenise
+(`training.data.tokenise`) → publish. What trains gets the rows of two parts; the test part is read
+by whoever asks its questions, and by nobody before.
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from adapters.domain.jobs import Job
+from adapters.domain.names import Digest
 from adapters.domain.recipes import Recipe
-from adapters.domain.units import UnitConfig
-from adapters.errors import InvalidRequest
-from adapters.registry.ports import Files
-from adapters.store import ArtifactStore
-from training.base.chat_format import TemplateError
-from training.data.files import JobFiles, find_files, load_files
-from training.data.jsonl import DataLine, refuse
-from training.data.questions import Question
-from training.data.render import Rendered, Renderer
-from training.data.split import Split, split, trace
-
-NAMED_LINES = 20
-"""Lines named in an error; the rest is counted."""
-ANSWER_SLACK = 16
-"""Tokens an answer may be longer than its reference before it is cut."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """Where files are known and where their bytes are."""
-
-    files: Files
-    store: ArtifactStore
+from adapters.domain.units import UnitConfig, UnitLimits
+from adapters.errors import NotFound, Rejected
+from adapters.registry.ports import Datasets
+from adapters.store import ArtifactKind
+from adapters.store.recording import record_artifact
+from adapters.store.staging import room_needed
+from training.data.checked_rows import CheckedRows
+from training.data.files import JobFiles, check_files, find_files
+from training.data.split import Split, split
+from training.data.stored_dataset import StoredDataset, open_dataset, write_facts
+from training.data.tokenise import tokenise
+from training.job.context import JobContext
+from training.job.progress import Reporter
+from training.stopping import Stopped
 
 
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """What a run learns from and is measured by."""
-
-    files: JobFiles
-    parts: Split
-    train: tuple[Rendered, ...]
-    held_out: tuple[Rendered, ...]
-    questions: tuple[Question, ...]
+def scratch(workdir: Path) -> Path:
+    """Where checked rows of a job lie until its dataset is published."""
+    return workdir / "rows"
 
 
-def gather(
-    job: Job, unit: UnitConfig, recipe: Recipe, *, sources: Sources, renderer: Renderer
-) -> Material:
-    """Files → examples, measured in tokens, deduplicated and split. The same for every attempt.
+def prepare_dataset(
+    context: JobContext,
+    job: Job,
+    fence: int,
+    *,
+    unit: UnitConfig,
+    recipe: Recipe,
+    reporter: Reporter,
+) -> StoredDataset:
+    """The job's dataset; the same for every attempt, and told to its owner when it is built.
 
-    Raises InvalidFile, and InvalidRequest when the base's chat template refuses an example.
+    Raises InvalidFile, InvalidRequest when the base's chat template refuses an example, LeaseLost,
+    Stopped, StorageFull.
     """
-    files = find_files(job, sources.files)
-    training, validation = load_files(files, sources.store, unit.limits)
-    refuse_long("training_file", training, renderer, recipe.max_length)
-    if validation is not None:
-        refuse_long("validation_file", validation, renderer, recipe.max_length)
-    parts = split(
-        [trace(line) for line in training],
-        None if validation is None else [trace(line) for line in validation],
-        seed=job.seed,
-        min_examples=unit.limits.min_examples,
+    files = find_files(job, context.registry.files)
+    made_from = {
+        **files.digests,
+        "adapter": job.adapter,
+        "base": context.base.fingerprint,
+        "max_length": recipe.max_length,
+    }
+    found = _found(context, job, made_from)
+    if found is not None:
+        return found
+    digest = _built(context, job, fence, files, unit.limits, made_from)
+    built = _opened(context, digest)
+    for level, note in built.notes:
+        reporter.say(note, level=level)
+    return built
+
+
+def split_for_life(
+    rows: CheckedRows, adapter: str, datasets: Datasets, *, min_examples: int
+) -> Split:
+    """The parts that the rows have or would get now. Raises InvalidFile where that is too few."""
+    return split(
+        rows.traces,
+        adapter=adapter,
+        known=datasets.parts(adapter, _questions(rows)),
+        min_examples=min_examples,
     )
-    train = _chosen(training, parts.train)
-    held_out = _chosen(training if validation is None else validation, parts.held_out)
-    wanted = min(unit.gates.evaluation_examples, len(held_out))
-    drawn = random.Random(job.seed).sample(held_out, wanted)
-    param = "training_file" if validation is None else "validation_file"
-    return Material(
-        files=files,
-        parts=parts,
-        train=tuple(row for line in train for row in renderer.rows(line.example)),
-        held_out=tuple(row for line in held_out for row in renderer.rows(line.example)),
-        questions=tuple(
-            _question(param, line, renderer, max_length=recipe.max_length) for line in drawn
-        ),
-    )
 
 
-def refuse_long(param: str, lines: Sequence[DataLine], renderer: Renderer, max_length: int) -> None:
-    """Raises InvalidFile naming the lines that are too long: nothing is ever cut off silently."""
-    long = [
-        f"line {line.number}: {tokens} tokens"
-        for line in lines
-        if (tokens := max(map(len, _rows(param, line, renderer)))) > max_length
-    ]
-    if long:
-        more = len(long) - NAMED_LINES
-        named = [*long[:NAMED_LINES], *([f"and {more} more"] if more > 0 else [])]
-        raise refuse(param, f"longer than the {max_length} tokens allowed: {'; '.join(named)}")
-
-
-def _chosen(lines: Sequence[DataLine], numbers: Sequence[int]) -> list[DataLine]:
-    wanted = set(numbers)
-    return [line for line in lines if line.number in wanted]
-
-
-def _rows(param: str, line: DataLine, renderer: Renderer) -> tuple[Rendered, ...]:
-    """Raises InvalidRequest naming the line that cannot be rendered."""
-    with _naming(param, line):
-        return renderer.rows(line.example)
-
-
-@contextmanager
-def _naming(param: str, line: DataLine) -> Iterator[None]:
+def _found(context: JobContext, job: Job, made_from: Mapping[str, Any]) -> StoredDataset | None:
+    """What an earlier attempt has published, if it still is what the job needs."""
+    digest = context.registry.datasets.of_job(job.id)
+    if digest is None:
+        return None
     try:
-        yield
-    except TemplateError as error:
-        where = param.replace("_", " ").capitalize()
-        raise InvalidRequest(
-            f"{where}: line {line.number}: {error}", param=param, code="chat_template"
-        ) from error
+        found = open_dataset(context.store.fetch_dataset(digest), digest)
+    except (NotFound, Rejected):
+        return None
+    return found if found is not None and found.made_from == made_from else None
 
 
-def _question(param: str, line: DataLine, renderer: Renderer, *, max_length: int) -> Question:
-    ids = _rows(param, line, renderer)[-1].ids
-    with _naming(param, line):
-        prompt = len(renderer.prompt(line.example.prompt))
-    return Question(
-        row=trace(line).whole.hex(),
-        prompt=line.example.prompt,
-        reference=line.example.answer,
-        max_tokens=max(1, min(len(ids) - prompt + ANSWER_SLACK, max_length - prompt)),
-        ids=ids,
-        answer_start=prompt,
+def _opened(context: JobContext, digest: Digest) -> StoredDataset:
+    opened = open_dataset(context.store.fetch_dataset(digest), digest)
+    if opened is None:
+        raise Rejected("the dataset was written by another build of Wardrobe")
+    return opened
+
+
+def _built(
+    context: JobContext,
+    job: Job,
+    fence: int,
+    files: JobFiles,
+    limits: UnitLimits,
+    made_from: Mapping[str, Any],
+) -> Digest:
+    rows = check_files(files, context.store, limits, scratch(context.workdir))
+    parts = _decided(context, job, fence, rows, min_examples=limits.min_examples)
+    folder = context.workdir / "dataset"
+    shutil.rmtree(folder, ignore_errors=True)
+    with room_needed():
+        folder.mkdir(parents=True)
+        tokenised = tokenise(
+            rows,
+            parts,
+            folder,
+            renderer=context.renderer,
+            max_length=int(made_from["max_length"]),
+            alive=lambda: _stop_if_asked(context),
+        )
+        write_facts(folder, made_from=made_from, rows=rows, parts=parts, tokenised=tokenised)
+    digest = _published(context, job, fence, folder)
+    shutil.rmtree(folder)
+    shutil.rmtree(rows.folder)
+    return digest
+
+
+def _decided(
+    context: JobContext, job: Job, fence: int, rows: CheckedRows, *, min_examples: int
+) -> Split:
+    """The parts, once they are the adapter's for life: what another job decided first stays."""
+    datasets = context.registry.datasets
+    while True:
+        parts = split_for_life(rows, job.adapter, datasets, min_examples=min_examples)
+        wanted = parts.assignments
+        if datasets.assign(job.adapter, wanted, job_id=job.id, fence=fence) == wanted:
+            return parts
+
+
+def _published(context: JobContext, job: Job, fence: int, folder: Path) -> Digest:
+    def put() -> Digest:
+        return context.store.publish_dataset(folder)
+
+    digest = put()
+    record_artifact(
+        context.store,
+        digest,
+        ArtifactKind.DATASET,
+        add_row=lambda: context.registry.datasets.record(job.id, digest, fence=fence),
+        put_again=put,
     )
+    return digest
+
+
+def _questions(rows: CheckedRows) -> set[bytes]:
+    return {asked for item in rows.traces for asked in item.asked}
+
+
+def _stop_if_asked(context: JobContext) -> None:
+    if context.stopping():
+        raise Stopped

@@ -11,8 +11,9 @@ from adapters.domain.recipes import Recipe, base_overrides, resolve
 from adapters.domain.units import UnitConfig
 from adapters.errors import InvalidRequest
 from training.base.base_fit import advised, suited
+from training.data.stored_dataset import StoredDataset
 from training.job.context import JobContext
-from training.job.dataset import Material, Sources, gather
+from training.job.dataset import prepare_dataset
 from training.job.progress import Reporter
 from training.job.service_limits import ServiceLimits, fit, wait_for_limits
 from training.job.unit_of_job import wait_for_unit
@@ -25,13 +26,14 @@ class JobPlan:
     unit: UnitConfig
     limits: ServiceLimits
     recipe: Recipe
-    material: Material
+    dataset: StoredDataset
 
 
-def plan_job(context: JobContext, job: Job, reporter: Reporter) -> JobPlan:
+def plan_job(context: JobContext, job: Job, fence: int, reporter: Reporter) -> JobPlan:
     """Asks the unit, the service and the data; the same for every attempt.
 
-    Raises InvalidFile, InvalidRequest, Conflict (`base_mismatch`), NotFound, Unavailable.
+    Raises InvalidFile, InvalidRequest, Conflict (`base_mismatch`), NotFound, Unavailable,
+    LeaseLost, Stopped, StorageFull.
     """
     unit = wait_for_unit(context.units, job.unit, clock=context.clock, pause=context.pause)
     limits = wait_for_limits(
@@ -41,11 +43,8 @@ def plan_job(context: JobContext, job: Job, reporter: Reporter) -> JobPlan:
         pause=context.pause,
     )
     recipe = fit(_recipe(context, job, unit), limits)
-    sources = Sources(files=context.registry.files, store=context.store)
-    material = gather(job, unit, recipe, sources=sources, renderer=context.renderer)
-    for level, note in material.parts.notes:
-        reporter.say(note, level=level)
-    return JobPlan(unit=unit, limits=limits, recipe=recipe, material=material)
+    dataset = prepare_dataset(context, job, fence, unit=unit, recipe=recipe, reporter=reporter)
+    return JobPlan(unit=unit, limits=limits, recipe=recipe, dataset=dataset)
 
 
 def _recipe(context: JobContext, job: Job, unit: UnitConfig) -> Recipe:

@@ -34,7 +34,7 @@ from training.job.context import JobContext
 from training.job.job_plan import JobPlan, plan_job
 from training.job.progress import Reporter
 from training.job.promote import NotPromoted, Promoter
-from training.job.prove import Judgement, prove
+from training.job.prove import Judgement, Terms, prove
 from training.job.publish import publish
 from training.job.result_files import keep_results, kept_results
 from training.job.unit_of_job import wait_for_unit
@@ -68,7 +68,7 @@ def run_job(context: JobContext, job_id: JobId, fence: int) -> None:
 def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Version:
     """Ask → read → train → publish → prove → promote. What an earlier attempt did is not redone."""
     reporter.say("Fine-tuning job started" if job.attempts < 2 else "Fine-tuning job resumed")
-    plan = plan_job(context, job, reporter)
+    plan = plan_job(context, job, fence, reporter)
     context.registry.jobs.resolve(job.id, fence=fence, recipe=plan.recipe.model_dump(mode="json"))
 
     version = context.registry.versions.of_job(job.id)
@@ -77,7 +77,8 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
         version = publish(context, job, fence, plan, fine_tuned)
         reporter.say(f"Published {version.name} as a candidate; evaluating it through the service")
     if not version.gates:
-        judgement = prove(context, version, plan, Writer(job_id=job.id, fence=fence))
+        terms = Terms(policy=plan.unit.gates, limits=plan.limits, dataset=plan.dataset.digest)
+        judgement = prove(context, version, terms, Writer(job_id=job.id, fence=fence))
         version = _keep(context, version, fence, judgement)
     _tell(version, reporter)
     files, store = context.registry.files, context.store
@@ -93,8 +94,8 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
 
 def _train(context: JobContext, plan: JobPlan, reporter: Reporter) -> FineTuned:
     task = Task(
-        train=plan.material.train,
-        held_out=plan.material.held_out,
+        train=plan.dataset.train,
+        held_out=plan.dataset.validation,
         recipe=plan.recipe,
         workdir=context.workdir / f"tuning-{_same_training(context, plan)}",
     )
@@ -106,9 +107,9 @@ def _train(context: JobContext, plan: JobPlan, reporter: Reporter) -> FineTuned:
 
 
 def _same_training(context: JobContext, plan: JobPlan) -> str:
-    """Names what checkpoints depend on: those of another recipe, base or data do not fit."""
-    decided = [plan.recipe.model_dump(mode="json"), plan.material.files.digests]
-    text = json.dumps([*decided, str(context.base.fingerprint)], sort_keys=True)
+    """Names what checkpoints depend on: those of another recipe, base or dataset do not fit."""
+    decided = [plan.recipe.model_dump(mode="json"), plan.dataset.digest]
+    text = json.dumps([*decided, context.base.fingerprint], sort_keys=True)
     return sha256_bytes(text.encode())[:16]
 
 

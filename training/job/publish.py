@@ -89,9 +89,11 @@ def _evidence(plan: JobPlan, fine_tuned: FineTuned) -> dict[str, Any]:
     """What is kept beside the version for whoever asks where it comes from."""
     return {
         "data": {
-            **plan.material.files.digests,
-            "train_examples": len(plan.material.train),
-            "held_out_examples": len(plan.material.held_out),
+            **_files(plan),
+            "dataset": plan.dataset.digest,
+            "train_examples": plan.dataset.counts.train,
+            "validation_examples": plan.dataset.counts.validation,
+            "test_examples": plan.dataset.counts.test,
         },
         "recipe": plan.recipe.model_dump(mode="json"),
         "training": {
@@ -106,6 +108,12 @@ def _evidence(plan: JobPlan, fine_tuned: FineTuned) -> dict[str, Any]:
             "held_out_answers_right": round(fine_tuned.best_accuracy, 4),
         },
     }
+
+
+def _files(plan: JobPlan) -> dict[str, Any]:
+    """Digests of the uploads."""
+    made_from = plan.dataset.made_from
+    return {name: made_from[name] for name in ("training", "validation") if name in made_from}
 
 
 def prepare(

@@ -1,29 +1,38 @@
-"""What a job does in `validating_files`: files are parsed and split, nothing heavy is imported.
+"""What a job does in `validating_files`: files are read, checked and split, as the job will.
 
-The job leaves as `queued`, or as `failed` with every mistake by its line. A job that is cancelled
-meanwhile is left alone.
+Nothing heavy is imported. The job leaves as `queued`, with its checked rows in its scratch, or as
+`failed` with every mistake by its line. A job that is cancelled meanwhile is left alone.
 """
 
 from __future__ import annotations
+
+import shutil
+from pathlib import Path
 
 import structlog
 
 from adapters.domain.jobs import Job, JobError
 from adapters.domain.units import Units
 from adapters.errors import Conflict, StorageFull, Unavailable, WardrobeError
-from adapters.registry.ports import Files, Jobs
+from adapters.registry import Registry
 from adapters.store import ArtifactStore
 from training.data.files import check_files, find_files
-from training.data.split import split
+from training.job.dataset import scratch, split_for_life
 
 _log = structlog.get_logger(__name__)
 
 
-def validate_job(job: Job, *, jobs: Jobs, files: Files, store: ArtifactStore, units: Units) -> None:
-    """Moves `job` on to queued or failed. Raises Unavailable when the registry cannot be used."""
+def validate_job(
+    job: Job, *, registry: Registry, store: ArtifactStore, units: Units, workdir: Path
+) -> None:
+    """Moves `job` on to queued or failed; `workdir` is its own.
+
+    Raises Unavailable when the registry cannot be used, StorageFull.
+    """
+    jobs = registry.jobs
     names = ", ".join(str(name) for name in (job.training_file, job.validation_file) if name)
     jobs.say(job.id, f"Validating training file: {names}")
-    error = _mistake(job, files, store, units)
+    error = _mistake(job, registry, store, units, workdir)
     try:
         jobs.accept(job.id, error=error)
     except Conflict:
@@ -35,13 +44,17 @@ def validate_job(job: Job, *, jobs: Jobs, files: Files, store: ArtifactStore, un
         jobs.say(job.id, error.message, level="error")
 
 
-def _mistake(job: Job, files: Files, store: ArtifactStore, units: Units) -> JobError | None:
+def _mistake(
+    job: Job, registry: Registry, store: ArtifactStore, units: Units, workdir: Path
+) -> JobError | None:
     try:
         limits = units.get(job.unit).limits
-        training, validation = check_files(find_files(job, files), store, limits)
-        split(training, validation, seed=job.seed, min_examples=limits.min_examples)
+        files = find_files(job, registry.files)
+        rows = check_files(files, store, limits, scratch(workdir))
+        split_for_life(rows, job.adapter, registry.datasets, min_examples=limits.min_examples)
     except (Unavailable, StorageFull):
         raise
     except WardrobeError as error:
+        shutil.rmtree(scratch(workdir), ignore_errors=True)
         return JobError(code=error.reason, message=error.message, param=error.param)
     return None

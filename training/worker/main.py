@@ -134,10 +134,10 @@ class Trainer:
         try:
             validate_job(
                 job,
-                jobs=self.registry.jobs,
-                files=self.registry.files,
+                registry=self.registry,
                 store=self.store,
                 units=units,
+                workdir=self.state.job(job.id),
             )
         except WardrobeError:
             raise

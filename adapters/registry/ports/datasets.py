@@ -22,8 +22,9 @@ class Datasets(Protocol):
     def assign(
         self, adapter: str, parts: Mapping[bytes, Part], *, job_id: JobId, fence: int
     ) -> dict[bytes, Part]:
-        """Gives questions their parts; who has one keeps it. The answer is what holds now.
+        """Gives questions their parts, all of them or, where one has another part, none.
 
+        The first decision stays. The answer is what holds now: `parts`, or what was decided before.
         Raises LeaseLost.
         """
         ...

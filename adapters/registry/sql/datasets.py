@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -32,18 +33,15 @@ class SqlDatasets(SqlPort):
         with self._database.write() as connection:
             held_job(connection, job_id, fence)
             at = self._database.now(connection)
-            # in one order, so that two jobs of an adapter wait for each other and never both
-            for batch in _batches(sorted(parts)):
-                rows = [
-                    {
-                        "adapter": adapter,
-                        "question": question,
-                        "part": parts[question].value,
-                        "decided_at": at,
-                    }
-                    for question in batch
-                ]
-                add_all_missing(connection, schema.dataset_questions, rows)
+            with connection.begin_nested() as all_or_none:
+                # in one order, so that of two jobs one waits for the other, and never both
+                for batch in _batches(sorted(parts)):
+                    rows = [_row(adapter, question, parts[question], at) for question in batch]
+                    add_all_missing(connection, schema.dataset_questions, rows)
+                now = _parts(connection, adapter, parts)
+                if now == parts:
+                    return now
+                all_or_none.rollback()
             return _parts(connection, adapter, parts)
 
     def of_job(self, job_id: JobId) -> Digest | None:
@@ -62,6 +60,10 @@ class SqlDatasets(SqlPort):
             held_job(connection, job_id, fence)
             check_not_condemned(connection, digest, now=self._database.now(connection))
             put(connection, schema.datasets, {"job_id": job_id, "digest": digest})
+
+
+def _row(adapter: str, question: bytes, part: Part, at: float) -> dict[str, Any]:
+    return {"adapter": adapter, "question": question, "part": part.value, "decided_at": at}
 
 
 def _parts(connection: Connection, adapter: str, questions: Collection[bytes]) -> dict[bytes, Part]:

@@ -34,14 +34,14 @@ def assign(registry: Registry, job: Job, **parts: Part) -> dict[bytes, Part]:
 def test_the_first_decision_about_a_question_stays(registry: Registry) -> None:
     job = running(registry)
     assign(registry, job, a=Part.TEST, b=Part.TRAIN)
-    now = assign(registry, job, a=Part.TRAIN, b=Part.VALIDATION, c=Part.VALIDATION)
-    assert now == {
-        question("a"): Part.TEST,
-        question("b"): Part.TRAIN,
-        question("c"): Part.VALIDATION,
-    }
+    before = {question("a"): Part.TEST, question("b"): Part.TRAIN}
+    now = assign(registry, job, a=Part.TEST, b=Part.VALIDATION, c=Part.VALIDATION)
+    assert now == before, "who decides otherwise decides nothing, and is told"
     asked = [question(name) for name in "abcd"]
-    assert registry.datasets.parts("support", asked) == now
+    assert registry.datasets.parts("support", asked) == before
+    again = assign(registry, job, a=Part.TEST, c=Part.VALIDATION)
+    assert again == {question("a"): Part.TEST, question("c"): Part.VALIDATION}
+    assert registry.datasets.parts("support", asked) == before | again
 
 
 def test_another_adapter_decides_for_itself(registry: Registry) -> None:

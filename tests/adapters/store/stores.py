@@ -41,6 +41,7 @@ class Storage:
             Bucket(self.url, patience=patience),
             adapters=DirectoryCache(folder / "adapters", max_bytes=max_bytes),
             bases=DirectoryCache(folder / "bases", max_bytes=None),
+            datasets=DirectoryCache(folder / "datasets", max_bytes=max_bytes),
             scratch=folder / "scratch",
         )
 

@@ -251,8 +251,8 @@ def publish_under(fault: str, root: Path, adapter: Path) -> int:
     [
         ("fsync", "error=EIO", 1, REFUSED),
         ("rename", "error=EIO", 1, REFUSED),
-        # opening the store asks five times for folders that are there
-        ("mkdir", "error=ENOSPC", 6, NO_ROOM),
+        # opening the store asks six times for folders that are there
+        ("mkdir", "error=ENOSPC", 7, NO_ROOM),
         ("write", "error=ENOSPC", 1, NO_ROOM),
         ("write", "signal=KILL", 1, KILLED),
         ("rename", "signal=KILL", 1, KILLED),

@@ -194,6 +194,7 @@ ObjectStore(
     Bucket(sys.argv[1], patience=Patience()),
     adapters=DirectoryCache(caches / "adapters", max_bytes=None),
     bases=DirectoryCache(caches / "bases", max_bytes=None),
+    datasets=DirectoryCache(caches / "datasets", max_bytes=None),
     scratch=caches / "scratch",
 ).publish_adapter(Path(sys.argv[3]))
 """

@@ -81,6 +81,8 @@ def put(store: ArtifactStore, kind: ArtifactKind, adapter: Path, tmp_path: Path)
         return store.put_file([b"abc"], max_bytes=9)[0]
     if kind is ArtifactKind.ADAPTER:
         return store.publish_adapter(adapter)
+    if kind is ArtifactKind.DATASET:
+        return store.publish_dataset(adapter)
     base = tmp_path / "base"
     return store.publish_base(base if base.exists() else a_base(base))
 
@@ -133,6 +135,18 @@ def test_a_base_comes_back_without_what_a_loader_would_execute(
         assert (path / name).read_bytes() == (base / name).read_bytes()
 
 
+def test_a_dataset_comes_back_whole_and_once(store: ArtifactStore, adapter: Path) -> None:
+    digest = store.publish_dataset(adapter)
+    path = store.fetch_dataset(digest)
+    for source in adapter.iterdir():
+        assert (path / source.name).read_bytes() == source.read_bytes()
+    assert store.publish_dataset(adapter) == digest
+    with pytest.raises(NotFound):
+        store.fetch(digest)
+    with pytest.raises(NotFound):
+        store.fetch_dataset(UNKNOWN)
+
+
 def test_what_is_no_model_is_not_published_as_a_base(store: ArtifactStore, adapter: Path) -> None:
     with pytest.raises(InvalidRequest):
         store.publish_base(adapter)
@@ -151,7 +165,7 @@ def test_a_pin_is_counted_and_given_back_once(store: ArtifactStore, adapter: Pat
 @pytest.mark.parametrize("text", NO_DIGESTS)
 def test_what_is_no_digest_names_nothing(store: ArtifactStore, text: str) -> None:
     digest = Digest(text)
-    for method in (store.open_file, store.fetch, store.fetch_base, store.pin):
+    for method in (store.open_file, store.fetch, store.fetch_base, store.fetch_dataset, store.pin):
         with pytest.raises(NotFound):
             method(digest)
     for kind in ArtifactKind:

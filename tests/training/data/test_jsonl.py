@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.errors import InvalidFile
-from training.data.jsonl import Bounds, read_examples
+from training.data.jsonl import Bounds, iterate_examples
 
 SECRET = "Zanzibar-4711"
 BOUNDS = Bounds(min_examples=1, max_examples=100, max_line=4096)
@@ -27,7 +27,7 @@ GOOD = line(("user", f"Where is {SECRET}?"), ("assistant", f"{SECRET} is here.")
 
 
 def read(content: bytes, bounds: Bounds = BOUNDS) -> Any:
-    return read_examples(io.BytesIO(content), param="training_file", bounds=bounds)
+    return list(iterate_examples(io.BytesIO(content), param="training_file", bounds=bounds))
 
 
 def refusal(content: bytes, bounds: Bounds = BOUNDS) -> InvalidFile:
@@ -153,7 +153,7 @@ def test_a_bad_file_is_refused_with_its_line_and_without_its_content(
 
 def test_the_error_of_a_validation_file_names_that_parameter() -> None:
     with pytest.raises(InvalidFile) as caught:
-        read_examples(io.BytesIO(b"x"), param="validation_file", bounds=BOUNDS)
+        list(iterate_examples(io.BytesIO(b"x"), param="validation_file", bounds=BOUNDS))
     assert (caught.value.param, caught.value.reason) == (
         "validation_file",
         "invalid_validation_file",
@@ -187,5 +187,5 @@ def test_too_few_examples_are_refused_with_their_count() -> None:
 def test_too_many_examples_are_refused_before_the_rest_is_read() -> None:
     file = io.BytesIO(GOOD * 50)
     with pytest.raises(InvalidFile, match="more than the 7 examples allowed"):
-        read_examples(file, param="training_file", bounds=Bounds(max_examples=7))
+        list(iterate_examples(file, param="training_file", bounds=Bounds(max_examples=7)))
     assert file.tell() == 8 * len(GOOD)

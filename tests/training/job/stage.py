@@ -42,8 +42,12 @@ class ToyRenderer:
 
     refused: str | None = None
     """What the toy's chat template refuses to render."""
+    rendered: int = 0
+    at_row: Callable[[int], None] = lambda _count: None
 
     def rows(self, example: Example) -> tuple[Rendered, ...]:
+        self.rendered += 1
+        self.at_row(self.rendered)
         if example.prompt[0].content == self.refused:
             raise TemplateError("the chat template refuses this conversation")
         prompt = self.prompt(example.prompt)

@@ -81,6 +81,7 @@ def test_a_good_job_ends_with_a_proven_version_that_is_live(ready: Stage) -> Non
     assert version.evidence is not None
     assert version.evidence["test"]["adapter"] == {"exact_match": 1.0, "token_f1": 1.0}
     assert version.evidence["data"]["train_examples"] == 40
+    assert version.evidence["data"]["dataset"] == ready.world.registry.datasets.of_job(job.id)
 
 
 def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
@@ -150,27 +151,21 @@ def test_what_is_published_is_clean_and_has_a_card(ready: Stage) -> None:
     assert "question" not in card
 
 
-def test_without_a_validation_file_a_part_is_held_out(world: World) -> None:
-    at = stage(world, world.add_queued_job(data(100)))
-    run(at)
-    (task,) = at.fine_tuner.fine_tuned
-    assert (len(task.train), len(task.held_out)) == (90, 10)
-
-
 def test_repetitions_and_overlap_are_told_to_the_data_owner(world: World) -> None:
-    at = stage(world, world.add_queued_job(data(40) + data(3), data(24, start=35)))
+    at = stage(world, world.add_queued_job(data(40) + data(3), data(29, start=35)))
     run(at)
     messages = world.messages(at.job_id)
-    assert "Dropped 3 exact duplicates from training" in messages
-    assert any(message.startswith("Dropped 5 training examples") for message in messages)
+    assert "Examples: 35 train, 10 validation, 19 test" in messages
+    assert "Dropped 3 exact duplicates" in messages
+    assert any(message.startswith("Dropped 5 examples") for message in messages)
 
 
 def test_examples_that_are_too_long_are_refused_by_line(world: World) -> None:
     long = jsonl([("word " * 300, "yes")])
-    at = stage(world, world.add_queued_job(data(12) + long))
+    at = stage(world, world.add_queued_job(data(40) + long))
     code, message = error_of(at)
     assert code == "invalid_training_file"
-    assert message == "Training file: longer than the 256 tokens allowed: line 13: 301 tokens"
+    assert message == "Training file: longer than the 256 tokens allowed: line 41: 301 tokens"
     assert at.fine_tuner.fine_tuned == []
 
 
@@ -435,8 +430,7 @@ def test_a_run_that_lost_its_lease_says_and_publishes_nothing_more(ready: Stage)
 
 
 def test_a_run_asked_to_stop_goes_on_later_from_its_checkpoint(ready: Stage) -> None:
-    with pytest.raises(Stopped):
-        run(ready.with_context(stopping=lambda: True))
+    stop(ready)
     assert ready.world.job(ready.job_id).status is JobStatus.RUNNING
     run(ready)
     assert ready.fine_tuner.first_steps == [0, 1]
@@ -448,8 +442,9 @@ def write_recipe(world: World, **recipe: Any) -> None:
 
 
 def stop(at: Stage) -> None:
+    """Asks the run to stop once it trains."""
     with pytest.raises(Stopped):
-        run(at.with_context(stopping=lambda: True))
+        run(at.with_context(stopping=lambda: bool(at.fine_tuner.first_steps)))
 
 
 def test_a_resumed_run_keeps_the_recipe_of_its_first_attempt(ready: Stage) -> None:
@@ -458,6 +453,18 @@ def test_a_resumed_run_keeps_the_recipe_of_its_first_attempt(ready: Stage) -> No
     run(ready)
     first, second = ready.fine_tuner.fine_tuned
     assert (second.recipe, second.workdir) == (first.recipe, first.workdir)
+
+
+def test_a_units_seed_is_obeyed_where_the_job_has_none_of_its_own(world: World) -> None:
+    write_recipe(world, seed=3)
+    run(stage(world, world.add_queued_job(data(), seed=None)))
+    run(stage(world, world.add_queued_job(data(), seed=5)))
+    seeds = [job.resolved["seed"] for job in jobs_of(world) if job.resolved]
+    assert seeds == [5, 3]
+
+
+def jobs_of(world: World) -> list[Job]:
+    return list(world.registry.jobs.list(SYSTEM, metadata=None, after=None, limit=9).items)
 
 
 def test_checkpoints_of_another_recipe_are_not_continued(ready: Stage) -> None:

@@ -14,17 +14,18 @@ from training.worker.job_validator import validate_job
 
 
 def validate(world: World, job: JobId | Job) -> None:
+    found = job if isinstance(job, Job) else world.job(job)
     validate_job(
-        job if isinstance(job, Job) else world.job(job),
-        jobs=world.registry.jobs,
-        files=world.registry.files,
+        found,
+        registry=world.registry,
         store=world.store,
         units=load_units(world.units),
+        workdir=world.state.job(found.id),
     )
 
 
 def test_good_files_move_the_job_to_queued(world: World) -> None:
-    job_id = world.add_job(data(), data(8, start=100))
+    job_id = world.add_job(data(), data(24, start=100))
     validate(world, job_id)
     assert world.job(job_id).status is JobStatus.QUEUED
     started, done = world.messages(job_id)
@@ -55,10 +56,10 @@ def test_a_bad_validation_file_fails_the_job_under_its_own_name(world: World) ->
 @pytest.mark.parametrize(
     ("training", "validation", "param", "said"),
     [
-        (data(17), None, "training_file", "add examples, or give a validation file"),
-        (data(5) * 4, data(8, start=100), "training_file", "has 5 different examples"),
-        (data(20), data(7, start=100), "validation_file", "at least 8 are needed to measure"),
-        (data(20), data(20), "validation_file", "asks the same as the training file"),
+        (data(33), None, "training_file", "add examples, or give a validation file"),
+        (data(5) * 4, data(24, start=100), "training_file", "has 5 different examples"),
+        (data(20), data(23, start=100), "validation_file", "at least 16 and 8 are needed"),
+        (data(40), data(40), "validation_file", "asks the same as the training file"),
     ],
 )
 def test_a_split_that_cannot_work_is_refused_before_a_trainer_starts(

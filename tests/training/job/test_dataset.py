@@ -1,0 +1,332 @@
+"""A job's dataset: built once, kept for the adapter's life, and its test part out of reach."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from adapters.domain.datasets import Part
+from adapters.domain.jobs import Job, JobStatus
+from adapters.domain.names import Digest, JobId
+from adapters.domain.principals import SYSTEM
+from adapters.domain.recipes import Recipe
+from adapters.domain.units import load_units
+from adapters.domain.versions import Version
+from adapters.registry.ports import Datasets
+from adapters.store import ArtifactKind
+from tests.training.job.stage import Stage, ToyFineTuner, stage
+from tests.training.world import World, data, jsonl
+from training.base.build import ensure_base
+from training.base.recipe import BaseRecipe
+from training.data.jsonl import Bounds, DataLine, iterate_examples
+from training.data.questions import Question
+from training.data.render import ChatRenderer
+from training.data.split import trace
+from training.data.stored_dataset import open_dataset
+from training.data.tokenise import TEST_FILE, read_questions
+from training.finetune.fine_tuner import LoraFineTuner
+from training.finetune.port import FineTuned, Task, Watch
+from training.job.dataset import prepare_dataset
+from training.job.pipeline import run_job
+from training.job.progress import Reporter
+from training.stopping import Stopped
+from training.worker.job_validator import validate_job
+
+A_SMALL_BASE = BaseRecipe(
+    vocabulary=512,
+    hidden=64,
+    layers=2,
+    heads=1,
+    feed_forward=128,
+    tokenizer_documents=300,
+    window=64,
+    batch=8,
+    steps=20,
+)
+
+
+def run(at: Stage) -> Job:
+    run_job(at.context, at.job_id, at.fence)
+    return at.world.job(at.job_id)
+
+
+def validated(world: World, content: bytes, validation: bytes | None = None) -> JobId:
+    """A job that the validator has looked at."""
+    job_id = world.add_job(content, validation)
+    validate_job(
+        world.job(job_id),
+        registry=world.registry,
+        store=world.store,
+        units=load_units(world.units),
+        workdir=world.state.job(job_id),
+    )
+    return job_id
+
+
+def folder_of(world: World, job_id: JobId) -> Path:
+    digest = world.registry.datasets.of_job(job_id)
+    assert digest is not None
+    return world.store.fetch_dataset(digest)
+
+
+def questions_of(world: World, job_id: JobId) -> list[Question]:
+    return list(read_questions(folder_of(world, job_id), 1000))
+
+
+def version_of(world: World, job_id: JobId) -> Version:
+    version = world.registry.versions.of_job(job_id)
+    assert version is not None
+    return version
+
+
+def test_a_version_says_which_dataset_made_it_and_how_large_its_parts_were(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    run(at)
+    version = version_of(world, at.job_id)
+    assert version.evidence is not None
+    kept = version.evidence["data"]
+    assert kept["dataset"] == world.registry.datasets.of_job(at.job_id)
+    counts = [kept[f"{part}_examples"] for part in ("train", "validation", "test")]
+    assert counts == [74, 10, 16]
+    card = (world.store.fetch(version.digest) / "README.md").read_text()
+    assert kept["dataset"] in card
+    assert "| test_examples | 16 |" in card
+
+
+def test_a_dataset_says_what_each_stage_did(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100) + data(3)))
+    run(at)
+    folder = folder_of(world, at.job_id)
+    facts = json.loads((folder / "dataset.json").read_text())
+    stages = facts["stages"]
+    assert list(stages) == ["read", "split", "tokenise"]
+    assert all(len(each["digest"]) == 64 for each in stages.values())
+    assert (stages["read"]["examples"], stages["split"]["duplicates"]) == (103, 3)
+    assert stages["tokenise"]["train_rows"] == facts["counts"]["train"] == 74
+    assert (facts["made_from"]["adapter"], facts["made_from"]["max_length"]) == ("support", 256)
+
+
+def test_a_run_that_goes_on_finds_its_dataset_and_builds_nothing(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    with pytest.raises(Stopped):
+        run(at.with_context(stopping=lambda: bool(at.fine_tuner.first_steps)))
+    rendered = at.renderer.rendered
+    assert rendered == 100
+    assert run(at).status is JobStatus.SUCCEEDED
+    assert at.renderer.rendered == rendered
+    first, second = at.fine_tuner.fine_tuned
+    assert first.workdir == second.workdir
+    assert world.messages(at.job_id).count("Examples: 74 train, 10 validation, 16 test") == 1
+    assert not list(world.state.job(at.job_id).glob("rows*"))
+
+
+def test_a_run_stopped_while_it_tokenises_builds_the_same_dataset_later(world: World) -> None:
+    whole = stage(world, world.add_queued_job(data(100)))
+    run(whole)
+    other = stage(world, world.add_queued_job(data(100)))
+    with pytest.raises(Stopped):
+        run(other.with_context(stopping=lambda: other.renderer.rendered == 50))
+    assert world.registry.datasets.of_job(other.job_id) is None
+    run(other)
+    digests = [world.registry.datasets.of_job(at.job_id) for at in (whole, other)]
+    assert digests[0] == digests[1]
+
+
+def test_a_dataset_whose_bytes_are_gone_is_built_again(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    with pytest.raises(Stopped):
+        run(at.with_context(stopping=lambda: bool(at.fine_tuner.first_steps)))
+    digest = world.registry.datasets.of_job(at.job_id)
+    assert digest is not None
+    world.store.delete(digest, ArtifactKind.DATASET)
+    assert run(at).status is JobStatus.SUCCEEDED
+    assert world.registry.datasets.of_job(at.job_id) == digest
+    assert at.fine_tuner.first_steps == [0, 1]
+
+
+def test_what_was_checked_for_the_queue_is_not_parsed_again(world: World) -> None:
+    job_id = validated(world, data(100))
+    file = world.registry.files.get(world.job(job_id).training_file, SYSTEM)
+    world.store.delete(file.digest, ArtifactKind.FILE)
+    assert run(stage(world, job_id)).status is JobStatus.SUCCEEDED
+
+
+def test_checked_rows_that_are_not_whole_are_read_again(world: World) -> None:
+    job_id = validated(world, data(100))
+    texts = world.state.job(job_id) / "rows" / "rows.jsonl"
+    os.truncate(texts, texts.stat().st_size // 2)
+    assert run(stage(world, job_id)).status is JobStatus.SUCCEEDED
+
+
+# -- an adapter's life
+
+
+def test_two_versions_are_measured_by_the_same_rows(world: World) -> None:
+    first = stage(world, world.add_queued_job(data(200)))
+    run(first)
+    second = stage(world, world.add_queued_job(data(50, start=1000) + data(200)))
+    run(second)
+    rows = [{each.row for each in questions_of(world, at.job_id)} for at in (first, second)]
+    assert len(rows[0]) == 20
+    assert rows[0] < rows[1]
+
+
+def test_the_job_decides_as_the_validator_has_said(world: World) -> None:
+    run(stage(world, world.add_queued_job(data(100))))
+    asked = asked_of(world, newest(world))
+    trained_on = [each for each in range(100) if f"question {each}" not in asked]
+    job_id = validated(world, jsonl((f"question {at}", f"answer {at}") for at in trained_on))
+    refused = world.job(job_id).error
+    assert refused is not None
+    assert "taught an earlier version and cannot measure it: add new ones" in refused.message
+    queued = world.add_queued_job(jsonl((f"question {at}", f"answer {at}") for at in trained_on))
+    failed = run(stage(world, queued))
+    assert failed.error == refused
+
+
+class DecidedBefore:
+    """A port of datasets in which another job of the adapter decides a moment earlier."""
+
+    def __init__(self, datasets: Datasets) -> None:
+        self._datasets, self.first = datasets, True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._datasets, name)
+
+    def assign(self, adapter: str, parts: Mapping[bytes, Part], **lease: Any) -> Any:
+        if self.first:
+            self.first = False
+            others = dict(zip(sorted(parts), [Part.TEST] * 20 + [Part.TRAIN] * 20, strict=False))
+            self._datasets.assign(adapter, others, **lease)
+        return self._datasets.assign(adapter, parts, **lease)
+
+
+def test_what_another_job_decides_at_the_same_time_is_obeyed(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    racing = cast("Datasets", DecidedBefore(world.registry.datasets))
+    done = run(at.with_context(registry=replace(world.registry, datasets=racing)))
+    assert done.status is JobStatus.SUCCEEDED
+    dataset = open_dataset(folder_of(world, at.job_id), Digest("0" * 64))
+    assert dataset is not None
+    asked = {trace(line).asked[-1]: trace(line).row.hex() for line in lines(data(100))}
+    known = world.registry.datasets.parts("support", asked)
+    assert len(known) == 100
+    tests = {asked[question] for question, part in known.items() if part is Part.TEST}
+    assert tests == {question.row for question in questions_of(world, at.job_id)}
+    assert len(tests) == 20
+    chosen = {asked[question] for question, part in known.items() if part is Part.VALIDATION}
+    assert chosen == {dataset.validation.row_id(row) for row in range(len(dataset.validation))}
+
+
+def lines(content: bytes) -> Iterator[DataLine]:
+    bounds = Bounds(max_examples=1000)
+    return iterate_examples(io.BytesIO(content), param="training_file", bounds=bounds)
+
+
+def newest(world: World) -> JobId:
+    page = world.registry.jobs.list(SYSTEM, metadata=None, after=None, limit=1)
+    return page.items[0].id
+
+
+def asked_of(world: World, job_id: JobId) -> set[str]:
+    return {question.prompt[-1].content for question in questions_of(world, job_id)}
+
+
+def test_a_row_has_the_same_id_in_every_dataset_that_holds_it(world: World) -> None:
+    ids = []
+    for content in (data(100), data(60) + data(100)):
+        at = stage(world, world.add_queued_job(content))
+        run(at)
+        dataset = open_dataset(folder_of(world, at.job_id), Digest("0" * 64))
+        assert dataset is not None
+        parts = (dataset.train, dataset.validation)
+        ids.append({part.row_id(row) for part in parts for row in range(len(part))})
+        ids[-1] |= {question.row for question in questions_of(world, at.job_id)}
+    assert ids[0] == ids[1]
+    assert len(ids[0]) == 100
+
+
+# -- by construction
+
+
+@contextmanager
+def out_of_reach(file: Path) -> Iterator[None]:
+    """The file cannot be opened by whatever name anybody knows."""
+    hidden = file.parent.parent / "hidden"
+    file.rename(hidden)
+    try:
+        yield
+    finally:
+        hidden.rename(file)
+
+
+def opened_by_this_process() -> set[str]:
+    """Everything that is open or mapped."""
+    named = {str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+    return named | set(Path("/proc/self/maps").read_text().split())
+
+
+@dataclass
+class Onlooker(ToyFineTuner):
+    """Trains while the test part cannot be reached, and notes which files are open then."""
+
+    test_file: Callable[[], Path] = Path
+    opened: set[str] = field(default_factory=set)
+
+    def tune(self, task: Task, watch: Watch) -> FineTuned:
+        self.opened |= opened_by_this_process()
+        with out_of_reach(self.test_file()):
+            assert all(row.ids for row in (*task.train, *task.held_out))
+            return super().tune(task, watch)
+
+
+def test_what_trains_never_opens_the_test_part(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    onlooker = Onlooker(test_file=lambda: folder_of(world, at.job_id) / TEST_FILE)
+    assert run(at.with_context(fine_tuner=onlooker)).status is JobStatus.SUCCEEDED
+    assert any(path.endswith("train.ids.bin") for path in onlooker.opened)
+    assert not any(path.endswith(TEST_FILE) for path in onlooker.opened)
+
+
+def test_what_trains_is_given_no_row_that_tests(world: World) -> None:
+    at = stage(world, world.add_queued_job(data(100)))
+    run(at)
+    (task,) = at.fine_tuner.fine_tuned
+    given = {row.ids for row in (*task.train, *task.held_out)}
+    assert given.isdisjoint(question.ids for question in questions_of(world, at.job_id))
+    assert len(given) == 84
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_real_fine_tuner_learns_from_what_is_stored(world: World, tmp_path: Path) -> None:
+    base = ensure_base(tmp_path, recipe=A_SMALL_BASE)
+    at = stage(world, world.add_queued_job(data(60))).with_context(renderer=ChatRenderer(base))
+    dataset = prepare_dataset(
+        at.context,
+        world.job(at.job_id),
+        at.fence,
+        unit=load_units(world.units).get("support"),
+        recipe=Recipe(max_length=256),
+        reporter=Reporter(world.registry.jobs, at.job_id, at.fence, clock=time.monotonic),
+    )
+    again = [row for line in lines(data(60)) for row in ChatRenderer(base).rows(line.example)]
+    stored = [*dataset.train, *dataset.validation]
+    stored_tests = [question.ids for question in questions_of(world, at.job_id)]
+    assert sorted([row.ids for row in stored] + stored_tests) == sorted(row.ids for row in again)
+    recipe = Recipe(rank=4, alpha=8, learning_rate=1e-2, batch_size=8, n_epochs=2, evaluations=2)
+    task = Task(
+        train=dataset.train, held_out=dataset.validation, recipe=recipe, workdir=tmp_path / "run"
+    )
+    watch = Watch(step=lambda _measures, _left: None, stopping=lambda: False)
+    done = LoraFineTuner(base, precision="float32").tune(task, watch)
+    assert done.best_loss < done.first_loss

@@ -1,0 +1,115 @@
+"""The training and validation parts on disk: flat arrays of integers, mapped and never loaded.
+
+    <part>.ids.bin    token ids of all rows, one after another, uint32
+    <part>.learn.bin  1 where a token carries loss, uint8
+    <part>.ends.bin   where each row ends in them, uint64
+    <part>.rows.bin   16 bytes for each row: the id of the example it renders
+
+All little-endian. A row costs memory only while somebody looks at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from adapters.domain.datasets import Part
+from training.data.render import Rendered
+
+ROW_ID_BYTES = 16
+_FIELDS = ("ids", "learn", "ends", "rows")
+
+
+class PartWriter:
+    """Writes the rows of a part as they come."""
+
+    def __init__(self, folder: Path, part: Part) -> None:
+        """Raises OSError."""
+        self._open = ExitStack()
+        self._files = {
+            field: self._open.enter_context(_path(folder, part, field).open("xb"))
+            for field in _FIELDS
+        }
+        self.rows = self.tokens = 0
+
+    def add(self, row: bytes, rendered: Rendered) -> None:
+        """Appends one row of the example with the id `row`. Raises OSError."""
+        self.rows += 1
+        self.tokens += len(rendered.ids)
+        self._files["ids"].write(np.array(rendered.ids, "<u4").tobytes())
+        self._files["learn"].write(np.array(rendered.learn, "u1").tobytes())
+        self._files["ends"].write(np.array([self.tokens], "<u8").tobytes())
+        self._files["rows"].write(row)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+
+class StoredRows(Sequence[Rendered]):
+    """The rows of a part, read from their file when they are asked for."""
+
+    def __init__(self, folder: Path, part: Part) -> None:
+        """Maps the files. Raises OSError, and ValueError for files that nobody wrote so."""
+        self._ids = _mapped(_path(folder, part, "ids"), "<u4")
+        self._learn = _mapped(_path(folder, part, "learn"), "u1")
+        self._ends = _mapped(_path(folder, part, "ends"), "<u8")
+        self._rows = _mapped(_path(folder, part, "rows"), "u1")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, at: int) -> Rendered: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Rendered]: ...
+
+    def __getitem__(self, at: int | slice) -> Rendered | Sequence[Rendered]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        start, end = self._bounds(at)
+        return Rendered(
+            ids=tuple(self._ids[start:end].tolist()),
+            learn=tuple(map(bool, self._learn[start:end].tolist())),
+        )
+
+    def __iter__(self) -> Iterator[Rendered]:
+        return (self[at] for at in range(len(self)))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row, without reading any."""
+        found: list[int] = np.diff(self._ends.astype(np.int64), prepend=0).tolist()
+        return found
+
+    def row_id(self, at: int) -> str:
+        """The id of the example that a row renders."""
+        return bytes(self._rows[at * ROW_ID_BYTES : (at + 1) * ROW_ID_BYTES]).hex()
+
+    def _bounds(self, at: int) -> tuple[int, int]:
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        place = at % len(self)
+        return int(self._ends[place - 1]) if place else 0, int(self._ends[place])
+
+
+def _mapped(path: Path, dtype: str) -> npt.NDArray[Any]:
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def _path(folder: Path, part: Part, field: str) -> Path:
+    return folder / f"{part}.{field}.bin"
