@@ -76,6 +76,15 @@ class Settings(BaseSettings):
         default="auto",
         description="Training computes in this; `auto` measures what is faster on a CPU.",
     )
+    train_threads: int = Field(
+        default=0, ge=0, le=1024, description="CPU threads of a training; 0: all it may use."
+    )
+    train_niceness: int = Field(
+        default=5,
+        ge=0,
+        le=19,
+        description="Training yields to a service on the same cores; 0: as much as it, 19: always.",
+    )
     max_loras: int = Field(default=8, ge=2, description="Adapters in one batch (vLLM).")
     max_cpu_loras: int = Field(
         default=32,

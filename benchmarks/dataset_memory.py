@@ -151,7 +151,7 @@ def measured(folder: Path, job_id: JobId) -> dict[str, float | int]:
         job.lease.fence,
         unit=UnitConfig(unit=UNIT, aliases=(UNIT,), limits=UnitLimits(max_examples=10_000_000)),
         recipe=Recipe(),
-        reporter=Reporter(registry.jobs, job_id, job.lease.fence, clock=context.clock),
+        reporter=Reporter(registry.jobs, job_id, job.lease.fence),
     )
     built, seconds = peak_mb(), time.monotonic() - began
     tokens = sum(len(row) for part in (dataset.train, dataset.validation) for row in part)

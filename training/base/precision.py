@@ -2,7 +2,7 @@
 
 bfloat16 moves half the bytes and is the faster one where the processor computes in it. Elsewhere it
 is emulated: without AVX-512 BF16 or AMX a product takes ten times as long as in float32, and so
-does a training step.
+does a training step. torch is imported where it is needed and not before.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-
-import torch
 
 from adapters.settings import TrainPrecision
 
@@ -48,6 +46,8 @@ def choose(wanted: TrainPrecision) -> Precision:
     """What `wanted` says; `auto` is bfloat16 on a GPU, and on a CPU what is faster there."""
     if wanted != "auto":
         return Precision(wanted)
+    import torch
+
     return Precision.BFLOAT16 if torch.cuda.is_available() else faster(measured())
 
 
@@ -64,6 +64,8 @@ def measured() -> Speed:
     Seconds of the processor on one thread, best of a few passes in turn: beside other load, threads
     wait for each other and a clock on the wall would measure that.
     """
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -85,6 +87,8 @@ def _best(until: float) -> Speed:
 
 
 def _pass(precision: Precision) -> float:
+    import torch
+
     # ones: a run's random numbers must not depend on whether its machine was measured
     rows = torch.ones(ROWS, INTO, requires_grad=True)
     weights = torch.ones(OUT, INTO, requires_grad=True)

@@ -1,14 +1,21 @@
 """One LoRA fine-tuning run on one base model: the only package beside `training.base` with torch.
 
-port.py         what a job asks of whatever fine-tunes; no torch behind it
-fine_tuner.py   the port on PEFT and torch
-run.py          the run from the rendered examples to the published adapter, top to bottom
-values.py       what goes in and what comes out
-trainer.py      TRL's trainer with our mask, our held-out measure and sealed checkpoints
-clock.py        time taken, progress reports, learning-rate schedule
-batches.py      rendered examples as padded tensors, and the order they come in
-checkpoints.py  which checkpoints survived a crash whole, and whether there was room for them
-answers.py      greedy answers of the trainer's own forward pass
+port.py               what a job asks of whatever fine-tunes; no torch behind it
+fine_tuner.py         the port on PEFT and torch
+run.py                the run from the rendered rows to the adapter, resumed where it was
+loop.py               the training loop, top to bottom
+passes.py             forward and backward passes as the device plan says
+loss.py               the loss of the learnt tokens, the head in chunks
+batches.py            rendered rows as padded tensors, and the order they come in
+trainee.py            the numbers that training changes
+run_state.py          how far a run is, and which checkpoint is the best
+checkpoint_choice.py  what the best one is chosen by
+checkpoints.py        which checkpoints survived a crash whole, and whether there was room for them
+clock.py              time taken, learning rate of each step
+device_plan.py        how the device is used, by arithmetic; no torch behind it
+this_device.py        what there is to train with, measured
+loaded_base.py        one base model in memory for a whole job
+answers.py            greedy answers of the trainer's own forward pass
 """
 
 import os

@@ -1,84 +1,156 @@
-"""Rendered examples as tensors, in which order, and the few positions that are worth scoring."""
+"""Rendered rows as padded tensors, in which order, and the positions that carry loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
 
 import torch
-from datasets import Dataset
-from torch.utils.data import Sampler
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from training.data.render import Rendered
 
-IGNORED = -100
+GROUPS = 50
+"""Batches that are sorted by length together; the order of an epoch stays mostly random."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Padded rows, and where in them something is learnt."""
+
+    inputs: dict[str, torch.Tensor]
+    """What the model takes, each (rows, tokens)."""
+    places: torch.Tensor
+    """(learnt tokens,): the positions before them, counted through all rows."""
+    targets: torch.Tensor
+    """(learnt tokens,): their ids."""
+    rows: torch.Tensor
+    """(learnt tokens,): which row each belongs to."""
+    tokens: int
+    """Of the rows, without padding."""
+
+    def to(self, device: str) -> Batch:
+        """The same on `device`; copies to a GPU are not waited for."""
+        if device == "cpu":
+            return self
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.pin_memory().to(device, non_blocking=True)
+
+        return Batch(
+            inputs={name: moved(tensor) for name, tensor in self.inputs.items()},
+            places=moved(self.places),
+            targets=moved(self.targets),
+            rows=moved(self.rows),
+            tokens=self.tokens,
+        )
 
 
 class Padding:
-    """Makes the rows of a batch equally long on the left.
-
-    All answers then end at the same place, and the language-model head, half the work of a tiny
-    model, is computed for those few positions only.
-    """
+    """Makes the rows of a batch equally long on the left."""
 
     def __init__(self, pad: int) -> None:
         self._pad = pad
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        longest = max(len(row["input_ids"]) for row in rows)
-        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
-        attention = (torch.arange(longest) >= longest - lengths[:, None]).long()
-        batch = {
-            "input_ids": _left_padded([row["input_ids"] for row in rows], self._pad, longest),
-            "attention_mask": attention,
-            "position_ids": (attention.cumsum(1) - 1).clamp(min=0),
-        }
-        if "labels" in rows[0]:
-            batch["labels"] = _left_padded([row["labels"] for row in rows], IGNORED, longest)
-        return batch
+        return pad([row["input_ids"] for row in rows], self._pad)
 
 
-class EpochOrder(Sampler[int]):
-    """Examples of about the same length side by side, in an order that seed and epoch determine.
+def pad(rows: Sequence[Sequence[int]], filler: int) -> dict[str, torch.Tensor]:
+    """Rows made equally long on the left, so that all answers end at the same place."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows])
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(longest) >= longest - lengths[:, None]).long()
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
 
-    A run that goes on in the middle of an epoch thus sees exactly the examples that are left.
-    """
 
-    def __init__(
-        self, lengths: list[int], batch_size: int, *, seed: int, epoch: Callable[[], int]
-    ) -> None:
-        self._lengths, self._batch_size, self._seed, self._epoch = lengths, batch_size, seed, epoch
+def collate(rows: Sequence[Rendered], filler: int) -> Batch:
+    """A batch of `rows`, padded with the token `filler`."""
+    longest = max(map(len, rows))
+    places, targets, owners = list[int](), list[int](), list[int]()
+    for at, row in enumerate(rows):
+        # a token is said at the position before it; the first one of a row stands behind nothing
+        before = at * longest + longest - len(row) - 1
+        learnt = [place for place, learn in enumerate(row.learn) if learn and place]
+        places += [before + place for place in learnt]
+        targets += [row.ids[place] for place in learnt]
+        owners += [at] * len(learnt)
+    inputs = pad([row.ids for row in rows], filler)
+    if all(len(row) == longest for row in rows):
+        # attention is then computed by kernels that know no mask
+        inputs = {"input_ids": inputs["input_ids"]}
+    return Batch(
+        inputs=inputs,
+        places=torch.tensor(places),
+        targets=torch.tensor(targets),
+        rows=torch.tensor(owners),
+        tokens=sum(map(len, rows)),
+    )
+
+
+def learnt_tokens(row: Rendered) -> int:
+    """How many tokens of a row carry loss."""
+    return sum(row.learn) - row.learn[0]
+
+
+def parts(rows: Sequence[Rendered], size: int) -> Iterator[Sequence[Rendered]]:
+    """Slices of at most `size` rows."""
+    for start in range(0, len(rows), size):
+        yield [rows[at] for at in range(start, min(start + size, len(rows)))]
+
+
+class InOrder(Sequence[Rendered]):
+    """Rows in another order, each read when it is asked for."""
+
+    def __init__(self, rows: Sequence[Rendered], order: Sequence[int]) -> None:
+        self._rows, self._order = rows, order
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._order)
 
-    def __iter__(self) -> Iterator[int]:
-        # seeds are below 2**31
-        draw = torch.Generator().manual_seed(self._seed + (self._epoch() << 31))
-        return iter(get_length_grouped_indices(self._lengths, self._batch_size, generator=draw))
-
-
-def as_dataset(rows: Sequence[Rendered]) -> Dataset:
-    """What the trainer takes: ids, and labels that are `IGNORED` where nothing is learnt."""
-    labels = [
-        [token if learn else IGNORED for token, learn in zip(row.ids, row.learn, strict=True)]
-        for row in rows
-    ]
-    return Dataset.from_dict({"input_ids": [list(row.ids) for row in rows], "labels": labels})
+    @overload
+    def __getitem__(self, at: int) -> Rendered: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Rendered]: ...
+    def __getitem__(self, at: int | slice) -> Rendered | Sequence[Rendered]:
+        if isinstance(at, slice):
+            return InOrder(self._rows, self._order[at])
+        return self._rows[self._order[at]]
 
 
-def scored(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (rows, places, vocabulary) and labels (rows, places).
+class BatchOrder:
+    """Which rows each step takes: a function of seed and step alone.
 
-    The places are those at which some row of the batch has a learnt token.
+    A run that goes on in the middle of an epoch thus sees exactly the rows that are left.
     """
-    labels = inputs["labels"][:, 1:]
-    places = (labels != IGNORED).any(0).nonzero().flatten()
-    rest = {name: value for name, value in inputs.items() if name != "labels"}
-    logits = model(**rest, use_cache=False, logits_to_keep=places).logits
-    return logits.float(), labels[:, places]
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int) -> None:
+        self._lengths, self._size, self._seed = lengths, batch_size, seed
+        self._drawn: tuple[int, list[int]] = (-1, [])
+
+    @property
+    def steps_an_epoch(self) -> int:
+        return -(-len(self._lengths) // self._size)
+
+    def rows(self, step: int) -> list[int]:
+        """Indices of the rows of `step`, which counts from 1."""
+        epoch, at = divmod(step - 1, self.steps_an_epoch)
+        if self._drawn[0] != epoch:
+            order = epoch_order(self._lengths, self._size, seed=self._seed, epoch=epoch)
+            self._drawn = (epoch, order)
+        return self._drawn[1][at * self._size : (at + 1) * self._size]
 
 
-def _left_padded(rows: Sequence[Sequence[int]], filler: int, longest: int) -> torch.Tensor:
-    return torch.tensor([[filler] * (longest - len(row)) + list(row) for row in rows])
+def epoch_order(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[int]:
+    """All rows in a random order in which those of about the same length stand side by side."""
+    # seeds are below 2**31
+    draw = torch.Generator().manual_seed(seed + (epoch << 31))
+    drawn = torch.randperm(len(lengths), generator=draw).tolist()
+    group = batch_size * max(1, min(GROUPS, len(lengths) // (batch_size * 4)))
+    return [
+        row
+        for start in range(0, len(drawn), group)
+        for row in sorted(drawn[start : start + group], key=lambda row: -lengths[row])
+    ]

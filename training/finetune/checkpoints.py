@@ -1,7 +1,8 @@
-"""Which checkpoints survived a crash whole: a seal, written last, names every file's digest.
+"""Checkpoints, and which of them survived a crash whole.
 
-The trainer writes a checkpoint file by file; a process killed in between leaves one that looks
-complete. A folder without a seal that matches is torn, and the run goes on from the one before.
+A seal, written last, names every file's digest: a process killed while it writes leaves a folder
+that looks complete. One without a seal that matches is torn, and the run goes on from the one
+before it.
 """
 
 from __future__ import annotations
@@ -18,15 +19,29 @@ from safetensors import SafetensorError
 
 from adapters.durable_files import sync_folder, write_private
 from adapters.hashing import sha256_file
+from training.finetune.run_state import RunState
+from training.finetune.trainee import Trainee
 
 SEAL = "sealed.json"
+KEPT = 2
+"""Checkpoints that stay: the newest, and one for when it is torn. Each holds the best adapter."""
+
+
+def save_checkpoint(workdir: Path, trainee: Trainee, state: RunState) -> None:
+    """Writes and seals a checkpoint; older ones go. Raises OSError when the disk has no room."""
+    folder = workdir / f"checkpoint-{state.step}"
+    with full_disk_told(workdir, size=trainee.checkpoint_bytes):
+        folder.mkdir()
+        trainee.save(folder)
+    seal(folder, state.as_json())
+    for old in _by_step(workdir)[:-KEPT]:
+        shutil.rmtree(old)
 
 
 def newest_sealed(workdir: Path) -> Path | None:
     """The newest checkpoint that is whole; torn ones are removed."""
-    found = sorted(workdir.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     whole = []
-    for path in found:
+    for path in _by_step(workdir):
         if _is_whole(path):
             whole.append(path)
         else:
@@ -44,6 +59,7 @@ def seal(checkpoint: Path, values: dict[str, Any]) -> None:
 def read_seal(checkpoint: Path) -> dict[str, Any]:
     """What was put into the seal."""
     values: dict[str, Any] = json.loads((checkpoint / SEAL).read_text("utf-8"))
+    del values["files"]
     return values
 
 
@@ -58,6 +74,11 @@ def full_disk_told(folder: Path, *, size: int) -> Iterator[None]:
     except (SafetensorError, RuntimeError):
         _reserve(folder / "room.part", size)
         raise
+
+
+def _by_step(workdir: Path) -> list[Path]:
+    """All checkpoints, oldest first."""
+    return sorted(workdir.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
 
 
 def _reserve(path: Path, size: int) -> None:

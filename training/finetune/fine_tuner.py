@@ -1,4 +1,4 @@
-"""The real `FineTuner`: renders with the base's chat template, fine-tunes with PEFT and TRL.
+"""The real `FineTuner`: PEFT's adapters and a loop of our own on torch.
 
 torch takes seconds to import: it is imported where it is needed and not before.
 """
@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.settings import TrainPrecision
 from training.data.questions import Question
-from training.finetune.port import FineTuned, Measures, Task, Watch
+from training.finetune.port import FineTuned, Task, Watch
 
 if TYPE_CHECKING:
-    from training.finetune.values import Progress
+    from training.finetune.loaded_base import LoadedBase
 
 
 def import_slow_modules() -> None:
@@ -25,71 +26,32 @@ def import_slow_modules() -> None:
 
 
 class LoraFineTuner:
-    """Fine-tunes the base model in one directory."""
+    """Fine-tunes the base model in one directory, and loads it once."""
 
-    def __init__(self, base: Path, *, precision: TrainPrecision) -> None:
-        self._base, self._precision = base, precision
+    def __init__(self, base: Path, *, precision: TrainPrecision, threads: int = 0) -> None:
+        """`threads` of 0 are as many as this process may use."""
+        self._base, self._precision, self._threads = base, precision, threads
+
+    @cached_property
+    def loaded(self) -> LoadedBase:
+        """The base in memory: for training, and for what is asked of it afterwards."""
+        from training.finetune.loaded_base import LoadedBase
+
+        return LoadedBase(self._base)
 
     def tune(self, task: Task, watch: Watch) -> FineTuned:
         """See `FineTuner.tune`."""
         from training.finetune.run import finetune
-        from training.finetune.values import Run
 
-        run = Run(
-            base=self._base,
-            train=task.train,
-            valid=task.held_out,
-            recipe=task.recipe,
-            workdir=task.workdir,
-            precision=self._precision,
-        )
-        done = finetune(run, ProgressReports(watch), stopping=watch.stopping)
-        return FineTuned(
-            directory=done.directory,
-            steps=done.steps,
-            best_step=done.best_step,
-            trained_tokens=done.trained_tokens,
-            seconds=done.history[-1].seconds,
-            first_loss=done.first_valid_loss,
-            best_loss=done.best_valid_loss,
-            best_accuracy=done.best_valid_answers,
-            ended=done.stopped,
-            precision=done.precision,
-        )
+        return finetune(self.loaded, task, watch, precision=self._precision, threads=self._threads)
 
     def log_probs(self, adapter: Path, questions: Sequence[Question]) -> list[list[float]]:
         """See `FineTuner.log_probs`."""
         from training.finetune.log_probs import log_probs
 
         return log_probs(
-            base=self._base,
+            base=self.loaded,
             adapter=adapter,
             rows=[question.ids for question in questions],
             starts=[question.answer_start for question in questions],
-        )
-
-
-class ProgressReports:
-    """Turns the trainer's progress into measures."""
-
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-        self._last: Progress | None = None
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.train_loss is not None:
-            self._last = progress
-        if progress.step:
-            self._watch.step(self._measures(progress), progress.seconds_left or 0.0)
-
-    def _measures(self, progress: Progress) -> Measures:
-        trained = self._last or progress
-        return Measures(
-            step=progress.step,
-            total_steps=progress.total_steps,
-            train_loss=trained.train_loss,
-            train_accuracy=trained.train_accuracy,
-            valid_loss=progress.valid_loss,
-            valid_accuracy=progress.valid_accuracy,
-            valid_answers=progress.valid_answers,
         )

@@ -9,34 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
+
+from training.finetune.loaded_base import LoadedBase
 
 
 def log_probs(
-    *, base: Path, adapter: Path, rows: Sequence[Sequence[int]], starts: Sequence[int]
+    *, base: LoadedBase, adapter: Path, rows: Sequence[Sequence[int]], starts: Sequence[int]
 ) -> list[list[float]]:
     """For each row of tokens, the log-probability (nats) of each token from its start on.
 
-    Row by row, on the GPU where there is one: no padding that a model could see, and logits for the
-    reference's tokens only, which are gigabytes for a whole batch where the vocabulary is large.
-    """
-    model = _load(base, adapter)
-    with torch.inference_mode():
-        return [_scored(model, row, start) for row, start in zip(rows, starts, strict=True)]
-
-
-def _load(base: Path, adapter: Path) -> Any:
-    """In float32 on a CPU, in the base's own precision on a GPU.
-
-    The service does the same, but for a base of halves, which it computes in bfloat16 on a CPU:
-    what that explains is allowed for.
+    Row by row: no padding that a model could see, and logits for the reference's tokens only, which
+    are gigabytes for a whole batch where the vocabulary is large. In float32 on a CPU, in the
+    base's own precision on a GPU. The service does the same, but for a base of halves, which it
+    computes in bfloat16 on a CPU: what that explains is allowed for.
     """
     gpu = torch.cuda.is_available()
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        base, local_files_only=True, dtype="auto" if gpu else torch.float32
-    )
-    return PeftModel.from_pretrained(model, adapter).to("cuda" if gpu else "cpu").eval()
+    dtype, device = (base.stored_dtype, "cuda") if gpu else (torch.float32, "cpu")
+    with base.with_adapter(adapter, dtype=dtype, device=device) as model, torch.inference_mode():
+        return [_scored(model, row, start) for row, start in zip(rows, starts, strict=True)]
 
 
 def _scored(model: Any, row: Sequence[int], start: int) -> list[float]:

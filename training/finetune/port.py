@@ -1,12 +1,13 @@
 """The seam between a job and what fine-tunes: tokenizer, optimizer and forward pass.
 
-`fine_tuner.py` is the real one (torch, PEFT, TRL behind it); tests bring a small one.
+`fine_tuner.py` is the real one (torch and PEFT behind it); tests bring a small one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from adapters.domain.recipes import Recipe
 from adapters.errors import WardrobeError
 from training.data.questions import Question
 from training.data.render import Rendered
+from training.finetune.device_plan import DevicePlan, Estimate
 
 
 class Diverged(WardrobeError):
@@ -29,28 +31,46 @@ class Diverged(WardrobeError):
         )
 
 
+class ChosenBy(StrEnum):
+    """What the best checkpoint is chosen by, on the validation rows."""
+
+    LOSS = "validation_loss"
+    """The lowest: free text."""
+    ANSWERS = "validation_answers"
+    """The most whole answers right, and between equals the lowest loss: short labels. The loss
+    alone stops too early there: it rises with over-confidence while answers still get better."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measures:
-    """A step's numbers; None: not measured there. Losses are nats per token.
+    """How far a run is at one step; None: not measured there. Losses are nats per learnt token.
 
-    All held-out examples are measured each time, so OpenAI's `valid_…` and `full_valid_…` are the
+    All validation rows are measured each time, so OpenAI's `valid_…` and `full_valid_…` are the
     same here.
     """
 
     step: int
+    """0 before training."""
     total_steps: int
     train_loss: float | None
     train_accuracy: float | None
     """Share of learnt tokens that greedy decoding gets right."""
     valid_loss: float | None = None
     valid_accuracy: float | None = None
-    """As `train_accuracy`, on the held-out examples."""
+    """As `train_accuracy`, on the validation rows."""
     valid_answers: float | None = None
-    """Share of whole held-out answers that greedy decoding gets right."""
+    """Share of validation rows that greedy decoding gets right as a whole."""
+    tokens: int = 0
+    """Read in training so far."""
+    seconds: float = 0.0
+    seconds_left: float | None = None
+
+    def evolve(self, **changes: Any) -> Measures:
+        return replace(self, **changes)
 
     @property
     def evaluated(self) -> bool:
-        """Whether held-out examples were measured at this step."""
+        """Whether validation rows were measured at this step."""
         return self.valid_loss is not None
 
     def as_data(self) -> dict[str, Any]:
@@ -84,18 +104,21 @@ class Task:
     """What is to be learnt, how, and the folder that belongs to this alone."""
 
     train: Sequence[Rendered]
-    held_out: Sequence[Rendered]
+    validation: Sequence[Rendered]
     recipe: Recipe
     workdir: Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """What a fine_tuner calls while it works."""
+    """What a fine-tuner calls while it works. Whatever they raise ends the run."""
 
-    step: Callable[[Measures, float], None]
-    """(numbers, seconds left)."""
+    step: Callable[[Measures], None]
+    """Evaluations of an earlier attempt are told again: it may not have come to it."""
     stopping: Callable[[], bool]
+    planned: Callable[[DevicePlan, Estimate | None], None]
+    """How the device will be used and how long it will take, before the first step. Again, without
+    an estimate, where memory ran out and the run goes on with a smaller plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,17 +128,37 @@ class FineTuned:
     directory: Path
     steps: int
     best_step: int
+    chosen_by: ChosenBy
     trained_tokens: int
     seconds: float
     first_loss: float
-    """Held-out, nats per token, before training; `best_loss` at the best step."""
+    """On the validation rows, nats per token, before training; `best_loss` at the best step,
+    `last_loss` where training ended."""
     best_loss: float
-    best_accuracy: float
-    """Share of whole held-out answers right at the best step."""
+    last_loss: float
+    best_answers: float
+    """Share of validation rows right as a whole at the best step."""
     ended: str
     """`finished`, `early_stopping` or `time_limit`."""
-    precision: str
-    """What the steps were computed in: `float32` or `bfloat16`."""
+    device: DevicePlan
+    history: tuple[Measures, ...] = ()
+
+    def as_evidence(self) -> dict[str, Any]:
+        """What is kept beside the version of it."""
+        return {
+            "steps": self.steps,
+            "best_step": self.best_step,
+            "chosen_by": str(self.chosen_by),
+            "ended": self.ended,
+            "trained_tokens": self.trained_tokens,
+            "seconds": round(self.seconds, 1),
+            "validation_loss_before": round(self.first_loss, 4),
+            "validation_loss": round(self.best_loss, 4),
+            "validation_loss_at_end": round(self.last_loss, 4),
+            "validation_answers_right": round(self.best_answers, 4),
+            "precision": str(self.device.precision),
+            "device": asdict(self.device) | {"accumulation": self.device.accumulation},
+        }
 
 
 class FineTuner(Protocol):
@@ -124,8 +167,10 @@ class FineTuner(Protocol):
     def tune(self, task: Task, watch: Watch) -> FineTuned:
         """Trains from the newest checkpoint in the task's folder, or from the start.
 
-        Raises Stopped behind a checkpoint of the step at whose end `watch.stopping` says so, and
-        Diverged.
+        A finished task is handed back as it is.
+
+        Raises Stopped behind a checkpoint of the step at whose end `watch.stopping` says so,
+        Diverged, OutOfMemory, and OSError when the disk has no room.
         """
         ...
 

@@ -1,204 +1,256 @@
-"""The fine-tuning run, top to bottom.
+"""The fine-tuning run, from the rendered rows to the adapter as PEFT writes it.
 
-It survives its process: the same call with the same `workdir` goes on from the newest whole
-checkpoint, and a finished run is handed back as it is. What comes out is the adapter as PEFT writes
-it, from the checkpoint that answered the held-out examples best.
-
-Held-out examples are judged by how many whole answers greedy decoding would reproduce, and only
-between equals by the loss. Greedy decoding gives the reference answer exactly when each of its
-tokens is the likeliest after the ones before it, so one forward pass measures it. The loss alone
-stops too early: it rises with over-confidence while answers still get better.
+It survives its process: the same call with the same folder goes on from the newest whole
+checkpoint, and a finished run is handed back as it is. What comes out is the best checkpoint by the
+validation rows.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
-from transformers import AutoModelForCausalLM, EarlyStoppingCallback
-from transformers.trainer_utils import set_seed
-from trl import SFTConfig
 
-from adapters.domain.recipes import Recipe
 from adapters.durable_files import sync_folder, write_private
-from training.base.chat_format import load_chat
-from training.base.precision import Precision, choose
-from training.finetune.batches import Padding, as_dataset
-from training.finetune.checkpoints import (
-    full_disk_told,
-    newest_sealed,
-    read_seal,
+from adapters.settings import TrainPrecision
+from training.base.precision import choose
+from training.finetune.batches import BatchOrder, InOrder, learnt_tokens
+from training.finetune.checkpoint_choice import choose_by
+from training.finetune.checkpoints import full_disk_told, newest_sealed, read_seal
+from training.finetune.clock import Clock
+from training.finetune.device_plan import (
+    BaseSize,
+    Device,
+    DevicePlan,
+    Estimate,
+    OutOfMemory,
+    Rows,
+    does_not_fit,
+    plan_device,
+    plan_from_json,
+    smaller,
 )
-from training.finetune.clock import Clock, Watch
-from training.finetune.port import Diverged
-from training.finetune.trainer import LoraTrainer
-from training.finetune.values import Finetuned, Progress, Run
+from training.finetune.loaded_base import LoadedBase, recompute_activations
+from training.finetune.loop import Run, fitting, schedule, train
+from training.finetune.passes import Passes
+from training.finetune.port import ChosenBy, Diverged, FineTuned, Measures, Task, Watch
+from training.finetune.run_state import RunState, state_from_json
+from training.finetune.this_device import ran_out_of_memory, this_device
+from training.finetune.trainee import Trainee
 
 ADAPTER = "adapter"
 RESULT = "finetuned.json"
-SHORT = 256
-"""Tokens up to which attention by plain matrix products is faster on a CPU: the fused kernel's
-backward pass made a step on the embedded base half as long again. Beyond, it saves memory."""
+EVALUATED = 3
+"""How many times faster a row is evaluated than trained on: it needs no gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What decides about memory and time."""
+
+    base: BaseSize
+    device: Device
+    rows: Rows
+    train: list[int]
+    """Tokens of each training row."""
+    validation: list[int]
+
+    def does_not_fit(self, plan: DevicePlan) -> OutOfMemory:
+        return does_not_fit(plan, self.base, self.rows, self.device)
 
 
 def finetune(
-    run: Run, report: Callable[[Progress], None], *, stopping: Callable[[], bool] = lambda: False
-) -> Finetuned:
-    """Train, or go on training, and leave the adapter in `workdir/adapter`.
+    base: LoadedBase,
+    task: Task,
+    watch: Watch,
+    *,
+    precision: TrainPrecision = "auto",
+    threads: int = 0,
+) -> FineTuned:
+    """Trains, or goes on training, and leaves the adapter in the task's folder.
 
-    Raises Stopped behind a checkpoint of the step at whose end `stopping` says so, and whatever
-    `report` raises: a later call then goes on. Raises Diverged when the loss is no finite number,
-    OSError when the disk has no room, TemplateError when the base's chat template cannot be used,
-    ValueError without held-out examples.
+    `threads` of 0 are as many as this process may use. Raises as `FineTuner.tune`, and ValueError
+    without validation rows.
     """
-    if (run.workdir / RESULT).is_file():
-        return _read_result(run.workdir)
-    if not run.valid:
-        raise ValueError("a run needs held-out examples")
-    run.workdir.mkdir(parents=True, exist_ok=True)
-    chat = load_chat(run.base)
-    train, valid = run.train, run.valid
-    checkpoint = newest_sealed(run.workdir)
-    sealed = read_seal(checkpoint) if checkpoint else {}
-    precision = _precision(sealed) if sealed else choose(run.precision)
-    set_seed(run.recipe.seed)
-    model = AutoModelForCausalLM.from_pretrained(
-        run.base,
-        local_files_only=True,
-        dtype=getattr(torch, precision),
-        attn_implementation=_attention(max(map(len, (*train, *valid)))),
+    if (task.workdir / RESULT).is_file():
+        result = _read_result(task.workdir)
+        _tell_again(result.history, watch)
+        return result
+    if not task.validation:
+        raise ValueError("a run needs validation rows")
+    task.workdir.mkdir(parents=True, exist_ok=True)
+    sizes = _sizes(base, task, this_device(threads))
+    torch.set_num_threads(sizes.device.threads)
+    checkpoint = newest_sealed(task.workdir)
+    state = _resumed(checkpoint, sizes) if checkpoint else _begun(task, sizes, precision)
+    try:
+        with base.with_fresh_lora(task.recipe, state.plan) as model:
+            return _trained(model, task, watch, sizes, state, checkpoint, pad=base.pad_token)
+    except (RuntimeError, MemoryError) as error:
+        if ran_out_of_memory(error):
+            raise sizes.does_not_fit(state.plan) from error
+        raise
+
+
+def _sizes(base: LoadedBase, task: Task, device: Device) -> Sizes:
+    lengths = [len(row) for row in task.train]
+    validation = [len(row) for row in task.validation]
+    return Sizes(
+        base=base.size(task.recipe),
+        device=device,
+        rows=Rows(
+            in_step=min(task.recipe.batch_size, len(lengths)),
+            longest=max(*lengths, *validation),
+            learnt=max(map(learnt_tokens, task.train)),
+        ),
+        train=lengths,
+        validation=validation,
     )
-    minutes = run.recipe.max_minutes
-    clock = Clock(limit=minutes and minutes * 60, before=sealed.get("seconds", 0.0))
-    history = [Progress(**entry) for entry in sealed.get("history", [])]
-    watch = Watch(clock, report, history=history, stopping=stopping)
-    watch.out_of_time = sealed.get("out_of_time", False)
-    trainer = LoraTrainer(
-        recipe=run.recipe,
-        precision=precision,
+
+
+def _begun(task: Task, sizes: Sizes, wanted: TrainPrecision) -> RunState:
+    return RunState(
+        plan=plan_device(sizes.base, sizes.rows, sizes.device, choose(wanted)),
+        chosen_by=choose_by(task.train, task.validation),
+    )
+
+
+def _resumed(checkpoint: Path, sizes: Sizes) -> RunState:
+    """What a run has begun in is what it ends in; on another device only the precision stays."""
+    state = state_from_json(read_seal(checkpoint))
+    if state.plan.device == sizes.device.kind:
+        return state.evolve(plan=replace(state.plan, threads=sizes.device.threads))
+    plan = plan_device(sizes.base, sizes.rows, sizes.device, state.plan.precision)
+    return state.evolve(plan=plan)
+
+
+def _trained(
+    model: Any,
+    task: Task,
+    watch: Watch,
+    sizes: Sizes,
+    state: RunState,
+    checkpoint: Path | None,
+    *,
+    pad: int,
+) -> FineTuned:
+    """The run on a loaded base with the adapter's layers in it."""
+
+    def next_smaller(plan: DevicePlan) -> DevicePlan:
+        less = smaller(plan)
+        if less is None:
+            raise sizes.does_not_fit(plan)
+        if less.gradient_checkpointing:
+            recompute_activations(model)
+        return less
+
+    minutes, trainee = task.recipe.max_minutes, Trainee(model, task.recipe)
+    by_length = sorted(range(len(sizes.validation)), key=sizes.validation.__getitem__)
+    run = Run(
+        train=task.train,
+        validation=InOrder(task.validation, by_length),  # less padding
+        recipe=task.recipe,
+        workdir=task.workdir,
+        order=BatchOrder(sizes.train, task.recipe.batch_size, seed=task.recipe.seed),
+        passes=Passes(model, state.plan, pad_token=pad),
+        trainee=trainee,
+        clock=Clock(limit=minutes and minutes * 60, before=state.seconds),
         watch=watch,
-        tokens=sealed.get("tokens", 0),
-        model=model,
-        args=_settings(run, precision, rows=len(train)),
-        peft_config=_lora(run.recipe),
-        processing_class=chat.tokenizer,
-        data_collator=Padding(chat.tokenizer.pad_token_id or 0),
-        train_dataset=as_dataset(train),
-        eval_dataset=as_dataset(sorted(valid, key=len)),  # less padding
-        callbacks=[watch, EarlyStoppingCallback(early_stopping_patience=run.recipe.patience)],
+        smaller=next_smaller,
     )
-    if checkpoint is None:
-        trainer.evaluate()
-    if checkpoint is not None and sealed.get("over"):
-        trainer.end_at(checkpoint)
-    else:
-        with disable_input_dtype_casting(trainer.model):  # autocast does it; twice costs time
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return _publish(run, trainer, watch, precision)
+    with disable_input_dtype_casting(model):  # autocast does it; twice costs time
+        if checkpoint is not None:
+            trainee.load(checkpoint, step=state.step)
+            _tell_again(state.history, watch)
+            if state.ended is None:
+                watch.planned(state.plan, _rest(run, state))
+        else:
+            state, estimate = _dry_step(run, state, sizes)
+            watch.planned(state.plan, estimate)
+        state = train(run, state)
+    return _publish(task, trainee, model, state)
 
 
-def _precision(values: dict[str, Any]) -> Precision:
-    """What a run has begun in is what it ends in. Builds that did not note it knew one only."""
-    return Precision(values.get("precision", Precision.BFLOAT16))
+def _dry_step(run: Run, state: RunState, sizes: Sizes) -> tuple[RunState, Estimate]:
+    """The longest rows, once: whether the plan fits, and how long the run will take."""
+    longest = nlargest(state.plan.batch, range(len(sizes.train)), key=sizes.train.__getitem__)
+    rows = [run.train[row] for row in longest]
+    state, pace = fitting(
+        run, state, lambda plan: run.passes.dry_step(rows[: plan.micro_batch], plan)
+    )
+    plan = schedule(run.recipe, len(run.train))
+    tokens = round(sum(sizes.train) * plan.steps / run.order.steps_an_epoch)
+    evaluations = 1 + -(-plan.steps // plan.evaluate_every)
+    evaluated = evaluations * sum(sizes.validation)
+    seconds = pace * (tokens + evaluated / EVALUATED)
+    return state, Estimate(steps=plan.steps, tokens=tokens, seconds=seconds)
 
 
-def _attention(longest: int) -> str | None:
-    """The implementation for examples of at most `longest` tokens; None is the library's choice."""
-    return "eager" if longest <= SHORT and not torch.cuda.is_available() else None
-
-
-def _settings(run: Run, precision: Precision, *, rows: int) -> SFTConfig:
-    recipe = run.recipe
-    steps = max(1, round(math.ceil(rows / recipe.batch_size) * recipe.n_epochs))
-    every = max(1, math.ceil(steps / recipe.evaluations))
-    return SFTConfig(
-        output_dir=str(run.workdir),
-        max_steps=steps,
-        per_device_train_batch_size=recipe.batch_size,
-        per_device_eval_batch_size=64,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=1.0,
-        bf16=precision is Precision.BFLOAT16,
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=torch.cuda.is_available(),
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        eval_strategy="steps",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=3,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_score",
-        greater_is_better=True,
-        restore_callback_states_from_checkpoint=True,  # early stopping goes on counting
-        logging_steps=max(1, steps // 100),
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        seed=recipe.seed,
+def _rest(run: Run, state: RunState) -> Estimate:
+    """What is left of a run, at the pace it had."""
+    steps = schedule(run.recipe, len(run.train)).steps
+    done = max(1, state.step)
+    return Estimate(
+        steps=steps - state.step,
+        tokens=round(state.tokens * (steps - state.step) / done),
+        seconds=run.clock.left(done / steps),
     )
 
 
-def _lora(recipe: Recipe) -> LoraConfig:
-    return LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        target_modules=list(recipe.target_modules),
-        task_type="CAUSAL_LM",
-    )
+def _tell_again(history: Sequence[Measures], watch: Watch) -> None:
+    """What the process before this one may not have come to tell."""
+    for measures in history:
+        if measures.evaluated:
+            watch.step(measures)
 
 
-def _publish(run: Run, trainer: LoraTrainer, watch: Watch, precision: Precision) -> Finetuned:
-    """Write the adapter and then the result, whose presence says that the adapter is whole."""
-    model: Any = trainer.model
-    target = run.workdir / ADAPTER
-    if trainer.state.best_global_step is None:  # no evaluation could be compared with another
-        raise Diverged(trainer.state.global_step)
+def _publish(task: Task, trainee: Trainee, model: Any, state: RunState) -> FineTuned:
+    """Writes the adapter and then the result, whose presence says that the adapter is whole."""
+    target = task.workdir / ADAPTER
+    best = state.best
+    if best is None:  # no evaluation could be compared with another
+        raise Diverged(state.step)
+    trainee.become_best()
     shutil.rmtree(target, ignore_errors=True)
-    learnt = sum(part.nbytes for part in model.parameters() if part.requires_grad)
-    with full_disk_told(run.workdir, size=learnt):
+    with full_disk_told(task.workdir, size=trainee.adapter_bytes):
         model.save_pretrained(target)
     (target / "README.md").unlink(missing_ok=True)
     sync_folder(target)
-    held_out = [progress for progress in watch.history if progress.valid_loss is not None]
-    best = next(p for p in held_out if p.step == trainer.state.best_global_step)
-    result = Finetuned(
+    result = FineTuned(
         directory=target,
-        steps=trainer.state.global_step,
+        steps=state.step,
         best_step=best.step,
-        trained_tokens=watch.history[-1].tokens,
-        first_valid_loss=held_out[0].valid_loss or 0.0,
-        best_valid_loss=best.valid_loss or 0.0,
-        best_valid_answers=best.valid_answers or 0.0,
-        history=tuple(watch.history),
-        stopped=_why_stopped(trainer, watch),
-        precision=precision,
+        chosen_by=state.chosen_by,
+        trained_tokens=state.tokens,
+        seconds=state.history[-1].seconds,
+        first_loss=state.evaluations[0].valid_loss or 0.0,
+        best_loss=best.valid_loss or 0.0,
+        last_loss=state.evaluations[-1].valid_loss or 0.0,
+        best_answers=best.valid_answers or 0.0,
+        ended=state.ended or "finished",
+        device=state.plan,
+        history=state.history,
     )
     told = asdict(result) | {"directory": ADAPTER}
-    write_private(run.workdir / RESULT, json.dumps(told).encode())
+    write_private(task.workdir / RESULT, json.dumps(told).encode())
     return result
 
 
-def _why_stopped(trainer: LoraTrainer, watch: Watch) -> str:
-    if trainer.state.global_step >= trainer.state.max_steps:
-        return "finished"
-    return "time_limit" if watch.out_of_time else "early_stopping"
-
-
-def _read_result(workdir: Path) -> Finetuned:
+def _read_result(workdir: Path) -> FineTuned:
     values = json.loads((workdir / RESULT).read_text("utf-8"))
-    values["history"] = tuple(Progress(**entry) for entry in values["history"])
-    values["precision"] = _precision(values)
-    return Finetuned(**values | {"directory": workdir / ADAPTER})
+    return FineTuned(
+        **values
+        | {
+            "directory": workdir / ADAPTER,
+            "chosen_by": ChosenBy(values["chosen_by"]),
+            "device": plan_from_json(values["device"]),
+            "history": tuple(Measures(**measures) for measures in values["history"]),
+        }
+    )

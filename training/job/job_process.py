@@ -8,6 +8,7 @@ and the trainer tries again.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -48,6 +49,7 @@ def main(run_job: Callable[[JobContext, JobId, int], None]) -> int:
     chosen = _arguments().parse_args()
     settings = Settings()
     configure_logs(settings.log_level)
+    os.nice(settings.train_niceness)
     # here and not in a thread: transformers' lazy modules break when two threads import them
     import_slow_modules()
     if chosen.wait:
@@ -114,7 +116,9 @@ def real_context(
             units=settings.units,
             base=load_base_model(base, name=settings.base_name or base.name, cache=settings.cache),
             renderer=ChatRenderer(base),
-            fine_tuner=LoraFineTuner(base, precision=settings.train_precision),
+            fine_tuner=LoraFineTuner(
+                base, precision=settings.train_precision, threads=settings.train_threads
+            ),
             answers=ServiceAnswers(client, stopping=stopping.is_set),
             workdir=workdir,
             clock=time.monotonic,

@@ -29,16 +29,19 @@ from adapters.errors import (
 from adapters.hashing import sha256_bytes
 from training.evaluate.measure import Writer
 from training.evaluate.verdicts import GateFailed, in_words, refusal
+from training.finetune.device_plan import DevicePlan, Estimate
 from training.finetune.port import FineTuned, Task, Watch
 from training.job.context import JobContext
 from training.job.job_plan import JobPlan, plan_job
-from training.job.progress import Reporter
+from training.job.progress import Reporter, in_advance
 from training.job.promote import NotPromoted, Promoter
 from training.job.prove import Judgement, Terms, prove
 from training.job.publish import publish
 from training.job.result_files import keep_results, kept_results
 from training.job.unit_of_job import wait_for_unit
 
+CHECKPOINTS = 2
+"""Counts the forms of checkpoints: those of a build that wrote another one are left alone."""
 END_PATIENCE = 600.0
 """Seconds to wait for a registry that cannot take the job's end now."""
 
@@ -47,7 +50,7 @@ _log = structlog.get_logger(__name__)
 
 def run_job(context: JobContext, job_id: JobId, fence: int) -> None:
     """Runs a leased job to a final state. Raises LeaseLost, Stopped, and what nobody foresaw."""
-    reporter = Reporter(context.registry.jobs, job_id, fence, clock=context.clock)
+    reporter = Reporter(context.registry.jobs, job_id, fence)
     job = context.registry.jobs.get(job_id, SYSTEM)
     try:
         version = _run(context, job, fence, reporter)
@@ -95,20 +98,22 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
 def _train(context: JobContext, plan: JobPlan, reporter: Reporter) -> FineTuned:
     task = Task(
         train=plan.dataset.train,
-        held_out=plan.dataset.validation,
+        validation=plan.dataset.validation,
         recipe=plan.recipe,
         workdir=context.workdir / f"tuning-{_same_training(context, plan)}",
     )
-    watch = Watch(
-        step=lambda measures, left: reporter.step(measures, seconds_left=left),
-        stopping=context.stopping,
-    )
-    return context.fine_tuner.tune(task, watch)
+
+    def planned(device: DevicePlan, estimate: Estimate | None) -> None:
+        reporter.say(in_advance(device, estimate))
+
+    with reporter.steps() as step:
+        watch = Watch(step=step, stopping=context.stopping, planned=planned)
+        return context.fine_tuner.tune(task, watch)
 
 
 def _same_training(context: JobContext, plan: JobPlan) -> str:
     """Names what checkpoints depend on: those of another recipe, base or dataset do not fit."""
-    decided = [plan.recipe.model_dump(mode="json"), plan.dataset.digest]
+    decided = [CHECKPOINTS, plan.recipe.model_dump(mode="json"), plan.dataset.digest]
     text = json.dumps([*decided, context.base.fingerprint], sort_keys=True)
     return sha256_bytes(text.encode())[:16]
 

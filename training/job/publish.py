@@ -96,17 +96,7 @@ def _evidence(plan: JobPlan, fine_tuned: FineTuned) -> dict[str, Any]:
             "test_examples": plan.dataset.counts.test,
         },
         "recipe": plan.recipe.model_dump(mode="json"),
-        "training": {
-            "steps": fine_tuned.steps,
-            "best_step": fine_tuned.best_step,
-            "ended": fine_tuned.ended,
-            "precision": fine_tuned.precision,
-            "trained_tokens": fine_tuned.trained_tokens,
-            "seconds": round(fine_tuned.seconds, 1),
-            "held_out_loss_before": round(fine_tuned.first_loss, 4),
-            "held_out_loss": round(fine_tuned.best_loss, 4),
-            "held_out_answers_right": round(fine_tuned.best_accuracy, 4),
-        },
+        "training": fine_tuned.as_evidence(),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from training.base.build import ensure_base
 from training.base.recipe import BaseRecipe
 from training.data.examples import Example, Message
 from training.data.render import ChatRenderer
-from training.finetune.batches import EpochOrder
-from training.finetune.checkpoints import SEAL, newest_sealed, seal
+from training.finetune import run as running
+from training.finetune.batches import BatchOrder, epoch_order
+from training.finetune.checkpoints import SEAL, newest_sealed, read_seal, seal
 from training.finetune.clock import Clock, rate_share
-from training.finetune.port import Diverged
-from training.finetune.run import RESULT, finetune
-from training.finetune.values import Finetuned, Progress, Run
+from training.finetune.device_plan import DevicePlan, Estimate
+from training.finetune.loaded_base import LoadedBase
+from training.finetune.port import Diverged, FineTuned, Measures, Task, Watch
+from training.finetune.run import RESULT
 from training.stopping import Stopped
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -77,7 +79,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reports() -> list[Progress]:
+def reports() -> list[Measures]:
     return []
 
 
@@ -85,28 +87,51 @@ def reports() -> list[Progress]:
 def finetuned(
     base: Path,
     tmp_path_factory: pytest.TempPathFactory,
-    reports: list[Progress],
+    reports: list[Measures],
     request: pytest.FixtureRequest,
-) -> Finetuned:
+) -> FineTuned:
     """One run in each precision, whatever this machine would choose."""
     reports.clear()
     run = a_run(base, tmp_path_factory.mktemp("run"), precision=request.param)
     done = finetune(run, reports.append)
-    assert done.precision == request.param
+    assert done.device.precision == request.param
     return done
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A task on a base, in a precision."""
+
+    base: Path
+    task: Task
+    precision: TrainPrecision
+
+    @property
+    def workdir(self) -> Path:
+        return self.task.workdir
 
 
 def a_run(
     base: Path, workdir: Path, recipe: Recipe = RECIPE, *, precision: TrainPrecision = "auto"
 ) -> Run:
     renderer = ChatRenderer(base)
-    train, valid = (
+    train, validation = (
         [row for example in examples for row in renderer.rows(example)]
         for examples in (TRAIN, VALID)
     )
-    return Run(
-        base=base, train=train, valid=valid, recipe=recipe, workdir=workdir, precision=precision
-    )
+    task = Task(train=train, validation=validation, recipe=recipe, workdir=workdir)
+    return Run(base=base, task=task, precision=precision)
+
+
+def finetune(
+    run: Run,
+    report: Callable[[Measures], None],
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+    planned: Callable[[DevicePlan, Estimate | None], None] = lambda plan, estimate: None,
+) -> FineTuned:
+    watch = Watch(step=report, stopping=stopping, planned=planned)
+    return running.finetune(LoadedBase(run.base), run.task, watch, precision=run.precision)
 
 
 def answers(base: Path, adapter: Path, *, batch_size: int = 16) -> list[str]:
@@ -118,28 +143,28 @@ def right(said: Sequence[str]) -> int:
     return sum(answer == item.answer for answer, item in zip(said, VALID, strict=True))
 
 
-def test_a_run_learns_what_the_base_does_not_know(base: Path, finetuned: Finetuned) -> None:
-    assert finetuned.best_valid_loss < finetuned.first_valid_loss - 0.5
+def test_a_run_learns_what_the_base_does_not_know(base: Path, finetuned: FineTuned) -> None:
+    assert finetuned.best_loss < finetuned.first_loss - 0.5
     before = finetuned.history[0].valid_answers
     assert before is not None
     assert right(answers(base, finetuned.directory)) >= 12 > before * len(VALID) + 6
 
 
-def test_held_out_accuracy_is_what_greedy_decoding_gets_right(
-    base: Path, finetuned: Finetuned
+def test_validation_accuracy_is_what_greedy_decoding_gets_right(
+    base: Path, finetuned: FineTuned
 ) -> None:
     # one answer may flip between bfloat16 in training and float32 in `answers`
     said = answers(base, finetuned.directory)
-    assert abs(right(said) - finetuned.best_valid_answers * len(VALID)) <= 1
+    assert abs(right(said) - finetuned.best_answers * len(VALID)) <= 1
 
 
-def test_an_answer_does_not_depend_on_its_batch(base: Path, finetuned: Finetuned) -> None:
+def test_an_answer_does_not_depend_on_its_batch(base: Path, finetuned: FineTuned) -> None:
     together, alone = (answers(base, finetuned.directory, batch_size=size) for size in (16, 1))
     assert together == alone
 
 
 def test_what_a_base_says_about_sampling_does_not_change_the_answers(
-    base: Path, finetuned: Finetuned, tmp_path: Path
+    base: Path, finetuned: FineTuned, tmp_path: Path
 ) -> None:
     opinionated = tmp_path / "base"
     shutil.copytree(base, opinionated)
@@ -149,7 +174,7 @@ def test_what_a_base_says_about_sampling_does_not_change_the_answers(
     assert answers(opinionated, finetuned.directory) == answers(base, finetuned.directory)
 
 
-def test_the_adapter_is_plain_lora_as_peft_writes_it(finetuned: Finetuned) -> None:
+def test_the_adapter_is_plain_lora_as_peft_writes_it(finetuned: FineTuned) -> None:
     from safetensors import safe_open
 
     config = json.loads((finetuned.directory / "adapter_config.json").read_text())
@@ -161,35 +186,35 @@ def test_the_adapter_is_plain_lora_as_peft_writes_it(finetuned: Finetuned) -> No
     assert all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
 
 
-def test_progress_is_reported_with_held_out_numbers_and_time_left(
-    finetuned: Finetuned, reports: list[Progress]
+def test_progress_is_reported_with_validation_numbers_and_time_left(
+    finetuned: FineTuned, reports: list[Measures]
 ) -> None:
-    held_out = [report for report in reports if report.valid_loss is not None]
-    assert held_out[0].step == 0
-    assert len(held_out) == 1 + RECIPE.evaluations
-    assert held_out[-1].seconds_left == 0.0
+    evaluated = [report for report in reports if report.evaluated]
+    assert evaluated[0].step == 0
+    assert len(evaluated) == 1 + RECIPE.evaluations
+    assert evaluated[-1].seconds_left == 0.0
     assert [r.step for r in reports] == sorted(r.step for r in reports)
     assert reports[-1].tokens == finetuned.trained_tokens > 24 * len(TRAIN)
-    assert any(r.train_loss is not None and r.train_accuracy is not None for r in reports)
-    for report in held_out:
+    assert all(r.train_loss is not None and r.train_accuracy is not None for r in reports[1:])
+    for report in evaluated:
         assert report.valid_accuracy is not None
         assert report.valid_answers is not None
         assert report.valid_answers <= report.valid_accuracy <= 1.0
 
 
 def test_a_finished_run_is_handed_back_and_not_trained_again(
-    base: Path, finetuned: Finetuned
+    base: Path, finetuned: FineTuned
 ) -> None:
-    said: list[Progress] = []
+    said: list[Measures] = []
     again = finetune(a_run(base, finetuned.directory.parent), said.append)
     assert again == finetuned
-    assert said == []
+    assert said == [measures for measures in finetuned.history if measures.evaluated]
 
 
 def test_a_killed_run_goes_on_from_its_newest_whole_checkpoint(base: Path, tmp_path: Path) -> None:
-    first: list[Progress] = []
+    first: list[Measures] = []
 
-    def die_at_half_time(progress: Progress) -> None:
+    def die_at_half_time(progress: Measures) -> None:
         first.append(progress)
         if progress.step > progress.total_steps * 0.6:
             raise Killed
@@ -200,24 +225,26 @@ def test_a_killed_run_goes_on_from_its_newest_whole_checkpoint(base: Path, tmp_p
     assert whole is not None
     torn = tmp_path / "checkpoint-9999"
     torn.mkdir()
-    (torn / "trainer_state.json").write_text("{")
-    second: list[Progress] = []
+    (torn / "tensors.safetensors").write_text("{")
+    second: list[Measures] = []
     done = finetune(a_run(base, tmp_path), second.append)
     assert not torn.exists()
     resumed_at = int(whole.name.split("-")[1])
-    assert 0 < resumed_at < second[0].step <= resumed_at + 2
+    new = [p for p in second if p.step > resumed_at]
+    assert second[: -len(new)] == [p for p in first if p.evaluated and p.step <= resumed_at]
+    assert 0 < resumed_at < new[0].step <= resumed_at + 2
     seen_before = [p.tokens for p in first if p.step <= resumed_at][-1]
-    assert second[0].tokens > seen_before
+    assert new[0].tokens > seen_before
     assert done.steps == first[-1].total_steps
     steps = [p.step for p in done.history if p.valid_loss is not None]
     assert steps == sorted(set(steps)), "every evaluation is told once"
 
 
-def after_step(step: int) -> tuple[Callable[[Progress], None], Callable[[], bool]]:
+def after_step(step: int) -> tuple[Callable[[Measures], None], Callable[[], bool]]:
     """(report, stopping) of a run that is asked to stop once it has told of `step`."""
     told = [0]
 
-    def report(progress: Progress) -> None:
+    def report(progress: Measures) -> None:
         told.append(progress.step)
 
     return report, lambda: told[-1] >= step
@@ -246,7 +273,7 @@ def test_a_run_asked_to_stop_loses_at_most_one_step_and_ends_as_if_it_had_not(
     assert weights(done) == weights(whole)
 
 
-def weights(run: Finetuned) -> bytes:
+def weights(run: FineTuned) -> bytes:
     return (run.directory / "adapter_model.safetensors").read_bytes()
 
 
@@ -265,7 +292,7 @@ def test_early_stopping_goes_on_counting_after_a_resumption(base: Path, tmp_path
     with pytest.raises(Stopped):
         finetune(a_run(base, tmp_path / "resumed", hopeless), report, stopping=stopping)
     resumed = finetune(a_run(base, tmp_path / "resumed", hopeless), lambda _: None)
-    assert (resumed.stopped, resumed.steps) == ("early_stopping", straight.steps)
+    assert (resumed.ended, resumed.steps) == ("early_stopping", straight.steps)
 
 
 @pytest.mark.parametrize(
@@ -294,11 +321,23 @@ def test_the_order_of_an_epoch_follows_from_the_seed_alone() -> None:
 
     def order(seed: int, epoch: int) -> list[int]:
         torch.rand(1)  # the global generator has nothing to do with it
-        return list(EpochOrder([5, 9, 2, 7] * 20, 4, seed=seed, epoch=lambda: epoch))
+        return epoch_order([5, 9, 2, 7] * 20, 4, seed=seed, epoch=epoch)
 
     assert order(1, 0) == order(1, 0) != order(1, 1)
     assert order(1, 0) != order(2, 0)
     assert sorted(order(1, 3)) == list(range(80))
+
+
+def test_each_step_has_its_rows_wherever_a_run_begins() -> None:
+    lengths = [5, 9, 2, 7, 3]
+    straight = BatchOrder(lengths, 2, seed=3)
+    rows = {step: straight.rows(step) for step in range(1, 10)}
+    assert [rows[step] for step in (1, 2, 3)] != [rows[step] for step in (4, 5, 6)]
+    for epoch in (0, 1, 2):
+        seen = [row for at in (1, 2, 3) for row in rows[3 * epoch + at]]
+        assert sorted(seen) == [0, 1, 2, 3, 4]
+    for step in (8, 2, 5):
+        assert BatchOrder(lengths, 2, seed=3).rows(step) == rows[step]
 
 
 @pytest.mark.parametrize("n_epochs", [24.0, 0.125])
@@ -324,21 +363,18 @@ def test_a_disk_without_room_for_a_checkpoint_is_told_as_such(
 def test_a_run_stops_when_its_time_is_up_and_keeps_its_best(base: Path, tmp_path: Path) -> None:
     hurried = RECIPE.model_copy(update={"max_minutes": 0.02, "n_epochs": 50.0})
     done = finetune(a_run(base, tmp_path, hurried), lambda _: None)
-    assert done.stopped == "time_limit"
+    assert done.ended == "time_limit"
     assert 0 < done.steps < done.history[-1].total_steps
     assert (done.directory / "adapter_model.safetensors").is_file()
 
 
 def test_the_rate_follows_the_steps_and_not_the_clock(base: Path, tmp_path: Path) -> None:
-    import torch
-
     hurried = RECIPE.model_copy(update={"max_minutes": 0.02, "n_epochs": 50.0})
     done = finetune(a_run(base, tmp_path, hurried), lambda _: None)
-    assert done.stopped == "time_limit"
-    state = torch.load(tmp_path / f"checkpoint-{done.steps}" / "scheduler.pt")
-    share = rate_share(hurried, done.steps / done.history[-1].total_steps)
-    for rate in state["_last_lr"]:  # one a group of parameters
-        assert rate == pytest.approx(hurried.learning_rate * share)
+    assert done.ended == "time_limit"
+    rate = read_seal(tmp_path / f"checkpoint-{done.steps}")["learning_rate"]
+    share = rate_share(hurried, (done.steps - 1) / done.history[-1].total_steps)
+    assert rate == pytest.approx(hurried.learning_rate * share)
 
 
 def test_a_run_without_a_limit_takes_the_time_it_needs() -> None:
@@ -355,7 +391,7 @@ def test_a_resumed_run_goes_on_in_the_precision_it_began_in(base: Path, tmp_path
     with pytest.raises(Stopped):
         finetune(begun, report, stopping=stopping)
     done = finetune(replace(begun, precision="float32"), lambda _: None)
-    assert done.precision == "bfloat16"
+    assert done.device.precision == "bfloat16"
 
 
 def test_a_run_that_no_longer_improves_is_stopped_early(base: Path, tmp_path: Path) -> None:
@@ -363,7 +399,7 @@ def test_a_run_that_no_longer_improves_is_stopped_early(base: Path, tmp_path: Pa
         update={"learning_rate": 1e-9, "evaluations": 40, "patience": 2, "n_epochs": 20.0}
     )
     done = finetune(a_run(base, tmp_path, restless), lambda _: None)
-    assert done.stopped == "early_stopping"
+    assert done.ended == "early_stopping"
     assert done.steps < done.history[-1].total_steps / 2
 
 
@@ -377,9 +413,10 @@ def test_the_same_seed_gives_the_same_adapter(base: Path, tmp_path: Path) -> Non
     assert (one / weights).read_bytes() == (two / weights).read_bytes()
 
 
-def test_a_run_without_held_out_examples_is_refused(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="held-out"):
-        finetune(replace(a_run(base, tmp_path), valid=()), lambda _: None)
+def test_a_run_without_validation_rows_is_refused(base: Path, tmp_path: Path) -> None:
+    run = a_run(base, tmp_path)
+    with pytest.raises(ValueError, match="validation rows"):
+        finetune(replace(run, task=replace(run.task, validation=())), lambda _: None)
 
 
 def test_a_changed_checkpoint_is_torn(tmp_path: Path) -> None:

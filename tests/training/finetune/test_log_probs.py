@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from training.finetune.loaded_base import LoadedBase
 from training.finetune.log_probs import log_probs
 
 pytestmark = pytest.mark.slow
@@ -50,7 +51,7 @@ def test_they_are_the_models_own_for_each_token_of_the_reference(
     base: Path, tmp_path: Path
 ) -> None:
     adapter = adapter_of(base, tmp_path, strength=0.5)
-    found = log_probs(base=base, adapter=adapter, rows=ROWS, starts=STARTS)
+    found = log_probs(base=LoadedBase(base), adapter=adapter, rows=ROWS, starts=STARTS)
     assert [len(row) for row in found] == [2, 2, 2]
     whole: Any = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
     model: Any = PeftModel.from_pretrained(whole, adapter).eval()
@@ -67,7 +68,7 @@ def test_an_adapter_moves_them_and_one_that_does_nothing_does_not(
 ) -> None:
     found = {
         strength: log_probs(
-            base=base,
+            base=LoadedBase(base),
             adapter=adapter_of(base, tmp_path / str(strength), strength=strength),
             rows=ROWS,
             starts=STARTS,

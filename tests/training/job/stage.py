@@ -18,15 +18,27 @@ from adapters.errors import Rejected
 from tests.training.job.toy_replica import FINGERPRINT, ToyReplica
 from tests.training.world import World
 from training.base.chat_format import TemplateError
+from training.base.precision import Precision
 from training.data.examples import Example, Message
 from training.data.questions import Question
 from training.data.render import Rendered
 from training.evaluate.answers import Answer
-from training.finetune.port import FineTuned, Measures, Task, Watch
+from training.finetune.device_plan import DevicePlan, Estimate
+from training.finetune.port import ChosenBy, FineTuned, Measures, Task, Watch
 from training.job.context import JobContext
 from training.stopping import Stopped
 
 STEPS = 10
+DEVICE = DevicePlan(
+    device="cpu",
+    precision=Precision.FLOAT32,
+    batch=16,
+    micro_batch=8,
+    attention="sdpa",
+    gradient_checkpointing=False,
+    loss_chunk=1000,
+    threads=2,
+)
 MODULE = "model.layers.0.self_attn.q_proj"
 RANK = 4
 
@@ -76,36 +88,43 @@ class ToyFineTuner:
     def tune(self, task: Task, watch: Watch) -> FineTuned:
         self.fine_tuned.append(task)
         task.workdir.mkdir(parents=True, exist_ok=True)
+        watch.planned(DEVICE, Estimate(steps=STEPS, tokens=1234, seconds=1.5))
         done = task.workdir / "steps"
         start = int(done.read_text()) if done.exists() else 0
         self.first_steps.append(start)
-        for step in range(start + 1, STEPS + 1):
-            self.at_step(step)
-            held_out = 1.0 / step if step % 5 == 0 else None
+        for step in range(1, STEPS + 1):
+            evaluated = step % 5 == 0
+            if step > start:
+                self.at_step(step)
+            elif not evaluated:
+                continue
             watch.step(
                 Measures(
                     step=step,
                     total_steps=STEPS,
                     train_loss=2.0 / step,
                     train_accuracy=step / STEPS,
-                    valid_loss=held_out,
-                ),
-                float(STEPS - step),
+                    valid_loss=1.0 / step if evaluated else None,
+                    seconds_left=float(STEPS - step),
+                )
             )
-            done.write_text(str(step))
-            if watch.stopping():
-                raise Stopped
+            if step > start:
+                done.write_text(str(step))
+                if watch.stopping():
+                    raise Stopped
         return FineTuned(
             directory=self._adapter(task.workdir / "adapter"),
             steps=STEPS,
             best_step=STEPS,
+            chosen_by=ChosenBy.ANSWERS,
             trained_tokens=1234,
             seconds=1.5,
             first_loss=3.0,
             best_loss=0.1,
-            best_accuracy=0.9,
+            last_loss=0.1,
+            best_answers=0.9,
             ended="finished",
-            precision="float32",
+            device=DEVICE,
         )
 
     def log_probs(self, adapter: Path, questions: Sequence[Question]) -> list[list[float]]:

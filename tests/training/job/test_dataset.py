@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -285,7 +284,7 @@ class Onlooker(ToyFineTuner):
     def tune(self, task: Task, watch: Watch) -> FineTuned:
         self.opened |= opened_by_this_process()
         with out_of_reach(self.test_file()):
-            assert all(row.ids for row in (*task.train, *task.held_out))
+            assert all(row.ids for row in (*task.train, *task.validation))
             return super().tune(task, watch)
 
 
@@ -301,7 +300,7 @@ def test_what_trains_is_given_no_row_that_tests(world: World) -> None:
     at = stage(world, world.add_queued_job(data(100)))
     run(at)
     (task,) = at.fine_tuner.fine_tuned
-    given = {row.ids for row in (*task.train, *task.held_out)}
+    given = {row.ids for row in (*task.train, *task.validation)}
     assert given.isdisjoint(question.ids for question in questions_of(world, at.job_id))
     assert len(given) == 84
 
@@ -317,7 +316,7 @@ def test_a_real_fine_tuner_learns_from_what_is_stored(world: World, tmp_path: Pa
         at.fence,
         unit=load_units(world.units).get("support"),
         recipe=Recipe(max_length=256),
-        reporter=Reporter(world.registry.jobs, at.job_id, at.fence, clock=time.monotonic),
+        reporter=Reporter(world.registry.jobs, at.job_id, at.fence),
     )
     again = [row for line in lines(data(60)) for row in ChatRenderer(base).rows(line.example)]
     stored = [*dataset.train, *dataset.validation]
@@ -325,8 +324,10 @@ def test_a_real_fine_tuner_learns_from_what_is_stored(world: World, tmp_path: Pa
     assert sorted([row.ids for row in stored] + stored_tests) == sorted(row.ids for row in again)
     recipe = Recipe(rank=4, alpha=8, learning_rate=1e-2, batch_size=8, n_epochs=2, evaluations=2)
     task = Task(
-        train=dataset.train, held_out=dataset.validation, recipe=recipe, workdir=tmp_path / "run"
+        train=dataset.train, validation=dataset.validation, recipe=recipe, workdir=tmp_path / "run"
     )
-    watch = Watch(step=lambda _measures, _left: None, stopping=lambda: False)
+    watch = Watch(
+        step=lambda _measures: None, stopping=lambda: False, planned=lambda _plan, _estimate: None
+    )
     done = LoraFineTuner(base, precision="float32").tune(task, watch)
     assert done.best_loss < done.first_loss

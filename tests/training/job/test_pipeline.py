@@ -82,6 +82,8 @@ def test_a_good_job_ends_with_a_proven_version_that_is_live(ready: Stage) -> Non
     assert version.evidence["test"]["adapter"] == {"exact_match": 1.0, "token_f1": 1.0}
     assert version.evidence["data"]["train_examples"] == 40
     assert version.evidence["data"]["dataset"] == ready.world.registry.datasets.of_job(job.id)
+    assert version.evidence["training"]["chosen_by"] == "validation_answers"
+    assert version.evidence["training"]["device"]["micro_batch"] == 8
 
 
 def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
@@ -89,6 +91,7 @@ def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
     story = iter(ready.world.messages(ready.job_id))
     for words in (
         "Fine-tuning job started",
+        "Training for 10 steps over 1,234 tokens, by 2 threads of the CPU in float32, 8 rows at",
         "Step 5/10: training loss=0.40, validation loss=0.20",
         "Checkpoint created at step 5",
         "Checkpoint created at step 10",

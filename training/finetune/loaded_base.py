@@ -1,0 +1,116 @@
+"""One base model in memory for a whole job: what is trained on it and what is asked of it after.
+
+An adapter's layers are put into the loaded base and taken out again; its weights are read from
+disk once, unless they are wanted in another precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from adapters.domain.recipes import Recipe
+from training.finetune.device_plan import BaseSize, DevicePlan
+
+
+class LoadedBase:
+    """The base model in a folder, read when it is first needed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._model: Any = None
+
+    @contextmanager
+    def with_fresh_lora(self, recipe: Recipe, plan: DevicePlan) -> Iterator[Any]:
+        """The base with a new adapter, whose numbers follow from the recipe's seed."""
+        base = self.model(
+            dtype=getattr(torch, plan.precision), device=plan.device, attention=plan.attention
+        )
+        torch.manual_seed(recipe.seed)
+        model = get_peft_model(base, _lora(recipe)).train()
+        if plan.gradient_checkpointing:
+            recompute_activations(model)
+        try:
+            yield model
+        finally:
+            base.gradient_checkpointing_disable()
+            model.unload()
+
+    @contextmanager
+    def with_adapter(self, adapter: Path, *, dtype: torch.dtype, device: str) -> Iterator[Any]:
+        """The base with a finished adapter, to be asked."""
+        model = PeftModel.from_pretrained(self.model(dtype=dtype, device=device), adapter)
+        try:
+            yield model.eval()
+        finally:
+            model.unload()
+
+    def model(self, *, dtype: torch.dtype, device: str, attention: str = "sdpa") -> Any:
+        """The bare base."""
+        if self._model is None or dtype != self._model.dtype:
+            self._model = None  # two would need twice the room
+            self._model = AutoModelForCausalLM.from_pretrained(
+                self.path, local_files_only=True, dtype=dtype, attn_implementation=attention
+            )
+        self._model.set_attn_implementation(attention)
+        return self._model.to(device)
+
+    @property
+    def stored_dtype(self) -> torch.dtype:
+        """In which its weights are stored."""
+        return getattr(self._config, "dtype", None) or torch.float32
+
+    @property
+    def pad_token(self) -> int:
+        """What rows are filled up with; it is masked, so that any would do."""
+        padding = self._config.get_text_config().pad_token_id
+        return padding if isinstance(padding, int) else 0
+
+    def size(self, recipe: Recipe) -> BaseSize:
+        """What decides about memory, seen without the weights.
+
+        Configurations name these alike but for a few.
+        """
+        text = self._config.get_text_config()
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(self._config)
+        adapted = [
+            part
+            for name, part in empty.named_modules()
+            if name.rpartition(".")[2] in recipe.target_modules and hasattr(part, "in_features")
+        ]
+        return BaseSize(
+            parameters=sum(part.numel() for part in empty.parameters()),
+            adapter=recipe.rank * sum(part.in_features + part.out_features for part in adapted),
+            layers=text.num_hidden_layers,
+            hidden=text.hidden_size,
+            feed_forward=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+            heads=text.num_attention_heads,
+            vocabulary=text.vocab_size,
+        )
+
+    @cached_property
+    def _config(self) -> Any:
+        return AutoConfig.from_pretrained(self.path, local_files_only=True)
+
+
+def recompute_activations(model: Any) -> None:
+    """Keeps one number in ten for the gradient and computes the others twice."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def _lora(recipe: Recipe) -> LoraConfig:
+    return LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=list(recipe.target_modules),
+        task_type="CAUSAL_LM",
+    )

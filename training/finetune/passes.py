@@ -1,0 +1,125 @@
+"""Forward and backward passes over rows, as the device plan says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from training.base.precision import Precision
+from training.data.render import Rendered
+from training.finetune.batches import collate, learnt_tokens, parts
+from training.finetune.device_plan import DevicePlan
+from training.finetune.loss import Scorer
+
+WARM = 2.0
+"""Seconds: a dry step that took less is taken again, for the first one also makes the kernels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sums:
+    """What one step computed. Tensors stay on the device: reading one waits for it."""
+
+    loss: torch.Tensor
+    """Mean over the learnt tokens, nats."""
+    hits: torch.Tensor
+    learnt: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The validation rows, measured."""
+
+    loss: float
+    """Nats per learnt token."""
+    accuracy: float
+    answers: float
+
+
+class Passes:
+    """Passes through one base model with an adapter in it."""
+
+    def __init__(self, model: Any, plan: DevicePlan, *, pad_token: int) -> None:
+        """`model` is PEFT's; of `plan`, device and precision hold for all passes."""
+        self._model, self._pad = model, pad_token
+        with _autocast(plan):
+            self._score = Scorer(model.get_base_model())
+
+    def gradients(self, rows: Sequence[Rendered], plan: DevicePlan, *, seed: int = 0) -> Sums:
+        """Adds the gradient of the mean loss over all learnt tokens of `rows`.
+
+        Without dropout, whose dice `seed` sets, it is the same whatever the micro-batch but for
+        rounding.
+        """
+        torch.manual_seed(seed)
+        learnt = sum(map(learnt_tokens, rows))
+        losses, hits, tokens = [], [], 0
+        for part in parts(rows, plan.micro_batch):
+            batch = collate(part, self._pad).to(plan.device)
+            with _autocast(plan):
+                scored = self._score(batch, chunk=plan.loss_chunk)
+            loss = scored.loss / learnt
+            loss.backward()
+            losses.append(loss.detach())
+            hits.append(scored.hits.sum())
+            tokens += batch.tokens
+        return Sums(
+            loss=torch.stack(losses).sum(),
+            hits=torch.stack(hits).sum(),
+            learnt=learnt,
+            tokens=tokens,
+        )
+
+    def evaluate(self, rows: Sequence[Rendered], plan: DevicePlan) -> Evaluation:
+        """Loss a token, and shares of tokens and of whole rows that greedy decoding gets right.
+
+        Greedy decoding gives a reference back exactly when each of its tokens is the likeliest
+        after the ones before it, so one forward pass measures it.
+        """
+        self._model.eval()
+        loss, hits, right = [], [], []
+        try:
+            with torch.no_grad(), _autocast(plan):
+                for part in parts(rows, plan.micro_batch):
+                    batch = collate(part, self._pad).to(plan.device)
+                    scored = self._score(batch, chunk=plan.loss_chunk)
+                    missed = torch.zeros(len(part), device=plan.device)
+                    missed.index_add_(0, batch.rows, (~scored.hits).float())
+                    loss.append(scored.loss)
+                    hits.append(scored.hits.sum())
+                    right.append((missed == 0).sum())
+        finally:
+            self._model.train()
+        learnt = sum(map(learnt_tokens, rows))
+        return Evaluation(
+            loss=float(torch.stack(loss).sum()) / learnt,
+            accuracy=int(torch.stack(hits).sum()) / learnt,
+            answers=int(torch.stack(right).sum()) / len(rows),
+        )
+
+    def dry_step(self, rows: Sequence[Rendered], plan: DevicePlan) -> float:
+        """Seconds a token that gradients of `rows` take here; the gradients are thrown away."""
+        seconds = self._timed(rows, plan)
+        if seconds < WARM:
+            seconds = self._timed(rows, plan)
+        return seconds / (len(rows) * max(map(len, rows)))
+
+    def _timed(self, rows: Sequence[Rendered], plan: DevicePlan) -> float:
+        began = time.perf_counter()
+        try:
+            float(self.gradients(rows, plan).loss)  # waits for the device
+        finally:
+            self._model.zero_grad(set_to_none=True)
+        return time.perf_counter() - began
+
+
+def _autocast(plan: DevicePlan) -> AbstractContextManager[Any]:
+    autocast: AbstractContextManager[Any] = torch.autocast(
+        plan.device, torch.bfloat16, enabled=plan.precision is Precision.BFLOAT16
+    )
+    return autocast

@@ -1,0 +1,69 @@
+"""What the machine has to train with: its device, the memory that is free there, its threads."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from training.finetune.device_plan import Device
+
+_CGROUP = Path("/sys/fs/cgroup")
+_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "could not create a memory",
+)
+"""How torch's allocator, the C++ library and oneDNN say it on a CPU, where none has an error class
+of its own for it."""
+
+
+def this_device(threads: int) -> Device:
+    """The GPU where there is one; `threads` of 0 are as many as this process may use."""
+    wanted = threads or min(torch.get_num_threads(), _quota())
+    if torch.cuda.is_available():
+        # what this process holds and does not use is free for it
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        free = torch.cuda.mem_get_info()[0] + unused
+        return Device(kind="cuda", free=free, threads=wanted)
+    return Device(kind="cpu", free=min(_free_here()), threads=wanted)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was what a step lacked."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def give_back_memory() -> None:
+    """Frees what a failed step has left behind."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _free_here() -> Iterator[int]:
+    """Bytes: of the machine, and below the limit of its control group."""
+    yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                yield int(line.split()[1]) * 1024
+    with suppress(OSError, ValueError):  # "max": no limit
+        limit = int((_CGROUP / "memory.max").read_text("ascii"))
+        yield max(0, limit - int((_CGROUP / "memory.current").read_text("ascii")))
+
+
+def _quota() -> int:
+    """Cores that the control group allows: a container often has fewer than its machine."""
+    cores = os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        allowed, period = (_CGROUP / "cpu.max").read_text("ascii").split()
+        return max(1, min(cores, round(int(allowed) / int(period))))
+    return cores
