@@ -143,7 +143,7 @@ class JobEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class JobCheckpoint:
-    """A point of the run whose held-out loss was measured."""
+    """A point of the run whose validation loss was measured."""
 
     id: int
     job_id: JobId

@@ -52,7 +52,10 @@ class Recipe(BaseModel):
         description="Training stops at the best checkpoint after this long; none: it never does.",
     )
     evaluations: int = Field(
-        default=8, ge=1, le=100, description="Held-out evaluations, spread over the run."
+        default=8,
+        ge=1,
+        le=100,
+        description="Evaluations of the validation part, spread over the run.",
     )
     patience: int = Field(
         default=3, ge=1, description="Evaluations without improvement before training stops."

@@ -24,7 +24,7 @@ from adapters.durable_files import write_private
 from adapters.hashing import RunningSha256
 from training.data.examples import Example, Message
 from training.data.jsonl import DataLine
-from training.data.split import Trace, trace
+from training.data.trace import Trace, trace
 
 TEXTS, INDEX, HEAD = "rows.jsonl", "rows.npz", "rows.json"
 FORMAT = 1

@@ -13,8 +13,6 @@ the answers to all its turns; one that was measured by it, only to the last.
 from __future__ import annotations
 
 import hashlib
-import json
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,29 +25,10 @@ from adapters.domain.datasets import (
     Counts,
     Part,
 )
-from training.data.examples import Example
-from training.data.jsonl import DataLine, refuse
+from training.data.jsonl import refuse
+from training.data.trace import Trace
 
 MEASURED = (Part.TEST, Part.VALIDATION)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trace:
-    """What splitting needs of an example: small, so that 100,000 of them are 30 MB."""
-
-    number: int
-    """Its line."""
-    row: bytes
-    """Digest of everything it says: its id, the same in every dataset that holds it."""
-    asked: tuple[bytes, ...]
-    """Digests of its first user turn, its first two, … and at last of all of them."""
-    brought: bool = False
-    """Whether it stands in the validation file."""
-
-    @property
-    def param(self) -> str:
-        """Which parameter of the job names its file."""
-        return "validation_file" if self.brought else "training_file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,16 +71,6 @@ class Split:
         if self.unused:
             notes.append(("info", f"Left out {self.unused} examples beyond what measuring needs"))
         return notes
-
-
-def trace(line: DataLine, *, brought: bool = False) -> Trace:
-    """The digests of one example."""
-    asked, seen = [], hashlib.blake2b(digest_size=16)
-    for message in line.example.messages:
-        if message.role == "user":
-            seen.update(_normalised(message.content).encode("utf-8") + b"\0")
-            asked.append(seen.digest())
-    return Trace(number=line.number, row=_row_id(line.example), asked=tuple(asked), brought=brought)
 
 
 def split(
@@ -328,12 +297,3 @@ def _assignments(examples: _Examples, parts: Mapping[Part, Sequence[int]]) -> di
                 if question not in examples.known:
                     decided[question] = part
     return decided
-
-
-def _normalised(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def _row_id(example: Example) -> bytes:
-    said = [[message.role, message.content, message.learn] for message in example.messages]
-    return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).digest()

@@ -21,7 +21,8 @@ from training.data.jsonl import refuse
 from training.data.parts import PartWriter
 from training.data.questions import Question
 from training.data.render import Rendered, Renderer
-from training.data.split import Split, Trace
+from training.data.split import Split
+from training.data.trace import Trace
 
 TEST_FILE = f"{Part.TEST}.jsonl"
 NAMED_LINES = 20

@@ -35,12 +35,17 @@ class SqlDatasets(SqlPort):
             at = self._database.now(connection)
             with connection.begin_nested() as all_or_none:
                 # in one order, so that of two jobs one waits for the other, and never both
-                for batch in _batches(sorted(parts)):
-                    rows = [_row(adapter, question, parts[question], at) for question in batch]
-                    add_all_missing(connection, schema.dataset_questions, rows)
-                now = _parts(connection, adapter, parts)
-                if now == parts:
-                    return now
+                added = sum(
+                    add_all_missing(
+                        connection,
+                        schema.dataset_questions,
+                        [_row(adapter, question, parts[question], at) for question in batch],
+                    )
+                    for batch in _batches(sorted(parts))
+                )
+                # nobody was first: no need to read, while other writers wait
+                if added == len(parts) or _parts(connection, adapter, parts) == parts:
+                    return dict(parts)
                 all_or_none.rollback()
             return _parts(connection, adapter, parts)
 

@@ -147,12 +147,9 @@ def add_missing(connection: Connection, table: Table, values: Mapping[str, Any])
     return connection.execute(statement).rowcount > 0
 
 
-def add_all_missing(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Inserts those of `rows` that no key forbids; waits for who is adding them."""
-    if rows:
-        connection.execute(_insert(connection, table).on_conflict_do_nothing(), list(rows))
+def add_all_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Inserts those of `rows` that no key forbids, and waits for who is adding them; how many."""
+    return connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows).rowcount
 
 
 def put(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:

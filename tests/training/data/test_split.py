@@ -13,7 +13,8 @@ from adapters.domain.datasets import MAX_MEASURED, MIN_TEST, MIN_VALIDATION, Par
 from adapters.errors import InvalidFile
 from training.data.examples import Example, Message
 from training.data.jsonl import DataLine
-from training.data.split import Split, Trace, split, trace
+from training.data.split import Split, split
+from training.data.trace import Trace, trace
 
 ADAPTER = "support"
 FEWEST = MIN_TEST + MIN_VALIDATION

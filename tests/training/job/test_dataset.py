@@ -29,9 +29,9 @@ from training.base.recipe import BaseRecipe
 from training.data.jsonl import Bounds, DataLine, iterate_examples
 from training.data.questions import Question
 from training.data.render import ChatRenderer
-from training.data.split import trace
 from training.data.stored_dataset import open_dataset
 from training.data.tokenise import TEST_FILE, read_questions
+from training.data.trace import trace
 from training.finetune.fine_tuner import LoraFineTuner
 from training.finetune.port import FineTuned, Task, Watch
 from training.job.dataset import prepare_dataset
