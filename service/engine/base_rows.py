@@ -29,3 +29,12 @@ def leaving_base_rows(operation: Operation) -> Operation:
         rows[base] = kept
 
     return apply
+
+
+def leave_logits(_wrapper: Any, _logits: Any, *_more: Any, **_named: Any) -> None:
+    """In the place of what adds an adapter's part to the logits: none that is admitted has one.
+
+    vLLM adds it by the slots of the rows that are sampled, and the log-probabilities of a prompt's
+    own tokens have more rows than those: with several requests at once its CPU operation fails and
+    ends the engine.
+    """

@@ -32,7 +32,7 @@ from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
 from adapters.telemetry_off import turn_telemetry_off
-from service.engine.base_rows import leaving_base_rows
+from service.engine.base_rows import leave_logits, leaving_base_rows
 from service.engine.content_free_logs import install
 from service.engine.grammars import TokenizerFacts
 from service.engine.shared_residency import INCARNATION
@@ -260,7 +260,7 @@ def prepare_process() -> None:
     """
     install()
     from vllm.lora.ops.torch_ops import lora_ops
-    from vllm.lora.punica_wrapper import punica_cpu
+    from vllm.lora.punica_wrapper import punica_cpu, punica_gpu
 
     for name in ("bgmv_expand", "bgmv_expand_slice"):
         operation = getattr(lora_ops, name)
@@ -268,6 +268,8 @@ def prepare_process() -> None:
             # the first is called by name, the second was imported from there
             for module in (lora_ops, punica_cpu):
                 setattr(module, name, leaving_base_rows(operation))
+    for wrapper in (punica_cpu.PunicaWrapperCPU, punica_gpu.PunicaWrapperGPU):
+        wrapper.add_lora_logits = leave_logits
 
 
 def parse(words: Sequence[str]) -> Namespace:

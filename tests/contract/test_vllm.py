@@ -119,6 +119,11 @@ def test_who_asks_for_the_base_gets_nothing_of_the_adapters_in_the_same_batch(
     assert facts["of_a_batch"] == [[not_a_number] * 2, [5.0] * 2, [7.0] * 2]
 
 
+def test_prompts_of_several_adapters_are_scored_at_once(facts: dict[str, Any]) -> None:
+    """Unpatched, vLLM's CPU operation fails there and ends the engine."""
+    assert facts["logits_of_prompts"] == [5.0]
+
+
 def test_several_api_processes_are_started_and_each_is_told_its_number(
     facts: dict[str, Any],
 ) -> None:

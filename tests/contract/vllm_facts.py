@@ -212,6 +212,23 @@ def of_a_batch() -> list[list[float]]:
     return [[-1.0 if one != one else one for one in row] for row in output.tolist()]
 
 
+def logits_of_prompts() -> list[float]:
+    """What is left of the logits of more tokens than rows are sampled: those of prompts that are
+    scored, of two requests with adapters at once.
+    """
+    import torch
+    from vllm.lora.layers import LoRAMapping
+    from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+
+    wrapper = PunicaWrapperCPU(8, 8, "cpu")
+    mapping = LoRAMapping(index_mapping=(11, 11, 12), prompt_mapping=(11, 12), is_prefill=True)
+    wrapper.update_metadata(mapping, [11, 12], 2, 8)
+    down, up = torch.ones(2, 1, 1, 2), torch.ones(2, 1, 2, 1)
+    logits = torch.full((5, 2), 5.0)
+    wrapper.add_lora_logits(logits, torch.ones(5, 2), down, up, 1.0)
+    return sorted(set(logits.flatten().tolist()))
+
+
 def main(base: str) -> None:
     """Writes the facts to standard output's last line."""
     import uvicorn
@@ -269,6 +286,7 @@ def main(base: str) -> None:
         "images": MultiModalConfig(language_model_only=True).get_limit_per_prompt("image"),
         "logs_are_sealed": logs_are_sealed(),
         "of_a_batch": of_a_batch(),
+        "logits_of_prompts": logits_of_prompts(),
         "args": {
             name: getattr(args, name)
             for name in (
