@@ -44,11 +44,11 @@ class NewEvaluation:
     """None for the base."""
     base_fingerprint: Digest
     dataset: str
-    """Digest of the data that the part was cut from."""
+    """Digest of the artifact that holds the part."""
     part: Part
     scorer: Scorer
     seed: int
-    """Of the draw that chose the rows, and of the engine's sampler."""
+    """Of the engine's sampler."""
     conditions: Mapping[str, str | int | float]
     """How it was measured (engine, dtype, length allowed): other conditions give other scores."""
     scores: Mapping[str, float]

@@ -14,9 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.domain.datasets import MIN_TEST
 
-MIN_EXAMPLES = 8
-"""Fewest examples that a job holds out."""
-
 
 class GatePolicy(BaseModel):
     """A unit's thresholds, and what happens when all gates are passed."""

@@ -27,7 +27,8 @@ def scores(console: Console, versions: Sequence[Mapping[str, Any]]) -> None:
     table = Table("version", "test", "exact: base", "adapter", "F1: base", "adapter", "gates")
     for version in versions:
         found = version["evidence"]["test"]
-        passed = [gate["gate"] for gate in version["gates"] if gate["outcome"] == "passed"]
+        decided = [gate for gate in version["gates"] if gate["outcome"] != "skipped"]
+        passed = [gate["gate"] for gate in decided if gate["outcome"] == "passed"]
         table.add_row(
             version["id"],
             str(found["examples"]),
@@ -36,7 +37,7 @@ def scores(console: Console, versions: Sequence[Mapping[str, Any]]) -> None:
                 for score in ("exact_match", "token_f1")
                 for who in ("base", "adapter")
             ),
-            f"{len(passed)} of {len(version['gates'])} passed: {', '.join(dict.fromkeys(passed))}",
+            f"{len(passed)} of {len(decided)} passed: {', '.join(dict.fromkeys(passed))}",
         )
     console.print(table)
 

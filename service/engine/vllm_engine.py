@@ -32,7 +32,7 @@ from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
 from adapters.telemetry_off import turn_telemetry_off
-from service.engine import cpu_lora
+from service.engine import lora_operations
 from service.engine.content_free_logs import install
 from service.engine.grammars import TokenizerFacts
 from service.engine.shared_residency import INCARNATION
@@ -260,12 +260,18 @@ def prepare_process() -> None:
     """
     install()
     from vllm.lora.ops.torch_ops import lora_ops
-    from vllm.lora.punica_wrapper import punica_cpu
+    from vllm.lora.punica_wrapper import punica_cpu, punica_gpu
 
-    for operation in (cpu_lora.bgmv_shrink, cpu_lora.bgmv_expand, cpu_lora.bgmv_expand_slice):
+    for operation in (
+        lora_operations.bgmv_shrink,
+        lora_operations.bgmv_expand,
+        lora_operations.bgmv_expand_slice,
+    ):
         # the first calls them by name, the second has imported them from there
         for module in (lora_ops, punica_cpu):
             setattr(module, operation.__name__, operation)
+    for wrapper in (punica_cpu.PunicaWrapperCPU, punica_gpu.PunicaWrapperGPU):
+        wrapper.add_lora_logits = lora_operations.leave_logits
 
 
 def parse(words: Sequence[str]) -> Namespace:

@@ -126,6 +126,11 @@ def test_our_lora_operations_give_the_numbers_of_the_engines_own(facts: dict[str
         assert operation["apart"] < 1e-5
 
 
+def test_prompts_of_several_adapters_are_scored_at_once(facts: dict[str, Any]) -> None:
+    """Unpatched, vLLM's CPU operation fails there and ends the engine."""
+    assert facts["logits_of_prompts"] == [5.0]
+
+
 def test_several_api_processes_are_started_and_each_is_told_its_number(
     facts: dict[str, Any],
 ) -> None:

@@ -220,7 +220,7 @@ def lora_operations() -> dict[str, Any]:
     import torch
     from vllm.lora.ops.torch_ops import lora_ops
 
-    from service.engine import cpu_lora
+    from service.engine import lora_operations
 
     spec = importlib.util.spec_from_file_location("as_shipped", str(lora_ops.__file__))
     assert spec is not None
@@ -236,7 +236,7 @@ def lora_operations() -> dict[str, Any]:
     }
     found = {}
     for name, (width, weights, columns, more) in cases.items():
-        ours, theirs = getattr(cpu_lora, name), getattr(shipped, name)
+        ours, theirs = getattr(lora_operations, name), getattr(shipped, name)
         apart = 0.0
         for slots in ([1], [2, 2, 2], [0, 2, 1, 0]):
             for words in more:
@@ -247,6 +247,23 @@ def lora_operations() -> dict[str, Any]:
                 apart = max(apart, float((one - two).abs().max()))
         found[name] = {"alike": parameters(ours)[4:] == parameters(theirs)[4:], "apart": apart}
     return found
+
+
+def logits_of_prompts() -> list[float]:
+    """What is left of the logits of more tokens than rows are sampled: those of prompts that are
+    scored, of two requests with adapters at once.
+    """
+    import torch
+    from vllm.lora.layers import LoRAMapping
+    from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+
+    wrapper = PunicaWrapperCPU(8, 8, "cpu")
+    mapping = LoRAMapping(index_mapping=(11, 11, 12), prompt_mapping=(11, 12), is_prefill=True)
+    wrapper.update_metadata(mapping, [11, 12], 2, 8)
+    down, up = torch.ones(2, 1, 1, 2), torch.ones(2, 1, 2, 1)
+    logits = torch.full((5, 2), 5.0)
+    wrapper.add_lora_logits(logits, torch.ones(5, 2), down, up, 1.0)
+    return sorted(set(logits.flatten().tolist()))
 
 
 def main(base: str) -> None:
@@ -307,6 +324,7 @@ def main(base: str) -> None:
         "logs_are_sealed": logs_are_sealed(),
         "of_a_batch": of_a_batch(),
         "lora_operations": lora_operations(),
+        "logits_of_prompts": logits_of_prompts(),
         "args": {
             name: getattr(args, name)
             for name in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import fsum
@@ -13,13 +13,13 @@ import pytest
 
 from adapters.domain.gates import Outcome
 from adapters.domain.principals import SYSTEM
-from adapters.domain.proof import DRIFT_FACTOR, drift_allowed
+from adapters.domain.proof import drift_allowed
 from adapters.domain.versions import Version
 from adapters.settings import Settings
 from adapters.store import FolderStore
 from service.launch.base_resolver import resolve_base
 from tests.e2e.jobs import follow, start_job
-from tests.e2e.stack import Stack, up
+from tests.e2e.stack import ROOT, Stack, command, up
 from training.data.examples import Example, Message
 from training.data.questions import Question
 from training.data.render import ChatRenderer
@@ -99,6 +99,26 @@ def test_a_callers_key_gets_no_log_probabilities_of_a_prompt(stack: Stack, first
             )
 
 
+def test_a_version_is_evaluated_again_by_a_command_and_not_trained(
+    stack: Stack, first: Version
+) -> None:
+    ran = subprocess.run(
+        command("adapters", "evaluate", first.name),
+        env=stack.environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert f"{first.name}: live" in ran.stdout
+    assert "fidelity passed: measured" in ran.stdout
+    found = stack.http("support").get(f"/v1/adapters/support/evaluations?subject={first.name}")
+    measured_by = [each["job_id"] for each in found.json()["data"] if each["scorer"] == "drift"]
+    assert measured_by == [None, first.job_id]
+
+
 @pytest.mark.timeout(1800)
 def test_an_honest_version_passes_fidelity_on_an_engine_that_rounds_to_bfloat16(
     tmp_path_factory: pytest.TempPathFactory,
@@ -120,5 +140,3 @@ def test_an_honest_version_passes_fidelity_on_an_engine_that_rounds_to_bfloat16(
     assert 1e-4 < fidelity.measured < allowed / 2
     assert drift(served, own) < allowed
     assert drift(base, own) > 2 * allowed
-    if os.environ.get("SHOW"):
-        print(fidelity.measured, allowed, drift(served, own), drift(base, own), DRIFT_FACTOR)

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 from adapters.domain.datasets import Part
 from adapters.domain.evaluations import BASE, NewEvaluation, Scorer
-from adapters.domain.gates import GatePolicy
 from adapters.domain.names import Digest, Unit, VersionId
 from training.data.questions import Question
 
 SEED = 0
-"""Of the engine's sampler. Answers are greedy, and rows are chosen by their ids."""
+"""Of the engine's sampler; answers are greedy."""
 MAX_SCORED = 1024
 """Tokens of a prompt and its reference that the service gives log-probabilities for."""
 
@@ -69,16 +68,12 @@ class Exam:
         )
 
 
-def choose(
-    questions: Sequence[Question], policy: GatePolicy, *, context: int
-) -> tuple[Question, ...]:
-    """As many of the first as the policy asks for, and no longer answers than it allows.
+def bounded(questions: Sequence[Question], *, slack: int, context: int) -> tuple[Question, ...]:
+    """The same questions; an answer may be `slack` tokens longer than its reference.
 
-    The order is the adapter's own and the same for every job, whose versions are thus compared on
-    the same rows.
+    What goes on is wrong already, and a base's chatter need not be heard out.
     """
-    drawn = questions[: policy.evaluation_examples]
-    return tuple(_bounded(each, policy.answer_slack, context) for each in drawn)
+    return tuple(_bounded(each, slack, context) for each in questions)
 
 
 def _bounded(question: Question, slack: int, context: int) -> Question:

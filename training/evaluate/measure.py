@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from adapters.domain.evaluations import Evaluation, NewEvaluation, Scorer, comparable, merged
-from adapters.domain.names import JobId
+from adapters.domain.names import JobId, VersionId
 from adapters.registry.ports import Evaluations
 from training.data.questions import Question
 from training.evaluate.answers import Answers
@@ -16,6 +16,8 @@ from training.evaluate.scores import exact_match, token_f1
 
 MOST = 1e4
 """Nats: what is kept where a model gives a token no probability, or none that is a number."""
+NEWEST = VersionId(2**31 - 1)
+"""No version comes after it."""
 _ANSWER_SCORES = {Scorer.EXACT_MATCH: exact_match, Scorer.TOKEN_F1: token_f1}
 
 OwnLogProbs = Callable[[Sequence[Question]], list[list[float]]]
@@ -39,13 +41,11 @@ class Measurer:
         self._exam, self._answers = exam, answers
         self._evaluations, self._writer = evaluations, writer
 
-    def known(self, *subjects: Subject) -> Sequence[Evaluation]:
-        """What is kept of the subjects, and of every version tried on this dataset."""
+    def known(self, *subjects: Subject, since: VersionId = NEWEST) -> Sequence[Evaluation]:
+        """What is kept of the subjects, and of every version that was tried after `since`."""
         exam = self._exam
         names = {subject.name for subject in subjects}
-        return self._evaluations.relevant(
-            exam.unit, exam.adapter, subjects=names, dataset=exam.dataset
-        )
+        return self._evaluations.relevant(exam.unit, exam.adapter, subjects=names, since=since)
 
     def answers_of(self, subject: Subject, *, anew: bool = False) -> None:
         """Scores of greedy answers. Raises what `Answers` raises, and LeaseLost."""

@@ -49,9 +49,9 @@ class LoraFineTuner:
         """See `FineTuner.log_probs`."""
         from training.finetune.log_probs import log_probs
 
-        with self.loaded.as_served(adapter) as model:
-            return log_probs(
-                model,
-                rows=[question.ids for question in questions],
-                starts=[question.answer_start for question in questions],
-            )
+        return log_probs(
+            base=self.loaded,
+            adapter=adapter,
+            rows=[question.ids for question in questions],
+            starts=[question.answer_start for question in questions],
+        )

@@ -44,16 +44,9 @@ class LoadedBase:
             model.unload()
 
     @contextmanager
-    def as_served(self, adapter: Path) -> Iterator[Any]:
-        """The base with a finished adapter, in float32 on a CPU and as it is stored on a GPU.
-
-        The service does the same, but for a base of halves, which it computes in bfloat16 on a CPU:
-        what that explains is allowed for.
-        """
-        gpu = torch.cuda.is_available()
-        dtype = self.stored_dtype if gpu else torch.float32
-        base = self.model(dtype=dtype, device="cuda" if gpu else "cpu")
-        model = PeftModel.from_pretrained(base, adapter)
+    def with_adapter(self, adapter: Path, *, dtype: torch.dtype, device: str) -> Iterator[Any]:
+        """The base with a finished adapter, to be asked."""
+        model = PeftModel.from_pretrained(self.model(dtype=dtype, device=device), adapter)
         try:
             yield model.eval()
         finally:

@@ -5,20 +5,27 @@ compared with.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from training.finetune.loaded_base import LoadedBase
+
 
 def log_probs(
-    model: Any, *, rows: Sequence[Sequence[int]], starts: Sequence[int]
+    *, base: LoadedBase, adapter: Path, rows: Sequence[Sequence[int]], starts: Sequence[int]
 ) -> list[list[float]]:
     """For each row of tokens, the log-probability (nats) of each token from its start on.
 
     Row by row: no padding that a model could see, and logits for the reference's tokens only, which
-    are gigabytes for a whole batch where the vocabulary is large.
+    are gigabytes for a whole batch where the vocabulary is large. In float32 on a CPU, in the
+    base's own precision on a GPU. The service does the same, but for a base of halves, which it
+    computes in bfloat16 on a CPU: what that explains is allowed for.
     """
-    with torch.inference_mode():
+    gpu = torch.cuda.is_available()
+    dtype, device = (base.stored_dtype, "cuda") if gpu else (torch.float32, "cpu")
+    with base.with_adapter(adapter, dtype=dtype, device=device) as model, torch.inference_mode():
         return [_scored(model, row, start) for row, start in zip(rows, starts, strict=True)]
 
 

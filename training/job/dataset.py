@@ -67,14 +67,6 @@ def prepare_dataset(
     return built
 
 
-def kept_dataset(context: JobContext, job: Job) -> StoredDataset:
-    """The dataset of a job that has ended. Raises NotFound where it is gone or cannot be read."""
-    digest = context.registry.datasets.of_job(job.id)
-    if digest is None:
-        raise NotFound(f"the dataset of job {job.id} is gone")
-    return _opened(context, digest)
-
-
 def split_for_life(
     rows: CheckedRows, adapter: str, datasets: Datasets, *, min_examples: int
 ) -> Split:

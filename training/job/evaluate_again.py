@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sys
 import threading
+from typing import Any
 
 from adapters.domain.gates import all_passed
+from adapters.domain.jobs import Job
 from adapters.domain.names import JobId, parse_version
 from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version
@@ -22,20 +24,17 @@ from training.evaluate.measure import Writer
 from training.evaluate.verdicts import told
 from training.finetune.fine_tuner import import_slow_modules
 from training.job.context import JobContext
-from training.job.job_plan import plan_again
 from training.job.job_process import real_context
-from training.job.progress import Reporter
-from training.job.prove import prove
-
-NO_FENCE = 0
-"""No lease is held: a reporter with it may speak and decide nothing."""
+from training.job.prove import Terms, prove
+from training.job.service_limits import wait_for_limits
+from training.job.unit_of_job import wait_for_unit
 
 
 def evaluate_again(context: JobContext, name: str) -> Version:
     """The version with its new verdicts.
 
-    Raises InvalidRequest where no job has made it, NotFound where the job's dataset is gone,
-    Conflict where it is rejected, retired or still being judged, and what `prove` raises.
+    Raises InvalidRequest where no job has made it or its data is not kept, Conflict where it is
+    rejected, retired or still being judged, and what `prove` raises.
     """
     registry = context.registry
     version = registry.versions.get(*parse_version(name), SYSTEM)
@@ -46,13 +45,27 @@ def evaluate_again(context: JobContext, name: str) -> Version:
         )
     job = registry.jobs.get(JobId(version.job_id), SYSTEM)
     check_judged_again(version, job)
-    reporter = Reporter(registry.jobs, job.id, NO_FENCE)
-    plan = plan_again(context, job)
-    judgement = prove(context, version, plan, Writer(), anew=True)
+    judgement = prove(context, version, _terms(context, version, job), Writer(), anew=True)
     judged = registry.versions.judge_again(version.id, judgement.gates, evidence=judgement.evidence)
-    proven = all_passed(judged.gates)
-    reporter.say(f"Evaluated {name} again", level="info" if proven else "warn")
+    level = "info" if all_passed(judged.gates) else "warn"
+    registry.jobs.say(job.id, f"Evaluated {name} again", level=level)
     return judged
+
+
+def _terms(context: JobContext, version: Version, job: Job) -> Terms:
+    """The unit's policy of today, and the test part of the job that made the version."""
+    dataset = context.registry.datasets.of_job(job.id)
+    if dataset is None:
+        raise InvalidRequest(
+            f"the dataset of {version.name} is not kept: it was made by an earlier build",
+            param="version",
+        )
+    waiting: dict[str, Any] = {"clock": context.clock, "pause": context.pause}
+    return Terms(
+        policy=wait_for_unit(context.units, version.unit, **waiting).gates,
+        limits=wait_for_limits(context.registry.replicas, context.base.fingerprint, **waiting),
+        dataset=dataset,
+    )
 
 
 def main(words: list[str]) -> int:

@@ -13,7 +13,7 @@ from adapters.errors import InvalidRequest
 from training.base.base_fit import advised, suited
 from training.data.stored_dataset import StoredDataset
 from training.job.context import JobContext
-from training.job.dataset import kept_dataset, prepare_dataset
+from training.job.dataset import prepare_dataset
 from training.job.progress import Reporter
 from training.job.service_limits import ServiceLimits, fit, wait_for_limits
 from training.job.unit_of_job import wait_for_unit
@@ -35,21 +35,6 @@ def plan_job(context: JobContext, job: Job, fence: int, reporter: Reporter) -> J
     Raises InvalidFile, InvalidRequest, Conflict (`base_mismatch`), NotFound, Unavailable,
     LeaseLost, Stopped, StorageFull.
     """
-    unit, limits, recipe = _asked(context, job)
-    dataset = prepare_dataset(context, job, fence, unit=unit, recipe=recipe, reporter=reporter)
-    return JobPlan(unit=unit, limits=limits, recipe=recipe, dataset=dataset)
-
-
-def plan_again(context: JobContext, job: Job) -> JobPlan:
-    """The plan of a job that has ended, with the dataset that its version was made from.
-
-    Raises NotFound where that is gone, and what `plan_job` raises of the unit and the service.
-    """
-    unit, limits, recipe = _asked(context, job)
-    return JobPlan(unit=unit, limits=limits, recipe=recipe, dataset=kept_dataset(context, job))
-
-
-def _asked(context: JobContext, job: Job) -> tuple[UnitConfig, ServiceLimits, Recipe]:
     unit = wait_for_unit(context.units, job.unit, clock=context.clock, pause=context.pause)
     limits = wait_for_limits(
         context.registry.replicas,
@@ -57,7 +42,9 @@ def _asked(context: JobContext, job: Job) -> tuple[UnitConfig, ServiceLimits, Re
         clock=context.clock,
         pause=context.pause,
     )
-    return unit, limits, fit(_recipe(context, job, unit), limits)
+    recipe = fit(_recipe(context, job, unit), limits)
+    dataset = prepare_dataset(context, job, fence, unit=unit, recipe=recipe, reporter=reporter)
+    return JobPlan(unit=unit, limits=limits, recipe=recipe, dataset=dataset)
 
 
 def _recipe(context: JobContext, job: Job, unit: UnitConfig) -> Recipe:

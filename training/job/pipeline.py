@@ -35,7 +35,7 @@ from training.job.context import JobContext
 from training.job.job_plan import JobPlan, plan_job
 from training.job.progress import Reporter, in_advance
 from training.job.promote import NotPromoted, Promoter
-from training.job.prove import Judgement, prove
+from training.job.prove import Judgement, Terms, prove
 from training.job.publish import publish
 from training.job.result_files import keep_results, kept_results
 from training.job.unit_of_job import wait_for_unit
@@ -80,7 +80,8 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
         version = publish(context, job, fence, plan, fine_tuned)
         reporter.say(f"Published {version.name} as a candidate; evaluating it through the service")
     if not version.gates:
-        judgement = prove(context, version, plan, Writer(job_id=job.id, fence=fence))
+        terms = Terms(policy=plan.unit.gates, limits=plan.limits, dataset=plan.dataset.digest)
+        judgement = prove(context, version, terms, Writer(job_id=job.id, fence=fence))
         version = _keep(context, version, fence, judgement)
     _tell(version, reporter)
     files, store = context.registry.files, context.store

@@ -12,20 +12,19 @@ from typing import Any
 
 from adapters.domain.bounds import mean
 from adapters.domain.evaluations import Scorer
-from adapters.domain.gates import GateResult, unservable
+from adapters.domain.gates import GatePolicy, GateResult, unservable
 from adapters.domain.jobs import JobCheckpoint
-from adapters.domain.names import Alias, JobId
+from adapters.domain.names import Alias, Digest, JobId, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.proof import Proof, Rival, ValidationLosses, judge
 from adapters.domain.versions import Version
 from adapters.errors import EngineUnavailable, Rejected
 from training.base.chat_format import thinking_wanted
-from training.data.questions import Question
 from training.data.tokenise import read_questions
-from training.evaluate.exam import Exam, Subject, choose
+from training.evaluate.exam import Exam, Subject, bounded
 from training.evaluate.measure import Measurer, Writer
 from training.job.context import JobContext
-from training.job.job_plan import JobPlan
+from training.job.service_limits import ServiceLimits
 
 _LAYER = re.compile(r"\.(\d+)\.")
 _PAGE = 1000
@@ -39,15 +38,25 @@ class Judgement:
     evidence: Mapping[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a version is measured by, and by what policy it is judged."""
+
+    policy: GatePolicy
+    limits: ServiceLimits
+    dataset: Digest
+    """The artifact that holds the test part."""
+
+
 def prove(
-    context: JobContext, version: Version, plan: JobPlan, writer: Writer, *, anew: bool = False
+    context: JobContext, version: Version, terms: Terms, writer: Writer, *, anew: bool = False
 ) -> Judgement:
     """What the gates say of `version`; `anew` asks it although its answers are known.
 
     The base's and the live version's answers are asked where nobody has asked them before.
     Raises EngineUnavailable, Unavailable, LeaseLost, Stopped.
     """
-    exam = exam_of(context, version, plan)
+    exam = exam_of(context, version, terms)
     measurer = Measurer(
         exam, answers=context.answers, evaluations=context.registry.evaluations, writer=writer
     )
@@ -68,7 +77,8 @@ def prove(
     except Rejected as error:
         return Judgement(gates=(unservable(error.message),), evidence={})
     rivals = () if rival is None else (Subject(model=rival.name, version_id=rival.id),)
-    known = measurer.known(base, subject, *rivals)
+    since = VersionId(0) if rival is None else rival.id
+    known = measurer.known(base, subject, *rivals, since=since)
     proof = Proof(
         subject=subject.name,
         evaluations=known,
@@ -76,19 +86,21 @@ def prove(
         losses=_losses(context, version),
     )
     return Judgement(
-        gates=judge(proof, plan.unit.gates), evidence=_evidence(exam, proof, base, subject)
+        gates=judge(proof, terms.policy), evidence=_evidence(exam, proof, base, subject)
     )
 
 
-def exam_of(context: JobContext, version: Version, plan: JobPlan) -> Exam:
-    """The questions that the unit's policy chooses, and how they are asked."""
-    policy, limits = plan.unit.gates, plan.limits
+def exam_of(context: JobContext, version: Version, terms: Terms) -> Exam:
+    """The questions that the unit's policy asks for, and how they are asked."""
+    policy, limits = terms.policy, terms.limits
+    tested = context.store.fetch_dataset(terms.dataset)
+    questions = read_questions(tested, policy.evaluation_examples)
     return Exam(
         unit=version.unit,
         adapter=version.adapter,
         base_fingerprint=context.base.fingerprint,
-        dataset=plan.dataset.digest,
-        questions=choose(_test_part(context, plan), policy, context=limits.max_model_len),
+        dataset=terms.dataset,
+        questions=bounded(questions, slack=policy.answer_slack, context=limits.max_model_len),
         conditions={
             "engine": limits.engine,
             "dtype": limits.dtype,
@@ -98,12 +110,6 @@ def exam_of(context: JobContext, version: Version, plan: JobPlan) -> Exam:
         },
         context=limits.max_model_len,
     )
-
-
-def _test_part(context: JobContext, plan: JobPlan) -> tuple[Question, ...]:
-    """The first questions in the adapter's own order: nobody has opened them before."""
-    folder = context.store.fetch_dataset(plan.dataset.digest)
-    return read_questions(folder, plan.unit.gates.evaluation_examples)
 
 
 def _layers(modules: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from adapters.domain.evaluations import Evaluation, NewEvaluation
-from adapters.domain.names import JobId, Unit
+from adapters.domain.names import JobId, Unit, VersionId
 from adapters.domain.pages import Page
 from adapters.domain.principals import Principal
 
@@ -25,9 +25,9 @@ class Evaluations(Protocol):
         ...
 
     def relevant(
-        self, unit: Unit, adapter: str, *, subjects: Collection[str], dataset: str
+        self, unit: Unit, adapter: str, *, subjects: Collection[str], since: VersionId
     ) -> Sequence[Evaluation]:
-        """Those of an adapter's test parts that are of one of `subjects` or of this dataset.
+        """Those on an adapter's rows of one of `subjects` or of a version newer than `since`.
 
         Oldest first.
         """

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, or_, select
 
 from adapters.domain.evaluations import Evaluation, NewEvaluation
-from adapters.domain.names import JobId, Unit
+from adapters.domain.names import JobId, Unit, VersionId
 from adapters.domain.pages import Page
 from adapters.domain.principals import Principal
 from adapters.registry.sql import rows, schema
@@ -37,14 +37,14 @@ class SqlEvaluations(SqlPort):
             return [_add(connection, each, job_id=job_id, at=at) for each in new]
 
     def relevant(
-        self, unit: Unit, adapter: str, *, subjects: Collection[str], dataset: str
+        self, unit: Unit, adapter: str, *, subjects: Collection[str], since: VersionId
     ) -> Sequence[Evaluation]:
-        """Those of one of `subjects` or of this dataset, oldest first."""
+        """Those of one of `subjects` or of a version newer than `since`, oldest first."""
         table = schema.evaluations
         query = select(table).where(
             table.c.adapter == adapter,
             table.c.unit == unit,
-            or_(table.c.subject.in_(subjects), table.c.dataset == dataset),
+            or_(table.c.subject.in_(subjects), table.c.version_id > since),
         )
         with self._database.read() as connection:
             return all_of(connection, query.order_by(table.c.id), rows.evaluation_from)

@@ -19,6 +19,7 @@ from tests.adapters.registry.values import (
     ADMIN,
     LEASE_S,
     OWNER,
+    SALES,
     STRANGER,
     SUPPORT,
     a_gate,
@@ -106,20 +107,20 @@ def test_another_units_evaluations_are_not_seen(registry: Registry) -> None:
         assert list(page.items) == seen
 
 
-def test_relevant_are_those_of_the_subjects_and_of_the_dataset(registry: Registry) -> None:
-    one, two = published(registry), published(registry)
-    base, mine, other, elsewhere = added(
+def test_relevant_are_those_of_the_subjects_and_of_newer_versions(registry: Registry) -> None:
+    one, two, three = (published(registry) for _ in range(3))
+    base, of_one, _of_two, of_three = added(
         registry,
-        an_evaluation(dataset="e" * 64),
-        an_evaluation(one, dataset="e" * 64),
+        an_evaluation(),
+        an_evaluation(one),
         an_evaluation(two),
-        an_evaluation(two, dataset="e" * 64),
+        an_evaluation(three),
     )
-    found = registry.evaluations.relevant(
-        SUPPORT, "support", subjects={"base", one.name}, dataset="d" * 64
-    )
-    assert list(found) == [base, mine, other]
-    assert elsewhere not in found
+    evaluations = registry.evaluations
+    subjects = {"base", one.name}
+    found = evaluations.relevant(SUPPORT, "support", subjects=subjects, since=two.id)
+    assert list(found) == [base, of_one, of_three]
+    assert not evaluations.relevant(SALES, "support", subjects=subjects, since=two.id)
 
 
 def test_evaluations_are_collected_with_their_version(registry: Registry, clock: Clock) -> None:

@@ -1,12 +1,11 @@
-"""Which questions a version is measured by."""
+"""How long answers may be, and which references are scored."""
 
 from __future__ import annotations
 
-from adapters.domain.gates import GatePolicy
 from adapters.domain.names import Digest, Unit
 from training.data.examples import Message
 from training.data.questions import Question
-from training.evaluate.exam import MAX_SCORED, Exam, choose
+from training.evaluate.exam import MAX_SCORED, Exam, bounded
 
 
 def question(row: str, *, prompt: int = 10, reference: int = 3) -> Question:
@@ -20,20 +19,11 @@ def question(row: str, *, prompt: int = 10, reference: int = 3) -> Question:
     )
 
 
-def test_the_first_in_the_adapters_order_are_asked_and_no_more_than_the_policy_wants() -> None:
-    rows = [f"{at * 7919 % 101:03}" for at in range(100)]
-    chosen = choose(
-        [question(row) for row in rows], GatePolicy(evaluation_examples=16), context=256
-    )
-    assert [each.row for each in chosen] == rows[:16]
-
-
 def test_an_answer_may_be_a_little_longer_than_its_reference_and_no_longer_than_the_context() -> (
     None
 ):
-    policy = GatePolicy(answer_slack=4)
-    (short,) = choose([question("a", reference=3)], policy, context=256)
-    (long,) = choose([question("a", prompt=250, reference=3)], policy, context=256)
+    (short,) = bounded([question("a", reference=3)], slack=4, context=256)
+    (long,) = bounded([question("a", prompt=250, reference=3)], slack=4, context=256)
     assert (short.max_tokens, long.max_tokens) == (7, 6)
 
 

@@ -47,16 +47,11 @@ def adapter_of(base: Path, folder: Path, *, strength: float) -> Path:
     return folder
 
 
-def scored_as_served(base: Path, adapter: Path) -> list[list[float]]:
-    with LoadedBase(base).as_served(adapter) as model:
-        return log_probs(model, rows=ROWS, starts=STARTS)
-
-
 def test_they_are_the_models_own_for_each_token_of_the_reference(
     base: Path, tmp_path: Path
 ) -> None:
     adapter = adapter_of(base, tmp_path, strength=0.5)
-    found = scored_as_served(base, adapter)
+    found = log_probs(base=LoadedBase(base), adapter=adapter, rows=ROWS, starts=STARTS)
     assert [len(row) for row in found] == [2, 2, 2]
     whole: Any = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
     model: Any = PeftModel.from_pretrained(whole, adapter).eval()
@@ -72,8 +67,11 @@ def test_an_adapter_moves_them_and_one_that_does_nothing_does_not(
     base: Path, tmp_path: Path
 ) -> None:
     found = {
-        strength: scored_as_served(
-            base, adapter_of(base, tmp_path / str(strength), strength=strength)
+        strength: log_probs(
+            base=LoadedBase(base),
+            adapter=adapter_of(base, tmp_path / str(strength), strength=strength),
+            rows=ROWS,
+            starts=STARTS,
         )
         for strength in (0.0, 1e-9, 0.5)
     }

@@ -122,7 +122,7 @@ def test_one_loaded_base_is_trained_on_and_asked_with_the_adapter_after(
         assert torch.equal(
             loaded.model(dtype=torch.float32, device="cpu")(input_ids=ids).logits, before
         )
-        with loaded.as_served(tmp_path) as asked:
+        with loaded.with_adapter(tmp_path, dtype=torch.float32, device=plan.device) as asked:
             assert torch.allclose(asked(input_ids=ids).logits, trained, atol=1e-5)
             assert asked.get_input_embeddings().weight is weights, "it was loaded once"
     assert not torch.allclose(trained, before, atol=1e-3)

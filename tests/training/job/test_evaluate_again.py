@@ -12,9 +12,8 @@ from adapters.domain.gates import GatePolicy
 from adapters.domain.principals import SYSTEM
 from adapters.domain.proof import Proof, ValidationLosses, judge
 from adapters.domain.versions import Version, VersionState
-from adapters.errors import Conflict, InvalidRequest, NotFound
+from adapters.errors import Conflict, InvalidRequest
 from adapters.registry.ports import NewVersion
-from adapters.store import ArtifactKind
 from tests.training.job.stage import Stage, stage
 from tests.training.job.toy_replica import FINGERPRINT
 from tests.training.world import OWNER, UNIT, World, data
@@ -78,7 +77,7 @@ def test_the_gates_can_be_recomputed_from_the_rows_of_the_registry(judged: Stage
     assert kept.evidence is not None
     policy = GatePolicy(evaluation_examples=20)
     rows = judged.world.registry.evaluations.relevant(
-        UNIT, "support", subjects={"base", kept.name}, dataset=kept.evidence["test"]["dataset"]
+        UNIT, "support", subjects={"base", kept.name}, since=kept.id
     )
     losses = ValidationLosses(**kept.evidence["validation"])
     proof = Proof(subject=kept.name, evaluations=rows, losses=losses)
@@ -109,15 +108,10 @@ def test_a_version_that_was_rejected_is_not_evaluated(world: World) -> None:
     assert refused.value.reason == "version_rejected"
 
 
-def test_a_version_whose_data_is_gone_says_so(judged: Stage) -> None:
-    world, job = judged.world, judged.world.job(judged.job_id)
-    world.registry.files.delete(job.training_file, OWNER)
-    assert evaluate_again(judged.context, "support:1").gates, "the dataset is kept with its version"
-    dataset = world.registry.datasets.of_job(job.id)
-    assert dataset is not None
-    world.store.delete(dataset, ArtifactKind.DATASET)
-    with pytest.raises(NotFound):
-        evaluate_again(judged.context, "support:1")
+def test_the_uploaded_files_are_not_needed_again(judged: Stage) -> None:
+    job = judged.world.job(judged.job_id)
+    judged.world.registry.files.delete(job.training_file, OWNER)
+    assert evaluate_again(judged.context, "support:1").state is VersionState.LIVE
 
 
 # -- beside a live version

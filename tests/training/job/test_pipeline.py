@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,9 +81,9 @@ def test_a_good_job_ends_with_a_proven_version_that_is_live(ready: Stage) -> Non
     assert version.evidence is not None
     assert version.evidence["test"]["adapter"] == {"exact_match": 1.0, "token_f1": 1.0}
     assert version.evidence["data"]["train_examples"] == 40
+    assert version.evidence["data"]["dataset"] == ready.world.registry.datasets.of_job(job.id)
     assert version.evidence["training"]["chosen_by"] == "validation_answers"
     assert version.evidence["training"]["device"]["micro_batch"] == 8
-    assert version.evidence["data"]["dataset"] == ready.world.registry.datasets.of_job(job.id)
 
 
 def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
@@ -98,7 +97,7 @@ def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
         "Checkpoint created at step 10",
         "Gates of support:1: artifact passed, effect against base passed, fidelity passed, task",
         "support:1 is live as support",
-        "New fine-tuned model created: support:1",
+        "New fine-fine_tuned model created: support:1",
         "Fine tuning job successfully completed",
     ):
         assert any(words in message for message in story), f"not told, or too late: {words}"
@@ -222,25 +221,6 @@ def test_a_rank_that_the_service_cannot_serve_fails_before_training(ready: Stage
     code, message = error_of(ready)
     assert code == "invalid_recipe"
     assert "rank 16" in message
-    assert ready.fine_tuner.fine_tuned == []
-
-
-def test_a_quantised_base_fails_the_job_before_training(ready: Stage, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "awq"}}')
-    base = replace(ready.context.base, path=tmp_path)
-    code, message = error_of(ready.with_context(base=base))
-    assert code == "invalid_recipe"
-    assert "quantised (awq)" in message
-    assert ready.fine_tuner.fine_tuned == []
-
-
-def test_a_module_that_the_base_lacks_fails_the_job_before_training(ready: Stage) -> None:
-    path = ready.world.units / "support.yaml"
-    unit = json.loads(path.read_text()) | {"recipe": {"target_modules": ["gate_proj"]}}
-    path.write_text(json.dumps(unit))
-    code, message = error_of(ready)
-    assert code == "invalid_recipe"
-    assert "has no gate_proj" in message
     assert ready.fine_tuner.fine_tuned == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from service.engine.cpu_lora import bgmv_expand, bgmv_expand_slice, bgmv_shrink
+from service.engine.lora_operations import bgmv_expand, bgmv_expand_slice, bgmv_shrink
 
 RANK, INTO, OUT = 2, 5, 7
 BASE = -1
