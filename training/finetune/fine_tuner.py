@@ -52,6 +52,7 @@ class LoraFineTuner:
         """See `FineTuner.own_answers`."""
         from training.finetune.answers import forward
 
+        self.loaded.let_go()  # two would need twice the room
         return forward(
             base=self._base,
             adapter=adapter,

@@ -62,6 +62,10 @@ class LoadedBase:
         self._model.set_attn_implementation(attention)
         return self._model.to(device)
 
+    def let_go(self) -> None:
+        """Frees its memory; it is read again when it is next needed."""
+        self._model = None
+
     @property
     def stored_dtype(self) -> torch.dtype:
         """In which its weights are stored."""
