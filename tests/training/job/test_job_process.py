@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,22 @@ def test_a_waiting_process_ends_quietly_when_nobody_orders(state: StateFolder) -
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr
     assert done.stdout == b""
+
+
+@pytest.mark.slow
+def test_a_job_yields_to_a_service_on_the_same_cores(state: StateFolder) -> None:
+    environment = {"WARDROBE_STATE": str(state.root), "WARDROBE_TRAIN_NICENESS": "7"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "training.job", "--wait"],
+        env=os.environ | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as waiting:
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        until = time.monotonic() + 300.0
+        while os.getpriority(os.PRIO_PROCESS, waiting.pid) < min(19, ours + 7):
+            assert waiting.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        waiting.kill()
