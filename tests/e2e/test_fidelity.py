@@ -137,6 +137,6 @@ def test_an_honest_version_passes_fidelity_on_an_engine_that_rounds_to_bfloat16(
     (fidelity,) = (gate for gate in version.gates if gate.gate == "fidelity")
     allowed = drift_allowed("bfloat16", LAYERS)
     assert (fidelity.outcome, fidelity.bound) == (Outcome.PASSED, allowed)
-    assert 1e-4 < fidelity.measured < allowed / 2
-    assert drift(served, own) < allowed
+    assert 0.0 < fidelity.measured < allowed / 2
+    assert 1e-3 < drift(served, own) < allowed
     assert drift(base, own) > 2 * allowed
