@@ -78,7 +78,7 @@ class Version:
     created_at: float
     gates: tuple[GateResult, ...] = ()
     evidence: dict[str, Any] | None = None
-    """What the trainer measured: data digests, recipe, held-out scores."""
+    """What the trainer measured: data digests, recipe, scores."""
     rolled_back_at: float | None = None
     """When a rollback took it out of service: it is never a rollback's target again."""
     withdrawn_at: float | None = None

@@ -38,7 +38,7 @@ class Lesson:
     step: int = 0
     total: int = 0
     train_loss: float | None = None
-    held_out_loss: float | None = None
+    validation_loss: float | None = None
     finish_at: float | None = None
     message: str = "waiting"
     told_at: float = 0.0
@@ -46,7 +46,7 @@ class Lesson:
     ended: FineTuningJob | None = None
 
     def hear(self, event: FineTuningJobEvent) -> None:
-        """Keeps the numbers of a metrics event; a held-out loss stays until the next."""
+        """Keeps the numbers of a metrics event; a validation loss stays until the next."""
         self.last_event = event.id
         if event.type == "message":
             self.message = event.message
@@ -55,8 +55,8 @@ class Lesson:
         self.step = int(data.get("step", self.step))
         self.total = int(data.get("total_steps", self.total))
         self.train_loss = data.get("train_loss", self.train_loss)
-        held_out = data.get("full_valid_loss", data.get("valid_loss"))
-        self.held_out_loss = self.held_out_loss if held_out is None else held_out
+        loss = data.get("full_valid_loss", data.get("valid_loss"))
+        self.validation_loss = self.validation_loss if loss is None else loss
 
     def is_worth_a_line(self, event: FineTuningJobEvent) -> bool:
         """What is told before the first step (how much is learnt, how long it takes), and gates."""
@@ -65,7 +65,7 @@ class Lesson:
         return before or str(event.type) == "gate_checks" or event.level != "info"
 
     def said(self) -> str:
-        """`step 40/226  loss 0.71  held-out 0.80  1:12 left`; around the training, the news."""
+        """`step 40/226  loss 0.71  validation 0.80  1:12 left`; around the training, the news."""
         if self.status == "queued":
             return "queued: the trainer does one job at a time"
         if not self.total or self.step >= self.total:
@@ -73,8 +73,8 @@ class Lesson:
         words = [f"step {self.step}/{self.total}"]
         if self.train_loss is not None:
             words.append(f"loss {self.train_loss:.2f}")
-        if self.held_out_loss is not None:
-            words.append(f"held-out {self.held_out_loss:.2f}")
+        if self.validation_loss is not None:
+            words.append(f"validation {self.validation_loss:.2f}")
         if self.finish_at:
             minutes, seconds = divmod(max(0, int(self.finish_at - time.time())), 60)
             words.append(f"{minutes}:{seconds:02} left")

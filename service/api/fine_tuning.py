@@ -250,7 +250,7 @@ async def list_events(
 async def list_checkpoints(
     job_id: str, runtime: RuntimeOf, principal: OwnerOf, cursor: CursorOf
 ) -> dict[str, Any]:
-    """Where held-out loss was measured, newest first."""
+    """Where the validation loss was measured, newest first."""
     job = await _job(runtime, principal, job_id)
     listed = await runtime.threads.read(
         principal,

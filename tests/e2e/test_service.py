@@ -375,10 +375,10 @@ def test_a_trainer_killed_in_the_middle_of_a_job_leaves_one_version(stack: Stack
         return bool(client.fine_tuning.jobs.checkpoints.list(job.id).data)
 
     wait_for(can_go_on, seconds=900, what="the job has a checkpoint")
-    sidecar, child = stack.running("training.worker.main"), stack.running("training.job")
-    assert sidecar is not None
+    trainer, child = stack.running("training.worker.main"), stack.running("training.job")
+    assert trainer is not None
     assert child is not None
-    sidecar.kill()
+    trainer.kill()
     wait_for(lambda: not child.is_running() or child.status() == "zombie", seconds=300,
              what="the job's process dies with its trainer")  # fmt: skip
     ended = follow(stack, job)

@@ -309,7 +309,7 @@ def test_what_a_job_will_take_is_told_before_its_first_step() -> None:
     assert lesson.is_worth_a_line(event(5).model_copy(update={"level": "warn"}))
 
 
-def test_a_bar_tells_step_losses_and_keeps_the_last_held_out_loss() -> None:
+def test_a_bar_tells_step_losses_and_keeps_the_last_validation_loss() -> None:
     lesson = Lesson("hr", "ftjob-1", client=None, bar=0)  # type: ignore[arg-type]
     assert lesson.said() == "waiting"
     lesson.status = "queued"
@@ -318,7 +318,7 @@ def test_a_bar_tells_step_losses_and_keeps_the_last_held_out_loss() -> None:
     lesson.hear(event(1, step=5, total_steps=80, train_loss=1.5, full_valid_loss=1.75))
     lesson.hear(event(2, step=6, total_steps=80, train_loss=1.25))
     lesson.hear(event(3))
-    assert lesson.said() == "step 6/80  loss 1.25  held-out 1.75"
+    assert lesson.said() == "step 6/80  loss 1.25  validation 1.75"
     assert lesson.last_event == "ftevent-3"
     lesson.hear(event(4, step=80, total_steps=80, train_loss=1.0))
     assert lesson.said() == "a message"
