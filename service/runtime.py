@@ -24,7 +24,7 @@ from adapters.store import ArtifactStore
 from service.engine.grammars import Grammars
 from service.engine.leases import Leases
 from service.engine.port import Engine
-from service.engine.shared_residency import SharedResidency
+from service.engine.shared_residency import Reason, SharedResidency
 from service.engine.unit_places import UnitPlaces
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
@@ -157,6 +157,17 @@ class Runtime:
             and self.engine.alive
             and not self.swap.loader.missing()
         )
+
+    @property
+    def stranded(self) -> bool:
+        """Whether versions are live and every one of them was trained on another base model.
+
+        Nobody is served an adapter then: most likely the wrong base is served. It is no question of
+        readiness, because successors are proven by this very replica.
+        """
+        live, unavailable = self.table.live(), self.swap.loader.unavailable()
+        reasons = (unavailable[alias][1] if alias in unavailable else None for alias in live)
+        return bool(live) and all(reason is Reason.BASE_MISMATCH for reason in reasons)
 
     @property
     def ready(self) -> bool:

@@ -13,6 +13,8 @@ from service.runtime import Runtime
 
 router = APIRouter()
 
+STRANDED = "every live version was trained on another base model"
+
 
 @router.get("/livez")
 async def livez() -> dict[str, str]:
@@ -33,6 +35,7 @@ async def readyz(runtime: RuntimeOf) -> JSONResponse:
         "registry": _registry(runtime),
         "versions": f"{missing} live versions not loaded yet" if missing else "ok",
         "unavailable": f"{failed} live versions cannot be served" if failed else "none",
+        "base": STRANDED if runtime.stranded else "ok",
         "draining": "yes" if runtime.draining else "no",
     }
     return JSONResponse(

@@ -37,6 +37,7 @@ async def status(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
         "ready": runtime.ready,
         "draining": runtime.draining,
         "base_model": runtime.table.base_name,
+        "stranded_by_base": runtime.stranded,
         "engine": dict(runtime.engine.limits),
         "requests_in_flight": runtime.places.of(unit) if unit else runtime.leases.total,
         "replica_count": sum(replica.reporting for replica in found),

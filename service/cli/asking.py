@@ -21,7 +21,8 @@ def add_to(app: typer.Typer) -> None:
 
 @needs(a_client)
 def status(client: Client, as_json: AsJson = False) -> None:
-    """Tell how the service is; exit code 1 if it is not ready.
+    """Tell how the service is; exit code 1 if it is not ready, or serves a base that no live
+    version was trained on.
 
     Example: wardrobe status --url http://127.0.0.1:8000
     """
@@ -48,7 +49,13 @@ def status(client: Client, as_json: AsJson = False) -> None:
             ],
             empty="",
         )
-    if not found["ready"]:
+    if found["stranded_by_base"]:
+        typer.echo(
+            "every live version was trained on another base model: serve that one again "
+            "(`WARDROBE_BASE`), or train each alias anew",
+            err=True,
+        )
+    if not found["ready"] or found["stranded_by_base"]:
         raise typer.Exit(1)
 
 

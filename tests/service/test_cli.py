@@ -310,6 +310,10 @@ def test_status_names_live_versions_that_cannot_be_served_to_those_who_may_see_t
             capsys.readouterr()
             run(app, ["status", "--url", world.url, "--key", world.key(owner)])
             told.append(capsys.readouterr().out)
+        code = run(app, ["status", "--url", world.url, "--key", world.key("admin")])
+        assert (code, "train each alias anew" in capsys.readouterr().err) == (1, True)
+        checks = world.http(None).get("/readyz").json()["checks"]
+        assert checks["base"] == "every live version was trained on another base model"
     assert re.search(r"cannot be served +support \(support:1: base_mismatch\)", told[0])
     assert "support:1" not in told[1]
 

@@ -117,9 +117,7 @@ def test_an_own_version_may_be_promoted(state: VersionState) -> None:
 
 
 def test_a_rejected_version_may_not_and_the_gate_is_named() -> None:
-    gates = tuple(
-        at_least(gate, float(gate == "effect"), 1.0, "") for gate in ("effect", "task")
-    )
+    gates = tuple(at_least(gate, float(gate == "effect"), 1.0, "") for gate in ("effect", "task"))
     version = replace(a_version(VersionState.REJECTED), gates=gates)
     with pytest.raises(Conflict, match="rejected by task") as raised:
         check_promotable(ROUTE, version)
