@@ -259,9 +259,17 @@ def prepare_process() -> None:
     It is registered as a `vllm.general_plugins` entry point.
     """
     install()
-    from vllm.lora.ops.torch_ops import lora_ops
-    from vllm.lora.punica_wrapper import punica_cpu, punica_gpu
+    from vllm.platforms import current_platform
 
+    if not current_platform.is_cpu():
+        from vllm.lora.punica_wrapper.punica_gpu import PunicaWrapperGPU
+
+        PunicaWrapperGPU.add_lora_logits = lora_operations.leave_logits
+        return
+    from vllm.lora.ops.torch_ops import lora_ops
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    punica_cpu.PunicaWrapperCPU.add_lora_logits = lora_operations.leave_logits
     for operation in (
         lora_operations.bgmv_shrink,
         lora_operations.bgmv_expand,
@@ -270,8 +278,6 @@ def prepare_process() -> None:
         # the first calls them by name, the second has imported them from there
         for module in (lora_ops, punica_cpu):
             setattr(module, operation.__name__, operation)
-    for wrapper in (punica_cpu.PunicaWrapperCPU, punica_gpu.PunicaWrapperGPU):
-        wrapper.add_lora_logits = lora_operations.leave_logits
 
 
 def parse(words: Sequence[str]) -> Namespace:
