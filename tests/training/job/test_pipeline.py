@@ -97,7 +97,7 @@ def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
         "Checkpoint created at step 10",
         "Gates of support:1: artifact passed, effect against base passed, fidelity passed, task",
         "support:1 is live as support",
-        "New fine-fine_tuned model created: support:1",
+        "New fine-tuned model created: support:1",
         "Fine tuning job successfully completed",
     ):
         assert any(words in message for message in story), f"not told, or too late: {words}"
