@@ -197,7 +197,7 @@ def in_advance(plan: DevicePlan, estimate: Estimate | None) -> str:
         return f"Memory ran out; training goes on by {plan.as_text()}"
     return (
         f"Training for {estimate.steps} steps over {estimate.tokens:,} tokens, by "
-        f"{plan.as_text()}: at most {_duration(estimate.seconds)}"
+        f"{plan.as_text()}: {_duration(estimate.seconds)} at the speed of this moment"
     )
 
 

@@ -179,7 +179,7 @@ def test_a_resumed_run_tells_no_evaluation_twice(world: World, reporter: Reporte
 def test_what_a_run_takes_is_told_in_words(seconds: float, said: str) -> None:
     words = in_advance(DEVICE, Estimate(steps=3, tokens=4000, seconds=seconds))
     assert words.startswith("Training for 3 steps over 4,000 tokens")
-    assert words.endswith(said)
+    assert words.endswith(f": {said} at the speed of this moment")
 
 
 def test_a_plan_that_had_to_be_smaller_is_told() -> None:
