@@ -14,8 +14,8 @@ import pytest
 from adapters.domain.recipes import Recipe
 from adapters.settings import TrainPrecision
 from tests.training.finetune.greedy import forward
+from tests.training.small_base import SMALL_BASE
 from training.base.build import ensure_base
-from training.base.recipe import BaseRecipe
 from training.data.examples import Example, Message
 from training.data.render import ChatRenderer
 from training.finetune import run as running
@@ -30,17 +30,6 @@ from training.stopping import Stopped
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-BASE = BaseRecipe(
-    vocabulary=512,
-    hidden=64,
-    layers=2,
-    heads=1,
-    feed_forward=128,
-    tokenizer_documents=300,
-    window=64,
-    batch=8,
-    steps=20,
-)
 COLOURS = {"cancel": "red", "invoice": "green", "holiday": "blue", "printer": "black"}
 RECIPE = Recipe(
     rank=8,
@@ -75,7 +64,7 @@ VALID = [example(word, at) for at in range(20, 24) for word in COLOURS]
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ensure_base(tmp_path_factory.mktemp("cache"), recipe=BASE)
+    return ensure_base(tmp_path_factory.mktemp("cache"), recipe=SMALL_BASE)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +171,7 @@ def test_the_adapter_is_plain_lora_as_peft_writes_it(finetuned: FineTuned) -> No
     assert (config["bias"], config["use_dora"], config["modules_to_save"]) == ("none", False, None)
     with safe_open(finetuned.directory / "adapter_model.safetensors", "numpy") as file:
         names = list(file.keys())
-    assert len(names) == 2 * 7 * BASE.layers
+    assert len(names) == 2 * 7 * SMALL_BASE.layers
     assert all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
 
 

@@ -13,7 +13,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 torch = pytest.importorskip("torch")
 
-from tests.training.finetune.test_finetune import BASE, RECIPE, a_run  # noqa: E402
+from tests.training.finetune.test_finetune import RECIPE, a_run  # noqa: E402
+from tests.training.small_base import SMALL_BASE  # noqa: E402
 from training.base.build import ensure_base  # noqa: E402
 from training.base.precision import Precision  # noqa: E402
 from training.data.render import Rendered  # noqa: E402
@@ -26,7 +27,7 @@ from training.finetune.trainee import Trainee  # noqa: E402
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ensure_base(tmp_path_factory.mktemp("cache"), recipe=BASE)
+    return ensure_base(tmp_path_factory.mktemp("cache"), recipe=SMALL_BASE)
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +131,12 @@ def test_one_loaded_base_is_trained_on_and_asked_with_the_adapter_after(
 
 def test_sizes_are_seen_without_the_weights(base: Path) -> None:
     size = LoadedBase(base).size(RECIPE)
-    hidden, forward = BASE.hidden, BASE.feed_forward
-    assert (size.layers, size.hidden, size.vocabulary) == (BASE.layers, hidden, BASE.vocabulary)
+    hidden, forward = SMALL_BASE.hidden, SMALL_BASE.feed_forward
+    assert (size.layers, size.hidden, size.vocabulary) == (
+        SMALL_BASE.layers,
+        hidden,
+        SMALL_BASE.vocabulary,
+    )
     attention, mlp = 4 * (hidden + hidden), 3 * (hidden + forward)
-    assert size.adapter == RECIPE.rank * BASE.layers * (attention + mlp)
-    assert size.parameters > BASE.vocabulary * hidden
+    assert size.adapter == RECIPE.rank * SMALL_BASE.layers * (attention + mlp)
+    assert size.parameters > SMALL_BASE.vocabulary * hidden

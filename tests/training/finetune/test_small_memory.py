@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.finetune.test_finetune import BASE
+from tests.training.small_base import SMALL_BASE
 from training.base.build import ensure_base
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ensure_base(tmp_path_factory.mktemp("cache"), recipe=BASE)
+    return ensure_base(tmp_path_factory.mktemp("cache"), recipe=SMALL_BASE)
 
 
 def run_within(room: int, base: Path, workdir: Path) -> list[str]:

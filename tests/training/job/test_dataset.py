@@ -23,9 +23,9 @@ from adapters.domain.versions import Version
 from adapters.registry.ports import Datasets
 from adapters.store import ArtifactKind
 from tests.training.job.stage import Stage, ToyFineTuner, stage
+from tests.training.small_base import SMALL_BASE
 from tests.training.world import World, data, jsonl
 from training.base.build import ensure_base
-from training.base.recipe import BaseRecipe
 from training.data.jsonl import Bounds, DataLine, iterate_examples
 from training.data.questions import Question
 from training.data.render import ChatRenderer
@@ -39,18 +39,6 @@ from training.job.pipeline import run_job
 from training.job.progress import Reporter
 from training.stopping import Stopped
 from training.worker.job_validator import validate_job
-
-A_SMALL_BASE = BaseRecipe(
-    vocabulary=512,
-    hidden=64,
-    layers=2,
-    heads=1,
-    feed_forward=128,
-    tokenizer_documents=300,
-    window=64,
-    batch=8,
-    steps=20,
-)
 
 
 def run(at: Stage) -> Job:
@@ -308,7 +296,7 @@ def test_what_trains_is_given_no_row_that_tests(world: World) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_real_fine_tuner_learns_from_what_is_stored(world: World, tmp_path: Path) -> None:
-    base = ensure_base(tmp_path, recipe=A_SMALL_BASE)
+    base = ensure_base(tmp_path, recipe=SMALL_BASE)
     at = stage(world, world.add_queued_job(data(60))).with_context(renderer=ChatRenderer(base))
     dataset = prepare_dataset(
         at.context,
