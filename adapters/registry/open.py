@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adapters.registry.registry import Registry
+from adapters.registry.sql.audit import SqlAudit
 from adapters.registry.sql.collection import SqlCollection
 from adapters.registry.sql.database import PATIENCE_S, Database
 from adapters.registry.sql.datasets import SqlDatasets
@@ -48,5 +49,6 @@ def open_registry(
         rollouts=SqlRollouts(database),
         replicas=SqlReplicas(database),
         collection=SqlCollection(database),
+        audit=SqlAudit(database),
         close=database.close,
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from adapters.registry.ports import (
+    Audit,
     Collection,
     Datasets,
     Evaluations,
@@ -36,5 +37,6 @@ class Registry:
     rollouts: Rollouts
     replicas: Replicas
     collection: Collection
+    audit: Audit
     close: Callable[[], None]
     """Lets go of connections; further calls are undefined."""

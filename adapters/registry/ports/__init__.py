@@ -12,6 +12,7 @@ for an `after` that names nothing it could go on after.
 
 from __future__ import annotations
 
+from adapters.registry.ports.audit import Audit, Which
 from adapters.registry.ports.collection import Collection, Retention
 from adapters.registry.ports.datasets import Datasets
 from adapters.registry.ports.evaluations import Evaluations
@@ -31,6 +32,7 @@ from adapters.registry.ports.versions import NewVersion, Versions
 
 __all__ = [
     "Acknowledgement",
+    "Audit",
     "Changes",
     "Collection",
     "Datasets",
@@ -51,4 +53,5 @@ __all__ = [
     "Rollouts",
     "Routes",
     "Versions",
+    "Which",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
+from adapters.domain.audit import Entry
 from adapters.domain.datasets import Part
 from adapters.domain.evaluations import Evaluation, NewEvaluation, Scorer
 from adapters.domain.files import StoredFile
@@ -183,6 +184,16 @@ def rollout_values(rollout: Rollout) -> dict[str, Any]:
 def rollout_from(row: RowMapping) -> Rollout:
     """A rollout from its row."""
     return Rollout(**{**row, "state": RolloutState(row["state"])})
+
+
+def entry_values(entry: Entry) -> dict[str, Any]:
+    """Column values of an entry of the audit log."""
+    return asdict(entry)
+
+
+def entry_from(row: RowMapping) -> Entry:
+    """An entry of the audit log from its row."""
+    return Entry(**row)
 
 
 def _without(row: RowMapping, *names: str) -> dict[str, Any]:

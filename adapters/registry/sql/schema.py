@@ -43,13 +43,13 @@ metadata = MetaData(
 _JSON = JSON(none_as_null=True)
 
 
-def _single_row(name: str, column: Column[Any]) -> Table:
+def _single_row(name: str, *columns: Column[Any]) -> Table:
     """A table of one row at most, to keep and to lock one value of the whole registry."""
     return Table(
         name,
         metadata,
         Column("id", Integer, primary_key=True, autoincrement=False),
-        column,
+        *columns,
         CheckConstraint("id = 1", name="single_row"),
     )
 
@@ -316,6 +316,33 @@ Index(
     postgresql_where=_IS_LOADING,
 )
 Index("ix_rollouts_open", rollouts.c.id, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("unit", String(40)),
+    Column("action", String(40), nullable=False),
+    Column("subject", String(160), nullable=False),
+    Column("before", _JSON),
+    Column("after", _JSON),
+    Column("reason", String(500)),
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Index("ix_audit_unit_seq", "unit", "seq"),
+    Index("ix_audit_subject_seq", "subject", "seq"),
+)
+"""Triggers refuse to change or delete a row; see the migration that makes the table."""
+
+audit_head = _single_row(
+    "audit_head",
+    Column("seq", Integer, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+"""The newest entry's number and hash; its lock makes entries come one after another."""
 
 condemned = Table(
     "condemned",

@@ -88,4 +88,7 @@ class PostgresBackend:
             connection.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
             connection.execute("INSERT INTO revision (id, value) VALUES (1, 0)")
             connection.execute("INSERT INTO claims (id, value) VALUES (1, 0)")
+            connection.execute(
+                "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, repeat('0', 64))"
+            )
         return Backend("postgres", self._url)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from adapters.domain.audit import EMPTY, verify
 from adapters.domain.jobs import JobStatus
 from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import VersionState
@@ -113,6 +114,8 @@ def check_all_of(said: list[tuple[str, Any]], backend: Backend) -> None:
         stable = registry.routes.route(ALIAS, SUPPORT).stable
         assert live == ({stable} if stable else set())
         finish_rollouts(registry)
+        verdict = verify(registry.audit.parts(), anchors=[])
+        assert verdict.intact, verdict
 
 
 def check_file(backend: Backend) -> None:
@@ -169,3 +172,14 @@ def test_a_process_killed_in_a_transaction_holds_up_nobody(
     with closing(writers.opened(backend)) as registry:
         assert registry.routes.revision() == 0
         assert promote(registry, published(registry)).id == 1
+
+
+def test_a_process_killed_while_it_appends_leaves_an_intact_log(
+    processes: ForkServerContext, backend: Backend
+) -> None:
+    with started(processes, writers.append_and_wait, backend) as appending:
+        assert appending.recv() == "appended"
+    with closing(writers.opened(backend)) as registry:
+        assert registry.audit.head() == EMPTY
+        assert promote(registry, published(registry)).id == 1
+        assert verify(registry.audit.parts(), anchors=[]).intact

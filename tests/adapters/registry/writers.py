@@ -7,11 +7,13 @@ import os
 import signal
 from multiprocessing.connection import Connection
 
+from adapters.domain.audit import Action
 from adapters.domain.jobs import JobStatus
 from adapters.domain.routes import RolloutState
 from adapters.errors import Conflict
 from adapters.registry import Registry
 from adapters.registry.open import open_registry
+from adapters.registry.sql.audit import append
 from adapters.registry.sql.database import Database
 from adapters.registry.sql.queries import bump_revision, lock_revision
 from tests.adapters.registry.backends import Backend
@@ -77,6 +79,16 @@ def publish_and_die(backend: Backend) -> None:
     assert job is not None
     registry.versions.publish(a_build(), job_id=job.id, fence=fence_of(job))
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def append_and_wait(backend: Backend, told: Connection) -> None:
+    """Begins a change that is audited, and never ends it."""
+    database = Database(backend.url, journal=backend.journal)
+    with database.write() as connection:
+        lock_revision(connection)
+        append(connection, OWNER, Action.KEYS_RESET, "keys", at=1.0, unit=None)
+        told.send("appended")
+        told.recv()
 
 
 def lock_and_wait(backend: Backend, told: Connection) -> None:
