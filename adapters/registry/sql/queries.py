@@ -14,6 +14,7 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    literal_column,
     select,
     true,
     update,
@@ -144,7 +145,9 @@ def add_numbered(connection: Connection, table: Table, values: Mapping[str, Any]
 def add_missing(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """Inserts a row unless one is there that a key allows once; waits for who is adding it."""
     statement = _insert(connection, table).values(values).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount > 0
+    # not `rowcount`: on PostgreSQL it is -1 for a table whose key the database draws
+    added = connection.execute(statement.returning(literal_column("1")))
+    return added.first() is not None
 
 
 def add_all_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:

@@ -90,6 +90,13 @@ def test_a_repeated_idempotency_key_gives_the_first_job(registry: Registry) -> N
     assert len(page.items) == 2
 
 
+def test_a_job_with_an_idempotency_key_is_found_by_its_metadata(registry: Registry) -> None:
+    """On PostgreSQL it was taken for a repetition, and its pairs were not kept."""
+    job = registry.jobs.create(a_job(registry), OWNER, idempotency_key="again")
+    found = registry.jobs.list(OWNER, metadata={"team": "emea"}, after=None, limit=9)
+    assert [each.id for each in found.items] == [job.id]
+
+
 def test_a_repeated_key_finds_its_job_although_the_file_was_deleted(registry: Registry) -> None:
     words = a_job(registry)
     first = registry.jobs.create(words, OWNER, idempotency_key="again")
