@@ -84,7 +84,8 @@ def lay_out(folder: Path, examples: int) -> Job:
             purpose="fine-tune",
             size_bytes=size,
             digest=digest,
-        )
+        ),
+        by=SYSTEM,
     )
     new = NewJob(
         id=new_job_id(),

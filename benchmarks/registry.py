@@ -201,7 +201,8 @@ def _claims(registry: Registry) -> Iterator[None]:
                 purpose="fine-tune",
                 size_bytes=10,
                 digest=Digest("d" * 64),
-            )
+            ),
+            by=SYSTEM,
         )
         job = NewJob(
             id=new_job_id(),

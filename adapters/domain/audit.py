@@ -34,8 +34,6 @@ class Action(StrEnum):
 
     KEY_CREATED = "key.created"
     """Somebody may call who could not before."""
-    KEY_BROUGHT = "key.brought"
-    """An operator's key was entered; those brought for its owner before it have ended."""
     KEY_REVOKED = "key.revoked"
     """A key has ended for ever."""
     KEYS_RESET = "keys.reset"

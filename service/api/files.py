@@ -65,7 +65,7 @@ def _accept(runtime: Runtime, principal: Principal, form: FormData) -> dict[str,
     if purpose != "fine-tune":
         raise InvalidRequest("`purpose` must be `fine-tune`", param="purpose")
     unit = _owner(runtime, principal, named if isinstance(named, str) else None)
-    return _store(runtime, unit, upload)
+    return _store(runtime, unit, upload, principal)
 
 
 def _owner(runtime: Runtime, principal: Principal, named: str | None) -> Unit:
@@ -78,7 +78,9 @@ def _owner(runtime: Runtime, principal: Principal, named: str | None) -> Unit:
     return Unit(runtime.units.current.units.get(unit).unit)
 
 
-def _store(runtime: Runtime, unit: Unit, upload: UploadFile) -> dict[str, Any]:
+def _store(
+    runtime: Runtime, unit: Unit, upload: UploadFile, principal: Principal
+) -> dict[str, Any]:
     _look_at_head(upload.file)
     limit = runtime.units.current.max_file_bytes(unit)
 
@@ -99,7 +101,7 @@ def _store(runtime: Runtime, unit: Unit, upload: UploadFile) -> dict[str, Any]:
         runtime.store,
         digest,
         ArtifactKind.FILE,
-        add_row=lambda: runtime.registry.files.add(new),
+        add_row=lambda: runtime.registry.files.add(new, by=principal),
         put_again=put,
     )
     return wire_file(stored)

@@ -50,7 +50,7 @@ class World:
             size_bytes=size,
             digest=digest,
         )
-        return self.registry.files.add(file).id
+        return self.registry.files.add(file, by=SYSTEM).id
 
     def add_job(
         self, content: bytes, validation: bytes | None = None, *, seed: int | None = 5

@@ -67,4 +67,10 @@ def keep_results(
         size_bytes=size,
         digest=digest,
     )
-    record_artifact(store, digest, ArtifactKind.FILE, add_row=lambda: files.add(new), put_again=put)
+    record_artifact(
+        store,
+        digest,
+        ArtifactKind.FILE,
+        add_row=lambda: files.add(new, by=job.principal),
+        put_again=put,
+    )

@@ -26,7 +26,7 @@ class NewFile:
 class Files(Protocol):
     """Keeps the records of a unit's files."""
 
-    def add(self, file: NewFile) -> StoredFile:
+    def add(self, file: NewFile, *, by: Principal) -> StoredFile:
         """Raises Conflict, and Condemned while the digest is collected.
 
         Whoever adds then waits and tries again, as `adapters.store.recording` does.
@@ -49,7 +49,7 @@ class Files(Protocol):
         """By upload. `after` is a file's id; it works although that file was deleted meanwhile."""
         ...
 
-    def delete(self, file_id: FileId, principal: Principal) -> None:
+    def delete(self, file_id: FileId, principal: Principal, *, reason: str | None = None) -> None:
         """Forgets a file; its bytes are collected later.
 
         Raises NotFound, and Conflict (`file_in_use`) while an unfinished job names the file.

@@ -83,7 +83,9 @@ class Jobs(Protocol):
         """Newest first, those with every given pair of metadata."""
         ...
 
-    def request_stop(self, job_id: JobId, stop: StopRequest, principal: Principal) -> Job:
+    def request_stop(
+        self, job_id: JobId, stop: StopRequest, principal: Principal, *, reason: str | None = None
+    ) -> Job:
         """Cancel or pause: at once where no trainer runs it, else recorded for the trainer.
 
         Repeating it changes nothing. A rollout that a cancelled job has asked for ends with it
@@ -91,7 +93,7 @@ class Jobs(Protocol):
         """
         ...
 
-    def resume(self, job_id: JobId, principal: Principal) -> Job:
+    def resume(self, job_id: JobId, principal: Principal, *, reason: str | None = None) -> Job:
         """Paused → queued. Raises NotFound, IllegalTransition."""
         ...
 

@@ -31,7 +31,7 @@ class Keys(Protocol):
         """Those not revoked, oldest first."""
         ...
 
-    def revoke(self, key_id: str, *, by: Principal) -> Key:
+    def revoke(self, key_id: str, *, by: Principal, reason: str | None = None) -> Key:
         """Ends a key; one that was revoked before keeps its first time. Raises NotFound.
 
         Bumps the revision where something changes.
@@ -42,7 +42,7 @@ class Keys(Protocol):
         """The first fingerprint is kept. Raises Conflict (`pepper_changed`) for another one."""
         ...
 
-    def reset(self, *, by: Principal) -> int:
+    def reset(self, *, by: Principal, reason: str | None = None) -> int:
         """Revokes every key and forgets the pepper; how many were in force.
 
         Bumps the revision where there was one.

@@ -114,7 +114,7 @@ class Replicas(Protocol):
         """A clean exit; unknown processes are fine. The replica goes with its last process."""
         ...
 
-    def retire(self, replica: str, *, by: Principal) -> None:
+    def retire(self, replica: str, *, by: Principal, reason: str | None = None) -> None:
         """An operator's word that a silent replica is gone.
 
         Raises NotFound, Conflict (`replica_reporting`) where it was heard lately.

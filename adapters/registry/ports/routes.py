@@ -69,6 +69,7 @@ class Rollouts(Protocol):
         *,
         unit: Unit,
         expected_generation: int | None,
+        reason: str | None = None,
     ) -> Rollout:
         """Starts putting a version live; bumps the revision.
 
@@ -83,7 +84,13 @@ class Rollouts(Protocol):
         ...
 
     def roll_back(
-        self, alias: Alias, principal: Principal, *, unit: Unit, expected_generation: int
+        self,
+        alias: Alias,
+        principal: Principal,
+        *,
+        unit: Unit,
+        expected_generation: int,
+        reason: str | None = None,
     ) -> Rollout:
         """Starts returning to the newest good version before the live one; bumps the revision.
 

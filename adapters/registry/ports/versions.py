@@ -89,7 +89,12 @@ class Versions(Protocol):
         ...
 
     def retire(
-        self, version_id: VersionId, principal: Principal, *, aliases: Collection[Alias]
+        self,
+        version_id: VersionId,
+        principal: Principal,
+        *,
+        aliases: Collection[Alias],
+        reason: str | None = None,
     ) -> Version:
         """Withdraws a version: it is never served again and its artifact is collected.
 

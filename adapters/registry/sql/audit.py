@@ -37,7 +37,8 @@ def append(
 ) -> None:
     """Adds an entry in the transaction of the change: both are there, or neither.
 
-    To be called when every other lock has been taken. `subject` is `<kind>/<name>`, `unit` whose
+    To be called when every other lock has been taken, but for rows that the revision's lock guards
+    and the transaction holds that. `subject` is `<kind>/<name>`, `unit` whose
     thing it is, `at` the database's time; `before` and `after` are flat facts, without content.
     """
     new = change(principal, action, subject, unit=unit, before=before, after=after, reason=reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -21,18 +21,22 @@ from sqlalchemy import (
     update,
 )
 
+from adapters.domain.audit import Action
 from adapters.domain.jobs import JobStatus
 from adapters.domain.names import Digest, VersionId
+from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import RolloutState
-from adapters.domain.versions import VersionState
+from adapters.domain.versions import Version, VersionState
 from adapters.errors import Conflict
 from adapters.registry.ports.collection import Retention
 from adapters.registry.sql import rows, schema
+from adapters.registry.sql.audit import append
 from adapters.registry.sql.condemned import CONDEMNED_SECONDS
 from adapters.registry.sql.files import UNFINISHED
 from adapters.registry.sql.queries import SqlPort, all_of, bump_revision, lock_revision
 from adapters.registry.sql.rollout_rows import MOVED, OPEN
 from adapters.registry.sql.rollouts import rollback_target_of
+from adapters.registry.sql.version_rows import audit_version
 from adapters.registry.transitions.rollouts import LEASE_MARGIN_SECONDS
 
 _DAY = 86_400.0
@@ -48,7 +52,8 @@ class SqlCollection(SqlPort):
         with self._database.write() as connection:
             lock_revision(connection)
             now = self._database.now(connection)
-            counts = {"versions": _collect_versions(connection, retention, now=now)}
+            collected = _collect_versions(connection, retention, now=now)
+            counts = {"versions": len(collected)}
             history = now - retention.event_days * _DAY
             for kind, statement in {
                 "events": _told_by_finished_jobs(schema.job_events, history),
@@ -61,6 +66,7 @@ class SqlCollection(SqlPort):
                 "questions": _asked_of_adapters_that_are_gone(history),
             }.items():
                 counts[kind] = connection.execute(statement).rowcount
+            _audit_collected(connection, collected, counts, at=now)
             return counts
 
     def roots(self) -> AbstractSet[Digest]:
@@ -127,18 +133,20 @@ def _roots(connection: Connection) -> set[Digest]:
 # -- versions
 
 
-def _collect_versions(connection: Connection, retention: Retention, *, now: float) -> int:
+def _collect_versions(
+    connection: Connection, retention: Retention, *, now: float
+) -> Sequence[Version]:
+    """Those that are collected now, as they were."""
     versions = schema.versions
     old = versions.c.id.in_(_old_versions(retention, now=now))
     unnamed = versions.c.id.not_in(_named(connection))
-    ids = connection.execute(
-        select(versions.c.id).where(versions.c.collected_at.is_(None), old, unnamed)
-    )
-    found = list(ids.scalars())
+    query = select(versions).where(versions.c.collected_at.is_(None), old, unnamed)
+    found = all_of(connection, query.order_by(versions.c.id), rows.version_from)
     if found:
         values = {"collected_at": now, "revision": bump_revision(connection)}
-        connection.execute(update(versions).where(versions.c.id.in_(found)).values(values))
-    return len(found)
+        ids = [version.id for version in found]
+        connection.execute(update(versions).where(versions.c.id.in_(ids)).values(values))
+    return found
 
 
 def _old_versions(retention: Retention, *, now: float) -> Select[Any]:
@@ -204,6 +212,17 @@ def _named(connection: Connection) -> set[VersionId]:
 
 
 # -- rows
+
+
+def _audit_collected(
+    connection: Connection, versions: Sequence[Version], counts: Mapping[str, int], *, at: float
+) -> None:
+    """A round that found nothing is no change."""
+    for version in versions:
+        audit_version(connection, SYSTEM, Action.VERSION_COLLECTED, None, version, at=at)
+    gone = {kind: count for kind, count in counts.items() if count}
+    if gone:
+        append(connection, SYSTEM, Action.ROWS_COLLECTED, "registry", at=at, unit=None, after=gone)
 
 
 def _told_by_finished_jobs(table: Any, before: float) -> Any:

@@ -6,11 +6,14 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, or_, select
 
+from adapters.domain import audit_facts
+from adapters.domain.audit import Action
 from adapters.domain.evaluations import Evaluation, NewEvaluation
 from adapters.domain.names import JobId, Unit, VersionId
 from adapters.domain.pages import Page
-from adapters.domain.principals import Principal
+from adapters.domain.principals import SYSTEM, Principal
 from adapters.registry.sql import rows, schema
+from adapters.registry.sql.audit import append
 from adapters.registry.sql.job_rows import held_job
 from adapters.registry.sql.queries import (
     SqlPort,
@@ -31,10 +34,9 @@ class SqlEvaluations(SqlPort):
     ) -> Sequence[Evaluation]:
         """All or none; what the job has added before stays as it was. Raises LeaseLost."""
         with self._database.write() as connection:
-            if job_id is not None:
-                held_job(connection, job_id, fence)
+            by = SYSTEM if job_id is None else held_job(connection, job_id, fence).principal
             at = self._database.now(connection)
-            return [_add(connection, each, job_id=job_id, at=at) for each in new]
+            return [_add(connection, each, job_id=job_id, by=by, at=at) for each in new]
 
     def relevant(
         self, unit: Unit, adapter: str, *, subjects: Collection[str], since: VersionId
@@ -71,7 +73,7 @@ class SqlEvaluations(SqlPort):
 
 
 def _add(
-    connection: Connection, new: NewEvaluation, *, job_id: JobId | None, at: float
+    connection: Connection, new: NewEvaluation, *, job_id: JobId | None, by: Principal, at: float
 ) -> Evaluation:
     if job_id is not None:
         first = _added_before(connection, new, job_id)
@@ -79,12 +81,22 @@ def _add(
             return first
     values = rows.evaluation_values(new) | {"job_id": job_id, "created_at": at}
     number = add_numbered(connection, schema.evaluations, values)
-    return Evaluation(
+    added = Evaluation(
         **{name: getattr(new, name) for name in NewEvaluation.__dataclass_fields__},
         id=number,
         created_at=at,
         job_id=job_id,
     )
+    append(
+        connection,
+        by,
+        Action.EVALUATION_ADDED,
+        f"adapter/{new.adapter}" if new.version_id is None else f"version/{new.subject}",
+        at=at,
+        unit=new.unit,
+        after=audit_facts.of_evaluation(added),
+    )
+    return added
 
 
 def _added_before(connection: Connection, new: NewEvaluation, job_id: JobId) -> Evaluation | None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, exists, insert, or_, select, update
 
+from adapters.domain import audit_facts
+from adapters.domain.audit import Action
 from adapters.domain.files import StoredFile
 from adapters.domain.jobs import JobStatus
 from adapters.domain.names import FileId, Unit
@@ -14,6 +16,7 @@ from adapters.domain.principals import Principal
 from adapters.errors import Conflict, NotFound
 from adapters.registry.ports.files import NewFile
 from adapters.registry.sql import rows, schema
+from adapters.registry.sql.audit import append
 from adapters.registry.sql.condemned import check_not_condemned
 from adapters.registry.sql.queries import SqlPort, one, page, share_revision, visible
 
@@ -24,7 +27,7 @@ _MISSING = "no such file"
 class SqlFiles(SqlPort):
     """Implements `Files`."""
 
-    def add(self, file: NewFile) -> StoredFile:
+    def add(self, file: NewFile, *, by: Principal) -> StoredFile:
         """Raises Conflict, and Condemned while the digest is collected."""
         with self._database.write() as connection:
             # nobody condemns the digest between the look and the end of this transaction
@@ -33,6 +36,15 @@ class SqlFiles(SqlPort):
             check_not_condemned(connection, file.digest, now=at)
             stored = StoredFile(**vars(file), created_at=at)
             connection.execute(insert(schema.files).values(rows.file_values(stored)))
+            append(
+                connection,
+                by,
+                Action.FILE_CREATED,
+                f"file/{stored.id}",
+                at=at,
+                unit=stored.unit,
+                after=audit_facts.of_file(stored),
+            )
             return stored
 
     def get(self, file_id: FileId, principal: Principal) -> StoredFile:
@@ -64,7 +76,7 @@ class SqlFiles(SqlPort):
                 query = query.where(seq < last if newest_first else seq > last)
             return page(connection, query, rows.file_from, limit)
 
-    def delete(self, file_id: FileId, principal: Principal) -> None:
+    def delete(self, file_id: FileId, principal: Principal, *, reason: str | None = None) -> None:
         """Forgets a file; its bytes are collected later.
 
         Raises NotFound, and Conflict (`file_in_use`) while an unfinished job names the file.
@@ -72,11 +84,22 @@ class SqlFiles(SqlPort):
         table = schema.files
         with self._database.write() as connection:
             query = _kept(principal).where(table.c.id == file_id).with_for_update()
-            one(connection, query, _MISSING)
+            file = rows.file_from(one(connection, query, _MISSING))
             if connection.execute(select(exists().where(_in_use(file_id)))).scalar_one():
                 raise Conflict("a job that is not finished uses this file", code="file_in_use")
-            forgotten = {"filename": "", "deleted_at": self._database.now(connection)}
+            at = self._database.now(connection)
+            forgotten = {"filename": "", "deleted_at": at}
             connection.execute(update(table).where(table.c.id == file_id).values(forgotten))
+            append(
+                connection,
+                principal,
+                Action.FILE_DELETED,
+                f"file/{file_id}",
+                at=at,
+                unit=file.unit,
+                before=audit_facts.of_file(file),
+                reason=reason,
+            )
 
 
 def hold_file(connection: Connection, file_id: FileId, unit: Unit, *, param: str) -> None:

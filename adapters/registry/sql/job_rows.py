@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, update
 
+from adapters.domain import audit_facts
 from adapters.domain.jobs import Job
 from adapters.domain.names import JobId
 from adapters.domain.principals import SYSTEM, Principal
 from adapters.registry.sql import rows, schema
+from adapters.registry.sql.audit import append
 from adapters.registry.sql.queries import first_of, one, visible
 from adapters.registry.transitions.jobs import held
 
@@ -32,10 +34,31 @@ def job_called(connection: Connection, actor: str) -> Job | None:
     return first_of(connection, query.with_for_update(), rows.job_from)
 
 
-def change_job(connection: Connection, before: Job, after: Job) -> Job:
-    """Writes `after` where it differs."""
-    if after != before:
-        jobs = schema.jobs
-        values = rows.job_values(after)
-        connection.execute(update(jobs).where(jobs.c.id == after.id).values(values))
+def change_job(
+    connection: Connection,
+    before: Job,
+    after: Job,
+    *,
+    by: Principal,
+    at: float,
+    reason: str | None = None,
+) -> Job:
+    """Writes `after` where it differs, and audits what moved it; to be called last."""
+    if after == before:
+        return after
+    jobs = schema.jobs
+    connection.execute(update(jobs).where(jobs.c.id == after.id).values(rows.job_values(after)))
+    action = audit_facts.job_action(before, after)
+    if action is not None:
+        append(
+            connection,
+            by,
+            action,
+            f"job/{after.id}",
+            at=at,
+            unit=after.unit,
+            before=audit_facts.of_job(before),
+            after=audit_facts.of_job(after),
+            reason=after.error.code if after.error and reason is None else reason,
+        )
     return after

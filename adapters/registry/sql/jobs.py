@@ -12,6 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, exists, insert, select
 
+from adapters.domain import audit_facts
+from adapters.domain.audit import Action
 from adapters.domain.jobs import Job, JobCheckpoint, JobEvent, JobStatus, StopRequest
 from adapters.domain.names import JobId, Unit
 from adapters.domain.pages import Page
@@ -20,6 +22,7 @@ from adapters.errors import Conflict
 from adapters.hashing import sha256_bytes
 from adapters.registry.ports.jobs import NewJob
 from adapters.registry.sql import rows, schema
+from adapters.registry.sql.audit import append
 from adapters.registry.sql.files import hold_file
 from adapters.registry.sql.job_rows import MISSING, change_job, find_job
 from adapters.registry.sql.queries import (
@@ -64,6 +67,15 @@ class SqlJobs(SqlTrainerJobs):
                 # another request with this key came first, and has been waited for
                 return _first_or_conflict(connection, job, idempotency_key, words)
             _add_metadata(connection, stored)
+            append(
+                connection,
+                principal,
+                Action.JOB_CREATED,
+                f"job/{stored.id}",
+                at=stored.created_at,
+                unit=stored.unit,
+                after=audit_facts.of_job(stored),
+            )
             return stored
 
     def get(self, job_id: JobId, principal: Principal) -> Job:
@@ -90,7 +102,9 @@ class SqlJobs(SqlTrainerJobs):
                 query = query.where(schema.jobs.c.seq < cursor)
             return page(connection, query, rows.job_from, limit)
 
-    def request_stop(self, job_id: JobId, stop: StopRequest, principal: Principal) -> Job:
+    def request_stop(
+        self, job_id: JobId, stop: StopRequest, principal: Principal, *, reason: str | None = None
+    ) -> Job:
         """Cancel or pause: at once where no trainer runs it, else recorded for the trainer.
 
         Raises NotFound, IllegalTransition.
@@ -99,17 +113,19 @@ class SqlJobs(SqlTrainerJobs):
             lock_revision(connection)  # before the job: a cancel may end a rollout
             job = find_job(connection, job_id, principal)
             at = self._database.now(connection)
-            after = change_job(connection, job, transitions.stop(job, stop, at=at))
+            after = transitions.stop(job, stop, at=at)
+            change_job(connection, job, after, by=principal, at=at, reason=reason)
             if transitions.is_cancelled(after):
                 asked = schema.rollouts.c.actor == job_id
-                fail_rollouts(connection, asked, ASKER_CANCELLED, at=at)
+                fail_rollouts(connection, asked, ASKER_CANCELLED, by=principal, at=at)
             return after
 
-    def resume(self, job_id: JobId, principal: Principal) -> Job:
+    def resume(self, job_id: JobId, principal: Principal, *, reason: str | None = None) -> Job:
         """Paused → queued. Raises NotFound, IllegalTransition."""
         with self._database.write() as connection:
             job = find_job(connection, job_id, principal)
-            return change_job(connection, job, transitions.resume(job))
+            after, at = transitions.resume(job), self._database.now(connection)
+            return change_job(connection, job, after, by=principal, at=at, reason=reason)
 
     def events(
         self, job_id: JobId, principal: Principal, *, after: str | None, limit: int

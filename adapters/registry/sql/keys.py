@@ -7,9 +7,12 @@ from dataclasses import replace
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, true, update
 
+from adapters.domain import audit_facts
+from adapters.domain.audit import Action
 from adapters.domain.principals import SYSTEM, Key, NewKey, Principal
 from adapters.errors import Conflict
 from adapters.registry.sql import rows, schema
+from adapters.registry.sql.audit import append
 from adapters.registry.sql.queries import (
     SqlPort,
     all_of,
@@ -18,6 +21,8 @@ from adapters.registry.sql.queries import (
     lock_revision,
     one,
 )
+
+SUCCESSOR_BROUGHT = "another key was brought for its owner"
 
 
 class SqlKeys(SqlPort):
@@ -56,7 +61,7 @@ class SqlKeys(SqlPort):
             itself = table.c.id == record.id
             connection.execute(update(table).where(itself).values(brought=True))
             before = table.c.brought & (table.c.role == key.role.value) & (table.c.unit == key.unit)
-            _revoke(connection, before & ~itself, at=at, by=SYSTEM)
+            _revoke(connection, before & ~itself, at=at, by=SYSTEM, reason=SUCCESSOR_BROUGHT)
             return record
 
     def find(self, key_hash: str) -> Key | None:
@@ -72,7 +77,7 @@ class SqlKeys(SqlPort):
         with self._database.read() as connection:
             return all_of(connection, query, rows.key_from)
 
-    def revoke(self, key_id: str, *, by: Principal) -> Key:
+    def revoke(self, key_id: str, *, by: Principal, reason: str | None = None) -> Key:
         """Ends a key; one that was revoked before keeps its first time. Raises NotFound."""
         table = schema.keys
         with self._database.write() as connection:
@@ -82,7 +87,7 @@ class SqlKeys(SqlPort):
             if key.revoked_at is not None:
                 return key
             at = self._database.now(connection)
-            _revoke(connection, table.c.id == key_id, at=at, by=by)
+            _revoke(connection, table.c.id == key_id, at=at, by=by, reason=reason)
             return replace(key, revoked_at=at)
 
     def check_pepper(self, fingerprint: str) -> None:
@@ -100,17 +105,40 @@ class SqlKeys(SqlPort):
                     code="pepper_changed",
                 )
 
-    def reset(self, *, by: Principal) -> int:
+    def reset(self, *, by: Principal, reason: str | None = None) -> int:
         """Revokes every key and forgets the pepper; how many were in force."""
         with self._database.write() as connection:
             lock_revision(connection)
             connection.execute(delete(schema.pepper))
-            return _revoke(connection, true(), at=self._database.now(connection), by=by)
+            at = self._database.now(connection)
+            ended = _revoke(connection, true(), at=at, by=by, reason=reason)
+            facts = {"revoked": ended}
+            append(
+                connection,
+                by,
+                Action.KEYS_RESET,
+                "keys",
+                at=at,
+                unit=None,
+                after=facts,
+                reason=reason,
+            )
+            return ended
 
 
 def _enter(connection: Connection, key: NewKey, *, at: float, revision: int) -> Key:
     values = {**rows.key_values(key), "created_at": at, "revoked_at": None, "revision": revision}
     connection.execute(insert(schema.keys).values(values))
+    facts = audit_facts.of_key(key)
+    append(
+        connection,
+        SYSTEM,
+        Action.KEY_CREATED,
+        f"key/{key.id}",
+        at=at,
+        unit=key.unit,
+        after=facts,
+    )
     return Key(**vars(key), created_at=at)
 
 
@@ -118,11 +146,24 @@ def _same_owner(record: Key, key: NewKey) -> bool:
     return (record.role, record.unit) == (key.role, key.unit)
 
 
-def _revoke(connection: Connection, which: ColumnElement[bool], *, at: float, by: Principal) -> int:
+def _revoke(
+    connection: Connection,
+    which: ColumnElement[bool],
+    *,
+    at: float,
+    by: Principal,
+    reason: str | None = None,
+) -> int:
     """Revokes those that are in force; how many those were."""
     table = schema.keys
     ending = which & table.c.revoked_at.is_(None)
-    if connection.execute(select(table.c.id).where(ending)).first() is None:
+    keys = all_of(connection, select(table).where(ending).order_by(table.c.seq), rows.key_from)
+    if not keys:
         return 0
     values = {"revoked_at": at, "revoked_by": by.id, "revision": bump_revision(connection)}
-    return connection.execute(update(table).where(ending).values(values)).rowcount
+    connection.execute(update(table).where(ending).values(values))
+    for key in keys:
+        facts = audit_facts.of_key(key)
+        subject, action = f"key/{key.id}", Action.KEY_REVOKED
+        append(connection, by, action, subject, at=at, unit=key.unit, before=facts, reason=reason)
+    return len(keys)

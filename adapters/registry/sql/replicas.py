@@ -20,11 +20,13 @@ from sqlalchemy import (
     update,
 )
 
+from adapters.domain.audit import Action
 from adapters.domain.names import VersionId
 from adapters.domain.principals import Principal, Role
 from adapters.errors import Conflict, NotFound
 from adapters.registry.ports.replicas import Acknowledgement, ProcessId, Registration, Replica
 from adapters.registry.sql import schema
+from adapters.registry.sql.audit import append
 from adapters.registry.sql.queries import SqlPort, add_missing, put, share_revision
 from adapters.registry.sql.replica_rows import lock_processes, replica_statuses
 
@@ -115,7 +117,7 @@ class SqlReplicas(SqlPort):
             if not connection.execute(select(others)).scalar_one():
                 _delete_replica(connection, process.replica)
 
-    def retire(self, replica: str, *, by: Principal) -> None:
+    def retire(self, replica: str, *, by: Principal, reason: str | None = None) -> None:
         """An operator's word that a silent replica is gone.
 
         Raises NotFound, Conflict (`replica_reporting`) where it was heard lately.
@@ -127,14 +129,24 @@ class SqlReplicas(SqlPort):
                 raise NotFound(_NO_REPLICA)
             lock_processes(connection, schema.replica_processes.c.replica == replica)
             now = self._database.now(connection)
-            found = {one.replica.id: one.replica for one in replica_statuses(connection, now=now)}
-            if found[replica].reporting:
+            statuses = replica_statuses(connection, now=now)
+            (gone,) = (one.replica for one in statuses if one.replica.id == replica)
+            if gone.reporting:
                 raise Conflict(
-                    f"replica {replica} was heard {found[replica].seconds_silent:.0f} s ago; "
-                    "stop it first",
+                    f"replica {replica} was heard {gone.seconds_silent:.0f} s ago; stop it first",
                     code="replica_reporting",
                 )
             _delete_replica(connection, replica)
+            append(
+                connection,
+                by,
+                Action.REPLICA_RETIRED,
+                f"replica/{replica}",
+                at=now,
+                unit=None,
+                before={"seconds_silent": gone.seconds_silent, "observed": gone.observed},
+                reason=reason,
+            )
 
     def list(self) -> Sequence[Replica]:
         """All of them, by id; silent ones too."""

@@ -20,11 +20,15 @@ from sqlalchemy import (
     update,
 )
 
+from adapters.domain import audit_facts
+from adapters.domain.audit import Action, Facts
 from adapters.domain.names import Alias, VersionId
+from adapters.domain.principals import Principal
 from adapters.domain.routes import Rollout, RolloutState, Route
 from adapters.domain.versions import Version
 from adapters.errors import Conflict, NotFound
 from adapters.registry.sql import rows, schema
+from adapters.registry.sql.audit import append
 from adapters.registry.sql.queries import (
     MAX_NUMBER,
     add_numbered,
@@ -34,6 +38,7 @@ from adapters.registry.sql.queries import (
     one,
     put,
 )
+from adapters.registry.sql.version_rows import find_version
 from adapters.registry.transitions.rollouts import TARGET_RETIRED, fail
 
 # literals, not parameters: only so SQLite knows that a partial index holds every row asked for
@@ -100,22 +105,85 @@ def write_rollout(connection: Connection, rollout: Rollout) -> None:
     connection.execute(update(table).where(table.c.id == rollout.id).values(values))
 
 
+def audit_rollout(
+    connection: Connection,
+    by: Principal,
+    action: Action,
+    rollout: Rollout,
+    *,
+    at: float,
+    reason: str | None = None,
+) -> None:
+    """Tells the audit log how far a rollout has come."""
+    target = find_version(connection, rollout.target)
+    append(
+        connection,
+        by,
+        action,
+        f"route/{rollout.alias}",
+        at=at,
+        unit=rollout.unit,
+        after=audit_facts.of_rollout(rollout, target),
+        reason=reason,
+    )
+
+
+def audit_route(
+    connection: Connection,
+    by: Principal,
+    action: Action,
+    before: Route,
+    after: Route,
+    *,
+    at: float,
+    more: Facts | None = None,
+) -> None:
+    """Tells the audit log what a route served before, and what it serves now."""
+
+    def facts(route: Route) -> Facts:
+        stable = None if route.stable is None else find_version(connection, route.stable)
+        return audit_facts.of_route(route, stable)
+
+    append(
+        connection,
+        by,
+        action,
+        f"route/{after.alias}",
+        at=at,
+        unit=after.unit,
+        before=facts(before),
+        after={**facts(after), **(more or {})},
+    )
+
+
 def fail_rollouts(
-    connection: Connection, condition: ColumnElement[bool], error: str, *, at: float
+    connection: Connection,
+    condition: ColumnElement[bool],
+    error: str,
+    *,
+    by: Principal,
+    at: float,
 ) -> None:
     """Ends every loading rollout that meets the condition; bumps the revision if there is one."""
-    if end_loading(connection, condition, error, at=at):
+    if end_loading(connection, condition, error, by=by, at=at):
         bump_revision(connection)
 
 
 def end_loading(
-    connection: Connection, condition: ColumnElement[bool], error: str, *, at: float
+    connection: Connection,
+    condition: ColumnElement[bool],
+    error: str,
+    *,
+    by: Principal,
+    at: float,
 ) -> bool:
     """Ends every loading rollout that meets the condition; whether there was one."""
     query = select(schema.rollouts).where(LOADING, condition)
     loading = all_of(connection, query, rows.rollout_from)
     for rollout in loading:
-        write_rollout(connection, fail(rollout, error, at=at))
+        failed = fail(rollout, error, at=at)
+        write_rollout(connection, failed)
+        audit_rollout(connection, by, Action.ROLLOUT_FAILED, failed, at=at, reason=error)
     return bool(loading)
 
 
@@ -125,6 +193,7 @@ def leave_routes(
     *,
     aliases: Collection[Alias],
     revision: int,
+    by: Principal,
     at: float,
 ) -> None:
     """Takes a version that is being retired out of every route.
@@ -149,10 +218,11 @@ def leave_routes(
     for route in serving:
         emptied = replace(route, stable=None, generation=route.generation + 1, updated_at=at)
         write_route(connection, emptied, revision=revision)
+        audit_route(connection, by, Action.ROUTE_EMPTIED, route, emptied, at=at)
     rollouts = schema.rollouts.c
     emptied_aliases = [route.alias for route in serving]
     ended = or_(rollouts.target == version.id, rollouts.alias.in_(emptied_aliases))
-    end_loading(connection, ended, TARGET_RETIRED, at=at)
+    end_loading(connection, ended, TARGET_RETIRED, by=by, at=at)
 
 
 def serves_elsewhere(connection: Connection, version_id: VersionId, *, besides: Alias) -> bool:

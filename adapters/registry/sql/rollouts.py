@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
+from adapters.domain.audit import Action
 from adapters.domain.names import Alias, Digest, Unit, VersionId
 from adapters.domain.pages import Page
-from adapters.domain.principals import Principal
+from adapters.domain.principals import SYSTEM, Principal
 from adapters.domain.routes import (
     PROMOTE,
     ROLL_BACK,
@@ -37,6 +38,8 @@ from adapters.registry.sql.replica_rows import lock_processes, replica_statuses
 from adapters.registry.sql.rollout_rows import (
     MOVED,
     add_rollout,
+    audit_rollout,
+    audit_route,
     fail_rollouts,
     find_rollout,
     forget_failures,
@@ -49,7 +52,12 @@ from adapters.registry.sql.rollout_rows import (
     write_route,
 )
 from adapters.registry.sql.routes import route_of
-from adapters.registry.sql.version_rows import MISSING, find_version, write_version
+from adapters.registry.sql.version_rows import (
+    MISSING,
+    audit_version,
+    find_version,
+    write_version,
+)
 from adapters.registry.transitions import rollouts as transitions
 from adapters.registry.transitions.rollouts import ReplicaStatus, Step
 
@@ -67,6 +75,7 @@ class SqlRollouts(SqlPort):
         *,
         unit: Unit,
         expected_generation: int | None,
+        reason: str | None = None,
     ) -> Rollout:
         """Starts putting a version live; the port says what is refused and what is repeated."""
         check_acts_for(principal, unit, _NO_ALIAS)
@@ -80,16 +89,24 @@ class SqlRollouts(SqlPort):
                 return begun
             route = route_of(connection, alias, unit)
             check_generation(route, expected_generation)
-            _make_room(connection, alias, unit, at=self._database.now(connection))
+            at = self._database.now(connection)
+            _make_room(connection, alias, unit, by=principal, at=at)
             if route.stable == version_id:
                 return _serving(connection, route)
             if expected_generation is None:
                 transitions.check_not_rolled_back(version)
             check_promotable(route, version)
-            return self._begin(connection, route, version_id, PROMOTE, principal)
+            asked = transitions.begin(route, version_id, action=PROMOTE, actor=principal.id, at=at)
+            return _begin(connection, asked, by=principal, reason=reason)
 
     def roll_back(
-        self, alias: Alias, principal: Principal, *, unit: Unit, expected_generation: int
+        self,
+        alias: Alias,
+        principal: Principal,
+        *,
+        unit: Unit,
+        expected_generation: int,
+        reason: str | None = None,
     ) -> Rollout:
         """Starts returning to the newest good version before the live one."""
         check_acts_for(principal, unit, _NO_ALIAS)
@@ -101,23 +118,11 @@ class SqlRollouts(SqlPort):
                 return begun
             route = route_of(connection, alias, unit)
             check_generation(route, expected_generation)
-            _make_room(connection, alias, unit, at=self._database.now(connection))
+            at = self._database.now(connection)
+            _make_room(connection, alias, unit, by=principal, at=at)
             target = rollback_target_of(connection, route)
-            return self._begin(connection, route, target, ROLL_BACK, principal)
-
-    def _begin(
-        self,
-        connection: Connection,
-        route: Route,
-        target: VersionId,
-        action: str,
-        principal: Principal,
-    ) -> Rollout:
-        at = self._database.now(connection)
-        asked = transitions.begin(route, target, action=action, actor=principal.id, at=at)
-        forget_failures(connection, target)
-        bump_revision(connection)
-        return add_rollout(connection, asked)
+            asked = transitions.begin(route, target, action=ROLL_BACK, actor=principal.id, at=at)
+            return _begin(connection, asked, by=principal, reason=reason)
 
     def advance(self) -> Sequence[Rollout]:
         """Moves every open rollout as far as acknowledgements and observations allow."""
@@ -177,6 +182,15 @@ class SqlRollouts(SqlPort):
             return page(connection, query.order_by(table.c.id.desc()), rows.rollout_from, limit)
 
 
+def _begin(connection: Connection, asked: Rollout, *, by: Principal, reason: str | None) -> Rollout:
+    forget_failures(connection, asked.target)
+    bump_revision(connection)
+    begun = add_rollout(connection, asked)
+    action, at = Action.ROLLOUT_BEGUN, begun.created_at
+    audit_rollout(connection, by, action, begun, at=at, reason=reason)
+    return begun
+
+
 def _begun(
     connection: Connection,
     alias: Alias,
@@ -202,7 +216,9 @@ def _begun(
     return newest_rollout(connection, *conditions)
 
 
-def _make_room(connection: Connection, alias: Alias, unit: Unit, *, at: float) -> None:
+def _make_room(
+    connection: Connection, alias: Alias, unit: Unit, *, by: Principal, at: float
+) -> None:
     """Ends what another unit began before the alias was moved.
 
     Raises Conflict (`rollout_in_progress`) while the unit's own rollout is loading.
@@ -210,7 +226,7 @@ def _make_room(connection: Connection, alias: Alias, unit: Unit, *, at: float) -
     loading = loading_rollout(connection, alias)
     if loading is not None and loading.unit != unit:
         moved = schema.rollouts.c.id == loading.id
-        fail_rollouts(connection, moved, transitions.ALIAS_MOVED, at=at)
+        fail_rollouts(connection, moved, transitions.ALIAS_MOVED, by=by, at=at)
         return
     transitions.check_not_loading(loading)
 
@@ -286,10 +302,13 @@ def _take(
     if step.to is RolloutState.FLIPPED:
         return _flip(connection, rollout, revision=revision, at=at)
     if step.to is RolloutState.FAILED:
+        action = Action.ROLLOUT_FAILED
         after = transitions.fail(rollout, step.error or "it could not be loaded", at=at)
     else:
+        action = Action.ROLLOUT_COMPLETED
         after = replace(rollout, state=step.to, finished_at=at)
     write_rollout(connection, after)
+    audit_rollout(connection, SYSTEM, action, after, at=at, reason=after.error)
     return after
 
 
@@ -310,6 +329,11 @@ def _flip(connection: Connection, rollout: Rollout, *, revision: int, at: float)
     )
     write_route(connection, flip.route, revision=revision)
     for version in flip.versions:
+        before = find_version(connection, version.id)
         write_version(connection, version)
+        audit_version(connection, SYSTEM, Action.VERSION_MOVED, before, version, at=at)
     write_rollout(connection, flip.rollout)
+    more = {"rollout": rollout.id, "action": rollout.action, "asked_by": rollout.actor}
+    action = Action.ROLLOUT_FLIPPED
+    audit_route(connection, SYSTEM, action, route, flip.route, at=at, more=more)
     return flip.rollout

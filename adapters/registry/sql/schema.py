@@ -322,7 +322,7 @@ audit = Table(
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("at", Float, nullable=False),
-    Column("actor", String(64), nullable=False),
+    Column("actor", String(128), nullable=False),
     Column("role", String(16), nullable=False),
     Column("unit", String(40)),
     Column("action", String(40), nullable=False),

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or
 
 from adapters.domain.jobs import Job, JobCheckpoint, JobError, JobEvent, JobStatus
 from adapters.domain.names import FileId, JobId
+from adapters.domain.principals import SYSTEM, Principal
 from adapters.errors import NotFound
 from adapters.registry.ports.jobs import Progress
 from adapters.registry.sql import rows, schema
@@ -31,7 +32,9 @@ class SqlTrainerJobs(SqlPort):
 
     def accept(self, job_id: JobId, *, error: JobError | None) -> Job:
         """The end of validation: queued, or failed with `error`. Raises IllegalTransition."""
-        return self._change(job_id, lambda job, now: transitions.accept(job, error, at=now))
+        return self._change(
+            job_id, lambda job, now: transitions.accept(job, error, at=now), by=SYSTEM
+        )
 
     def claim(self, *, owner: str, lease_seconds: float) -> Job | None:
         """The oldest job of the unit whose last claim is longest ago, now leased to `owner`."""
@@ -71,7 +74,8 @@ class SqlTrainerJobs(SqlPort):
             job = held_job(connection, job_id, fence)
             now = self._database.now(connection)
             finish = now + progress.seconds_left
-            change_job(connection, job, replace(job, estimated_finish=finish))
+            later = replace(job, estimated_finish=finish)
+            change_job(connection, job, later, by=job.principal, at=now)
             event = JobEvent(
                 id=0,
                 job_id=job_id,
@@ -150,11 +154,16 @@ class SqlTrainerJobs(SqlPort):
             number = add_numbered(connection, schema.job_events, rows.numbered_values(event))
             return replace(event, id=number)
 
-    def _change(self, job_id: JobId, change: Callable[[Job, float], Job]) -> Job:
-        """Finds, changes and writes the job; the time is told once its row is locked."""
+    def _change(
+        self, job_id: JobId, change: Callable[[Job, float], Job], *, by: Principal | None = None
+    ) -> Job:
+        """Finds, changes and writes the job; the time is told once its row is locked.
+
+        `by` is the job itself where nobody else is named.
+        """
         with self._database.write() as connection:
-            job = find_job(connection, job_id)
-            return change_job(connection, job, change(job, self._database.now(connection)))
+            job, now = find_job(connection, job_id), self._database.now(connection)
+            return change_job(connection, job, change(job, now), by=by or job.principal, at=now)
 
 
 def _next_turn(connection: Connection) -> int:

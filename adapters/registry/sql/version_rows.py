@@ -6,11 +6,14 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from adapters.domain import audit_facts
+from adapters.domain.audit import Action
 from adapters.domain.names import VersionId
 from adapters.domain.principals import SYSTEM, Principal
 from adapters.domain.versions import Version
 from adapters.errors import NotFound
 from adapters.registry.sql import rows, schema
+from adapters.registry.sql.audit import append
 from adapters.registry.sql.queries import MAX_NUMBER, one, visible
 
 MISSING = "no such version"
@@ -32,3 +35,27 @@ def write_version(connection: Connection, version: Version, **more: Any) -> None
     table = schema.versions
     values = rows.version_values(version) | more
     connection.execute(update(table).where(table.c.id == version.id).values(values))
+
+
+def audit_version(
+    connection: Connection,
+    by: Principal,
+    action: Action,
+    before: Version | None,
+    after: Version,
+    *,
+    at: float,
+    reason: str | None = None,
+) -> None:
+    """Tells the audit log what became of a version."""
+    append(
+        connection,
+        by,
+        action,
+        f"version/{after.name}",
+        at=at,
+        unit=after.unit,
+        before=None if before is None else audit_facts.of_version(before),
+        after=audit_facts.of_version(after),
+        reason=reason,
+    )

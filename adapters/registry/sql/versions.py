@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
+from adapters.domain.audit import Action
 from adapters.domain.gates import GateResult
 from adapters.domain.names import Alias, JobId, VersionId, split_version
 from adapters.domain.pages import Page
-from adapters.domain.principals import Principal
-from adapters.domain.versions import Version, VersionState
+from adapters.domain.principals import SYSTEM, Principal
+from adapters.domain.versions import Version
 from adapters.errors import NotFound
 from adapters.registry.ports.versions import NewVersion
 from adapters.registry.sql import rows, schema
@@ -29,7 +30,12 @@ from adapters.registry.sql.queries import (
     visible,
 )
 from adapters.registry.sql.rollout_rows import leave_routes
-from adapters.registry.sql.version_rows import MISSING, find_version, write_version
+from adapters.registry.sql.version_rows import (
+    MISSING,
+    audit_version,
+    find_version,
+    write_version,
+)
 from adapters.registry.transitions import versions as transitions
 
 
@@ -43,8 +49,9 @@ class SqlVersions(SqlPort):
         """
         with self._database.write() as connection:
             lock_revision(connection)
+            by = SYSTEM
             if job_id is not None:
-                held_job(connection, job_id, fence)
+                by = held_job(connection, job_id, fence).principal
                 first = _published_by(connection, job_id)
                 if first is not None:
                     return first
@@ -54,7 +61,9 @@ class SqlVersions(SqlPort):
             version = transitions.number(new, newest=newest, job_id=job_id, at=at)
             values = rows.version_values(version) | {"revision": bump_revision(connection)}
             number = add_numbered(connection, schema.versions, values)
-            return replace(version, id=VersionId(number))
+            version = replace(version, id=VersionId(number))
+            audit_version(connection, by, Action.VERSION_PUBLISHED, None, version, at=at)
+            return version
 
     def record_gates(
         self,
@@ -71,13 +80,9 @@ class SqlVersions(SqlPort):
         with self._database.write() as connection:
             lock_revision(connection)
             found = find_version(connection, version_id)
-            held_job(connection, transitions.judging_job(found), fence)
+            job = held_job(connection, transitions.judging_job(found), fence)
             version = transitions.judge(found, gates, evidence)
-            more = {}
-            if version.state is VersionState.REJECTED:
-                more["revision"] = bump_revision(connection)
-            write_version(connection, version, **more)
-            return version
+            return self._judged(connection, found, version, by=job.principal)
 
     def judge_again(
         self,
@@ -92,11 +97,19 @@ class SqlVersions(SqlPort):
             found = find_version(connection, version_id)
             job = None if found.job_id is None else find_job(connection, found.job_id)
             version = transitions.judge_again(found, job, gates, evidence)
-            more = {}
-            if version.state is not found.state:
-                more["revision"] = bump_revision(connection)
-            write_version(connection, version, **more)
-            return version
+            return self._judged(connection, found, version, by=SYSTEM)
+
+    def _judged(
+        self, connection: Connection, found: Version, version: Version, *, by: Principal
+    ) -> Version:
+        """Writes the verdicts; replicas are told of a version that is rejected by them."""
+        more = {}
+        if version.state is not found.state:
+            more["revision"] = bump_revision(connection)
+        write_version(connection, version, **more)
+        at = self._database.now(connection)
+        audit_version(connection, by, Action.VERSION_JUDGED, found, version, at=at)
+        return version
 
     def get(self, adapter: str, number: int, principal: Principal) -> Version:
         """Raises NotFound when unknown or another unit's."""
@@ -130,7 +143,12 @@ class SqlVersions(SqlPort):
             return page(connection, query, rows.version_from, limit)
 
     def retire(
-        self, version_id: VersionId, principal: Principal, *, aliases: Collection[Alias]
+        self,
+        version_id: VersionId,
+        principal: Principal,
+        *,
+        aliases: Collection[Alias],
+        reason: str | None = None,
     ) -> Version:
         """Withdraws a version; where no alias leads there any more, its routes are emptied.
 
@@ -142,10 +160,12 @@ class SqlVersions(SqlPort):
             if found.withdrawn_at is not None:
                 return found
             at = self._database.now(connection)
-            leave_routes(connection, found, aliases=aliases, revision=revision, at=at)
+            leave_routes(connection, found, aliases=aliases, revision=revision, by=principal, at=at)
             version = transitions.withdraw(found, at=at)
             bump_revision(connection)
             write_version(connection, version, revision=revision, withdrawn_by=principal.id)
+            action = Action.VERSION_RETIRED
+            audit_version(connection, principal, action, found, version, at=at, reason=reason)
             return version
 
 

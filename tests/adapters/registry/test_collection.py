@@ -262,4 +262,4 @@ def test_however_much_is_kept_marks_are_taken_away(registry: Registry, clock: Cl
 def test_nothing_condemned_is_nothing_to_do(registry: Registry) -> None:
     assert registry.collection.condemn(set()) == set()
     registry.collection.clear(set())
-    assert registry.files.add(a_file(SALES)).unit == SALES
+    assert registry.files.add(a_file(SALES), by=SYSTEM).unit == SALES

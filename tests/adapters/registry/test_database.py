@@ -279,7 +279,7 @@ def test_a_row_that_may_not_be_is_a_bug_and_tells_no_values(backend: Backend, ke
 
 def add_files(registry: Registry, number: int) -> None:
     for _ in range(number):
-        registry.files.add(a_file(filename="x" * 1000))
+        registry.files.add(a_file(filename="x" * 1000), by=SYSTEM)
 
 
 def test_a_full_disk_refuses_writes_and_goes_on_when_there_is_room(

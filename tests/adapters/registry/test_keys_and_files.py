@@ -138,9 +138,9 @@ def test_a_file_is_found_by_its_unit_and_by_no_other(registry: Registry, clock: 
 
 def test_a_file_is_added_once(registry: Registry) -> None:
     file = a_file()
-    registry.files.add(file)
+    registry.files.add(file, by=OWNER)
     with pytest.raises(Conflict):
-        registry.files.add(file)
+        registry.files.add(file, by=OWNER)
 
 
 @pytest.mark.parametrize("newest_first", [True, False])

@@ -56,7 +56,7 @@ def a_file(unit: Unit = SUPPORT, **changes: Any) -> NewFile:
 
 
 def added_file(registry: Registry, unit: Unit = SUPPORT, **changes: Any) -> StoredFile:
-    return registry.files.add(a_file(unit, **changes))
+    return registry.files.add(a_file(unit, **changes), by=owner_of(unit))
 
 
 def a_job(registry: Registry, unit: Unit = SUPPORT, **changes: Any) -> NewJob:

@@ -73,7 +73,8 @@ def test_a_page_of_files_may_be_as_long_as_openais(world: World) -> None:
                 purpose="fine-tune",
                 size_bytes=1,
                 digest=digest,
-            )
+            ),
+            by=SYSTEM,
         )
     for query in ("", "?limit=10000"):
         listed = world.http("support").get(f"/v1/files{query}").json()
@@ -101,12 +102,12 @@ class Collecting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._files, name)
 
-    def add(self, new: Any) -> Any:
+    def add(self, new: Any, **by: Any) -> Any:
         if not self.refused:
             self.refused += 1
             self._store.delete(new.digest, ArtifactKind.FILE)
             raise Condemned("these bytes are being collected")
-        return self._files.add(new)
+        return self._files.add(new, **by)
 
 
 def test_an_upload_whose_equal_is_being_collected_is_there_in_the_end(world: World) -> None:

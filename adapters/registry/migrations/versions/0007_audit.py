@@ -38,7 +38,7 @@ def upgrade() -> None:
         "audit",
         sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("at", sa.Float(), nullable=False),
-        sa.Column("actor", sa.String(length=64), nullable=False),
+        sa.Column("actor", sa.String(length=128), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("unit", sa.String(length=40), nullable=True),
         sa.Column("action", sa.String(length=40), nullable=False),
