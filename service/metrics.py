@@ -139,6 +139,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self.audit_entries = Gauge(
+            "wardrobe_audit_entries",
+            "Entries of the audit log; a number that falls says that somebody cut it.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._about_versions: tuple[MetricWrapperBase, ...] = (
             self.requests,
             self.tokens,

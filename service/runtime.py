@@ -28,6 +28,7 @@ from service.engine.shared_residency import Reason, SharedResidency
 from service.engine.unit_places import UnitPlaces
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
+from service.reconcile.audit_head import AuditHead
 from service.reconcile.collection_loop import CollectionLoop
 from service.reconcile.gauges import Gauges
 from service.reconcile.heartbeat import Heartbeat
@@ -75,6 +76,7 @@ class Swap:
     hints: HintListener | None
     gauges: Gauges
     collector: CollectionLoop
+    audit_head: AuditHead
 
     @property
     def owners(self) -> Sequence[Owner]:
@@ -86,6 +88,7 @@ class Swap:
             self.rollouts,
             self.gauges,
             self.collector,
+            self.audit_head,
             *([self.hints] if self.hints else []),
         )
 
@@ -105,6 +108,7 @@ class Swap:
             self.acknowledgements,
             self.rollouts,
             self.collector,
+            self.audit_head,
         ):
             owner.close()
         if self.hints:

@@ -6,6 +6,7 @@ and the benchmarks see only what an application could see.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Any, Self, cast
@@ -98,6 +99,10 @@ class Client:
     def retire_replica(self, replica: str) -> Json:
         """Says that a silent replica is gone."""
         return self._post(f"/replicas/{_segment(replica)}/retire", {})
+
+    def audit(self, *, limit: int, **which: str) -> list[Json]:
+        """What was changed, newest first, at most `limit` entries."""
+        return list(itertools.islice(self._pages("/audit", **which), limit))
 
     def _generation(self, alias: str) -> int:
         return int(self.adapter(alias)["route"]["generation"])

@@ -43,6 +43,7 @@ OUR_PREFIXES = (
     "/v1/files",
     "/v1/fine_tuning/jobs",
     "/v1/adapters",
+    "/v1/audit",
     "/v1/units",
     "/v1/status",
     "/v1/replicas",

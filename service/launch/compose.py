@@ -26,6 +26,7 @@ from service.engine.shared_residency import INCARNATION, SharedResidency
 from service.engine.unit_places import UnitPlaces
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
+from service.reconcile.audit_head import AuditHead
 from service.reconcile.collection_loop import CollectionLoop
 from service.reconcile.gauges import Gauges, Seen
 from service.reconcile.heartbeat import Heartbeat
@@ -219,6 +220,7 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
             is_owner=lambda: loader.owner,
             metrics=metrics,
         ),
+        audit_head=AuditHead(audit=registry.audit, is_owner=lambda: loader.owner, metrics=metrics),
     )
 
 

@@ -499,6 +499,7 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat"),
         *("base build", "base publish", "base update", "base check", "units list", "units check"),
         *("adapters list", "adapters show", "keys list", "keys reset", "keys revoke"),
+        *("audit list", "audit head", "audit verify", "replicas list", "replicas retire"),
         *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),
     ]
     for command in commands:
