@@ -130,14 +130,26 @@ class Unavailable(WardrobeError):
     """Not now; the same request may work in `retry_after` seconds."""
 
     code = "unavailable"
-    retry_after: ClassVar[int] = 2
+    retry_after: int = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message, param=param, code=code)
+        if retry_after is not None:
+            self.retry_after = retry_after
 
 
 class EngineUnavailable(Unavailable):
     """The inference engine does not answer."""
 
     code = "engine_unavailable"
-    retry_after: ClassVar[int] = 15
+    retry_after = 15
 
 
 class Condemned(Unavailable):
@@ -150,4 +162,4 @@ class Draining(Unavailable):
     """This replica is shutting down."""
 
     code = "draining"
-    retry_after: ClassVar[int] = 5
+    retry_after = 5

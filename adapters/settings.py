@@ -114,6 +114,11 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         default=30.0, ge=0.0, description="How long running answers may take to finish at shutdown."
     )
+    engine_silence_seconds: float = Field(
+        default=600.0,
+        ge=10.0,
+        description="An engine that says nothing for so long hangs, and is started again.",
+    )
     admin_key: SecretStr | None = Field(
         default=None,
         min_length=MIN_BROUGHT,

@@ -9,6 +9,8 @@ keys.json          keys made for the admin and the units  (0600)
 trainer.key        the trainer's key, where one was made  (0600)
 tmp/               temporary files and sockets of the running engine, removed at its end
 engines/           what the API processes of a running engine share
+vital-signs        what the supervisor and its engine tell each other
+in-flight          digests of what the engine answers now, and of what it died of
 logs/              what the supervised processes print
 starting           there until the service meets its first caller
 <name>.lock        one process of a kind at a time
@@ -62,6 +64,16 @@ class StateFolder:
     def engines(self) -> Path:
         """What the API processes of each running engine share."""
         return self.root / "engines"
+
+    @property
+    def vital_signs(self) -> Path:
+        """What the supervisor and its engine tell each other; it outlives an engine."""
+        return self.root / "vital-signs"
+
+    @property
+    def in_flight(self) -> Path:
+        """Digests of what the engine answers now, and of what engines died of."""
+        return self.root / "in-flight"
 
     @property
     def trainer_key(self) -> Path:

@@ -78,6 +78,9 @@ class NullEngine:
     async def load(self, version: ServedVersion, path: Path) -> None:
         self._resident.add(version.id)
 
+    async def ping(self) -> None:
+        """It lives."""
+
     async def unload(self, version_id: VersionId) -> None:
         self._resident.discard(version_id)
 

@@ -145,12 +145,25 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.engine_restarts = Counter(
+            "wardrobe_engine_restarts_total",
+            "Engines started again by this supervisor, by why the one before ended.",
+            ("reason",),
+            registry=registry,
+        )
         self._about_versions: tuple[MetricWrapperBase, ...] = (
             self.requests,
             self.tokens,
             self.latency,
             self.first_token,
         )
+
+    def note_restarts(self, restarts: Mapping[str, int]) -> None:
+        """Takes over, at the start, what the supervisor has counted; 0 is a count, too: what rises
+        later is seen to rise.
+        """
+        for reason, count in restarts.items():
+            self.engine_restarts.labels(reason).inc(count)
 
     def show(self, gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
         """Makes a labelled gauge say exactly `values`; series of what is gone are dropped."""

@@ -24,8 +24,11 @@ from adapters.store import ArtifactStore
 from service.engine.grammars import Grammars
 from service.engine.leases import Leases
 from service.engine.port import Engine
+from service.engine.pulse import Pulse
+from service.engine.quarantine import Quarantine
 from service.engine.shared_residency import Reason, SharedResidency
 from service.engine.unit_places import UnitPlaces
+from service.engine.vital_signs import VitalSigns
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.audit_head import AuditHead
@@ -128,6 +131,9 @@ class Runtime:
     residency: SharedResidency
     leases: Leases
     places: UnitPlaces
+    signs: VitalSigns
+    pulse: Pulse
+    quarantine: Quarantine
     swap: Swap
     units: UnitsWatch
     metrics: Metrics
@@ -205,6 +211,7 @@ class Runtime:
             self._background(owner.repeat.run(), owner.repeat.owner) for owner in self.swap.owners
         ]
         self._tasks.append(self._background(self.units.run(), "units"))
+        self._tasks.append(self._background(self.pulse.run(), "pulse"))
 
     def _background(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -222,7 +229,7 @@ class Runtime:
         """
         self._stopping = True
         self.swap.stop()
-        await _ended(self._tasks[:-1])
+        await _ended(self._tasks[: len(self.swap.owners)])
         for task in self._tasks:
             task.cancel()
         await _ended(self._tasks)
@@ -230,6 +237,7 @@ class Runtime:
             async with asyncio.timeout(STOP_SECONDS):
                 await self.swap.heartbeat.leave()
         await self.grammars.stop()
+        self.signs.cease()
         self.close()
 
     def close(self) -> None:

@@ -18,8 +18,9 @@ from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from examples.demo.callers import ANSWER_SECONDS
 from service.cli.client import Client
+from service.engine.listener import check_port
 from service.launch.child_process import Process, ProcessSpec, descendants, processes, tail
-from service.launch.launcher import check_port, is_ready
+from service.launch.launcher import is_ready
 from service.launch.supervisor import STARTING_AGAIN
 
 MARKER = ".made-by-wardrobe-demo"

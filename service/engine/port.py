@@ -29,6 +29,13 @@ class Engine(Protocol):
         """`max_lora_rank`, `max_model_len`, `max_cpu_loras`, `engine`."""
         ...
 
+    async def ping(self) -> None:
+        """Returns once the engine's core has answered, however long it takes.
+
+        Raises EngineUnavailable when the engine is gone.
+        """
+        ...
+
     async def load(self, version: ServedVersion, path: Path) -> None:
         """Makes a version answer under its name; already resident is fine.
 

@@ -17,7 +17,6 @@ All of one process's calls come from its event loop's thread.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import struct
@@ -31,6 +30,7 @@ from pathlib import Path
 
 from adapters.domain.names import VersionId
 from adapters.errors import EngineUnavailable
+from service.engine.byte_locks import EXCLUSIVE, SHARED, is_free, try_lock, unlock
 from service.engine.shared_file import open_shared
 
 INCARNATION = "WARDROBE_INCARNATION"
@@ -49,8 +49,6 @@ _RECORD = 32
 _SIZE = _RECORDS + _RECORD * MAX_VERSION_ID
 _USED, _FAILED_AT, _STATE, _REASON = 0, 8, 16, 17
 _ID, _TIME = struct.Struct("q"), struct.Struct("d")
-_FLOCK = struct.Struct("hhqqi")
-"""`struct flock` of 64-bit Linux: type, whence, start, length, pid."""
 _ABSENT, _RESIDENT, _FAILED = 0, 1, 2
 
 
@@ -119,16 +117,16 @@ class SharedResidency:
         its own: what this says stays true until `drop`.
         """
         record = _record(version_id)
-        if not _lock(self._leases, fcntl.F_RDLCK, record):
+        if not try_lock(self._leases, SHARED, record):
             return False
         if self._map[record + _STATE] == _RESIDENT:
             return True
-        _lock(self._leases, fcntl.F_UNLCK, record)
+        unlock(self._leases, record)
         return False
 
     def drop(self, version_id: VersionId) -> None:
         """Gives up what `hold` took."""
-        _lock(self._leases, fcntl.F_UNLCK, _record(version_id))
+        unlock(self._leases, _record(version_id))
 
     def note_use(self, version_id: VersionId) -> None:
         """The version is used, or wanted, now."""
@@ -188,23 +186,23 @@ class SharedResidency:
 
         The lock lasts as long as the process: who has it keeps it.
         """
-        self._owner = self._owner or _lock(self._loader, fcntl.F_WRLCK, 0)
+        self._owner = self._owner or try_lock(self._loader, EXCLUSIVE, 0)
         return self._owner
 
     def leased(self, versions: Iterable[VersionId]) -> frozenset[VersionId]:
         """Those of `versions` that some process holds a lease of at the moment."""
-        return frozenset(v for v in versions if not _is_free(self._loader, _record(v)))
+        return frozenset(v for v in versions if not is_free(self._loader, _record(v)))
 
     @contextmanager
     def unused(self, version_id: VersionId) -> Iterator[bool]:
         """Keeps everybody from taking a lease while the body runs. Gives False when one is held."""
         record = _record(version_id)
-        free = _lock(self._loader, fcntl.F_WRLCK, record)
+        free = try_lock(self._loader, EXCLUSIVE, record)
         try:
             yield free
         finally:
             if free:
-                _lock(self._loader, fcntl.F_UNLCK, record)
+                unlock(self._loader, record)
 
     def begin_load(self, version_id: VersionId) -> None:
         """The engine is about to be given a version: it may hold it from here on."""
@@ -260,18 +258,3 @@ def _record(version_id: VersionId) -> int:
     if not 0 < version_id < MAX_VERSION_ID:
         raise EngineUnavailable("there are more versions than one engine can tell apart")
     return _RECORDS + version_id * _RECORD
-
-
-def _lock(descriptor: int, kind: int, start: int) -> bool:
-    """Takes or gives back the lock of one byte without waiting; False when another has it."""
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, 1, 0))
-    except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, as the system likes
-        return False
-    return True
-
-
-def _is_free(descriptor: int, start: int) -> bool:
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
-    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
-    return bool(_FLOCK.unpack(answer)[0] == fcntl.F_UNLCK)

@@ -3,7 +3,8 @@
 Everything Wardrobe relies on in vLLM is named here and pinned by `tests/contract/test_vllm.py`:
 
 - the `vllm.endpoint_plugins` entry point and `--middleware` put us into its API server;
-- `EngineClient.add_lora / remove_lora / generate` are the engine's verbs;
+- `EngineClient.add_lora / remove_lora / list_loras / generate` are the engine's verbs;
+- `create_server_socket` of its launcher is the one place that opens what it listens on;
 - `OpenAIServingModels.lora_requests` is where its handlers look names up;
 - `request_metadata.final_usage_info` on the request's state holds exact token counts.
 
@@ -16,6 +17,7 @@ import asyncio
 import math
 import os
 import secrets
+import socket
 from argparse import Namespace
 from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -35,6 +37,7 @@ from adapters.telemetry_off import turn_telemetry_off
 from service.engine import lora_operations
 from service.engine.content_free_logs import install
 from service.engine.grammars import TokenizerFacts
+from service.engine.listener import inherited_listener
 from service.engine.shared_residency import INCARNATION
 from service.engine.temporary_folder import temporary_folder
 from service.engine.vllm_arguments import GRAMMAR_BACKEND, arguments, environment
@@ -83,6 +86,13 @@ class VllmEngine:
     @property
     def alive(self) -> bool:
         return not self._client.errored
+
+    async def ping(self) -> None:
+        # vLLM's own `check_health` looks at a flag: a core that hangs is healthy to it
+        try:
+            await self._client.list_loras()
+        except Exception as error:
+            raise EngineUnavailable("the engine does not answer") from error
 
     async def load(self, version: ServedVersion, path: Path) -> None:
         if version.id in self._names:
@@ -292,6 +302,22 @@ def parse(words: Sequence[str]) -> Namespace:
     return parsed
 
 
+def accept_from(listener: socket.socket | None) -> None:
+    """Makes vLLM's server take connections from this socket instead of one of its own; None leaves
+    it as it is.
+
+    vLLM opens one place for whatever number of API processes: before it starts them.
+    """
+    if listener is None:
+        return
+    from vllm.entrypoints.launchers import launcher
+
+    def handed_on(address: tuple[str, int], *, reuse_port: bool) -> socket.socket:
+        return listener
+
+    launcher.create_server_socket = handed_on
+
+
 def main() -> None:
     """Runs vLLM's API server with Wardrobe inside it, until a signal ends it."""
     settings = Settings()
@@ -307,6 +333,7 @@ def main() -> None:
         from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
         cli_env_setup()
+        accept_from(inherited_listener())
         with suppress(OSError):  # a full disk: then nothing is said from the start
             state.starting.touch()
         ServeSubcommand.cmd(parse(arguments(settings)))

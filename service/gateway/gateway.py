@@ -198,7 +198,10 @@ class Gateway:
     ) -> None:
         body, unit, request_id = known
         content = pydantic_core.to_json(body)
+        flight = runtime.quarantine.begin(content)
         try:
+            if flight.suspected:
+                await runtime.quarantine.wait_for_turn(flight)
             await self._app(
                 _inner_scope(scope, content, request_id),
                 replay(content, receive, answer.client_gone),
@@ -208,6 +211,7 @@ class Gateway:
             answer.failed()
             raise
         finally:
+            flight.end(answered=answer.whole)
             answer.count(runtime.metrics, unit, scope.get("state", {}))
 
 

@@ -135,6 +135,11 @@ class Answer:
         """An exception ended the request."""
         self._failed = not self._complete
 
+    @property
+    def whole(self) -> bool:
+        """Whether the engine has answered to the end, be it that the request is wrong."""
+        return self._outcome() in ("ok", "client_error")
+
     def count(self, metrics: Metrics, unit: str, state: Mapping[str, Any]) -> None:
         """Records the request, once, however it ended."""
         version = self._target.version

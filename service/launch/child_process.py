@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from adapters.prctl import end_with_parent
 from adapters.waiting import wait_until
@@ -25,6 +26,34 @@ CLEANING_SECONDS = 2.0
 KILL_SECONDS = 10.0
 """For the kernel to take away what was killed."""
 _LOOK_SECONDS = 0.02
+
+
+class Guard(Protocol):
+    """Watches one supervised process from outside; asked and told by the supervisor alone."""
+
+    def starting(self) -> None:
+        """A process is about to be started; none of the one before is left."""
+        ...
+
+    def hangs(self) -> bool:
+        """Whether it has to be ended, because it does nothing any more. Asked all the time."""
+        ...
+
+    def well_for(self) -> float:
+        """Seconds that it has worked as it should, its start not counted."""
+        ...
+
+    def ended(self, code: int, *, hung: bool, delay: float) -> None:
+        """It has ended, and is started again in `delay` seconds."""
+        ...
+
+    def stopping(self) -> None:
+        """The supervisor is told to end, and asks the process to."""
+        ...
+
+    def stopped(self) -> None:
+        """It is gone, on purpose."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +68,10 @@ class ProcessSpec:
     """Seconds between SIGTERM and SIGKILL."""
     quotable: Path | None = None
     """While this file is there, its log may be quoted; None is always."""
+    inherits: Sequence[int] = ()
+    """Descriptors of ours that it keeps, under their numbers."""
+    guard: Guard | None = None
+    """Who watches it from outside; None: only its end is noticed."""
 
     @property
     def may_be_quoted(self) -> bool:
@@ -67,6 +100,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
                 start_new_session=True,
+                pass_fds=tuple(spec.inherits),
                 preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - no threads in the supervisor
             )
         finally:

@@ -22,8 +22,11 @@ from adapters.store import ArtifactStore
 from service.engine.grammars import Grammars
 from service.engine.leases import Leases
 from service.engine.port import Engine
+from service.engine.pulse import Pulse
+from service.engine.quarantine import Quarantine
 from service.engine.shared_residency import INCARNATION, SharedResidency
 from service.engine.unit_places import UnitPlaces
+from service.engine.vital_signs import VitalSigns
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.audit_head import AuditHead
@@ -80,6 +83,9 @@ def compose(parts: Parts) -> Runtime:
     shared = engine_folder(settings, process)
     residency = SharedResidency(shared / "residency", process=process.number, clock=parts.clock)
     leases = Leases(residency, parts.engine)
+    signs = VitalSigns(settings.state_folder.vital_signs)
+    if process.number == 0:  # one speaks for all: a scrape adds their counts up
+        metrics.note_restarts(signs.restarts)
     table = RouteTable(base_name=parts.base_name, pepper=pepper, units=lambda: units.current.units)
     within = _Within(
         parts=parts,
@@ -97,6 +103,14 @@ def compose(parts: Parts) -> Runtime:
         engine=parts.engine,
         residency=residency,
         leases=leases,
+        signs=signs,
+        pulse=Pulse(signs, parts.engine, process=process.number),
+        quarantine=Quarantine(
+            settings.state_folder.in_flight,
+            key=pepper,
+            alive=lambda: parts.engine.alive,
+            process=process.number,
+        ),
         places=UnitPlaces(shared / "unit_places", process=process.number),
         # the heartbeat reports what the whole says of itself
         swap=_swap(within, is_ready=lambda: runtime.ready),

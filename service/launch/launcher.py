@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import sys
 import time
 import urllib.request
@@ -25,16 +24,18 @@ from adapters.brought_keys import (
 )
 from adapters.domain.names import Alias
 from adapters.domain.units import InvalidUnits, Units, load_units
-from adapters.errors import Conflict, InvalidRequest
+from adapters.errors import Conflict
 from adapters.pepper import find_pepper, fingerprint_of
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
+from service.engine.listener import check_port
 from service.engine.temporary_folder import remove_temporary_folder
 from service.instance import INSTANCE
 from service.launch.base_profile import planned
 from service.launch.base_resolver import inherited_environment, resolve_base
 from service.launch.child_process import ProcessSpec, rotate
+from service.launch.front import open_front
 from service.launch.key_files import TRAINER, read_kept
 from service.launch.supervisor import Signals, Supervisor
 
@@ -49,28 +50,6 @@ ENGINE_STOP_SECONDS = 20.0
 TRAINER_STOP_SECONDS = 20.0
 PROBE_EVERY = 0.5
 MAX_READYZ = 64 * 1024
-
-
-def check_port(host: str, port: int) -> None:
-    """Raises Conflict when another program listens there, InvalidRequest for an unknown host."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror:
-        raise InvalidRequest(f"{host} is no address of this machine") from None
-    family, kind, protocol, _, address = found[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-            probe.listen(1)
-        except PermissionError:
-            raise InvalidRequest(f"port {port} needs root; choose one above 1023") from None
-        except OSError as error:
-            raise Conflict(
-                f"port {port} is in use on {host} ({error.strerror}); stop what uses it or choose "
-                "another with --port (make: PORT=…)",
-                code="port_in_use",
-            ) from None
 
 
 def prepared(settings: Settings) -> Settings:
@@ -183,17 +162,24 @@ def up(
         # the service alone is a container's only process: its output is the container's
         logs = folder.logs if trainer else None
         instance = secrets.token_hex(8)
-        wanted = specs(settings, programs, logs=logs, instance=instance)
-        for spec in wanted:
-            if spec.log:
-                rotate(spec.log)
-        tell(f"starting {' and '.join(spec.name for spec in wanted)} on {settings.base_name}")
-        if logs:
-            tell(f"logs in {logs}")
-        known_keys = _keys(folder) if show_keys else None
-        watch = ReadinessWatch(settings, instance, known_keys=known_keys, tell=tell)
-        with Signals() as signals:
-            code = Supervisor(wanted, tell=tell, watch=watch).run(signals)
+        with open_front(settings) as front:
+            wanted = specs(settings, programs, logs=logs, instance=instance)
+            tell(f"starting {' and '.join(spec.name for spec in wanted)} on {settings.base_name}")
+            wanted = front.behind(wanted, logs=logs, instance=instance)
+            for spec in wanted:
+                if spec.log:
+                    rotate(spec.log)
+            if logs:
+                tell(f"logs in {logs}")
+            watch = ReadinessWatch(
+                settings,
+                instance,
+                known_keys=_keys(folder) if show_keys else None,
+                tell=tell,
+                on_ready=front.guard.note_ready,
+            )
+            with Signals() as signals:
+                code = Supervisor(wanted, tell=tell, watch=watch).run(signals)
         _remove_temporary_files(folder)
         tell("stopped")
         return code
@@ -252,6 +238,7 @@ class ReadinessWatch:
     instance: str
     known_keys: Mapping[str, str] | None
     tell: Tell
+    on_ready: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self._ready = False
@@ -267,6 +254,7 @@ class ReadinessWatch:
         if ready == self._ready:
             return
         if ready:
+            self.on_ready()
             self.tell(f"ready after {now - self._since:.0f} s: {self.settings.url}/v1")
             for line in self._about_keys():
                 self.tell(line)

@@ -41,6 +41,7 @@ from service.launch.compose import Parts, compose
 from service.reconcile.registry_calls import PATIENCE_SECONDS
 from service.runtime import Runtime, replica_id
 
+LOOK_SECONDS = 0.1
 SHUTDOWN_SECONDS = 5.0
 """What vLLM's web server waits for open connections at its end; without, it waits for ever."""
 
@@ -74,7 +75,7 @@ class WardrobePlugin:
         runtime = await asyncio.to_thread(build_runtime, settings, engine, grammars, process=number)
         runtime.start()
         state.wardrobe = runtime
-        state.wardrobe_sigterm = asyncio.create_task(drain_on_sigterm(runtime, state))
+        state.wardrobe_following = asyncio.create_task(follow_server(runtime, state))
         log.info("service_started", replica=replica_id(settings), process=number, **engine.limits)
 
 
@@ -94,15 +95,20 @@ async def open_grammars(engine_client: Any) -> Grammars:
     return grammars
 
 
-async def drain_on_sigterm(runtime: Runtime, state: Any) -> None:
+async def follow_server(runtime: Runtime, state: Any) -> None:
     """Makes SIGTERM a drain, once the server runs and vLLM's own handler (which aborts) is set.
 
-    What is drained, or whose engine has died, must end: the server gets a limit for that.
+    What is drained, or whose engine has died, must end: the server gets a limit for that. While it
+    accepts connections, the fallback server does not.
     """
     while not getattr(getattr(state, "server", None), "started", False):  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(LOOK_SECONDS)
     state.server.config.timeout_graceful_shutdown = SHUTDOWN_SECONDS
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runtime.start_drain)
+    runtime.signs.accept()
+    while not state.server.should_exit:  # noqa: ASYNC110
+        await asyncio.sleep(LOOK_SECONDS)
+    runtime.signs.cease()
 
 
 def build_runtime(

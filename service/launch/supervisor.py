@@ -1,8 +1,9 @@
 """Keeps processes running until a signal says otherwise: the parent in `wardrobe up` and `serve`.
 
-What dies is started again, later each time it dies young (`after_exit`). On the first signal the
-processes are stopped in the reverse of their order, each with the patience it asks for; a second
-signal ends everything at once. Whatever happens, nothing they started outlives the supervisor.
+What dies is started again, later each time it dies young (`after_exit`), and so is what hangs as
+its guard sees it. On the first signal the processes are stopped in the reverse of their order, each
+with the patience it asks for; a second signal ends everything at once. Whatever happens, nothing
+they started outlives the supervisor.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ STABLE_AFTER = 60.0
 """Seconds: whoever ran for so long has recovered, and its next failure counts as the first."""
 TICK = 0.2
 REAP_EVERY = 10.0
+HANGS = "has said nothing for too long"
 STARTING_AGAIN = "starting it again"
 """Said with the name of a process that has ended by itself."""
 
@@ -116,34 +118,55 @@ class Supervisor:
 
     def _tend(self, slot: Slot, now: float) -> Slot:
         if slot.process is None:
-            return replace(slot, process=Process.start(slot.spec)) if now >= slot.start_at else slot
-        code = slot.process.exit_code()
-        if code is None:
+            return self._start(slot) if now >= slot.start_at else slot
+        code, guard = slot.process.exit_code(), slot.spec.guard
+        hung = code is None and guard is not None and guard.hangs()
+        if code is None and not hung:
             return slot
         slot.process.kill()
         end_orphans(self._known() - {slot.process.pid})
-        failures, delay = after_exit(slot.failures, ran_for=now - slot.process.started_at)
-        self._tell(f"{slot.spec.name} {_ended(code)}; {STARTING_AGAIN} in {delay:.0f} s")
-        if slot.spec.log:
-            quote = failures == 1 and slot.spec.may_be_quoted
-            for line in tail(slot.spec.log, 5) if quote else []:
-                self._tell(f"  {line}")
-            self._tell(f"  see {slot.spec.log}")
-        return Slot(spec=slot.spec, failures=failures, start_at=now + delay)
+        ran_for = now - slot.process.started_at if guard is None else guard.well_for()
+        failures, delay = after_exit(slot.failures, ran_for=ran_for)
+        if guard is not None:
+            guard.ended(code or 0, hung=hung, delay=delay)
+        how = HANGS if hung else _ended(code or 0)
+        self._tell(f"{slot.spec.name} {how}; {STARTING_AGAIN} in {delay:.0f} s")
+        self._tell_log(slot.spec, quote=failures == 1)
+        # killing took its time: the delay begins now
+        return Slot(spec=slot.spec, failures=failures, start_at=time.monotonic() + delay)
+
+    def _start(self, slot: Slot) -> Slot:
+        if slot.spec.guard is not None:
+            slot.spec.guard.starting()
+        return replace(slot, process=Process.start(slot.spec))
+
+    def _tell_log(self, spec: ProcessSpec, *, quote: bool) -> None:
+        if spec.log is None:
+            return
+        for line in tail(spec.log, 5) if quote and spec.may_be_quoted else []:
+            self._tell(f"  {line}")
+        self._tell(f"  see {spec.log}")
 
     def _stop(self, signals: Signals) -> int:
+        guards = [slot.spec.guard for slot in self._slots if slot.spec.guard is not None]
+        for guard in guards:
+            guard.stopping()
         for slot in reversed(self._slots):
-            if slot.process is None:
-                continue
-            self._tell(f"stopping the {slot.spec.name} (up to {slot.spec.patience:.0f} s)")
-            slot.process.ask_to_stop()
-            deadline = time.monotonic() + slot.spec.patience
-            while signals.count < 2 and time.monotonic() < deadline and not slot.process.wait(0.1):
-                pass
-            if slot.process.exit_code() is None:
-                self._tell(f"the {slot.spec.name} has not ended by itself: ending it")
-            slot.process.kill()
+            if slot.process is not None:
+                self._stop_one(slot.spec, slot.process, signals)
+        for guard in guards:
+            guard.stopped()
         return 0 if signals.count < 2 else 130
+
+    def _stop_one(self, spec: ProcessSpec, process: Process, signals: Signals) -> None:
+        self._tell(f"stopping the {spec.name} (up to {spec.patience:.0f} s)")
+        process.ask_to_stop()
+        deadline = time.monotonic() + spec.patience
+        while signals.count < 2 and time.monotonic() < deadline and not process.wait(0.1):
+            pass
+        if process.exit_code() is None:
+            self._tell(f"the {spec.name} has not ended by itself: ending it")
+        process.kill()
 
 
 def _ended(code: int) -> str:

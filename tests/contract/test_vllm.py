@@ -30,6 +30,17 @@ def test_the_engines_verbs_take_what_we_give(facts: dict[str, Any]) -> None:
     assert facts["dead_error"]
 
 
+def test_the_core_is_asked_whether_it_lives_because_health_looks_at_a_flag(
+    facts: dict[str, Any],
+) -> None:
+    assert facts["list_loras"] == ["self"]
+    assert "await" not in facts["health"]
+
+
+def test_the_server_takes_connections_from_the_supervisors_socket(facts: dict[str, Any]) -> None:
+    assert facts["listens_on"]
+
+
 def test_the_client_raises_a_bare_exception_for_whatever_fails_in_the_core(
     facts: dict[str, Any],
 ) -> None:

@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import json
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -266,6 +267,18 @@ def logits_of_prompts() -> list[float]:
     return sorted(set(logits.flatten().tolist()))
 
 
+def listens_on(args: Any) -> bool:
+    """Whether vLLM's server takes connections from the socket that it is handed."""
+    from vllm.entrypoints.launchers.launcher import setup_server
+
+    from service.engine.vllm_engine import accept_from
+
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        accept_from(given)
+        _, used = setup_server(args, reuse_port=True)
+        return used is given
+
+
 def main(base: str) -> None:
     """Writes the facts to standard output's last line."""
     import uvicorn
@@ -298,6 +311,9 @@ def main(base: str) -> None:
         "loaded_plugins": [plugin.name for plugin in plugins],
         "add_lora": parameters(AsyncLLM.add_lora),
         "remove_lora": parameters(AsyncLLM.remove_lora),
+        "list_loras": parameters(AsyncLLM.list_loras),
+        "health": inspect.getsource(AsyncLLM.check_health),
+        "listens_on": listens_on(args),
         "generate": parameters(AsyncLLM.generate),
         "process_number": "_api_process_rank" in ParallelConfig.__dataclass_fields__,
         "serve": parameters(ServeSubcommand.cmd),

@@ -102,7 +102,7 @@ def test_probes_ask_our_endpoints_on_a_port_that_exists(rendered: Rendered) -> N
     probes = {kind: service[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}
     ports = {each["name"] for each in service["ports"]}
     assert {kind: probe["httpGet"]["path"] for kind, probe in probes.items()} == {
-        "startup": "/livez",
+        "startup": "/readyz",
         "readiness": "/readyz",
         "liveness": "/livez",
     }

@@ -26,8 +26,11 @@ from adapters.pepper import find_pepper, fingerprint_of
 from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion
 from adapters.settings import Settings
+from adapters.state_folder import StateFolder
 from service.cli.app import app
 from service.cli.error_messages import run
+from service.engine.quarantine import Quarantine
+from service.engine.quarantine_record import QuarantineRecord
 from tests.servers.postgres import PostgresServer
 from tests.service.world import FINGERPRINT, World, free_port, offline, running
 from tests.simulation.engine import BASE
@@ -494,12 +497,36 @@ def test_the_admins_key_that_is_brought_is_the_one_commands_act_with(
     assert done.returncode == 0, done.stderr
 
 
+def test_suspects_of_an_engines_death_are_listed_and_cleared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = StateFolder(tmp_path / "state").create()
+    with closing(Quarantine(state.in_flight, key=b"k", alive=lambda: True)) as life:
+        life.begin(b"canary5417")
+    with closing(QuarantineRecord(state.in_flight)) as record:
+        record.settle()
+
+    def call(*words: str, code: int = 0) -> str:
+        assert run(app, ["engine", "quarantine", *words, "--state", str(state.root)]) == code
+        said = capsys.readouterr()
+        return said.err if code else said.out
+
+    (suspect,) = json.loads(call("list", "--json"))
+    assert (suspect["deaths"], suspect["refused"]) == (1, False)
+    assert suspect["id"] in call("list")
+    assert call("clear", suspect["id"]) == "cleared: 1\n"
+    assert "no request is suspected" in call("list")
+    assert one_line(call("clear", suspect["id"], code=1))
+    assert call("clear") == "cleared: 0\n"
+
+
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [
         *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat"),
         *("base build", "base publish", "base update", "base check", "units list", "units check"),
         *("adapters list", "adapters show", "keys list", "keys reset", "keys revoke"),
         *("audit list", "audit head", "audit verify", "replicas list", "replicas retire"),
+        *(f"engine quarantine {verb}" for verb in ("list", "clear")),
         *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),
     ]
     for command in commands:

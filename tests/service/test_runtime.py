@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +20,10 @@ from adapters.domain.principals import SYSTEM
 from adapters.errors import InvalidKey, Unavailable
 from adapters.registry.open import open_registry
 from adapters.registry.ports import Retention
+from adapters.state_folder import StateFolder
+from service.engine.vital_signs import RestartReason, VitalSigns
 from service.gateway.gateway import Gateway
-from service.launch.plugin import SHUTDOWN_SECONDS, drain_on_sigterm
+from service.launch.plugin import SHUTDOWN_SECONDS, follow_server
 from tests.service.world import World, offline
 
 
@@ -50,17 +53,23 @@ def replicas(world: World) -> list[str]:
         registry.close()
 
 
-async def registered(world: World) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not world.runtime.swap.membership.admits:  # noqa: ASYNC110
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def registered(world: World) -> None:
+    await until(lambda: world.runtime.swap.membership.admits)
 
 
 @pytest.fixture
 def server() -> Iterator[SimpleNamespace]:
     """What vLLM's launcher leaves in the app's state once it serves; SIGTERM is put back after."""
     before = signal.getsignal(signal.SIGTERM)
-    yield SimpleNamespace(started=False, config=SimpleNamespace(timeout_graceful_shutdown=None))
+    yield SimpleNamespace(
+        started=False, should_exit=False, config=SimpleNamespace(timeout_graceful_shutdown=None)
+    )
     signal.signal(signal.SIGTERM, before)
 
 
@@ -70,12 +79,14 @@ async def test_sigterm_refuses_new_requests_waits_for_running_ones_and_only_then
     ending = Ending()
     runtime = replace(still.runtime, end=ending)
     runtime.start()
-    taking_over = asyncio.create_task(drain_on_sigterm(runtime, SimpleNamespace(server=server)))
-    await asyncio.sleep(0.1)
-    assert not taking_over.done(), "vLLM would set its own handler after ours"
+    vllms_own = signal.getsignal(signal.SIGTERM)
+    following = asyncio.create_task(follow_server(runtime, SimpleNamespace(server=server)))
+    await asyncio.sleep(0.3)
+    assert signal.getsignal(signal.SIGTERM) is vllms_own, "vLLM would set its own after ours"
     server.started = True
-    await taking_over
     await registered(still)
+    with closing(VitalSigns(still.settings.state_folder.vital_signs)) as seen:
+        await until(lambda: seen.accepting)
     lease = runtime.leases.take(None)
     assert lease is not None
     with lease:
@@ -88,14 +99,18 @@ async def test_sigterm_refuses_new_requests_waits_for_running_ones_and_only_then
         assert replicas(still)
     await asyncio.wait_for(ending.reached.wait(), 5)
     assert replicas(still) == [], "rollouts would wait for it"
+    with closing(VitalSigns(still.settings.state_folder.vital_signs)) as seen:
+        assert not seen.accepting, "whoever comes now is answered by the fallback server"
+    server.should_exit = True
+    await following
     asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 
 
 async def test_the_web_server_waits_for_open_connections_no_longer_than_a_limit(
     still: World, server: SimpleNamespace
 ) -> None:
-    server.started = True
-    await drain_on_sigterm(still.runtime, SimpleNamespace(server=server))
+    server.started = server.should_exit = True
+    await follow_server(still.runtime, SimpleNamespace(server=server))
     assert server.config.timeout_graceful_shutdown == SHUTDOWN_SECONDS
     asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 
@@ -189,3 +204,20 @@ async def test_a_command_that_is_answered_while_the_process_ends_still_reads(sti
     await registered(still)
     await runtime.stop()
     assert await runtime.threads.read(SYSTEM, runtime.registry.replicas.list) == []
+
+
+def test_the_first_process_shows_what_the_supervisor_has_counted_and_no_other_does(
+    tmp_path: Path,
+) -> None:
+    state = StateFolder(tmp_path / "state").create()
+    with closing(VitalSigns(state.vital_signs)) as supervisor:
+        supervisor.note_end(RestartReason.OUT_OF_MEMORY, was_ready=True, delay=1.0)
+    for process, counted in ((0, 1.0), (1, None)):
+        with offline(state.root, process=process) as world:
+
+            def value(reason: str, world: World = world) -> float | None:
+                name = "wardrobe_engine_restarts_total"
+                return world.prometheus.get_sample_value(name, {"reason": reason})
+
+            assert value("out_of_memory") == counted
+            assert value("unresponsive") == (None if counted is None else 0.0)

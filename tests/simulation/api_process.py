@@ -20,8 +20,9 @@ from adapters.logs import configure_logs
 from adapters.settings import Settings
 from service.api import attach
 from service.engine.grammars import NoGrammars
+from service.engine.listener import inherited_listener
 from service.gateway.gateway import Gateway
-from service.launch.plugin import build_runtime, drain_on_sigterm
+from service.launch.plugin import build_runtime, follow_server
 from tests.simulation.client import Client, LocalClient
 from tests.simulation.core import Core
 from tests.simulation.engine import ClientEngine
@@ -50,7 +51,7 @@ async def start_service(
     )
     runtime.start()
     app.state.wardrobe = runtime
-    return asyncio.create_task(drain_on_sigterm(runtime, app.state))
+    return asyncio.create_task(follow_server(runtime, app.state))
 
 
 async def serve(settings: Settings, simulation: Simulation) -> None:
@@ -73,7 +74,10 @@ async def serve(settings: Settings, simulation: Simulation) -> None:
     )
     app.state.server = server
     taking_over = await start_service(app, engine, settings, simulation)
-    sockets = [socket.socket(fileno=simulation.listen_fd)] if simulation.listen_fd >= 0 else None
+    given = inherited_listener()
+    if given is None and simulation.listen_fd >= 0:
+        given = socket.socket(fileno=simulation.listen_fd)
+    sockets = None if given is None else [given]
     watching = asyncio.create_task(_watch(client, server))
     await server.serve(sockets=sockets)
     for task in (watching, taking_over):

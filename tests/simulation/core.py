@@ -30,6 +30,10 @@ BLOCK = 16
 CACHED_BLOCKS = 4096
 
 
+FATAL = "fatal5417"
+"""A prompt with this word ends the engine in the step that reads it."""
+
+
 class EngineDeadError(Exception):
     """EngineCore encountered an issue."""
 
@@ -284,6 +288,8 @@ class Core:
 
     def _prefill(self, request: _Running, digest: str) -> tuple[int, frozenset[str]]:
         """Cached tokens of the prompt, and whose weights they come from; caches the rest."""
+        if FATAL in request.prompt:
+            raise RuntimeError("an illegal memory access was encountered")
         lora = request.lora
         extra = (lora.lora_name, lora.lora_path) if lora is not None else None
         origins: set[str] = set()

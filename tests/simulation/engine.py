@@ -50,6 +50,12 @@ class ClientEngine:
     def alive(self) -> bool:
         return not self.client.errored
 
+    async def ping(self) -> None:
+        try:
+            await self.client.list_loras()
+        except EngineDeadError as error:
+            raise EngineUnavailable("the engine does not answer") from error
+
     async def load(self, version: ServedVersion, path: Path) -> None:
         if version.id in self.names:
             return

@@ -15,15 +15,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from adapters.errors import Conflict, InvalidRequest
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
+from service.engine.listener import check_port
 from service.launch.base_resolver import resolve_base
 from service.launch.child_process import descendants, processes, tail
-from service.launch.launcher import PROBE_EVERY, check_port, installed_engine, is_ready, with_base
+from service.launch.launcher import installed_engine, is_ready, with_base
 from tests.service.test_cli import one_line, wardrobe
 from tests.service.world import World, free_port, write_units
 
@@ -31,7 +33,10 @@ from tests.service.world import World, free_port, write_units
 SERVICE = """
 import http.server, json, os, pathlib
 from adapters.state_folder import StateFolder
-temporary = StateFolder(pathlib.Path(os.environ["WARDROBE_STATE"])).temporary
+from service.engine.listener import inherited_listener
+from service.engine.vital_signs import VitalSigns
+state = StateFolder(pathlib.Path(os.environ["WARDROBE_STATE"]))
+temporary = state.temporary
 temporary.mkdir(exist_ok=True)
 temporary.joinpath("socket").touch()
 keys = pathlib.Path(os.environ["WARDROBE_STATE"], "keys.json")
@@ -46,7 +51,11 @@ class Ready(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps({"instance": os.environ.get("WARDROBE_INSTANCE")}).encode())
-http.server.HTTPServer(("127.0.0.1", int(os.environ["WARDROBE_PORT"])), Ready).serve_forever()
+server = http.server.HTTPServer(("127.0.0.1", 0), Ready, bind_and_activate=False)
+server.socket = inherited_listener()
+signs = VitalSigns(state.vital_signs)
+signs.accept()
+server.serve_forever()
 """
 # prints which variables with keys it was given
 TRAINER = """
@@ -134,7 +143,7 @@ def test_it_tells_when_it_is_ready_and_shows_new_keys_once(
     assert "wr-trainer-1" not in said, "nobody but the trainer needs it"
     everything = descendants({up.popen.pid}) - {up.popen.pid}
     assert up.stop() == 0
-    assert len(everything) == 2
+    assert len(everything) == 3, "the fallback server, the service and the trainer"
     assert not everything & processes().keys()
 
     again = Up(environment)
@@ -228,28 +237,24 @@ def test_a_killed_service_comes_back_and_is_ready_again(up: Up) -> None:
     assert up.stop() == 0
 
 
-def test_a_stranger_who_answers_on_its_port_is_not_called_ready(
+def test_while_the_service_is_down_callers_are_answered_and_no_stranger_takes_its_port(
     environment: dict[str, str],
 ) -> None:
     port = int(environment["WARDROBE_PORT"])
-    # our own service is "down": it never listens, while another one answers as ready there
-    silent = "import time\ntime.sleep(600)"
-    other = {"WARDROBE_INSTANCE": "another", "WARDROBE_BASE_NAME": "other"}
-    started = Up(environment, service=silent)
-    started.wait_for("logs in")
-    stranger = subprocess.Popen(
-        [sys.executable, "-c", SERVICE],
-        env={**os.environ, **environment, **other},
-        stdout=subprocess.DEVNULL,
-    )
+    started = Up(environment, service="import time\ntime.sleep(600)")
     try:
-        wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"))
-        time.sleep(3 * PROBE_EVERY)
+        started.wait_for("logs in")
+        answer = httpx2.get(f"http://127.0.0.1:{port}/v1/models", timeout=20, trust_env=False)
+        with pytest.raises(Conflict):
+            check_port("127.0.0.1", port)
+        ready = is_ready(f"http://127.0.0.1:{port}")
     finally:
-        stranger.kill()
-        stranger.wait()
         ended = started.stop()
     assert ended == 0
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "engine_unavailable"
+    assert 0 < int(answer.headers["retry-after"]) <= 120
+    assert not ready
     assert "ready after" not in started.out.read_text()
 
 

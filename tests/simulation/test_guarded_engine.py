@@ -1,0 +1,180 @@
+"""An engine that is killed, hangs or dies of a request comes back, and no caller is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.simulation.core import FATAL
+from tests.simulation.guarded import Guarded, guarded, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+KILLS = int(os.environ.get("SIMULATED_KILLS", "4"))
+CALLERS = 4
+
+
+@contextmanager
+def callers(replica: Guarded) -> Iterator[Counter[str]]:
+    """What callers met meanwhile: a status, or how their connection failed.
+
+    Each request says something else and comes over a connection of its own.
+    """
+    met: Counter[str] = Counter()
+    stop = threading.Event()
+
+    def call(number: int) -> None:
+        asked = 0
+        while not stop.is_set():
+            asked += 1
+            try:
+                answer = replica.chat("support", f"question {asked} of {number}")
+            except httpx2.ConnectError:
+                met["refused"] += 1
+            except httpx2.HTTPError:
+                met["cut off"] += 1
+            else:
+                met[str(answer.status_code)] += 1
+                if answer.status_code == 503:
+                    assert 0 < int(answer.headers["retry-after"]) <= 120
+                    time.sleep(0.05)
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(CALLERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield met
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def promote(replica: Guarded, version: str) -> None:
+    answer = replica.post("/v1/adapters/support/promote", version=version)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["state"] == "complete", answer.text
+
+
+def test_a_service_killed_again_and_again_loses_nothing_acknowledged_and_refuses_nobody(
+    tmp_path: Path,
+) -> None:
+    with guarded(tmp_path) as replica:
+        promote(replica, replica.house.publish("support"))
+        took = []
+        with callers(replica) as met:
+            for _ in range(KILLS):
+                version = replica.house.publish("support")
+                promote(replica, version)
+                replica.signal_service(signal.SIGKILL)
+                wait_for(lambda: replica.get("/readyz").status_code == 503, what="it is gone")
+                assert replica.get("/livez").status_code == 200, "a probe must not end the pod"
+                took.append(replica.wait_ready())
+                answer = replica.chat("support", f"after {version}")
+                assert answer.status_code == 200, answer.text
+                assert answer.headers["x-adapter-version"] == version
+        print(f"{KILLS} kills, recovered in {min(took):.1f}..{max(took):.1f} s: {dict(met)}")
+        assert met["refused"] == 0
+        assert met["200"] > 0
+        assert met["503"] > 0
+        assert set(met) <= {"200", "503", "cut off", "refused"}
+        assert replica.restarts() == {"signal": KILLS}
+
+
+def test_a_request_that_kills_the_engine_twice_is_refused_and_those_beside_it_are_answered(
+    tmp_path: Path,
+) -> None:
+    poison = f"please {FATAL} now"
+    with guarded(tmp_path, SIMULATED_STEP_SECONDS=0.05) as replica:
+        promote(replica, replica.house.publish("support", words=40))
+        for _ in range(2):
+            # the same innocents beside it both times, as clients that repeat are
+            asked = [
+                threading.Thread(target=ask_until_answered, args=(replica, n)) for n in range(3)
+            ]
+            for thread in asked:
+                thread.start()
+            time.sleep(0.3)
+            assert replica.chat("support", poison).status_code in (500, 503)
+            wait_for(lambda: replica.get("/readyz").status_code == 503, what="it has died")
+            replica.wait_ready()
+            for thread in asked:
+                thread.join()
+        refused = replica.chat("support", poison)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (
+            400,
+            "request_quarantined",
+        )
+        for number in range(3):
+            assert replica.chat("support", f"innocent {number}").status_code == 200
+        assert replica.restarts() == {"exit": 2}
+
+
+def ask_until_answered(replica: Guarded, number: int) -> None:
+    """As the SDK does: the same request again, until it is answered."""
+    while True:
+        try:
+            if replica.chat("support", f"innocent {number}").status_code == 200:
+                return
+        except httpx2.HTTPError:
+            pass
+        time.sleep(0.2)
+
+
+def test_a_service_that_says_nothing_for_too_long_is_ended_and_started_again(
+    tmp_path: Path,
+) -> None:
+    with guarded(tmp_path, WARDROBE_ENGINE_SILENCE_SECONDS=10) as replica:
+        before = replica.service()
+        replica.signal_service(signal.SIGSTOP)
+        answer = replica.chat("wardrobe-base", "hi")  # waits in the socket, and is answered
+        assert answer.status_code == 503
+        replica.wait_ready()
+        assert replica.service() != before
+        assert replica.restarts() == {"unresponsive": 1}
+        assert "has said nothing for too long; starting it again in 1 s" in replica.said
+
+
+def test_a_drained_replica_finishes_its_streams_and_refuses_no_connection_until_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    with guarded(tmp_path, SIMULATED_STEP_SECONDS=0.1) as replica:
+        promote(replica, replica.house.publish("support", words=30))
+        body = {
+            "model": "support",
+            "messages": [{"role": "user", "content": "hi"}],
+            "stream": True,
+            "max_tokens": 60,
+        }
+        url, headers = f"{replica.url}/v1/chat/completions", replica.headers
+        met: Counter[str] = Counter()
+        with httpx2.stream("POST", url, json=body, headers=headers, timeout=60) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            replica.popen.send_signal(signal.SIGTERM)
+            wait_for(lambda: replica.get("/readyz").status_code == 503, what="it drains")
+            assert replica.get("/livez").status_code == 200
+            refused = replica.chat("support", "new")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+            rest = [line for line in lines if line]
+        assert '"finish_reason":"stop"' in rest[-2]
+        assert rest[-1] == "data: [DONE]"
+        while replica.popen.poll() is None:
+            try:
+                met[str(replica.chat("support", "late").status_code)] += 1
+            except httpx2.HTTPError as error:
+                met[type(error).__name__] += 1
+                gone = time.monotonic()
+                wait_for(lambda: replica.popen.poll() is not None, what="it ends")
+                assert time.monotonic() - gone < 5.0, "refused long before its end"
+        assert met["503"] > 0
+        assert set(met) <= {"503", "ConnectError", "ReadError", "RemoteProtocolError"}
