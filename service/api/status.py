@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,6 +12,7 @@ from fastapi import APIRouter
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import Unit
 from adapters.domain.principals import Principal, Role
+from adapters.domain.slots import plan_slots
 from adapters.domain.versions import ServedVersion
 from adapters.errors import NotPermitted
 from adapters.registry.ports import Replica
@@ -108,8 +111,24 @@ def _ids(jobs: Iterable[Job], unit: Unit | None) -> list[str]:
     return [job.id for job in jobs if unit is None or job.unit == unit]
 
 
+def _slots(runtime: Runtime) -> dict[str, int]:
+    """How this replica's engine is planned to be used."""
+    table = runtime.table
+    named = {version.id for version in table.live().values()}
+    kept = Counter(version.adapter for version in table.versions.values())
+    routed = {version.adapter for version in table.live().values()}
+    plan = plan_slots(
+        int(runtime.engine.limits["max_cpu_loras"]),
+        routes=len(named),
+        # one to return to for each adapter that has another
+        rollback=sum(kept[adapter] > 1 for adapter in routed),
+    )
+    return asdict(plan)
+
+
 def _of_the_whole(runtime: Runtime, replicas: Sequence[Replica]) -> dict[str, Any]:
     return {
+        "slots": _slots(runtime),
         "revision": runtime.table.revision,
         "replicas": [_wire_replica(replica) for replica in replicas],
     }

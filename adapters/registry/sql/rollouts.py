@@ -52,6 +52,7 @@ from adapters.registry.sql.rollout_rows import (
     write_route,
 )
 from adapters.registry.sql.routes import route_of
+from adapters.registry.sql.slots import check_slots
 from adapters.registry.sql.version_rows import (
     MISSING,
     audit_version,
@@ -96,6 +97,7 @@ class SqlRollouts(SqlPort):
             if expected_generation is None:
                 transitions.check_not_rolled_back(version)
             check_promotable(route, version)
+            check_slots(connection, version, now=at)
             asked = transitions.begin(route, version_id, action=PROMOTE, actor=principal.id, at=at)
             return _begin(connection, asked, by=principal, reason=reason)
 

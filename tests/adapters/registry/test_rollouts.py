@@ -9,12 +9,13 @@ from adapters.domain.routes import Rollout, RolloutState
 from adapters.domain.versions import VersionState
 from adapters.errors import Conflict, InvalidRequest, NotFound, VersionConflict
 from adapters.registry import Registry
-from adapters.registry.ports import ProcessId
+from adapters.registry.ports import ProcessId, Registration
 from adapters.registry.transitions.rollouts import BASE_NOT_SERVED, BASE_PATIENCE_SECONDS
 from tests.adapters.registry.backends import Clock
 from tests.adapters.registry.values import (
     ADMIN,
     ALIAS,
+    BASE,
     OTHER_BASE,
     OWNER,
     SALES,
@@ -64,6 +65,43 @@ def completed(registry: Registry, rollout: Rollout) -> None:
 
 
 # -- promotions
+
+
+def test_a_promotion_for_which_an_engine_has_no_slot_is_refused_and_begins_nothing(
+    registry: Registry,
+) -> None:
+    for alias in ("one", "two"):
+        promoted(registry, published(registry), alias=Alias(alias))
+    small = a_process("small")
+    limits = {"max_cpu_loras": 2, "max_loras": 2, "max_lora_rank": 32}
+    registry.replicas.register(Registration(process=small, base_fingerprint=BASE, limits=limits))
+    beat(registry, small)
+    third, broken = published(registry), registry.routes.route(Alias("two"), SUPPORT).stable
+    with pytest.raises(Conflict, match="finds no slot in small") as refused:
+        promote(registry, third)
+    assert refused.value.reason == "no_slot"
+    assert registry.routes.changes(-1).rollouts == []
+    assert broken is not None
+    acknowledge(registry, small, broken, error="artifact_damaged")
+    assert promote(registry, third, alias=Alias("two")).state is RolloutState.LOADING
+
+
+def test_an_engine_of_another_base_or_a_silent_one_has_no_say_in_slots(
+    registry: Registry, clock: Clock
+) -> None:
+    limits = {"max_cpu_loras": 0, "max_loras": 2, "max_lora_rank": 1}
+    for name, base in (("other", OTHER_BASE), ("silent", BASE)):
+        process = a_process(name)
+        registry.replicas.register(
+            Registration(process=process, base_fingerprint=base, limits=limits)
+        )
+        beat(registry, process)
+        if name == "other":
+            continue
+        with pytest.raises(Conflict, match="rank"):
+            promote(registry, published(registry))
+    clock.pass_by(SILENCE)
+    assert promote(registry, published(registry)).state is RolloutState.LOADING
 
 
 def test_an_alias_that_was_never_promoted_has_an_empty_route(registry: Registry) -> None:

@@ -212,11 +212,15 @@ async def test_a_version_that_is_promoted_again_is_tried_at_once_however_it_fail
 async def test_a_rollout_for_which_no_slot_becomes_free_fails_and_says_what_to_raise(
     tmp_path: Path, clock: Clock
 ) -> None:
-    engine = SimulatedEngine(capacity=2)
+    engine = SimulatedEngine(capacity=3)
     with offline(tmp_path / "state", engine, clock=clock) as world, capture_logs() as logs:
         for unit in ("hr", "sales"):
             world.make_live(world.publish(unit))
+        asked = world.publish("sales")
         await world.settle()
+        await asked_for(world, asked)
+        lease = world.runtime.leases.take(asked.id)
+        assert lease is not None, "an answer that never ends has the slot that was spare"
         rollout = world.begin(world.publish("support"))
         registry = world.runtime.registry
         for seconds in (0.0, SLOT_SECONDS - 1.0):
@@ -229,7 +233,7 @@ async def test_a_rollout_for_which_no_slot_becomes_free_fails_and_says_what_to_r
         assert failed.state is RolloutState.FAILED
         assert "WARDROBE_MAX_CPU_LORAS" in str(failed.error)
         assert [line["event"] for line in logs].count("version_waits_for_a_slot") == 1
-        assert sorted(engine.names.values()) == ["hr:1", "sales:1"]
+        assert sorted(engine.names.values()) == ["hr:1", "sales:1", "sales:2"]
 
 
 async def test_a_dead_engine_is_asked_for_nothing_more_and_is_not_ready(still: World) -> None:
