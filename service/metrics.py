@@ -62,6 +62,19 @@ class Metrics:
             ("code",),
             registry=registry,
         )
+        self.shadow_copies = Counter(
+            "wardrobe_shadow_copies_total",
+            "Copies of requests for a shadow: agreed, differed, failed, dropped.",
+            (*_ROUTE, "outcome"),
+            registry=registry,
+        )
+        self.weight = Gauge(
+            "wardrobe_canary_weight",
+            "Per cent of an alias's requests that its canary answers.",
+            _ROUTE,
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
         self.loads = Counter(
             "wardrobe_version_loads_total",
             "Adapter versions loaded into the engine.",
@@ -156,6 +169,7 @@ class Metrics:
             self.tokens,
             self.latency,
             self.first_token,
+            self.shadow_copies,
         )
 
     def note_restarts(self, restarts: Mapping[str, int]) -> None:

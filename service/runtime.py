@@ -33,6 +33,7 @@ from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.audit_head import AuditHead
 from service.reconcile.collection_loop import CollectionLoop
+from service.reconcile.copies import Copies
 from service.reconcile.gauges import Gauges
 from service.reconcile.heartbeat import Heartbeat
 from service.reconcile.hint_listener import HintListener
@@ -42,6 +43,7 @@ from service.reconcile.repeat import Repeat
 from service.reconcile.rollouts import RolloutSteps
 from service.reconcile.route_cache import RouteCache
 from service.reconcile.route_table import RouteTable
+from service.reconcile.trial_counts import TrialCounts
 from service.reconcile.units_watch import UnitsWatch
 from service.request_threads import RequestThreads
 
@@ -76,6 +78,7 @@ class Swap:
     loader: Loader
     acknowledgements: Acknowledgements
     rollouts: RolloutSteps
+    trials: TrialCounts
     hints: HintListener | None
     gauges: Gauges
     collector: CollectionLoop
@@ -89,6 +92,7 @@ class Swap:
             self.loader,
             self.acknowledgements,
             self.rollouts,
+            self.trials,
             self.gauges,
             self.collector,
             self.audit_head,
@@ -110,6 +114,7 @@ class Swap:
             self.loader,
             self.acknowledgements,
             self.rollouts,
+            self.trials,
             self.collector,
             self.audit_head,
         ):
@@ -142,6 +147,8 @@ class Runtime:
     """For the blocking calls of requests. Never closed: a command that was committed is answered
     while the process ends, and looks at its route once more.
     """
+    copies: Copies = field(default_factory=Copies)
+    """Of requests, for shadows."""
     pepper: bytes = field(repr=False)
     draining: bool = False
     end: Callable[[], None] = field(default=interrupt, repr=False)
@@ -257,6 +264,7 @@ class Runtime:
             return
         self.draining = True
         log.info("draining", in_flight=self.leases.total)
+        self.copies.stop()
         try:
             finished = await self.leases.drained(self.settings.drain_seconds)
             log.info("drained", complete=finished, left=self.leases.total)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from adapters.domain.audit import Action, Facts
 from adapters.domain.evaluations import Evaluation
 from adapters.domain.files import StoredFile
 from adapters.domain.gates import Outcome
 from adapters.domain.jobs import Job, JobStatus
+from adapters.domain.names import VersionId
 from adapters.domain.principals import NewKey
 from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import Version
@@ -56,19 +59,29 @@ def of_version(version: Version) -> Facts:
         "gates": len(version.gates) or None,
         "rolled_back": version.rolled_back_at is not None or None,
         "withdrawn": version.withdrawn_at is not None or None,
+        "pinned": version.pinned_at is not None or None,
     }
 
 
-def of_route(route: Route, stable: Version | None) -> Facts:
-    """What answers to the alias."""
-    return {"stable": stable.name if stable else None, "generation": route.generation}
+def of_route(route: Route, named: Mapping[VersionId, str]) -> Facts:
+    """What answers to the alias, and what gets copies; `named` are those versions' names."""
+    canary, shadow = route.canary, route.shadow
+    return {
+        "stable": None if route.stable is None else named[route.stable],
+        "canary": canary and named[canary.version],
+        "weight": canary and canary.weight,
+        "shadow": shadow and named[shadow.version],
+        "share": shadow and shadow.share,
+        "generation": route.generation,
+    }
 
 
 def of_rollout(rollout: Rollout, target: Version) -> Facts:
     """What it does, and who has asked for it."""
     return {
         "rollout": rollout.id,
-        "action": rollout.action,
+        "action": rollout.action.value,
+        "weight": rollout.weight,
         "version": target.name,
         "state": rollout.state.value,
         "asked_by": rollout.actor,

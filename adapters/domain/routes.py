@@ -1,17 +1,21 @@
-"""Routes and rollouts: which version answers to an alias, and how that changes.
+"""Routes and rollouts: which versions answer to an alias, and how that changes.
 
-A route changes only by compare-and-set on its generation. A rollout is the change under way:
+A route is one stable version, with a canary that answers a part of the requests and a shadow that
+is only compared, where there are any. It changes only by compare-and-set on its generation. A
+rollout is one such change:
 
     loading ──every reporting replica has the target──▶ flipped ──everybody observed it──▶ complete
-       └──a replica cannot load it, or its job was cancelled──▶ failed (nothing changed)
+       ├──a replica cannot load it, or its job was cancelled──▶ failed (nothing changed)
+       └──it was only to be warmed──▶ complete
 
-One rollout of an alias is loading at a time: the second asker gets a conflict.
+What needs no load (a weight, an abort) begins flipped. One rollout of an alias is loading at a
+time: the second asker gets a conflict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from adapters.domain.gates import all_passed
@@ -21,27 +25,73 @@ from adapters.errors import Conflict, VersionConflict
 
 
 @dataclass(frozen=True, kw_only=True)
+class Canary:
+    """A version that answers a part of an alias's requests."""
+
+    version: VersionId
+    weight: float
+    """Per cent of the requests, 0 to 100."""
+    rollout: int
+    """The id of the rollout that began it: who is in it, and what is counted, belong to that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shadow:
+    """A version that is asked for copies of an alias's requests, and never answers."""
+
+    version: VersionId
+    share: float
+    """Per cent of the requests that are copied, 0 to 100."""
+    rollout: int
+    """The id of the rollout that began it: what is compared is counted under that."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Route:
-    """Says which version answers to an alias."""
+    """Says which versions answer to an alias."""
 
     alias: Alias
     unit: Unit
     stable: VersionId | None = None
+    canary: Canary | None = None
+    shadow: Shadow | None = None
     generation: int = 0
     updated_at: float = 0.0
     since: int = 0
     """The id of the rollout that began this route: an alias that moves to another unit starts a
     new one, and a rollback never reaches behind it."""
 
+    @property
+    def answering(self) -> tuple[VersionId, ...]:
+        """The versions that answer, the stable one first."""
+        stable = () if self.stable is None else (self.stable,)
+        return stable if self.canary is None else (*stable, self.canary.version)
+
+    @property
+    def named(self) -> tuple[VersionId, ...]:
+        """Everything that must be loaded for it."""
+        return self.answering if self.shadow is None else (*self.answering, self.shadow.version)
+
     def flipped_by(self, rollout: Rollout, *, at: float) -> Route:
         """The route once `rollout` has moved it."""
-        return Route(
-            alias=self.alias,
-            unit=rollout.unit,
-            stable=rollout.target,
+        before = self.for_unit(rollout.unit)
+        return replace(
+            _moved(before, rollout),
             generation=self.generation + 1,
             updated_at=at,
-            since=self.since if self.unit == rollout.unit and self.since else rollout.id,
+            since=before.since or rollout.id,
+        )
+
+    def without(self, version: VersionId) -> Route:
+        """The route once `version` is withdrawn; there is no canary beside nothing."""
+        is_canary = self.canary is not None and self.canary.version == version
+        is_shadow = self.shadow is not None and self.shadow.version == version
+        is_stable = self.stable == version
+        return replace(
+            self,
+            stable=None if is_stable else self.stable,
+            canary=None if is_stable or is_canary else self.canary,
+            shadow=None if is_stable or is_shadow else self.shadow,
         )
 
     def for_unit(self, unit: Unit) -> Route:
@@ -49,6 +99,27 @@ class Route:
         if unit == self.unit:
             return self
         return Route(alias=self.alias, unit=unit, generation=self.generation)
+
+
+def _moved(route: Route, rollout: Rollout) -> Route:
+    target, weight = rollout.target, rollout.weight or 0.0
+    match rollout.action:
+        case Action.CANARY:
+            began = Canary(version=target, weight=weight, rollout=rollout.id)
+            return replace(route, canary=began)
+        case Action.WEIGHT if route.canary is not None:
+            return replace(route, canary=replace(route.canary, weight=weight))
+        case Action.SHADOW:
+            copied = Shadow(version=target, share=weight, rollout=rollout.id)
+            return replace(route, shadow=copied)
+        case Action.UNSHADOW:
+            return replace(route, shadow=None)
+        case Action.PROMOTE | Action.ROLL_BACK:
+            is_shadow = route.shadow is not None and route.shadow.version == target
+            shadow = None if is_shadow else route.shadow
+            return replace(route, stable=target, canary=None, shadow=shadow)
+        case _:
+            return replace(route, canary=None)
 
 
 class RolloutState(StrEnum):
@@ -69,8 +140,34 @@ class RolloutState(StrEnum):
         return self in (RolloutState.LOADING, RolloutState.FLIPPED)
 
 
-PROMOTE = "promote"
-ROLL_BACK = "rollback"
+class Action(StrEnum):
+    """What a rollout does to its route."""
+
+    PROMOTE = "promote"
+    """The target becomes the stable version."""
+    ROLL_BACK = "rollback"
+    """The target becomes the stable version again; what it replaces is marked."""
+    CANARY = "canary"
+    """The target answers a part of the requests."""
+    WEIGHT = "weight"
+    """The canary answers another part."""
+    ABORT = "abort"
+    """The canary ends without a mark; or what was loading has ended."""
+    SHADOW = "shadow"
+    """The target is asked for copies of requests."""
+    UNSHADOW = "unshadow"
+    """It is asked for no more."""
+    WARM = "warm"
+    """The target is loaded, and the route stays as it is."""
+
+    @property
+    def loads(self) -> bool:
+        """Whether the target must be loaded first. The others need what answers already."""
+        return self not in (Action.WEIGHT, Action.ABORT, Action.UNSHADOW)
+
+
+SETS_STABLE = (Action.PROMOTE, Action.ROLL_BACK)
+"""The actions that a rollback looks back through."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +177,10 @@ class Rollout:
     id: int
     alias: Alias
     unit: Unit
-    action: str
-    """`promote` or `rollback`."""
+    action: Action
     target: VersionId
     replaced: VersionId | None
-    """What the route served when it was asked for."""
+    """What the route served when it was asked for; of what ends a canary, the canary."""
     generation: int
     """The route's generation it started from."""
     state: RolloutState
@@ -96,6 +192,10 @@ class Rollout:
     """The registry's revision that shows the flip: what replicas must observe."""
     finished_at: float | None = None
     error: str | None = None
+    weight: float | None = None
+    """Per cent of the requests, of what sets any."""
+    reason: str | None = None
+    """Why it was asked for, in the asker's words, or with the numbers that decided it."""
 
 
 def check_promotable(route: Route, version: Version) -> None:
@@ -137,6 +237,7 @@ def rollback_target(
         candidate = versions[flip.target]
         if (
             flip.id >= route.since
+            and flip.action in SETS_STABLE
             and candidate.id != route.stable
             and candidate.servable
             and candidate.rolled_back_at is None

@@ -53,6 +53,8 @@ class ServedVersion:
     created_at: float
     """For the list of models, which is asked often and must not read every version anew."""
     servable: bool = True
+    pinned: bool = False
+    """Kept resident by command, whether or not a route needs it."""
 
     @property
     def name(self) -> str:
@@ -85,6 +87,8 @@ class Version:
     """When it was retired by command: it is never served again."""
     collected_at: float | None = None
     """When its artifact was given up by the retention; the row and its evidence stay."""
+    pinned_at: float | None = None
+    """When it was pinned: it stays resident and is not given up by the retention."""
 
     @property
     def name(self) -> str:
@@ -109,6 +113,7 @@ class Version:
             base_fingerprint=self.base_fingerprint,
             created_at=self.created_at,
             servable=self.servable,
+            pinned=self.pinned_at is not None,
         )
 
     def to(self, state: VersionState) -> Version:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from adapters.registry.registry import Registry
 from adapters.registry.sql.audit import SqlAudit
+from adapters.registry.sql.canaries import SqlCanaries
 from adapters.registry.sql.collection import SqlCollection
 from adapters.registry.sql.database import PATIENCE_S, Database
 from adapters.registry.sql.datasets import SqlDatasets
@@ -47,6 +48,7 @@ def open_registry(
         evaluations=SqlEvaluations(database),
         routes=SqlRoutes(database),
         rollouts=SqlRollouts(database),
+        canaries=SqlCanaries(database),
         replicas=SqlReplicas(database),
         collection=SqlCollection(database),
         audit=SqlAudit(database),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from adapters.registry.ports import (
     Audit,
+    Canaries,
     Collection,
     Datasets,
     Evaluations,
@@ -35,6 +36,7 @@ class Registry:
     evaluations: Evaluations
     routes: Routes
     rollouts: Rollouts
+    canaries: Canaries
     replicas: Replicas
     collection: Collection
     audit: Audit

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from adapters.errors import WardrobeError
 from service import http_errors
-from service.api import adapters, audit, files, health, models, status
+from service.api import adapters, audit, canaries, files, health, models, status
 from service.api import fine_tuning as jobs
 from service.api.uploads import Uploads
 
@@ -20,7 +20,7 @@ def attach(app: FastAPI) -> None:
     """Adds every router, and the one exception handler they share."""
     app.state.wardrobe_uploads = Uploads()
     app.add_exception_handler(WardrobeError, _answer_error)
-    for module in (health, models, files, jobs, adapters, audit, status):
+    for module in (health, models, files, jobs, adapters, canaries, audit, status):
         app.include_router(module.router)
 
 

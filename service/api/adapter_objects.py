@@ -8,7 +8,7 @@ from typing import Any
 
 from adapters.domain.evaluations import Evaluation
 from adapters.domain.names import Alias, Unit, VersionId
-from adapters.domain.routes import Rollout, Route
+from adapters.domain.routes import Canary, Rollout, Route, Shadow
 from adapters.domain.versions import Version
 from service.reconcile.load_failures import told
 from service.runtime import Runtime
@@ -25,9 +25,23 @@ def wire_route(runtime: Runtime, route: Route) -> dict[str, Any]:
     return {
         "alias": route.alias,
         "stable": _name(runtime, route.stable),
+        "canary": _canary(runtime, route.canary),
+        "shadow": _shadow(runtime, route.shadow),
         "generation": route.generation,
         "updated_at": int(route.updated_at) or None,
     }
+
+
+def _canary(runtime: Runtime, canary: Canary | None) -> dict[str, Any] | None:
+    if canary is None:
+        return None
+    return {"version": _name(runtime, canary.version), "weight": canary.weight}
+
+
+def _shadow(runtime: Runtime, shadow: Shadow | None) -> dict[str, Any] | None:
+    if shadow is None:
+        return None
+    return {"version": _name(runtime, shadow.version), "share": shadow.share}
 
 
 def wire_version(runtime: Runtime, version: Version) -> dict[str, Any]:
@@ -49,6 +63,7 @@ def wire_version(runtime: Runtime, version: Version) -> dict[str, Any]:
         "rolled_back_at": _whole(version.rolled_back_at),
         "retired_at": _whole(version.withdrawn_at),
         "collected_at": _whole(version.collected_at),
+        "pinned_at": _whole(version.pinned_at),
         "gates": [dataclasses.asdict(gate) for gate in version.gates],
         "evidence": version.evidence,
         "resident": runtime.residency.is_resident(version.id),
@@ -97,7 +112,9 @@ def wire_rollout(
         "id": str(rollout.id),
         "object": "adapter.rollout",
         "alias": rollout.alias,
-        "action": rollout.action,
+        "action": str(rollout.action),
+        "weight": rollout.weight,
+        "reason": rollout.reason,
         "version": version or _name(runtime, rollout.target),
         "replaced": _name(runtime, rollout.replaced),
         "state": str(rollout.state),

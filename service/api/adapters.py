@@ -1,13 +1,12 @@
 """`/v1/adapters` and `/v1/units`: what OpenAI has no words for.
 
-An adapter is listed under its alias, with its route and its versions; promote and rollback move
-the route, retire withdraws a version. Same conventions as OpenAI's: list objects, cursors, the
-error envelope.
+An adapter is listed under its alias, with its route and its versions; promote, rollback and abort
+move the route, warm and pin load a version, retire withdraws one. Same conventions as OpenAI's:
+list objects, cursors, the error envelope.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,11 +14,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.domain.evaluations import BASE
-from adapters.domain.names import Alias, Unit, VersionId, parse_version, split_version, version_name
-from adapters.domain.principals import Principal
-from adapters.domain.routes import Rollout, Route
-from adapters.domain.versions import Version
-from adapters.errors import Conflict, InvalidRequest, WardrobeError
+from adapters.domain.names import Alias, Unit, VersionId, version_name
+from adapters.errors import InvalidRequest
 from service.api.adapter_objects import (
     wire_adapter,
     wire_evaluation,
@@ -34,21 +30,20 @@ from service.api.request import (
     page,
     unit_of_alias,
 )
-from service.reconcile.rollouts import LAST_LOOK_SECONDS, Outcome
+from service.api.route_commands import (
+    Command,
+    Reason,
+    Waiting,
+    answer,
+    check_base,
+    command_of,
+    find_version,
+    named,
+    seen_generation,
+)
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1")
-
-MAX_WAIT = 300.0
-
-
-class Waiting(BaseModel):
-    """How long a command's answer waits for its rollout. Types are taken at their word."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    wait: bool = True
-    timeout: float = Field(default=60.0, gt=0.0, le=MAX_WAIT)
 
 
 class Promote(Waiting):
@@ -56,12 +51,22 @@ class Promote(Waiting):
 
     version: int | str
     expected_generation: int | None = Field(default=None, ge=0)
+    reason: Reason = None
 
 
-class Rollback(Waiting):
-    """The body of rollback."""
+class Warm(Command):
+    """The body of warm; the generation may be left out, for no route moves."""
 
-    expected_generation: int | None = Field(default=None, ge=0)
+    version: int | str
+
+
+class Pin(BaseModel):
+    """The body of pin."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    pinned: bool = True
+    reason: Reason = None
 
 
 @router.get("/units")
@@ -123,7 +128,7 @@ async def show_version(
 ) -> dict[str, Any]:
     """One version: its data, base, recipe, gates and state."""
     unit_of_alias(runtime, principal, alias)
-    version = await _version(runtime, principal, *_named(alias, number))
+    version = await find_version(runtime, principal, *named(alias, number))
     return wire_version(runtime, version)
 
 
@@ -135,7 +140,7 @@ async def retire(
 
     Also where no unit names the alias any more: that is when versions are left behind.
     """
-    version = await _version(runtime, principal, *_named(alias, number))
+    version = await find_version(runtime, principal, *named(alias, number))
     retired = await runtime.threads.command(
         principal,
         runtime.registry.versions.retire,
@@ -155,7 +160,7 @@ async def list_evaluations(
     unit_of_alias(runtime, principal, alias)
     subject = request.query_params.get("subject")
     if subject not in (None, BASE):
-        subject = version_name(*_named(alias, str(subject)))
+        subject = version_name(*named(alias, str(subject)))
     listed = await runtime.threads.read(
         principal,
         runtime.registry.evaluations.list,
@@ -204,11 +209,6 @@ async def list_rollouts(
     return page(items, listed)
 
 
-async def _version(runtime: Runtime, principal: Principal, adapter: str, number: int) -> Version:
-    get = runtime.registry.versions.get
-    return await runtime.threads.read(principal, get, adapter, number, principal)
-
-
 def _names_of(runtime: Runtime, versions: Iterable[VersionId]) -> dict[VersionId, str]:
     """Also of those that are not served any more. Blocks."""
     return {each: runtime.registry.versions.by_id(each).name for each in versions}
@@ -221,8 +221,8 @@ async def promote(
     """Puts a version live. 409 when the route moved, another rollout runs or a gate said no."""
     unit = unit_of_alias(runtime, principal, alias)
     asked = await body_of(request, Promote)
-    version = await _version(runtime, principal, *_named(alias, str(asked.version)))
-    await _check_base(runtime, principal, version)
+    version = await find_version(runtime, principal, *named(alias, str(asked.version)))
+    await check_base(runtime, principal, version)
     rollout = await runtime.threads.command(
         principal,
         runtime.registry.rollouts.promote,
@@ -231,87 +231,70 @@ async def promote(
         principal,
         unit=unit,
         expected_generation=asked.expected_generation,
+        reason=asked.reason,
     )
-    return await _answer(runtime, principal, rollout, asked, version=version.name)
-
-
-async def _check_base(runtime: Runtime, principal: Principal, version: Version) -> None:
-    """Raises Conflict where no replica is of the version's base: nobody would ever load it."""
-    replicas = await runtime.threads.read(principal, runtime.registry.replicas.list)
-    if all(replica.base_fingerprint != version.base_fingerprint for replica in replicas):
-        raise Conflict(
-            f"{version.name} was trained on another base model than the one served; train it anew",
-            code="base_mismatch",
-        )
+    return await answer(runtime, principal, rollout, asked, version=version.name)
 
 
 @router.post("/adapters/{alias}/rollback")
 async def rollback(
     alias: str, request: Request, runtime: RuntimeOf, principal: PrincipalOf
 ) -> dict[str, Any]:
-    """Returns to the newest good version before the live one, which is marked.
+    """Returns to the newest good version before the live one, which is marked; while a canary
+    answers, takes that out and marks it.
 
     It names the generation it was decided on: repeating the request is the same rollback.
     """
     unit = unit_of_alias(runtime, principal, alias)
-    asked = await body_of(request, Rollback)
-    if asked.expected_generation is None:
-        raise InvalidRequest(
-            f"name the route's generation that you saw: `route.generation` of GET "
-            f"/v1/adapters/{alias}; repeating the request is then the same rollback",
-            param="expected_generation",
-            code="missing_required_parameter",
-        )
+    asked = await body_of(request, Command)
     rollout = await runtime.threads.command(
         principal,
         runtime.registry.rollouts.roll_back,
         Alias(alias),
         principal,
         unit=unit,
-        expected_generation=asked.expected_generation,
+        expected_generation=seen_generation(alias, asked),
+        reason=asked.reason,
     )
-    return await _answer(runtime, principal, rollout, asked)
+    return await answer(runtime, principal, rollout, asked)
 
 
-async def _answer(
-    runtime: Runtime,
-    principal: Principal,
-    rollout: Rollout,
-    asked: Waiting,
-    *,
-    version: str | None = None,
+@router.post("/adapters/{alias}/abort")
+async def abort(
+    alias: str, request: Request, runtime: RuntimeOf, principal: PrincipalOf
 ) -> dict[str, Any]:
-    """The rollout as it is once it has ended, or after `timeout` seconds.
+    """Ends what is under way: what is loading fails, and a canary answers no more."""
+    asked = await body_of(request, Command)
+    command = command_of(runtime, principal, alias, asked)
+    rollout = await runtime.threads.command(principal, runtime.registry.rollouts.abort, command)
+    return await answer(runtime, principal, rollout, asked)
 
-    It is committed: nothing from here on is an error that a client repeats, but for a rollout that
-    has failed, which says so and changed nothing.
-    """
-    runtime.swap.rollouts.kick()
-    runtime.swap.routes.repeat.kick()
-    outcome = Outcome(rollout=rollout)
-    if asked.wait:
-        outcome = await runtime.swap.rollouts.wait(rollout, timeout=asked.timeout)
-    elif rollout.state.open:
-        waits_for = await runtime.swap.rollouts.waits_for(rollout)
-        outcome = Outcome(rollout=rollout, waits_for=waits_for)
-    return wire_rollout(
-        runtime,
-        outcome.rollout,
-        outcome.waits_for,
-        version=version,
-        route=await _route(runtime, principal, outcome.rollout),
+
+@router.post("/adapters/{alias}/warm")
+async def warm(
+    alias: str, request: Request, runtime: RuntimeOf, principal: PrincipalOf
+) -> dict[str, Any]:
+    """Loads a version everywhere, so that its first answer waits for nothing; moves no route."""
+    asked = await body_of(request, Warm)
+    version = await find_version(runtime, principal, *named(alias, str(asked.version)))
+    await check_base(runtime, principal, version)
+    command = command_of(runtime, principal, alias, asked, needs_seen=False)
+    begin = runtime.registry.rollouts.warm
+    rollout = await runtime.threads.command(principal, begin, command, version.id)
+    return await answer(runtime, principal, rollout, asked, version=version.name)
+
+
+@router.post("/adapters/{alias}/versions/{number}/pin")
+async def pin(
+    alias: str, number: str, request: Request, runtime: RuntimeOf, principal: PrincipalOf
+) -> dict[str, Any]:
+    """Keeps a version resident in every engine of its base, and its files; or no longer."""
+    unit_of_alias(runtime, principal, alias)
+    asked = await body_of(request, Pin)
+    version = await find_version(runtime, principal, *named(alias, number))
+    change = runtime.registry.versions.pin
+    pinned = await runtime.threads.command(
+        principal, change, version.id, principal, pinned=asked.pinned, reason=asked.reason
     )
-
-
-async def _route(runtime: Runtime, principal: Principal, rollout: Rollout) -> Route:
-    of = (rollout.alias, rollout.unit)
-    try:
-        async with asyncio.timeout(LAST_LOOK_SECONDS):
-            return await runtime.threads.read(principal, runtime.registry.routes.route, *of)
-    except (WardrobeError, TimeoutError):  # the table's will do
-        return runtime.table.route(*of)
-
-
-def _named(alias: str, version: str) -> tuple[str, int]:
-    """`8` or `support:8` → (adapter, number). Raises InvalidRequest."""
-    return parse_version(version if split_version(version) else f"{alias}:{version}")
+    runtime.swap.routes.repeat.kick()
+    return wire_version(runtime, pinned)

@@ -1,4 +1,4 @@
-"""`wardrobe adapters`, `promote`, `rollback` and `retire`: versions, and which of them is live."""
+"""`wardrobe adapters`, `retire`, `pin` and `unpin`: versions, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,13 @@ app = typer.Typer(help="Adapters, their versions, gates and routes.")
 
 Adapter = Annotated[str, typer.Argument(help="The adapter's alias, e.g. support.")]
 _HOLDS_UP = ("failed", "error")
-Generation = Annotated[
-    int | None,
-    typer.Option(
-        "--expected-generation", min=0, help="Refuse if the route has changed since you looked."
-    ),
-]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hangs `promote`, `rollback` and `retire` into the tree."""
-    app.command()(promote)
-    app.command()(rollback)
+    """Hangs `retire`, `pin` and `unpin` into the tree."""
     app.command()(retire)
+    app.command()(pin)
+    app.command()(unpin)
 
 
 @app.command("list")
@@ -65,7 +59,7 @@ def show(client: Client, adapter: Adapter, as_json: AsJson = False) -> None:
         return
     live, generation, changed = _route(found["route"])
     typer.echo(f"{alias} of unit {found['unit']}: live {live or 'none'}")
-    typer.echo(f"route generation {generation}, changed {changed}\n")
+    typer.echo(f"route generation {generation}, changed {changed}{_beside(found['route'])}\n")
     print_table(
         ("version", "state", "made", "base", "adapter", "gates", "digest"),
         [_version(each) for each in versions],
@@ -125,35 +119,6 @@ def evaluate(
 
 
 @needs(a_client)
-def promote(
-    client: Client,
-    adapter: Adapter,
-    version: Annotated[str, typer.Argument(help="Its number, or in full: support:8.")],
-    expected_generation: Generation = None,
-    as_json: AsJson = False,
-) -> None:
-    """Put a version live: loaded everywhere first, then all new requests get it.
-
-    Examples: wardrobe promote support 8, wardrobe promote support support:8 --expected-generation 3
-    """
-    _report(client.promote(adapter, version, generation=expected_generation), as_json)
-
-
-@needs(a_client)
-def rollback(
-    client: Client,
-    adapter: Adapter,
-    expected_generation: Generation = None,
-    as_json: AsJson = False,
-) -> None:
-    """Put the newest good version before the live one live again; the live one is marked.
-
-    Example: wardrobe rollback support
-    """
-    _report(client.rollback(adapter, generation=expected_generation), as_json)
-
-
-@needs(a_client)
 def retire(
     client: Client,
     adapter: Adapter,
@@ -171,29 +136,54 @@ def retire(
         typer.echo(f"{retired['id']} is retired and is never served again")
 
 
-def _report(rollout: dict[str, Any], as_json: bool) -> None:
-    complete = rollout["state"] == "complete"
+@needs(a_client)
+def pin(
+    client: Client,
+    adapter: Adapter,
+    version: Annotated[str, typer.Argument(help="Its number, or in full: support:8.")],
+    as_json: AsJson = False,
+) -> None:
+    """Keep a version loaded everywhere and its files, whether or not a route needs it.
+
+    Example: wardrobe pin support 7
+    """
+    _pin(client, adapter, version, pinned=True, as_json=as_json)
+
+
+@needs(a_client)
+def unpin(
+    client: Client,
+    adapter: Adapter,
+    version: Annotated[str, typer.Argument(help="Its number, or in full: support:8.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let a pinned version go again.
+
+    Example: wardrobe unpin support 7
+    """
+    _pin(client, adapter, version, pinned=False, as_json=as_json)
+
+
+def _pin(client: Client, adapter: str, version: str, *, pinned: bool, as_json: bool) -> None:
+    found = client.pin(adapter, version, pinned=pinned)
     if as_json:
-        print_json(rollout)
-    elif complete:
-        route = rollout["route"]
-        took = "" if rollout["seconds"] is None else f" after {rollout['seconds'] * 1000:.0f} ms"
-        typer.echo(f"{rollout['version']} is live{took} (generation {route['generation']})")
+        print_json(found)
     else:
-        typer.echo(f"{rollout['version']}: {rollout['state']}{_reason(rollout)}")
-    if not complete:
-        raise typer.Exit(1)
-
-
-def _reason(rollout: dict[str, Any]) -> str:
-    if rollout.get("error"):
-        return f" {rollout['error']}"
-    waits_for = rollout.get("waits_for")
-    return f", waits for {', '.join(waits_for)}" if waits_for else ""
+        typer.echo(f"{found['id']} is {'pinned' if pinned else 'not pinned any more'}")
 
 
 def _route(route: dict[str, Any]) -> tuple[str | None, int, str]:
     return route["stable"], route["generation"], ago(route.get("updated_at"))
+
+
+def _beside(route: dict[str, Any]) -> str:
+    """What answers a part of the requests, or gets copies of them."""
+    canary, shadow = route.get("canary"), route.get("shadow")
+    told = [
+        *([f"canary {canary['version']} at {canary['weight']:g} %"] if canary else []),
+        *([f"shadow {shadow['version']} of {shadow['share']:g} %"] if shadow else []),
+    ]
+    return "".join(f"; {one}" for one in told)
 
 
 def _version(version: dict[str, Any]) -> tuple[object, ...]:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from service.cli import adapters, asking, audit, engine, jobs, keys, replicas, running, units
+from service.cli import (
+    adapters,
+    asking,
+    audit,
+    engine,
+    jobs,
+    keys,
+    replicas,
+    rollouts,
+    running,
+    units,
+)
 
 EPILOG = "First time here: `make demo` shows everything, `wardrobe up` runs it."
 
@@ -22,6 +33,7 @@ app.add_typer(units.app, name="units")
 app.add_typer(keys.app, name="keys")
 app.add_typer(adapters.app, name="adapters")
 adapters.add_to(app)
+rollouts.add_to(app)
 app.add_typer(replicas.app, name="replicas")
 app.add_typer(audit.app, name="audit")
 app.add_typer(engine.app, name="engine")

@@ -18,6 +18,9 @@ Json = dict[str, Any]
 
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 PAGE = 100
+_OPEN = frozenset({"loading", "flipped"})
+_ONE_WAIT = 60.0
+"""Seconds of one request; a longer wait asks again."""
 
 
 class Client:
@@ -72,20 +75,54 @@ class Client:
         """Every change of the alias's route, newest first."""
         return list(self._pages(f"/adapters/{_segment(alias)}/rollouts"))
 
-    def promote(self, alias: str, version: str, *, generation: int | None = None) -> Json:
-        """Returns the rollout once it is complete, or as far as it is after a minute.
+    def change(
+        self,
+        alias: str,
+        path: str,
+        *,
+        generation: int | None = None,
+        wait: float = 60.0,
+        **words: object,
+    ) -> Json:
+        """A command over a route, e.g. `canary/weight`: its rollout once that has ended, or as far
+        as it is after `wait` seconds.
 
-        Names the generation it saw: the SDK may repeat the request, and then it is the same one.
+        Names the generation it saw: repeating the request, as the SDK may and waiting long does, is
+        the same command.
         """
         seen = self._generation(alias) if generation is None else generation
-        body = {"version": version, "expected_generation": seen}
-        return self._post(f"/adapters/{_segment(alias)}/promote", body)
+        said = {name: word for name, word in words.items() if word is not None}
+        until = time.monotonic() + wait
+        while True:
+            left = min(_ONE_WAIT, until - time.monotonic())
+            waiting = {"timeout": left} if left > 0 else {"wait": False}
+            rollout = self._post(
+                f"/adapters/{_segment(alias)}/{path}",
+                {"expected_generation": seen, **said, **waiting},
+            )
+            if rollout["state"] not in _OPEN or time.monotonic() >= until:
+                return rollout
+
+    def promote(self, alias: str, version: str, *, generation: int | None = None) -> Json:
+        """Puts a version live."""
+        return self.change(alias, "promote", generation=generation, version=version)
 
     def rollback(self, alias: str, *, generation: int | None = None) -> Json:
-        """Back to the newest good version before the live one; names the generation it saw."""
-        seen = self._generation(alias) if generation is None else generation
-        path = f"/adapters/{_segment(alias)}/rollback"
-        return self._post(path, {"expected_generation": seen})
+        """Back to the newest good version before the live one, or before the canary."""
+        return self.change(alias, "rollback", generation=generation)
+
+    def canary(self, alias: str) -> Json:
+        """The newest canary, with what was counted of it."""
+        return self._get(f"/adapters/{_segment(alias)}/canary")
+
+    def shadow(self, alias: str) -> Json:
+        """The shadow, with its comparisons."""
+        return self._get(f"/adapters/{_segment(alias)}/shadow")
+
+    def pin(self, alias: str, number: str, *, pinned: bool) -> Json:
+        """Keeps a version resident, or no longer."""
+        path = f"/adapters/{_segment(alias)}/versions/{_segment(number)}/pin"
+        return self._post(path, {"pinned": pinned})
 
     def retire(self, alias: str, number: str) -> Json:
         """Withdraws a version for good."""

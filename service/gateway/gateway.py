@@ -30,10 +30,12 @@ from service import http_errors
 from service.engine.content_free_logs import outline
 from service.engine.leases import Lease
 from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
+from service.gateway.lots import lot_of
 from service.gateway.request_body import bounded, header, read_json, replay
 from service.gateway.response import Answer, Enveloped
+from service.gateway.shadow_copies import Original, Tap, copy, shadow_of
 from service.gateway.structured_outputs import grammars
-from service.reconcile.route_table import Target
+from service.reconcile.route_table import Share, Target
 from service.runtime import Runtime
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health"})
@@ -51,6 +53,9 @@ OUR_PREFIXES = (
 UPLOAD_PATH = "/v1/files"
 UPLOAD_MARGIN = 64 * 1024
 """Bytes of multipart framing around a file."""
+
+_TELLING = ("ok", "engine_error")
+"""Outcomes that say something of the version, and not of the caller."""
 
 log = structlog.get_logger("wardrobe.gateway")
 
@@ -170,23 +175,46 @@ class Gateway:
         body = clean(endpoint, said, trainer=principal.role is Role.TRAINER)
         for param, schema in grammars(body):
             await runtime.grammars.check(schema, param=param, owner=principal.owner)
-        target = await runtime.swap.routes.resolve(body["model"], principal)
+        lot = lot_of(scope, said, request_id)
+        target = await runtime.swap.routes.resolve(body["model"], principal, lot)
         unit = target.unit  # the base's is its caller's; a role has none
         limit = None
         if unit is not None:
             limit = runtime.units.current.max_concurrent_requests(unit)
         # from here on the request counts, also while it waits for a load
         with runtime.places.take(unit or principal.owner, limit):
-            target, lease = await _admit(runtime, target, body["model"], principal)
+            target, lease = await _admit(runtime, target, (body["model"], principal, lot))
             try:
                 with lease:
                     runtime.metrics.in_flight.set(runtime.leases.total)
                     body["model"], body["cache_salt"] = target.model, target.salt
                     told = (body, str(unit or principal.role), request_id)
-                    answer = Answer(send, target, started, draining=lambda: runtime.draining)
+                    shadow = shadow_of(runtime, target.shadow, request_id)
+                    tap = Tap(send) if shadow else None
+                    said_to = tap.send if tap else send
+                    answer = Answer(said_to, target, started, draining=lambda: runtime.draining)
                     await self._answer(runtime, scope, receive, answer, told)
             finally:
                 runtime.metrics.in_flight.set(runtime.leases.total)
+        if shadow is not None and tap is not None:
+            self._copy(runtime, shadow, scope, (answer, tap.content, body))
+
+    def _copy(
+        self,
+        runtime: Runtime,
+        shadow: Share,
+        scope: Scope,
+        known: tuple[Answer, bytes | None, dict[str, Any]],
+    ) -> None:
+        """Behind an answer that was given: nobody waits for it."""
+        answer, content, body = known
+        if answer.outcome != "ok":
+            return
+        original = None
+        if content is not None:
+            inner = _inner_scope(scope, b"", "")
+            original = Original(scope=inner, body=body, content=content, seconds=answer.seconds)
+        copy(self._app, runtime, shadow, original)
 
     async def _answer(
         self,
@@ -213,25 +241,36 @@ class Gateway:
         finally:
             flight.end(answered=answer.whole)
             answer.count(runtime.metrics, unit, scope.get("state", {}))
+            if answer.outcome in _TELLING:
+                failed = answer.outcome != "ok"
+                runtime.swap.trials.note(answer.target, failed=failed, seconds=answer.seconds)
 
 
 async def _admit(
-    runtime: Runtime, target: Target, model: str, principal: Principal
+    runtime: Runtime, target: Target, named: tuple[str, Principal, str]
 ) -> tuple[Target, Lease]:
-    """The target and a lease of its version.
+    """The target and a lease of its version; where a canary cannot be served, the stable version's.
 
     What is resolved, whether anything may be admitted, and the lease are one look: no await
     between the three, or a flip, a drain or an unload could come in between. At the other end,
     `RouteTable.apply` has none either, and a drain waits for leases and nothing else.
     """
+    model, principal, drawn_by = named
+    lot: str | None = drawn_by
     while True:
         _check_open(runtime)
         lease = runtime.leases.take(target.version.id if target.version else None)
         if lease is not None:
             return target, lease
         assert target.version is not None  # noqa: S101 - the base always has a lease
-        await runtime.swap.loader.ensure(target.version)
-        target = runtime.table.resolve(model, principal)
+        try:
+            await runtime.swap.loader.ensure(target.version)
+        except WardrobeError:
+            if lot is None or target.canary is not None or target.trial is None:
+                raise  # it is no canary
+            runtime.swap.trials.note(target, failed=True, seconds=0.0)
+            lot = None
+        target = runtime.table.resolve(model, principal, lot)
 
 
 def _check_running(runtime: Runtime) -> None:

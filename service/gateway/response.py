@@ -140,11 +140,21 @@ class Answer:
         """Whether the engine has answered to the end, be it that the request is wrong."""
         return self._outcome() in ("ok", "client_error")
 
+    @property
+    def target(self) -> Target:
+        """What answers."""
+        return self._target
+
+    @property
+    def seconds(self) -> float:
+        """Since the request came in."""
+        return time.perf_counter() - self._started
+
     def count(self, metrics: Metrics, unit: str, state: Mapping[str, Any]) -> None:
         """Records the request, once, however it ended."""
         version = self._target.version
         labels = (unit, self._target.alias, version.name if version else "base")
-        metrics.requests.labels(*labels, self._outcome()).inc()
+        metrics.requests.labels(*labels, self.outcome).inc()
         metrics.latency.labels(*labels).observe(time.perf_counter() - self._started)
         if self._first_byte is not None:
             metrics.first_token.labels(*labels).observe(self._first_byte - self._started)
@@ -153,7 +163,9 @@ class Answer:
             metrics.tokens.labels(*labels, "prompt").inc(usage.prompt_tokens or 0)
             metrics.tokens.labels(*labels, "completion").inc(usage.completion_tokens or 0)
 
-    def _outcome(self) -> str:
+    @property
+    def outcome(self) -> str:
+        """`ok`, `engine_error`, `client_error` or `disconnected`."""
         if self._failed:
             return "engine_error"
         # FastAPI answers `null` and 200 where vLLM gave up for a client that went away

@@ -39,6 +39,7 @@ from service.reconcile.membership import Membership
 from service.reconcile.rollouts import RolloutSteps
 from service.reconcile.route_cache import RouteCache
 from service.reconcile.route_table import RouteTable
+from service.reconcile.trial_counts import TrialCounts
 from service.reconcile.units_watch import UnitsWatch
 from service.runtime import Owner, Runtime, Swap, interrupt, replica_id
 
@@ -213,6 +214,12 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
         loader=loader,
         acknowledgements=acknowledgements,
         rollouts=rollouts,
+        trials=TrialCounts(
+            canaries=registry.canaries,
+            table=table,
+            membership=membership,
+            metrics=metrics,
+        ),
         hints=None
         if parts.hints is None
         else HintListener(parts.hints, on_hint=lambda: _kick(routes), metrics=metrics),

@@ -59,7 +59,7 @@ class Desired:
         """Live versions first, then one of each unit in turn: a unit that promotes one version
         after the other has a target to load at any time, and others' requests wait, too.
         """
-        live = {version.id for version in self._table.live().values()}
+        live = {version.id for version in self._table.answering()}
 
         def turn(version_id: VersionId) -> tuple[bool, float]:
             version = self._table.version(version_id)
@@ -86,7 +86,7 @@ class Desired:
         """
         now = self._clock()
         required = [v for v in self._table.required() if v.id in steps.waiting]
-        live = {v.id for v in self._table.live().values() if self._failures.may_be_tried(v)}
+        live = {v.id for v in self._table.answering() if self._failures.may_be_tried(v)}
         for version in required:
             if version.id not in self._slotless:
                 log.warning("version_waits_for_a_slot", version=version.name)
@@ -100,10 +100,10 @@ class Desired:
 
     def _required_ids(self, resident: frozenset[VersionId]) -> Sequence[VersionId]:
         """Live versions, those that are here first: more of them than slots must not take turns."""
-        live = [v for v in self._table.live().values() if self._failures.may_be_tried(v)]
+        live = [v for v in self._table.answering() if self._failures.may_be_tried(v)]
         live.sort(key=lambda v: (v.id not in resident, -self._residency.last_use(v.id), v.id))
-        targets = [v for v in self._table.wanted_by_rollouts() if self._failures.may_be_tried(v)]
-        return [version.id for version in (*live, *targets)]
+        others = [v for v in self._table.required() if self._failures.may_be_tried(v)]
+        return list(dict.fromkeys(version.id for version in (*live, *others)))
 
     def _uses(self, resident: frozenset[VersionId]) -> Sequence[planning.Use]:
         asked = self._residency.asked()

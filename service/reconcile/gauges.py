@@ -46,6 +46,7 @@ class Gauges:
         resident = (table.version(v) for v in self._seen.residency.resident())
         metrics.show(metrics.resident, {(v.name,): 1.0 for v in resident if v is not None})
         metrics.show(metrics.generation, {(r.alias,): float(r.generation) for r in table.routes})
+        metrics.show(metrics.weight, self._weights())
         metrics.show(
             metrics.unavailable,
             {
@@ -61,13 +62,22 @@ class Gauges:
         metrics.drop_requests_of(self._is_gone)
         self._time_drains()
 
+    def _weights(self) -> dict[tuple[str, ...], float]:
+        table = self._seen.table
+        return {
+            (route.unit, route.alias, version.name): route.canary.weight
+            for route in table.routes
+            if route.canary is not None
+            and (version := table.version(route.canary.version)) is not None
+        }
+
     def _is_gone(self, alias: str, version: str) -> bool:
         return version != BASE and not self._seen.table.knows(version)
 
     def _time_drains(self) -> None:
         """From the flip away from a version to its last answer."""
         now, held = time.monotonic(), self._seen.held()
-        live = frozenset(version.id for version in self._seen.table.live().values())
+        live = frozenset(version.id for version in self._seen.table.answering())
         for version in self._live - live:
             self._draining[version] = now
         self._live = live

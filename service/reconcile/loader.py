@@ -102,7 +102,7 @@ class Loader:
         """Live versions that neither answer nor have failed yet: why readiness is red."""
         return [
             version
-            for version in self._table.live().values()
+            for version in self._table.answering()
             if version.id not in self._engine.resident and self.failure(version) is None
         ]
 

@@ -70,20 +70,20 @@ class RouteCache:
 
     # -- what requests ask
 
-    async def resolve(self, model: str, principal: Principal) -> Target:
+    async def resolve(self, model: str, principal: Principal, lot: str | None = None) -> Target:
         """A version published a moment ago is known to the registry before it is to the table.
 
         A name costs one look at the registry, shared with whoever else misses one, and none after
         that: what is published later comes with the next poll. Raises NotFound, Unavailable.
         """
         try:
-            return self.table.resolve(model, principal)
+            return self.table.resolve(model, principal, lot)
         except NotFound:
             if not self._is_worth_a_look(model, principal):
                 raise
         await self.refresh()
         try:
-            return self.table.resolve(model, principal)
+            return self.table.resolve(model, principal, lot)
         except NotFound:
             self._note_unknown(model)
             raise

@@ -2,6 +2,8 @@
 
 It lives on the event loop's thread and is changed in place by `apply`, in one go and at the cost
 of what has changed; `resolve` answers in one go too. So a request sees the routes of one revision.
+Where an alias has a canary, who is in it is decided by a keyed hash: the same in every process, and
+whoever is in it at some weight is in it at every higher one.
 A name that is unknown and one that is another unit's look the same. Which units there are, and
 whose an alias is, is asked of the units in force at each look: a deleted unit is refused at once.
 """
@@ -12,7 +14,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from adapters.domain.names import Alias, Unit, VersionId
@@ -39,6 +41,22 @@ class Target:
     version: ServedVersion | None
     salt: str
     """vLLM's `cache_salt`: keeps one unit's prefix cache from another's view."""
+    canary: Share | None = None
+    """What answers a part of these requests instead."""
+    shadow: Share | None = None
+    """What gets copies of a part of them."""
+    trial: int | None = None
+    """The canary that the answer is counted for, by the rollout that began it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Another version, and the part of an alias's requests that are its."""
+
+    target: Target
+    per_cent: float
+    trial: int
+    """The rollout that began it: who is drawn differs between one and the next."""
 
 
 class RouteTable:
@@ -50,8 +68,10 @@ class RouteTable:
         self.rollouts: Sequence[Rollout] = ()
         """Those that are loading or flipped."""
         self._pepper = pepper
+        self._lot = hmac.new(pepper, b"canary-lot", hashlib.sha256).digest()
         self._units = units
         self._versions: dict[VersionId, ServedVersion] = {}
+        self._pinned: dict[VersionId, None] = {}
         self._routes: dict[Alias, Route] = {}
         self._targets: dict[str, Target] = {}
         self._principals: dict[str, Principal] = {}
@@ -63,7 +83,13 @@ class RouteTable:
         other end, relies on there being none.
         """
         if changes.revision < self.revision:  # of a registry restored from a backup: all of it
-            for known in (self._versions, self._routes, self._targets, self._principals):
+            for known in (
+                self._versions,
+                self._pinned,
+                self._routes,
+                self._targets,
+                self._principals,
+            ):
                 known.clear()
         for version in changes.versions:
             self._apply_version(version)
@@ -76,21 +102,46 @@ class RouteTable:
         self.revision = changes.revision
 
     def _apply_version(self, version: ServedVersion) -> None:
+        self._pinned.pop(version.id, None)
         if version.servable:
+            if version.pinned:
+                self._pinned[version.id] = None
             self._versions[version.id] = version
             self._targets[version.name] = self._target(version, alias=version.adapter)
         elif self._versions.pop(version.id, None) is not None:
             self._targets.pop(version.name, None)
-            for alias, route in self._routes.items():
-                if route.stable == version.id:
-                    self._targets.pop(alias, None)
+            for route in self._routes.values():
+                if version.id in route.named:
+                    self._point(route)
 
     def _point(self, route: Route) -> None:
-        served = self._versions.get(route.stable) if route.stable is not None else None
-        if served is None:
+        stable = self.version(route.stable)
+        if stable is None:
             self._targets.pop(route.alias, None)
-        else:
-            self._targets[route.alias] = self._target(served, alias=route.alias)
+            return
+        canary = self._canary(route)
+        self._targets[route.alias] = replace(
+            self._target(stable, alias=route.alias),
+            canary=canary,
+            shadow=self._shadow(route),
+            trial=None if canary is None else canary.trial,
+        )
+
+    def _canary(self, route: Route) -> Share | None:
+        canary = route.canary
+        version = None if canary is None else self.version(canary.version)
+        if canary is None or version is None:
+            return None
+        target = replace(self._target(version, alias=route.alias), trial=canary.rollout)
+        return Share(target=target, per_cent=canary.weight, trial=canary.rollout)
+
+    def _shadow(self, route: Route) -> Share | None:
+        shadow = route.shadow
+        version = None if shadow is None else self.version(shadow.version)
+        if shadow is None or version is None:
+            return None
+        target = self._target(version, alias=route.alias)
+        return Share(target=target, per_cent=shadow.share, trial=shadow.rollout)
 
     def _apply_key(self, key: Key) -> None:
         if key.revoked_at is None:
@@ -105,8 +156,11 @@ class RouteTable:
             return None
         return found
 
-    def resolve(self, model: str, principal: Principal) -> Target:
-        """Raises NotFound (`model_not_found`). Without an await, as `apply` is."""
+    def resolve(self, model: str, principal: Principal, lot: str | None = None) -> Target:
+        """Raises NotFound (`model_not_found`). Without an await, as `apply` is.
+
+        `lot` is what a canary is drawn by; without one the answer is the stable version.
+        """
         # the base first: an alias of the same name is one unit's, the base everybody's
         if model == self.base_name:
             return Target(
@@ -118,12 +172,19 @@ class RouteTable:
             )
         target = self._targets.get(model)
         if target is not None and self._may(principal, model, target):
-            return target
+            return target if target.canary is None else self._drawn(target, target.canary, lot)
         raise NotFound(
             "the model does not exist or you do not have access to it",
             param="model",
             code="model_not_found",
         )
+
+    def _drawn(self, target: Target, canary: Share, lot: str | None) -> Target:
+        return canary.target if lot is not None and self.draws(canary, lot) else target
+
+    def draws(self, share: Share, lot: str) -> bool:
+        """Whether `lot` is in the part of the requests that is another version's."""
+        return drawn(self._lot, share.trial, lot) < share.per_cent
 
     def visible(self, principal: Principal) -> Sequence[tuple[str, Target]]:
         """Every name this principal may ask for beside the base, in order."""
@@ -161,14 +222,34 @@ class RouteTable:
         found = ((route.alias, self.version(route.stable)) for route in self.routes)
         return {alias: version for alias, version in found if version is not None}
 
+    def answering(self) -> Sequence[ServedVersion]:
+        """Every version that an alias answers by, canaries too, each once."""
+        named = (id for route in self.routes for id in route.answering)
+        found = (self.version(id) for id in dict.fromkeys(named))
+        return [version for version in found if version is not None]
+
+    def _kept(self) -> Sequence[ServedVersion]:
+        """Shadows and what is pinned."""
+        shadows = (self.version(r.shadow.version) for r in self.routes if r.shadow is not None)
+        pinned = (self.version(version_id) for version_id in self._pinned)
+        return [version for version in (*shadows, *pinned) if version is not None]
+
+    @property
+    def trials(self) -> frozenset[int]:
+        """The rollouts that began a canary or a shadow which is there."""
+        shares = (share for route in self.routes for share in (route.canary, route.shadow))
+        return frozenset(share.rollout for share in shares if share is not None)
+
     def wanted_by_rollouts(self) -> Sequence[ServedVersion]:
         """Targets of rollouts that are loading."""
         loading = (o.target for o in self.rollouts if o.state is RolloutState.LOADING)
         return [v for target in loading if (v := self.version(target)) is not None]
 
     def required(self) -> Sequence[ServedVersion]:
-        """What must be resident without being asked for: live versions and rollouts' targets."""
-        return [*self.live().values(), *self.wanted_by_rollouts()]
+        """What must be resident without being asked for, most wanted first: what answers, rollouts'
+        targets, shadows and what is pinned.
+        """
+        return [*self.answering(), *self.wanted_by_rollouts(), *self._kept()]
 
     def _may(self, principal: Principal, model: str, target: Target) -> bool:
         unit = target.unit
@@ -187,6 +268,17 @@ class RouteTable:
             version=version,
             salt=salt(self._pepper, f"unit:{version.unit}", version.digest),
         )
+
+
+def drawn(key: bytes, trial: int, lot: str) -> float:
+    """Where a lot falls in a trial, from 0 up to 100; nobody without the key can tell."""
+    digest = hashlib.blake2b(
+        lot.encode("utf-8", "surrogatepass"),
+        digest_size=8,
+        key=key,
+        salt=trial.to_bytes(hashlib.blake2b.SALT_SIZE, "big"),
+    ).digest()
+    return int.from_bytes(digest, "big") / 2**64 * 100.0
 
 
 def salt(pepper: bytes, owner: str, digest: str) -> str:

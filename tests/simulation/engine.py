@@ -117,6 +117,7 @@ class SimulatedEngine(ClientEngine):
         self.core = core or Core(Limits(max_loras=min(4, capacity), max_cpu_loras=capacity))
         super().__init__(LocalClient(self.core), self.core.limits)
         self.refused: set[str] = set()
+        self.failing = self.models.failing
         self.broken: dict[str, Exception] = {}
         self.asked: list[str] = []
         self.loads: list[str] = []

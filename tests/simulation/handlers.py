@@ -29,6 +29,8 @@ class Models:
 
     base: str
     lora_requests: dict[str, Lora] = field(default_factory=dict)
+    failing: set[str] = field(default_factory=set)
+    """Names that are answered with an error of the engine's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +94,8 @@ class Handlers:
         asked = _Asked(kind=kind, body=body, request_id=request_id, metadata=metadata)
         if asked.model != self._models.base and asked.model not in self._models.lora_requests:
             return _refusal(404, "NotFoundError", f"The model `{asked.model}` does not exist.")
+        if asked.model in self._models.failing:
+            return _refusal(500, "InternalServerError", "told to fail")
         if body.get("max_tokens", 1) == 0:
             return _refusal(400, "BadRequestError", "max_tokens must be at least 1", "max_tokens")
         if body.get("stream"):

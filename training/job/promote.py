@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from adapters.domain.gates import Outcome
 from adapters.domain.names import Alias, VersionId
 from adapters.domain.principals import Principal
-from adapters.domain.routes import Rollout, RolloutState, Route
+from adapters.domain.routes import SETS_STABLE, Rollout, RolloutState, Route
 from adapters.domain.versions import Version
 from adapters.errors import Conflict
 from adapters.registry.ports import Rollouts, Routes, Versions
@@ -125,9 +125,10 @@ class Promoter:
             after = str(page.items[-1].id)
 
     def _newest(self, route: Route, version_id: VersionId) -> Rollout | None:
-        """The newest rollout of the alias, if it is of this version."""
+        """The newest rollout of the alias, if it puts this version live."""
         latest = self.rollouts.history(route.alias, route.unit, after=None, limit=1).items
-        return next((item for item in latest if item.target == version_id), None)
+        wanted = (item for item in latest if item.action in SETS_STABLE)
+        return next((item for item in wanted if item.target == version_id), None)
 
 
 def _stands_beside(version: Version, live: Version) -> bool:

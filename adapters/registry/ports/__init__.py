@@ -13,6 +13,7 @@ for an `after` that names nothing it could go on after.
 from __future__ import annotations
 
 from adapters.registry.ports.audit import Audit, Which
+from adapters.registry.ports.canaries import Canaries, Counted, RouteCommand
 from adapters.registry.ports.collection import Collection, Retention
 from adapters.registry.ports.datasets import Datasets
 from adapters.registry.ports.evaluations import Evaluations
@@ -33,8 +34,10 @@ from adapters.registry.ports.versions import NewVersion, Versions
 __all__ = [
     "Acknowledgement",
     "Audit",
+    "Canaries",
     "Changes",
     "Collection",
+    "Counted",
     "Datasets",
     "Evaluations",
     "Files",
@@ -51,6 +54,7 @@ __all__ = [
     "Replicas",
     "Retention",
     "Rollouts",
+    "RouteCommand",
     "Routes",
     "Versions",
     "Which",

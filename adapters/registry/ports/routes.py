@@ -11,6 +11,7 @@ from adapters.domain.pages import Page
 from adapters.domain.principals import Key, Principal
 from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import ServedVersion
+from adapters.registry.ports.canaries import RouteCommand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +79,8 @@ class Rollouts(Protocol):
         failed: then another is begun. A rollout that another unit began before the alias was moved
         ends. Raises VersionConflict (the generation moved), Conflict (`rollout_in_progress`;
         `job_state` where the principal is a cancelled job's; `version_rolled_back` where the
-        version was rolled back from and no generation is named; what `check_promotable` says),
-        NotFound.
+        version was rolled back from and no generation is named; `canary_in_progress` unless the
+        version is that canary; what `check_promotable` says), NotFound.
         """
         ...
 
@@ -94,17 +95,37 @@ class Rollouts(Protocol):
     ) -> Rollout:
         """Starts returning to the newest good version before the live one; bumps the revision.
 
-        The live one is marked when the route flips and is never a rollback's target again.
+        The live one is marked when the route flips and is never a rollback's target again. While a
+        canary answers, it is that which is taken out, at once, and marked.
         Repeating it with the same generation returns the rollout it began and changes nothing,
         unless that failed: then another is begun.
         Raises VersionConflict, Conflict (`nothing_to_roll_back`, `rollout_in_progress`), NotFound.
         """
         ...
 
-    def advance(self) -> Sequence[Rollout]:
-        """Moves every open rollout as far as acknowledgements and observations allow.
+    def abort(self, command: RouteCommand) -> Rollout:
+        """Ends what is under way for an alias: what is loading fails, and a canary answers no more,
+        without a mark. Bumps the revision.
 
-        The answer is those that moved, as they are now. Any replica may call it at any time.
+        The answer is the rollout that took the canary out, else the one that has failed. Repeating
+        it changes nothing. Raises VersionConflict, Conflict (`nothing_to_abort`), NotFound.
+        """
+        ...
+
+    def warm(self, command: RouteCommand, version_id: VersionId) -> Rollout:
+        """Starts loading a version everywhere, and leaves the route as it is; bumps the revision.
+
+        It gives way to any command that changes the route. Raises VersionConflict, Conflict
+        (`rollout_in_progress`, `foreign_version`, `version_retired`, `version_rejected`), NotFound.
+        """
+        ...
+
+    def advance(self) -> Sequence[Rollout]:
+        """Moves every open rollout as far as acknowledgements and observations allow, and every
+        canary as far as its counts do.
+
+        The answer is those that moved or began, as they are now. Any replica may call it at any
+        time.
         """
         ...
 

@@ -88,6 +88,21 @@ class Versions(Protocol):
         """Newest first; `after` is a version's name (`support:7`)."""
         ...
 
+    def pin(
+        self,
+        version_id: VersionId,
+        principal: Principal,
+        *,
+        pinned: bool,
+        reason: str | None = None,
+    ) -> Version:
+        """Keeps a version resident in every engine of its base, and its artifact; or no longer.
+
+        Bumps the revision; repeating it changes nothing. Raises NotFound; Conflict
+        (`version_retired`, `version_rejected`, `too_many_pins`).
+        """
+        ...
+
     def retire(
         self,
         version_id: VersionId,

@@ -25,7 +25,7 @@ from adapters.domain.audit import Action
 from adapters.domain.jobs import JobStatus
 from adapters.domain.names import Digest, VersionId
 from adapters.domain.principals import SYSTEM
-from adapters.domain.routes import RolloutState
+from adapters.domain.routes import SETS_STABLE, RolloutState
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import Conflict
 from adapters.registry.ports.collection import Retention
@@ -34,8 +34,8 @@ from adapters.registry.sql.audit import append
 from adapters.registry.sql.condemned import CONDEMNED_SECONDS
 from adapters.registry.sql.files import UNFINISHED
 from adapters.registry.sql.queries import SqlPort, all_of, bump_revision, lock_revision
-from adapters.registry.sql.rollout_rows import MOVED, OPEN
-from adapters.registry.sql.rollouts import rollback_target_of
+from adapters.registry.sql.rollback_target import rollback_target_of
+from adapters.registry.sql.rollout_rows import MOVED, OPEN, SET_STABLE
 from adapters.registry.sql.version_rows import audit_version
 from adapters.registry.transitions.rollouts import LEASE_MARGIN_SECONDS
 
@@ -195,7 +195,11 @@ def _named(connection: Connection) -> set[VersionId]:
         schema.jobs.c,
     )
     query = union(
-        select(routes.stable).where(routes.stable.is_not(None)),
+        *(
+            select(column).where(column.is_not(None))
+            for column in (routes.stable, routes.canary, routes.shadow)
+        ),
+        select(versions.id).where(versions.pinned_at.is_not(None)),
         select(rollouts.target).where(OPEN),
         select(rollouts.replaced).where(OPEN, rollouts.replaced.is_not(None)),
         select(versions.id)
@@ -233,7 +237,8 @@ def _told_by_finished_jobs(table: Any, before: float) -> Any:
 
 
 def _rollouts_beyond_history(before: float) -> Any:
-    """Ended ones: all that failed, and those whose target the route has moved to again since.
+    """Ended ones: all that failed, those whose target the route has moved to again since, and those
+    that set no stable version, but for what began a canary or a shadow that is still there.
 
     What is left is one flip for each version that a route has ever served, which a rollback may
     look for.
@@ -245,6 +250,7 @@ def _rollouts_beyond_history(before: float) -> Any:
         later.c.unit == rollouts.unit,
         later.c.target == rollouts.target,
         later.c.id > rollouts.id,
+        later.c.action.in_(SETS_STABLE),
         later.c.state.in_([RolloutState.FLIPPED.value, RolloutState.COMPLETE.value]),
     )
     gone = exists().where(
@@ -253,8 +259,12 @@ def _rollouts_beyond_history(before: float) -> Any:
     )
     failed = rollouts.state == RolloutState.FAILED.value
     ended = or_(failed, rollouts.state == RolloutState.COMPLETE.value)
-    needless = or_(failed, and_(MOVED, or_(again, gone)))
-    return delete(schema.rollouts).where(ended, rollouts.finished_at <= before, needless)
+    needless = or_(failed, ~SET_STABLE, and_(MOVED, or_(again, gone)))
+    routes = schema.routes.c
+    began = exists().where(
+        or_(routes.canary_rollout == rollouts.id, routes.shadow_rollout == rollouts.id)
+    )
+    return delete(schema.rollouts).where(ended, rollouts.finished_at <= before, needless, ~began)
 
 
 def _stopped_replicas(*, now: float) -> Any:

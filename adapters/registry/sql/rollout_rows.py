@@ -22,13 +22,15 @@ from sqlalchemy import (
 
 from adapters.domain import audit_facts
 from adapters.domain.audit import Action, Facts
+from adapters.domain.canaries import CanaryOutcome
 from adapters.domain.names import Alias, VersionId
 from adapters.domain.principals import Principal
-from adapters.domain.routes import Rollout, RolloutState, Route
-from adapters.domain.versions import Version
+from adapters.domain.routes import SETS_STABLE, Rollout, RolloutState, Route
+from adapters.domain.versions import Version, VersionState
 from adapters.errors import Conflict, NotFound
 from adapters.registry.sql import rows, schema
 from adapters.registry.sql.audit import append
+from adapters.registry.sql.canary_rows import end_canary
 from adapters.registry.sql.queries import (
     MAX_NUMBER,
     add_numbered,
@@ -38,7 +40,7 @@ from adapters.registry.sql.queries import (
     one,
     put,
 )
-from adapters.registry.sql.version_rows import find_version
+from adapters.registry.sql.version_rows import audit_version, find_version, write_version
 from adapters.registry.transitions.rollouts import TARGET_RETIRED, fail
 
 # literals, not parameters: only so SQLite knows that a partial index holds every row asked for
@@ -46,6 +48,7 @@ LOADING = schema.rollouts.c.state == literal_column("'loading'")
 FLIPPED = schema.rollouts.c.state == literal_column("'flipped'")
 OPEN = schema.rollouts.c.state.in_([literal_column("'loading'"), literal_column("'flipped'")])
 MOVED = schema.rollouts.c.state.in_([RolloutState.FLIPPED.value, RolloutState.COMPLETE.value])
+SET_STABLE = schema.rollouts.c.action.in_([action.value for action in SETS_STABLE])
 
 
 def stored_route(connection: Connection, alias: Alias) -> Route | None:
@@ -141,8 +144,8 @@ def audit_route(
     """Tells the audit log what a route served before, and what it serves now."""
 
     def facts(route: Route) -> Facts:
-        stable = None if route.stable is None else find_version(connection, route.stable)
-        return audit_facts.of_route(route, stable)
+        named = {id: find_version(connection, id).name for id in route.named}
+        return audit_facts.of_route(route, named)
 
     append(
         connection,
@@ -201,8 +204,9 @@ def leave_routes(
     Raises Conflict (`version_live`) where its unit's route of one of `aliases` serves it or is
     about to: decided here, for what a replica knows of routes may be older.
     """
-    table = schema.routes
-    serving = all_of(connection, select(table).where(table.c.stable == version.id), rows.route_from)
+    table = schema.routes.c
+    names = or_(*(column == version.id for column in (table.stable, table.canary, table.shadow)))
+    serving = all_of(connection, select(schema.routes).where(names), rows.route_from)
     wanted = all_of(
         connection,
         select(schema.rollouts).where(LOADING, schema.rollouts.c.target == version.id),
@@ -216,17 +220,45 @@ def leave_routes(
             code="version_live",
         )
     for route in serving:
-        emptied = replace(route, stable=None, generation=route.generation + 1, updated_at=at)
-        write_route(connection, emptied, revision=revision)
-        audit_route(connection, by, Action.ROUTE_EMPTIED, route, emptied, at=at)
+        left = replace(route.without(version.id), generation=route.generation + 1, updated_at=at)
+        write_route(connection, left, revision=revision)
+        audit_route(connection, by, Action.ROUTE_EMPTIED, route, left, at=at)
+        _end_canary_beside(connection, version, route, left, by=by, at=at)
     rollouts = schema.rollouts.c
     emptied_aliases = [route.alias for route in serving]
     ended = or_(rollouts.target == version.id, rollouts.alias.in_(emptied_aliases))
     end_loading(connection, ended, TARGET_RETIRED, by=by, at=at)
 
 
-def serves_elsewhere(connection: Connection, version_id: VersionId, *, besides: Alias) -> bool:
-    """Whether another alias's route serves the version."""
-    table = schema.routes
-    query = select(table.c.alias).where(table.c.stable == version_id, table.c.alias != besides)
-    return connection.execute(query.limit(1)).first() is not None
+def _end_canary_beside(
+    connection: Connection,
+    withdrawn: Version,
+    before: Route,
+    after: Route,
+    *,
+    by: Principal,
+    at: float,
+) -> None:
+    """A canary ends with its own version, and with the stable one beside it."""
+    canary = before.canary
+    if canary is None or after.canary is not None:
+        return
+    end_canary(connection, canary.rollout, CanaryOutcome.ABORTED, TARGET_RETIRED, at=at)
+    others = serve_elsewhere(connection, [canary.version], besides=before.alias)
+    if canary.version == withdrawn.id or others:
+        return
+    version = find_version(connection, canary.version)
+    retired = version.to(VersionState.RETIRED)
+    write_version(connection, retired)
+    audit_version(connection, by, Action.VERSION_MOVED, version, retired, at=at)
+
+
+def serve_elsewhere(
+    connection: Connection, versions: Collection[VersionId], *, besides: Alias
+) -> set[VersionId]:
+    """Those of `versions` that answer by another alias's route."""
+    table = schema.routes.c
+    named = or_(table.stable.in_(versions), table.canary.in_(versions))
+    query = select(schema.routes).where(named, table.alias != besides)
+    routes = all_of(connection, query, rows.route_from)
+    return {id for route in routes for id in route.answering} & set(versions)

@@ -7,23 +7,23 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
-from adapters.domain.audit import Action
+from adapters.domain import audit
 from adapters.domain.names import Alias, Digest, Unit, VersionId
 from adapters.domain.pages import Page
 from adapters.domain.principals import SYSTEM, Principal
 from adapters.domain.routes import (
-    PROMOTE,
-    ROLL_BACK,
+    Action,
     Rollout,
     RolloutState,
     Route,
-    check_generation,
     check_promotable,
-    rollback_target,
 )
-from adapters.domain.versions import Version, VersionState
-from adapters.errors import NotFound
+from adapters.domain.versions import Version
+from adapters.errors import Conflict, NotFound
+from adapters.registry.ports.canaries import RouteCommand
 from adapters.registry.sql import rows, schema
+from adapters.registry.sql.canary_decisions import decide
+from adapters.registry.sql.canary_rows import due_canaries
 from adapters.registry.sql.job_rows import job_called
 from adapters.registry.sql.queries import (
     SqlPort,
@@ -35,34 +35,30 @@ from adapters.registry.sql.queries import (
     page,
 )
 from adapters.registry.sql.replica_rows import lock_processes, replica_statuses
+from adapters.registry.sql.rollback_target import rollback_target_of
 from adapters.registry.sql.rollout_rows import (
     MOVED,
-    add_rollout,
+    SET_STABLE,
     audit_rollout,
-    audit_route,
-    fail_rollouts,
+    end_loading,
     find_rollout,
-    forget_failures,
     loading_rollout,
     newest_rollout,
     open_rollouts,
-    serves_elsewhere,
-    stored_route,
     write_rollout,
-    write_route,
 )
-from adapters.registry.sql.routes import route_of
-from adapters.registry.sql.slots import check_slots
-from adapters.registry.sql.version_rows import (
-    MISSING,
-    audit_version,
-    find_version,
-    write_version,
+from adapters.registry.sql.route_changes import (
+    begin,
+    begun_before,
+    check_asker,
+    flip,
+    make_room,
+    seen_route,
 )
+from adapters.registry.sql.version_rows import MISSING, find_version
+from adapters.registry.transitions import canaries as canary_transitions
 from adapters.registry.transitions import rollouts as transitions
-from adapters.registry.transitions.rollouts import ReplicaStatus, Step
-
-_NO_ALIAS = "no such alias"
+from adapters.registry.transitions.rollouts import Change, ReplicaStatus, Step
 
 
 class SqlRollouts(SqlPort):
@@ -79,27 +75,31 @@ class SqlRollouts(SqlPort):
         reason: str | None = None,
     ) -> Rollout:
         """Starts putting a version live; the port says what is refused and what is repeated."""
-        check_acts_for(principal, unit, _NO_ALIAS)
+        command = RouteCommand(
+            alias=alias,
+            unit=unit,
+            principal=principal,
+            expected_generation=expected_generation,
+            reason=reason,
+        )
+        check_asker(command)
         with self._database.write() as connection:
             lock_revision(connection)
             transitions.check_asker(job_called(connection, principal.id))
             version = find_version(connection, version_id)
             check_acts_for(principal, version.unit, MISSING)
-            begun = _begun(connection, alias, unit, PROMOTE, expected_generation, target=version_id)
+            begun = begun_before(connection, command, Action.PROMOTE, target=version_id)
             if begun is not None:
                 return begun
-            route = route_of(connection, alias, unit)
-            check_generation(route, expected_generation)
-            at = self._database.now(connection)
-            _make_room(connection, alias, unit, by=principal, at=at)
+            route = seen_route(connection, command)
+            make_room(connection, command, at=self._database.now(connection))
+            canary_transitions.check_no_canary(route, but=version_id)
             if route.stable == version_id:
                 return _serving(connection, route)
             if expected_generation is None:
                 transitions.check_not_rolled_back(version)
             check_promotable(route, version)
-            check_slots(connection, version, now=at)
-            asked = transitions.begin(route, version_id, action=PROMOTE, actor=principal.id, at=at)
-            return _begin(connection, asked, by=principal, reason=reason)
+            return self._begin(connection, route, command, Action.PROMOTE, version_id)
 
     def roll_back(
         self,
@@ -110,40 +110,106 @@ class SqlRollouts(SqlPort):
         expected_generation: int,
         reason: str | None = None,
     ) -> Rollout:
-        """Starts returning to the newest good version before the live one."""
-        check_acts_for(principal, unit, _NO_ALIAS)
+        """Starts returning to the newest good version before the live one, or ends the canary."""
+        command = RouteCommand(
+            alias=alias,
+            unit=unit,
+            principal=principal,
+            expected_generation=expected_generation,
+            reason=reason,
+        )
+        check_asker(command)
         with self._database.write() as connection:
             lock_revision(connection)
             transitions.check_asker(job_called(connection, principal.id))
-            begun = _begun(connection, alias, unit, ROLL_BACK, expected_generation)
+            begun = begun_before(connection, command, Action.ROLL_BACK)
             if begun is not None:
                 return begun
-            route = route_of(connection, alias, unit)
-            check_generation(route, expected_generation)
+            route = seen_route(connection, command)
             at = self._database.now(connection)
-            _make_room(connection, alias, unit, by=principal, at=at)
+            if route.canary is not None and route.stable is not None:
+                _end_loading_of(connection, command, transitions.CANARY_ENDED, at=at)
+                return self._begin(connection, route, command, Action.ROLL_BACK, route.stable)
+            make_room(connection, command, at=at)
             target = rollback_target_of(connection, route)
-            asked = transitions.begin(route, target, action=ROLL_BACK, actor=principal.id, at=at)
-            return _begin(connection, asked, by=principal, reason=reason)
+            return self._begin(connection, route, command, Action.ROLL_BACK, target)
+
+    def abort(self, command: RouteCommand) -> Rollout:
+        """Ends what is under way for an alias: what is loading, and the canary."""
+        check_asker(command)
+        with self._database.write() as connection:
+            lock_revision(connection)
+            begun = begun_before(connection, command, Action.ABORT) or _aborted(connection, command)
+            if begun is not None:
+                return begun
+            route = seen_route(connection, command)
+            at = self._database.now(connection)
+            ended = _end_loading_of(connection, command, transitions.ABORTED, at=at)
+            if route.canary is not None and route.stable is not None:
+                return self._begin(connection, route, command, Action.ABORT, route.stable)
+            if ended is None:
+                raise Conflict(f"nothing of {command.alias} is under way", code="nothing_to_abort")
+            bump_revision(connection)
+            return find_rollout(connection, ended.id)
+
+    def warm(self, command: RouteCommand, version_id: VersionId) -> Rollout:
+        """Starts loading a version everywhere, and leaves the route as it is."""
+        check_asker(command)
+        with self._database.write() as connection:
+            lock_revision(connection)
+            version = find_version(connection, version_id)
+            check_acts_for(command.principal, version.unit, MISSING)
+            route = seen_route(connection, command)
+            loading = loading_rollout(connection, command.alias)
+            if loading is not None and _is_same_warming(loading, command, version_id):
+                return loading
+            make_room(connection, command, at=self._database.now(connection))
+            canary_transitions.check_copied(route, version)
+            return self._begin(connection, route, command, Action.WARM, version_id)
+
+    def _begin(
+        self,
+        connection: Connection,
+        route: Route,
+        command: RouteCommand,
+        action: Action,
+        target: VersionId,
+    ) -> Rollout:
+        change = Change(
+            action=action, target=target, actor=command.principal.id, reason=command.reason
+        )
+        at = self._database.now(connection)
+        return begin(
+            connection,
+            route,
+            change,
+            by=command.principal,
+            revision=bump_revision(connection),
+            at=at,
+        )
 
     def advance(self) -> Sequence[Rollout]:
-        """Moves every open rollout as far as acknowledgements and observations allow."""
+        """Moves every open rollout as far as acknowledgements and observations allow, and every
+        canary as far as its counts do.
+        """
         with self._database.read() as connection:
-            if not self._steps(connection):
+            now = self._database.now(connection)
+            if not due_canaries(connection, now=now) and not self._steps(connection):
                 return []
         with self._database.write() as connection:
             # what was seen without the lock may have changed: look again
             revision = lock_revision(connection) + 1
             lock_processes(connection)
-            steps = self._steps(connection)
-            if not steps:
-                return []
             at = self._database.now(connection)
-            bump_revision(connection)
-            return [
+            moved = [
                 _take(connection, rollout, step, revision=revision, at=at)
-                for rollout, step in steps
+                for rollout, step in self._steps(connection)
             ]
+            for run in due_canaries(connection, now=at):
+                moved += decide(connection, run, revision=revision, at=at)
+            if moved:
+                bump_revision(connection)
+            return moved
 
     def _steps(self, connection: Connection) -> Sequence[tuple[Rollout, Step]]:
         opened = all_of(connection, open_rollouts(), rows.rollout_from)
@@ -184,90 +250,44 @@ class SqlRollouts(SqlPort):
             return page(connection, query.order_by(table.c.id.desc()), rows.rollout_from, limit)
 
 
-def _begin(connection: Connection, asked: Rollout, *, by: Principal, reason: str | None) -> Rollout:
-    forget_failures(connection, asked.target)
-    bump_revision(connection)
-    begun = add_rollout(connection, asked)
-    action, at = Action.ROLLOUT_BEGUN, begun.created_at
-    audit_rollout(connection, by, action, begun, at=at, reason=reason)
-    return begun
+def _is_same_warming(loading: Rollout, command: RouteCommand, version_id: VersionId) -> bool:
+    begun = (loading.action, loading.unit, loading.target)
+    return begun == (Action.WARM, command.unit, version_id)
 
 
-def _begun(
-    connection: Connection,
-    alias: Alias,
-    unit: Unit,
-    action: str,
-    generation: int | None,
-    *,
-    target: VersionId | None = None,
+def _end_loading_of(
+    connection: Connection, command: RouteCommand, error: str, *, at: float
 ) -> Rollout | None:
-    """The rollout that the same command began before; one that failed may be tried again."""
-    if generation is None:
+    """Ends the unit's rollout of the alias that is loading; the rollout as it was."""
+    loading = loading_rollout(connection, command.alias)
+    if loading is None or loading.unit != command.unit:
         return None
-    table = schema.rollouts.c
-    conditions = [
-        table.alias == alias,
-        table.unit == unit,
-        table.action == action,
-        table.generation == generation,
-        table.state != RolloutState.FAILED.value,
-    ]
-    if target is not None:
-        conditions.append(table.target == target)
-    return newest_rollout(connection, *conditions)
+    this = schema.rollouts.c.id == loading.id
+    end_loading(connection, this, error, by=command.principal, at=at)
+    return loading
 
 
-def _make_room(
-    connection: Connection, alias: Alias, unit: Unit, *, by: Principal, at: float
-) -> None:
-    """Ends what another unit began before the alias was moved.
-
-    Raises Conflict (`rollout_in_progress`) while the unit's own rollout is loading.
-    """
-    loading = loading_rollout(connection, alias)
-    if loading is not None and loading.unit != unit:
-        moved = schema.rollouts.c.id == loading.id
-        fail_rollouts(connection, moved, transitions.ALIAS_MOVED, by=by, at=at)
-        return
-    transitions.check_not_loading(loading)
+def _aborted(connection: Connection, command: RouteCommand) -> Rollout | None:
+    """What the same command ended before, where that was only loading."""
+    newest = newest_rollout(
+        connection,
+        schema.rollouts.c.alias == command.alias,
+        schema.rollouts.c.unit == command.unit,
+        schema.rollouts.c.generation == command.expected_generation,
+    )
+    is_that = newest is not None and newest.error == transitions.ABORTED
+    return newest if is_that else None
 
 
 def _serving(connection: Connection, route: Route) -> Rollout:
     """The newest rollout that made the route what it is."""
     table = schema.rollouts.c
-    newest = newest_rollout(connection, table.alias == route.alias, table.unit == route.unit, MOVED)
+    newest = newest_rollout(
+        connection, table.alias == route.alias, table.unit == route.unit, MOVED, SET_STABLE
+    )
     if newest is None:
         raise NotFound("no such rollout")
     return newest
-
-
-def rollback_target_of(connection: Connection, route: Route) -> VersionId:
-    """`rollback_target` of the stored history, whose newest good flip is all that is read.
-
-    Histories grow for years. Raises Conflict (`nothing_to_roll_back`).
-    """
-    rollouts, versions = schema.rollouts, schema.versions
-    query = (
-        select(rollouts)
-        .join(versions, versions.c.id == rollouts.c.target)
-        .where(
-            rollouts.c.alias == route.alias,
-            rollouts.c.unit == route.unit,
-            rollouts.c.id >= route.since,
-            MOVED,
-            versions.c.id != (route.stable or 0),
-            versions.c.state != VersionState.REJECTED.value,
-            versions.c.rolled_back_at.is_(None),
-            versions.c.withdrawn_at.is_(None),
-            versions.c.collected_at.is_(None),
-        )
-        .order_by(rollouts.c.id.desc())
-        .limit(1)
-    )
-    flips = all_of(connection, query, rows.rollout_from)
-    versions_by_id = {flip.target: find_version(connection, flip.target) for flip in flips}
-    return rollback_target(route, flips, versions_by_id)
 
 
 def _remembering(connection: Connection) -> Callable[[VersionId], Version]:
@@ -302,40 +322,13 @@ def _take(
 ) -> Rollout:
     """Writes one step; the answer is the rollout after it."""
     if step.to is RolloutState.FLIPPED:
-        return _flip(connection, rollout, revision=revision, at=at)
+        return flip(connection, rollout, revision=revision, at=at)
+    action = audit.Action.ROLLOUT_COMPLETED
     if step.to is RolloutState.FAILED:
-        action = Action.ROLLOUT_FAILED
+        action = audit.Action.ROLLOUT_FAILED
         after = transitions.fail(rollout, step.error or "it could not be loaded", at=at)
     else:
-        action = Action.ROLLOUT_COMPLETED
         after = replace(rollout, state=step.to, finished_at=at)
     write_rollout(connection, after)
     audit_rollout(connection, SYSTEM, action, after, at=at, reason=after.error)
     return after
-
-
-def _flip(connection: Connection, rollout: Rollout, *, revision: int, at: float) -> Rollout:
-    """Moves the route. An alias that comes from another unit takes that one's version along."""
-    stored = stored_route(connection, rollout.alias)
-    route = stored or Route(alias=rollout.alias, unit=rollout.unit)
-    replaced = None if route.stable is None else find_version(connection, route.stable)
-    flip = transitions.flip(
-        rollout,
-        route,
-        target=find_version(connection, rollout.target),
-        replaced=replaced,
-        replaced_elsewhere=replaced is not None
-        and serves_elsewhere(connection, replaced.id, besides=route.alias),
-        revision=revision,
-        at=at,
-    )
-    write_route(connection, flip.route, revision=revision)
-    for version in flip.versions:
-        before = find_version(connection, version.id)
-        write_version(connection, version)
-        audit_version(connection, SYSTEM, Action.VERSION_MOVED, before, version, at=at)
-    write_rollout(connection, flip.rollout)
-    more = {"rollout": rollout.id, "action": rollout.action, "asked_by": rollout.actor}
-    action = Action.ROLLOUT_FLIPPED
-    audit_route(connection, SYSTEM, action, route, flip.route, at=at, more=more)
-    return flip.rollout

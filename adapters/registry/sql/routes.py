@@ -27,6 +27,7 @@ _SERVED = (
     "state",
     "withdrawn_at",
     "collected_at",
+    "pinned_at",
 )
 """Columns that routing needs, and what says whether a version is servable; no evidence."""
 

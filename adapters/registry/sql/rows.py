@@ -23,7 +23,7 @@ from adapters.domain.jobs import (
 )
 from adapters.domain.principals import Key, NewKey, Role
 from adapters.domain.recipes import Hyperparameters
-from adapters.domain.routes import Rollout, RolloutState, Route
+from adapters.domain.routes import Action, Canary, Rollout, RolloutState, Route, Shadow
 from adapters.domain.versions import ServedVersion, Version, VersionState
 
 
@@ -160,30 +160,53 @@ def served_from(row: RowMapping) -> ServedVersion:
     """As much of a version as routing needs, from a row with no more than that."""
     gone = row["withdrawn_at"] is not None or row["collected_at"] is not None
     servable = row["state"] != VersionState.REJECTED.value and not gone
-    values = _without(row, "state", "withdrawn_at", "collected_at")
-    return ServedVersion(**values, servable=servable)
+    values = _without(row, "state", "withdrawn_at", "collected_at", "pinned_at")
+    return ServedVersion(**values, servable=servable, pinned=row["pinned_at"] is not None)
 
 
 def route_values(route: Route) -> dict[str, Any]:
-    """Column values of a route."""
-    return asdict(route)
+    """Column values of a route, its canary and its shadow spread over three of them each."""
+    values = asdict(route)
+    canary, shadow = values.pop("canary"), values.pop("shadow")
+    return {
+        **values,
+        "canary": canary and canary["version"],
+        "canary_weight": canary and canary["weight"],
+        "canary_rollout": canary and canary["rollout"],
+        "shadow": shadow and shadow["version"],
+        "shadow_share": shadow and shadow["share"],
+        "shadow_rollout": shadow and shadow["rollout"],
+    }
+
+
+_ROUTE_ONLY = ("canary_weight", "canary_rollout", "shadow_share", "shadow_rollout", "revision")
 
 
 def route_from(row: RowMapping) -> Route:
     """A route from its row."""
-    return Route(**_without(row, "revision"))
+    canary, shadow = None, None
+    if row["canary"] is not None:
+        canary = Canary(
+            version=row["canary"], weight=row["canary_weight"], rollout=row["canary_rollout"]
+        )
+    if row["shadow"] is not None:
+        shadow = Shadow(
+            version=row["shadow"], share=row["shadow_share"], rollout=row["shadow_rollout"]
+        )
+    return Route(**{**_without(row, *_ROUTE_ONLY), "canary": canary, "shadow": shadow})
 
 
 def rollout_values(rollout: Rollout) -> dict[str, Any]:
     """Column values of a rollout, without its id: the database gives that."""
     values = asdict(rollout)
     del values["id"]
-    return values | {"state": rollout.state.value}
+    return values | {"state": rollout.state.value, "action": rollout.action.value}
 
 
 def rollout_from(row: RowMapping) -> Rollout:
     """A rollout from its row."""
-    return Rollout(**{**row, "state": RolloutState(row["state"])})
+    states = {"state": RolloutState(row["state"]), "action": Action(row["action"])}
+    return Rollout(**{**row, **states})
 
 
 def entry_values(entry: Entry) -> dict[str, Any]:

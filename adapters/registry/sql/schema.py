@@ -236,6 +236,7 @@ versions = Table(
     Column("withdrawn_at", Float),
     Column("withdrawn_by", String(64)),
     Column("collected_at", Float),
+    Column("pinned_at", Float),
     Column("revision", Integer, nullable=False, server_default=text("0"), index=True),
     UniqueConstraint("adapter", "number"),
     sqlite_autoincrement=True,
@@ -285,6 +286,21 @@ routes = Table(
     Column("updated_at", Float, nullable=False),
     Column("since", Integer, nullable=False, server_default=text("0")),
     Column("revision", Integer, nullable=False, server_default=text("0"), index=True),
+    Column("canary", ForeignKey("versions.id")),
+    Column("canary_weight", Float),
+    Column("canary_rollout", Integer),
+    Column("shadow", ForeignKey("versions.id")),
+    Column("shadow_share", Float),
+    Column("shadow_rollout", Integer),
+    CheckConstraint(
+        "(canary IS NULL) = (canary_weight IS NULL)"
+        " AND (canary IS NULL) = (canary_rollout IS NULL)",
+        name="canary_whole",
+    ),
+    CheckConstraint(
+        "(shadow IS NULL) = (shadow_share IS NULL) AND (shadow IS NULL) = (shadow_rollout IS NULL)",
+        name="shadow_whole",
+    ),
 )
 
 rollouts = Table(
@@ -304,6 +320,8 @@ rollouts = Table(
     Column("replaced", ForeignKey("versions.id")),
     Column("flipped_at", Float),
     Column("flip_revision", Integer),
+    Column("weight", Float),
+    Column("reason", String(500)),
     sqlite_autoincrement=True,
 )
 _IS_LOADING = text("state = 'loading'")
@@ -343,6 +361,48 @@ audit_head = _single_row(
     Column("hash", String(64), nullable=False),
 )
 """The newest entry's number and hash; its lock makes entries come one after another."""
+
+canaries = Table(
+    "canaries",
+    metadata,
+    Column("rollout", ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True),
+    Column("alias", String(40), nullable=False, index=True),
+    Column("unit", String(40), nullable=False),
+    Column("version", ForeignKey("versions.id"), nullable=False),
+    Column("plan", _JSON, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("stepped_at", Float),
+    Column("judged_at", Float),
+    Column("evidence", _JSON, nullable=False),
+    Column("told", String),
+    Column("outcome", String(16)),
+    Column("reason", String),
+    Column("ended_at", Float),
+)
+"""One that runs is named by its route's `canary_rollout`."""
+
+outcome_counts = Table(
+    "outcome_counts",
+    metadata,
+    Column("rollout", ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("replica", String(128), primary_key=True),
+    Column("incarnation", String(64), primary_key=True),
+    Column("process", Integer, primary_key=True, autoincrement=False),
+    Column("counts", _JSON, nullable=False),
+)
+"""What each process has counted of a canary's or a shadow's arms since that began. They stay when
+the process ends."""
+
+scores = Table(
+    "scores",
+    metadata,
+    Column("rollout", ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True),
+    Column("id", String(128), primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), nullable=False),
+    Column("value", Float, nullable=False),
+)
+"""What something outside says of answers, once each."""
 
 condemned = Table(
     "condemned",

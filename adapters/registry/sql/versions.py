@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, func, select
 
 from adapters.domain.audit import Action
 from adapters.domain.gates import GateResult
@@ -141,6 +141,32 @@ class SqlVersions(SqlPort):
                 last = _named(connection, *name, principal)
                 query = query.where(schema.versions.c.id < last.id)
             return page(connection, query, rows.version_from, limit)
+
+    def pin(
+        self,
+        version_id: VersionId,
+        principal: Principal,
+        *,
+        pinned: bool,
+        reason: str | None = None,
+    ) -> Version:
+        """Keeps a version resident, or no longer. Raises NotFound, Conflict."""
+        table = schema.versions.c
+        with self._database.write() as connection:
+            revision = lock_revision(connection) + 1
+            found = find_version(connection, version_id, principal)
+            mine = select(func.count()).where(
+                table.unit == found.unit, table.pinned_at.is_not(None)
+            )
+            others = connection.execute(mine.where(table.id != version_id)).scalar_one()
+            at = self._database.now(connection)
+            version = transitions.pin(found, pinned=pinned, others=others, at=at)
+            if version != found:
+                bump_revision(connection)
+                write_version(connection, version, revision=revision)
+                action = Action.VERSION_PINNED
+                audit_version(connection, principal, action, found, version, at=at, reason=reason)
+            return version
 
     def retire(
         self,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adapters.domain.jobs import Job
 from adapters.domain.names import Digest, VersionId
-from adapters.domain.routes import ROLL_BACK, Rollout, RolloutState, Route
+from adapters.domain.routes import Action, Rollout, RolloutState, Route
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import Conflict
 from adapters.registry.ports.replicas import REPORTING_SECONDS, Replica
@@ -16,6 +16,9 @@ from adapters.registry.transitions.jobs import is_cancelled
 ASKER_CANCELLED = "the job that asked for it was cancelled"
 ALIAS_MOVED = "the alias was moved to another unit"
 TARGET_RETIRED = "the version was retired"
+ABORTED = "it was aborted"
+OUT_OF_TURN = "another command came first"
+CANARY_ENDED = "the canary was rolled back"
 BASE_NOT_SERVED = "no replica serves the base model that the version was made for"
 """Why a rollout fails without a replica's error."""
 
@@ -87,19 +90,44 @@ def check_not_rolled_back(version: Version) -> None:
         )
 
 
-def begin(route: Route, target: VersionId, *, action: str, actor: str, at: float) -> Rollout:
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a command wants of a route."""
+
+    action: Action
+    target: VersionId
+    actor: str
+    weight: float | None = None
+    reason: str | None = None
+
+    def ends_canary_of(self, route: Route) -> bool:
+        """Whether it takes the canary out, and nothing comes in its place."""
+        is_back = self.action is Action.ROLL_BACK and self.target == route.stable
+        return route.canary is not None and (is_back or self.action is Action.ABORT)
+
+    def needs_load(self, route: Route) -> bool:
+        """Whether replicas must have its target first; what ends a canary waits for nobody."""
+        return self.action.loads and not self.ends_canary_of(route)
+
+
+def begin(route: Route, change: Change, *, at: float) -> Rollout:
     """A rollout that starts from `route` as it is; its id is still 0."""
+    replaced = route.stable
+    if route.canary is not None and change.ends_canary_of(route):
+        replaced = route.canary.version
     return Rollout(
         id=0,
         alias=route.alias,
         unit=route.unit,
-        action=action,
-        target=target,
-        replaced=route.stable,
+        action=change.action,
+        target=change.target,
+        replaced=replaced,
         generation=route.generation,
         state=RolloutState.LOADING,
-        actor=actor,
+        actor=change.actor,
         created_at=at,
+        weight=change.weight,
+        reason=change.reason,
     )
 
 
@@ -146,7 +174,9 @@ def _after_loading(
         return Step(to=RolloutState.FAILED, error=errors[0])
     if concerned:
         loaded = all(target.id in replica.loaded for replica in concerned)
-        return Step(to=RolloutState.FLIPPED) if loaded else None
+        is_done = rollout.action is Action.WARM
+        after = RolloutState.COMPLETE if is_done else RolloutState.FLIPPED
+        return Step(to=after) if loaded else None
     if reporting and now - rollout.created_at > BASE_PATIENCE_SECONDS:
         return Step(to=RolloutState.FAILED, error=BASE_NOT_SERVED)
     return None
@@ -192,28 +222,32 @@ def flip(
     rollout: Rollout,
     route: Route,
     *,
-    target: Version,
-    replaced: Version | None,
-    replaced_elsewhere: bool,
+    versions: Mapping[VersionId, Version],
+    elsewhere: Collection[VersionId],
     revision: int,
     at: float,
 ) -> Flip:
-    """The route moved on, `target` live, `replaced` retired unless another route serves it.
+    """The route moved on; what answers by it is live, what does so no more is retired.
 
+    `versions` are those that answer before and after, `elsewhere` those that another route serves.
     What a rollback replaces is marked, wherever else it is served.
     """
-    versions = [target.to(VersionState.LIVE)]
-    if replaced is not None:
-        versions.append(_retire(rollout, replaced, elsewhere=replaced_elsewhere, at=at))
+    moved = route.flipped_by(rollout, at=at)
+    after = {id: versions[id].to(VersionState.LIVE) for id in moved.answering}
+    for id in route.answering:
+        if id not in after and id not in elsewhere:
+            after[id] = versions[id].to(VersionState.RETIRED)
+    if rollout.action is Action.ROLL_BACK:
+        for id in _rolled_back_from(rollout, route):
+            version = after.get(id, versions[id])
+            after[id] = replace(version, rolled_back_at=version.rolled_back_at or at)
     return Flip(
-        route=route.flipped_by(rollout, at=at),
+        route=moved,
         rollout=replace(rollout, state=RolloutState.FLIPPED, flipped_at=at, flip_revision=revision),
-        versions=tuple(versions),
+        versions=tuple(after.values()),
     )
 
 
-def _retire(rollout: Rollout, replaced: Version, *, elsewhere: bool, at: float) -> Version:
-    after = replaced if elsewhere else replaced.to(VersionState.RETIRED)
-    if rollout.action == ROLL_BACK and after.rolled_back_at is None:
-        return replace(after, rolled_back_at=at)
-    return after
+def _rolled_back_from(rollout: Rollout, route: Route) -> set[VersionId]:
+    """What answers and is to answer no more; of an alias that was moved, what it came with."""
+    return set(route.answering) - {rollout.target}

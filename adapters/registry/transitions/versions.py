@@ -94,9 +94,26 @@ def _with_verdicts(
     return kept.to(VersionState.REJECTED) if rejected else kept
 
 
+MAX_PINS = 4
+"""Versions that a unit may pin: each takes a slot from everybody's engine for good."""
+
+
+def pin(version: Version, *, pinned: bool, others: int, at: float) -> Version:
+    """`version` pinned, or not; `others` are pinned by its unit already. Raises Conflict."""
+    if not pinned or version.pinned_at is not None:
+        return version if pinned else replace(version, pinned_at=None)
+    if version.state is VersionState.REJECTED:
+        raise Conflict(f"{version.name} was rejected", code="version_rejected")
+    if not version.servable:
+        raise Conflict(f"{version.name} was retired and is not kept", code="version_retired")
+    if others >= MAX_PINS:
+        raise Conflict(f"a unit may pin {MAX_PINS} versions", code="too_many_pins")
+    return replace(version, pinned_at=at)
+
+
 def withdraw(version: Version, *, at: float) -> Version:
     """`version` taken out of service for good; a rejected one stays rejected."""
     retired = version
     if version.state is not VersionState.REJECTED:
         retired = version.to(VersionState.RETIRED)
-    return replace(retired, withdrawn_at=at)
+    return replace(retired, withdrawn_at=at, pinned_at=None)

@@ -10,6 +10,7 @@ import pytest
 from adapters.domain.gates import at_least
 from adapters.domain.names import Alias, Unit, VersionId
 from adapters.domain.routes import (
+    Action,
     Rollout,
     RolloutState,
     Route,
@@ -29,7 +30,7 @@ def a_flip(number: int, target: int, *, unit: str = "support") -> Rollout:
         id=number,
         alias=ROUTE.alias,
         unit=Unit(unit),
-        action="promote",
+        action=Action.PROMOTE,
         target=VersionId(target),
         replaced=None,
         generation=number,

@@ -14,11 +14,13 @@ from dataclasses import fields
 import pytest
 
 from adapters.domain.audit import Entry, verify
+from adapters.domain.canaries import CanaryPlan, Outcomes, Score, Step
 from adapters.domain.jobs import JobError, JobStatus, StopRequest
 from adapters.domain.names import Unit
 from adapters.domain.principals import SYSTEM, Role
+from adapters.domain.versions import Version
 from adapters.registry import Registry
-from adapters.registry.ports import Retention, Which
+from adapters.registry.ports import Counted, Retention, RouteCommand, Which
 from tests.adapters.registry.backends import Clock
 from tests.adapters.registry.values import (
     ADMIN,
@@ -31,9 +33,11 @@ from tests.adapters.registry.values import (
     a_gate,
     a_job,
     a_key,
+    a_process,
     acknowledge,
     added_file,
     an_evaluation,
+    carried_out,
     claimed,
     created,
     fence_of,
@@ -71,6 +75,7 @@ EXEMPT = {
     "replicas.acknowledge": REPORTS,
     "replicas.unloaded": REPORTS,
     "replicas.leave": REPORTS,
+    "canaries.report": REPORTS,
     "collection.condemn": "marks bytes that no row names; what is given up was audited by then",
     "collection.clear": "takes such marks away",
     "collection.clear_abandoned": "takes such marks away",
@@ -201,6 +206,100 @@ def _flip(registry: Registry) -> Given:
     return lambda: flip_and_complete(registry, process)
 
 
+def _seen(generation: int) -> RouteCommand:
+    return RouteCommand(
+        alias=ALIAS,
+        unit=SUPPORT,
+        principal=OWNER,
+        expected_generation=generation,
+        reason="to see",
+    )
+
+
+PLAN = CanaryPlan(steps=(Step(weight=5.0),))
+
+
+def _start_canary(registry: Registry) -> Given:
+    went_live(registry, 1)
+    canary = published(registry)
+    return lambda: registry.canaries.start(_seen(1), canary.id, PLAN)
+
+
+def _canaried(registry: Registry) -> Version:
+    went_live(registry, 1)
+    canary = published(registry)
+    carried_out(registry, registry.canaries.start(_seen(1), canary.id, PLAN))
+    return canary
+
+
+def _set_weight(registry: Registry) -> Given:
+    _canaried(registry)
+    return lambda: registry.canaries.set_weight(_seen(2), 20.0)
+
+
+def _abort(registry: Registry) -> Given:
+    _canaried(registry)
+    return lambda: registry.rollouts.abort(_seen(2))
+
+
+def _abort_loading(registry: Registry) -> Given:
+    promote(registry, published(registry))
+    return lambda: registry.rollouts.abort(_seen(0))
+
+
+def _score(registry: Registry) -> Given:
+    canary = _canaried(registry)
+    score = Score(id="1", version=canary.id, value=0.5)
+    return lambda: registry.canaries.add_scores(ALIAS, SUPPORT, OWNER, [score])
+
+
+def _fail_canary(registry: Registry, clock: Clock) -> Given:
+    canary = _canaried(registry)
+    run, _ = registry.canaries.newest(ALIAS, SUPPORT)
+    stable = registry.routes.route(ALIAS, SUPPORT).stable
+    assert stable is not None
+
+    def look(errors: int, requests: int) -> None:
+        arms = ((canary.id, errors), (stable, 0))
+        told = [
+            Counted(
+                rollout=run.rollout,
+                version=version,
+                counts=Outcomes(requests=requests, errors=bad),
+            )
+            for version, bad in arms
+        ]
+        registry.canaries.report(a_process(), told)
+        clock.pass_by(6.0)
+        registry.rollouts.advance()
+
+    look(0, 100)
+    return lambda: look(80, 200)
+
+
+def _shadow(registry: Registry) -> Given:
+    went_live(registry, 1)
+    version = published(registry)
+    return lambda: registry.canaries.shadow(_seen(1), version.id, 10.0)
+
+
+def _end_shadow(registry: Registry) -> Given:
+    went_live(registry, 1)
+    version = published(registry)
+    carried_out(registry, registry.canaries.shadow(_seen(1), version.id, 10.0))
+    return lambda: registry.canaries.end_shadow(_seen(2))
+
+
+def _warm(registry: Registry) -> Given:
+    version = published(registry)
+    return lambda: registry.rollouts.warm(_seen(0), version.id)
+
+
+def _pin(registry: Registry) -> Given:
+    version = published(registry)
+    return lambda: registry.versions.pin(version.id, OWNER, pinned=True, reason="to compare")
+
+
 def _fail_to_load(registry: Registry) -> Given:
     rollout = promote(registry, published(registry), by=OWNER)
     acknowledge(registry, joined(registry), rollout.target, error="damaged")
@@ -297,7 +396,49 @@ AUDITED: dict[str, Sequence[tuple[Callable[..., Given], Sequence[tuple[str, str,
             ],
         ),
         (_fail_to_load, [("system", "rollout.failed", "route/support", "support")]),
+        (
+            _fail_canary,
+            [
+                ("system", "rollout.begun", "route/support", "support"),
+                ("system", "version.moved", "version/support:2", "support"),
+                ("system", "rollout.flipped", "route/support", "support"),
+            ],
+        ),
     ],
+    "rollouts.abort": [
+        (
+            _abort,
+            [
+                ("key_1", "rollout.begun", "route/support", "support"),
+                ("system", "version.moved", "version/support:2", "support"),
+                ("system", "rollout.flipped", "route/support", "support"),
+            ],
+        ),
+        (_abort_loading, [("key_1", "rollout.failed", "route/support", "support")]),
+    ],
+    "rollouts.warm": [(_warm, [("key_1", "rollout.begun", "route/support", "support")])],
+    "canaries.start": [(_start_canary, [("key_1", "rollout.begun", "route/support", "support")])],
+    "canaries.set_weight": [
+        (
+            _set_weight,
+            [
+                ("key_1", "rollout.begun", "route/support", "support"),
+                ("system", "rollout.flipped", "route/support", "support"),
+            ],
+        )
+    ],
+    "canaries.add_scores": [(_score, [("key_1", "canary.scored", "route/support", "support")])],
+    "canaries.shadow": [(_shadow, [("key_1", "rollout.begun", "route/support", "support")])],
+    "canaries.end_shadow": [
+        (
+            _end_shadow,
+            [
+                ("key_1", "rollout.begun", "route/support", "support"),
+                ("system", "rollout.flipped", "route/support", "support"),
+            ],
+        )
+    ],
+    "versions.pin": [(_pin, [("key_1", "version.pinned", "version/support:1", "support")])],
     "replicas.retire": [
         (_retire_replica, [("key_admin", "replica.retired", "replica/replica-1", "")])
     ],

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from adapters.domain.names import Alias, Unit, VersionId
 from adapters.domain.principals import SYSTEM, Key
-from adapters.domain.routes import ROLL_BACK, Rollout, RolloutState, Route
+from adapters.domain.routes import Action, Rollout, RolloutState, Route
 from adapters.domain.versions import ServedVersion, VersionState
 from adapters.errors import Conflict, WardrobeError
 from adapters.registry import Registry
@@ -188,7 +188,7 @@ class Routes(RuleBasedStateMachine):
         if rollout.state is not RolloutState.FLIPPED:
             return
         served = self._served[rollout.alias]
-        if rollout.action == ROLL_BACK and served.stable is not None:
+        if rollout.action is Action.ROLL_BACK and served.stable is not None:
             self._bad.add(served.stable)
         served.history.append(rollout.target)
         served.stable = rollout.target

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import inspect
 import time
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
 from adapters.domain.names import Alias, Digest, Unit, VersionId
 from adapters.domain.principals import Key, Principal, Role
-from adapters.domain.routes import Route
+from adapters.domain.routes import Canary, Route, Shadow
 from adapters.domain.units import UnitConfig, Units
 from adapters.domain.versions import ServedVersion
 from adapters.errors import NotFound
 from adapters.registry.ports import Changes
-from service.reconcile.route_table import RouteTable
+from service.reconcile.route_table import RouteTable, drawn
 
 BASE = "the-base"
 SUPPORT = Principal(id="key_1", role=Role.UNIT, unit=Unit("support"))
@@ -174,3 +176,95 @@ def test_what_a_restored_registry_does_not_have_is_forgotten() -> None:
     assert configured.serves("support", SUPPORT) is None
     assert table.principal(key(SUPPORT).hash) is not None
     assert table.principal(key(SALES).hash) is None
+
+
+# -- canaries, shadows and pins
+
+
+def split(weight: float, *, share: float = 0.0, trial: int = 5) -> Route:
+    """Version 1 is stable, 2 its canary, 3 its shadow."""
+    return replace(
+        route("support", 1),
+        canary=Canary(version=VersionId(2), weight=weight, rollout=trial),
+        shadow=Shadow(version=VersionId(3), share=share, rollout=trial + 1),
+    )
+
+
+def canaried(weight: float, **more: Any) -> Configured:
+    at = Configured(support=["support"])
+    at.apply(version(1), version(2), version(3), split(weight, **more))
+    return at
+
+
+def in_canary(at: Configured, lots: int = 2_000) -> set[str]:
+    asked = (f"user {number}" for number in range(lots))
+    resolve = at.table.resolve
+    return {lot for lot in asked if resolve("support", SUPPORT, lot).model == "support:2"}
+
+
+def test_a_canary_answers_about_its_part() -> None:
+    assert in_canary(canaried(0.0)) == set()
+    assert 60 <= len(in_canary(canaried(5.0))) <= 140
+    assert len(in_canary(canaried(100.0))) == 2_000
+
+
+def test_whoever_is_in_a_canary_stays_in_it_at_a_higher_weight() -> None:
+    at, before = canaried(1.0), set[str]()
+    for weight in (1.0, 5.0, 20.0, 20.5, 80.0):
+        at.apply(split(weight))
+        now = in_canary(at)
+        assert before <= now
+        before = now
+
+
+def test_a_lot_falls_the_same_in_every_process_and_differently_in_the_next_canary() -> None:
+    first = in_canary(canaried(20.0))
+    assert in_canary(canaried(20.0)) == first
+    later = in_canary(canaried(20.0, trial=9))
+    assert 0.1 < len(first & later) / len(first) < 0.3
+
+
+def test_who_is_in_a_canary_cannot_be_told_without_the_key() -> None:
+    lots = [f"user {number}" for number in range(1_000)]
+    mine = {lot for lot in lots if drawn(b"a" * 32, 5, lot) < 20.0}
+    others = {lot for lot in lots if drawn(b"b" * 32, 5, lot) < 20.0}
+    assert 0.1 < len(mine & others) / len(mine) < 0.3
+
+
+def test_both_arms_of_a_canary_are_counted_for_it_and_a_version_by_its_name_is_not() -> None:
+    at = canaried(50.0)
+    found = {at.table.resolve("support", SUPPORT, f"{lot}") for lot in range(50)}
+    assert {(target.model, target.trial) for target in found} == {
+        ("support:1", 5),
+        ("support:2", 5),
+    }
+    assert at.table.resolve("support:2", SUPPORT, "1").trial is None
+
+
+def test_who_only_looks_gets_the_stable_version() -> None:
+    assert canaried(100.0).serves("support", SUPPORT) == "support:1"
+
+
+def test_a_shadow_is_named_with_the_stable_version_and_draws_by_itself() -> None:
+    at = canaried(0.0, share=10.0)
+    shadow = at.table.resolve("support", SUPPORT, "1").shadow
+    assert shadow is not None
+    assert shadow.target.model == "support:3"
+    copied = sum(at.table.draws(shadow, f"req_{number}") for number in range(2_000))
+    assert 140 <= copied <= 260
+
+
+def test_a_canary_that_is_not_servable_any_more_leaves_the_stable_version_alone() -> None:
+    at = canaried(100.0)
+    at.apply(version(2, servable=False))
+    target = at.table.resolve("support", SUPPORT, "1")
+    assert (target.model, target.trial) == ("support:1", None)
+
+
+def test_what_must_be_resident_is_what_answers_then_what_is_compared_then_what_is_pinned() -> None:
+    at = canaried(5.0)
+    at.apply(replace(version(4), pinned=True))
+    assert [each.number for each in at.table.required()] == [1, 2, 3, 4]
+    assert at.table.trials == {5, 6}
+    at.apply(version(4))
+    assert [each.number for each in at.table.required()] == [1, 2, 3]

@@ -1,0 +1,167 @@
+"""Copies of requests for a version that never answers: asked behind the caller's answer, compared,
+counted, and forgotten.
+
+A copy takes the same way into the engine as its original, at the lowest priority, once that has
+been answered. It uses nobody's allowance, and is dropped where the engine has other work or does
+not hold the version. What it says is compared and not kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic_core
+import structlog
+from starlette.types import ASGIApp, Message, Scope, Send
+
+from adapters.domain.shadows import Comparisons
+from service import http_errors
+from service.engine.content_free_logs import outline
+from service.gateway.answer_text import texts_of
+from service.gateway.request_body import replay
+from service.reconcile.route_table import Share
+from service.runtime import Runtime
+
+MAX_BYTES = 256 * 1024
+"""Of an answer that is compared; a longer one is not."""
+COPY_SECONDS = 120.0
+LOWEST_PRIORITY = 20
+"""Behind everything else, where vLLM schedules by priority: lower numbers go first."""
+
+log = structlog.get_logger("wardrobe.gateway")
+
+
+class Tap:
+    """A `send` that remembers the bytes of one answer, up to a bound."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    async def send(self, message: Message) -> None:
+        """An ASGI `send`."""
+        body = message.get("body", b"")
+        if body and self._size <= MAX_BYTES:
+            self._size += len(body)
+            self._parts.append(body)
+        await self._send(message)
+
+    @property
+    def content(self) -> bytes | None:
+        """The answer's body; None where it was too long."""
+        return b"".join(self._parts) if self._size <= MAX_BYTES else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """A request that was answered, and by what."""
+
+    scope: Scope
+    """As the engine saw it."""
+    body: dict[str, Any]
+    content: bytes
+    seconds: float
+
+
+def shadow_of(runtime: Runtime, shadow: Share | None, request_id: str) -> Share | None:
+    """The shadow that gets a copy of this request; each is drawn by itself."""
+    drawn = shadow is not None and runtime.table.draws(shadow, request_id)
+    return shadow if drawn else None
+
+
+def copy(app: ASGIApp, runtime: Runtime, share: Share, original: Original | None) -> None:
+    """Starts a copy, or counts it as dropped; never waits."""
+    version = share.target.version
+    if original is None or version is None or not runtime.copies.has_room(runtime.leases.total):
+        _note(runtime, share, Comparisons(dropped=1))
+        return
+    lease = runtime.leases.take(version.id)
+    if lease is None:  # not loaded: no copy is worth a load
+        _note(runtime, share, Comparisons(dropped=1))
+        return
+
+    async def work() -> None:
+        with lease:
+            _note(runtime, share, await _compared(app, runtime, share, original))
+
+    runtime.copies.start(work())
+
+
+def _note(runtime: Runtime, share: Share, found: Comparisons) -> None:
+    runtime.swap.trials.compare(share, found)
+    target = share.target
+    outcome = next(
+        name for name in ("dropped", "errors", "agreed", "copies") if getattr(found, name)
+    )
+    labels = (str(target.unit), target.alias, target.model)
+    runtime.metrics.shadow_copies.labels(*labels, _OUTCOMES[outcome]).inc()
+
+
+_OUTCOMES = {"dropped": "dropped", "errors": "failed", "agreed": "agreed", "copies": "differed"}
+
+
+async def _compared(
+    app: ASGIApp, runtime: Runtime, share: Share, original: Original
+) -> Comparisons:
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(COPY_SECONDS):
+            status, content = await _ask(app, original.scope, _body(runtime, share, original.body))
+    except Exception as error:  # the edge of a background task; its words may quote the request
+        log.warning("shadow_copy_failed", version=share.target.model, error=outline(error))
+        return Comparisons(errors=1)
+    if status != 200:
+        return Comparisons(errors=1)
+    said, stable = texts_of(content), texts_of(original.content)
+    return Comparisons(
+        copies=1,
+        agreed=int(said == stable),
+        characters=sum(map(len, said)),
+        stable_characters=sum(map(len, stable)),
+        seconds=time.perf_counter() - began,
+        stable_seconds=original.seconds,
+    )
+
+
+def _body(runtime: Runtime, share: Share, body: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in body.items() if name != "stream_options"}
+    target = share.target
+    changed = {**kept, "model": target.model, "cache_salt": target.salt, "stream": False}
+    if runtime.engine.limits.get("scheduling") == "priority":
+        changed["priority"] = LOWEST_PRIORITY
+    return changed
+
+
+async def _ask(app: ASGIApp, scope: Scope, body: dict[str, Any]) -> tuple[int, bytes]:
+    """The engine's status and answer."""
+    content = pydantic_core.to_json(body)
+    status, parts = 0, []
+
+    async def take(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        parts.append(message.get("body", b""))
+
+    await app(_scope(scope, content), replay(content, _never_gone, lambda: None), take)
+    return status, b"".join(parts)
+
+
+def _scope(scope: Scope, content: bytes) -> Scope:
+    """The original's, with an id and a state of its own."""
+    changed = {
+        b"content-length": str(len(content)).encode(),
+        b"x-request-id": http_errors.new_request_id().encode(),
+    }
+    headers = [(name, changed.get(name, value)) for name, value in scope["headers"]]
+    return {**scope, "headers": headers, "state": {}}
+
+
+async def _never_gone() -> Message:
+    """Nobody waits for a copy, so nobody goes away; vLLM listens for that beside its answer."""
+    await asyncio.Event().wait()
+    raise AssertionError("an event that nobody sets")
