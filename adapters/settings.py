@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from adapters.domain.principals import MIN_BROUGHT, MIN_PEPPER
+from adapters.domain.api_keys import MIN_BROUGHT, MIN_PEPPER
 from adapters.state_folder import StateFolder
 
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
@@ -128,6 +128,14 @@ class Settings(BaseSettings):
         description="Use this trainer key instead of making one; it is written nowhere.",
     )
     trainer_key_file: Path | None = Field(
+        default=None, description="The same from a file, as a mounted Secret is."
+    )
+    metrics_key: SecretStr | None = Field(
+        default=None,
+        min_length=MIN_BROUGHT,
+        description="A key that reads the metrics and nothing else, for whoever scrapes them.",
+    )
+    metrics_key_file: Path | None = Field(
         default=None, description="The same from a file, as a mounted Secret is."
     )
     pepper: SecretStr | None = Field(

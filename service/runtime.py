@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from adapters.domain.principals import MAX_BEARER, Principal, hash_key
+from adapters.domain.api_keys import MAX_BEARER, KeyHasher
+from adapters.domain.principals import Principal
 from adapters.errors import InvalidKey, Unavailable
 from adapters.registry import Registry
 from adapters.settings import Settings
@@ -33,6 +34,7 @@ from service.reconcile.collection_loop import CollectionLoop
 from service.reconcile.gauges import Gauges
 from service.reconcile.heartbeat import Heartbeat
 from service.reconcile.hint_listener import HintListener
+from service.reconcile.key_uses import KeyUses
 from service.reconcile.loader import Loader
 from service.reconcile.membership import Membership
 from service.reconcile.repeat import Repeat
@@ -74,6 +76,7 @@ class Swap:
     acknowledgements: Acknowledgements
     rollouts: RolloutSteps
     hints: HintListener | None
+    key_uses: KeyUses
     gauges: Gauges
     collector: CollectionLoop
     audit_head: AuditHead
@@ -86,6 +89,7 @@ class Swap:
             self.loader,
             self.acknowledgements,
             self.rollouts,
+            self.key_uses,
             self.gauges,
             self.collector,
             self.audit_head,
@@ -107,6 +111,7 @@ class Swap:
             self.loader,
             self.acknowledgements,
             self.rollouts,
+            self.key_uses,
             self.collector,
             self.audit_head,
         ):
@@ -137,6 +142,7 @@ class Runtime:
     while the process ends, and looks at its route once more.
     """
     pepper: bytes = field(repr=False)
+    hasher: KeyHasher = field(init=False, repr=False)
     draining: bool = False
     end: Callable[[], None] = field(default=interrupt, repr=False)
     """Ends the process, once drained."""
@@ -144,6 +150,9 @@ class Runtime:
     _drain: asyncio.Task[None] | None = None
     _stopping: bool = False
     _met_caller: bool = False
+
+    def __post_init__(self) -> None:
+        self.hasher = KeyHasher(self.pepper)
 
     @property
     def table(self) -> RouteTable:
@@ -185,12 +194,19 @@ class Runtime:
         scheme, _, secret = (header or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not secret or len(secret) > MAX_BEARER:
             raise InvalidKey("send your key as `Authorization: Bearer <key>`")
-        hashed = hash_key(secret.decode("utf-8", "surrogateescape"), pepper=self.pepper)
-        principal = self.table.principal(hashed)
+        principal = self._holder(secret.decode("utf-8", "surrogateescape"))
         if principal is None:
             if not self.swap.routes.synced:
                 raise Unavailable("this replica is starting", code="starting")
             raise InvalidKey("this key is not known")
+        self.swap.key_uses.note(principal.id)
+        return principal
+
+    def _holder(self, secret: str) -> Principal | None:
+        """One hash and one look; two of each while keys of earlier builds are in force."""
+        principal = self.table.principal(self.hasher.hash(secret))
+        if principal is None and self.table.knows_old_hashes:
+            principal = self.table.principal(self.hasher.hash_of_earlier_builds(secret))
         return principal
 
     def note_caller(self) -> None:

@@ -31,6 +31,7 @@ from service.reconcile.collection_loop import CollectionLoop
 from service.reconcile.gauges import Gauges, Seen
 from service.reconcile.heartbeat import Heartbeat
 from service.reconcile.hint_listener import HintListener
+from service.reconcile.key_uses import KeyUses
 from service.reconcile.loader import Loader
 from service.reconcile.membership import Membership
 from service.reconcile.rollouts import RolloutSteps
@@ -202,6 +203,7 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
         hints=None
         if parts.hints is None
         else HintListener(parts.hints, on_hint=lambda: _kick(routes), metrics=metrics),
+        key_uses=KeyUses(keys=registry.keys, metrics=metrics),
         gauges=Gauges(
             Seen(
                 table=table,

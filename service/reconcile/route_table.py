@@ -9,14 +9,17 @@ whose an alias is, is asked of the units in force at each look: a deleted unit i
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
+from adapters.domain.api_keys import Key
+from adapters.domain.derived_keys import Purpose, derive
 from adapters.domain.names import Alias, Unit, VersionId
-from adapters.domain.principals import Key, Principal
+from adapters.domain.principals import Principal, Scope
 from adapters.domain.routes import Rollout, RolloutState, Route
 from adapters.domain.units import Units
 from adapters.domain.versions import ServedVersion
@@ -41,20 +44,37 @@ class Target:
     """vLLM's `cache_salt`: keeps one unit's prefix cache from another's view."""
 
 
+class _Holder(NamedTuple):
+    """Who has a key, and until when."""
+
+    principal: Principal
+    expires_at: float | None
+
+
 class RouteTable:
     """Holds everything that the request path looks up."""
 
-    def __init__(self, *, base_name: str, pepper: bytes, units: Callable[[], Units]) -> None:
+    def __init__(
+        self,
+        *,
+        base_name: str,
+        pepper: bytes,
+        units: Callable[[], Units],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`clock` says when a key has expired, in seconds since the epoch."""
         self.base_name = base_name
         self.revision = NEVER_READ
         self.rollouts: Sequence[Rollout] = ()
         """Those that are loading or flipped."""
-        self._pepper = pepper
+        self._salt_key = derive(pepper, Purpose.CACHE_SALT)
         self._units = units
+        self._clock = clock
         self._versions: dict[VersionId, ServedVersion] = {}
         self._routes: dict[Alias, Route] = {}
         self._targets: dict[str, Target] = {}
-        self._principals: dict[str, Principal] = {}
+        self._holders: dict[str, _Holder] = {}
+        self._old_hashes: set[str] = set()
 
     def apply(self, changes: Changes) -> None:
         """Brings the table to `changes.revision`.
@@ -63,8 +83,9 @@ class RouteTable:
         other end, relies on there being none.
         """
         if changes.revision < self.revision:  # of a registry restored from a backup: all of it
-            for known in (self._versions, self._routes, self._targets, self._principals):
+            for known in (self._versions, self._routes, self._targets, self._holders):
                 known.clear()
+            self._old_hashes.clear()
         for version in changes.versions:
             self._apply_version(version)
         for route in changes.routes:
@@ -94,43 +115,56 @@ class RouteTable:
 
     def _apply_key(self, key: Key) -> None:
         if key.revoked_at is None:
-            self._principals[key.hash] = Principal(id=key.id, role=key.role, unit=key.unit)
+            self._holders[key.hash] = _Holder(key.principal(), key.expires_at)
+            if key.hash_version == 1:
+                self._old_hashes.add(key.hash)
         else:
-            self._principals.pop(key.hash, None)
+            self._holders.pop(key.hash, None)
+            self._old_hashes.discard(key.hash)
+
+    @property
+    def knows_old_hashes(self) -> bool:
+        """Whether keys are in force that were hashed as earlier builds did."""
+        return bool(self._old_hashes)
 
     def principal(self, key_hash: str) -> Principal | None:
-        """Whose key it is; None when it is unknown, revoked, or of a unit that is gone."""
-        found = self._principals.get(key_hash)
-        if found is not None and found.unit is not None and not self._is_unit(found.unit):
+        """Whose key it is; None when it is unknown, revoked, expired, or of a unit that is gone."""
+        found = self._holders.get(key_hash)
+        if found is None:
             return None
-        return found
+        principal, expires_at = found
+        if expires_at is not None and self._clock() >= expires_at:
+            return None
+        return principal if self.is_there(principal) else None
+
+    def is_there(self, principal: Principal) -> bool:
+        """Whether its unit, where it has one, is still configured."""
+        return principal.unit is None or self._is_unit(principal.unit)
 
     def resolve(self, model: str, principal: Principal) -> Target:
         """Raises NotFound (`model_not_found`). Without an await, as `apply` is."""
-        # the base first: an alias of the same name is one unit's, the base everybody's
+        # the base first: an alias of the same name is one unit's, the base a grant of its own
         if model == self.base_name:
+            if not principal.may(Scope.BASE):
+                raise _unknown()
             return Target(
                 model=model,
                 alias=model,
                 unit=principal.unit,
                 version=None,
-                salt=salt(self._pepper, principal.owner, "base"),
+                salt=salt(self._salt_key, principal.owner, "base"),
             )
         target = self._targets.get(model)
         if target is not None and self._may(principal, model, target):
             return target
-        raise NotFound(
-            "the model does not exist or you do not have access to it",
-            param="model",
-            code="model_not_found",
-        )
+        raise _unknown()
 
     def visible(self, principal: Principal) -> Sequence[tuple[str, Target]]:
         """Every name this principal may ask for beside the base, in order."""
         return [
             (name, target)
             for name, target in sorted(self._targets.items())
-            if self._may(principal, name, target)
+            if name != self.base_name and self._may(principal, name, target)
         ]
 
     def knows(self, model: str) -> bool:
@@ -172,7 +206,7 @@ class RouteTable:
 
     def _may(self, principal: Principal, model: str, target: Target) -> bool:
         unit = target.unit
-        if unit is None or not principal.may_infer_for(unit) or not self._is_unit(unit):
+        if unit is None or not principal.may_name(unit, target.alias) or not self._is_unit(unit):
             return False
         return model == target.model or self._units().owner_of.get(Alias(model)) == unit
 
@@ -185,11 +219,20 @@ class RouteTable:
             alias=alias,
             unit=version.unit,
             version=version,
-            salt=salt(self._pepper, f"unit:{version.unit}", version.digest),
+            salt=salt(self._salt_key, f"unit:{version.unit}", version.digest),
         )
 
 
-def salt(pepper: bytes, owner: str, digest: str) -> str:
+def _unknown() -> NotFound:
+    """The same for what is not there and for what is not this caller's."""
+    return NotFound(
+        "the model does not exist or you do not have access to it",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def salt(key: bytes, owner: str, digest: str) -> str:
     """A fixed-alphabet salt nobody outside can guess; `owner` is `unit:…` or `role:…`."""
-    mac = hmac.new(pepper, f"cache-salt\0{owner}\0{digest}".encode(), hashlib.sha256)
-    return base64.urlsafe_b64encode(mac.digest()[:18]).decode()
+    mac = hmac.digest(key, f"{owner}\0{digest}".encode(), "sha256")
+    return base64.urlsafe_b64encode(mac[:18]).decode()
