@@ -43,6 +43,7 @@ from service.reconcile.route_cache import RouteCache
 from service.reconcile.route_table import RouteTable
 from service.reconcile.units_watch import UnitsWatch
 from service.request_threads import RequestThreads
+from service.tokens.holders import MAX_TOKEN, TokenHolders
 
 STOP_SECONDS = 2.0
 """For each step of letting go of the registry."""
@@ -77,6 +78,7 @@ class Swap:
     rollouts: RolloutSteps
     hints: HintListener | None
     key_uses: KeyUses
+    tokens: TokenHolders | None
     gauges: Gauges
     collector: CollectionLoop
     audit_head: AuditHead
@@ -94,6 +96,7 @@ class Swap:
             self.collector,
             self.audit_head,
             *([self.hints] if self.hints else []),
+            *([self.tokens.keys] if self.tokens else []),
         )
 
     def stop(self) -> None:
@@ -119,6 +122,8 @@ class Swap:
         if self.hints:
             self.hints.stop()
             self.hints.close()
+        if self.tokens:
+            self.tokens.keys.close()
         self.registry.close()
 
 
@@ -189,25 +194,36 @@ class Runtime:
 
     def authenticate(self, header: bytes | None) -> Principal:
         """Whose request it is. Raises InvalidKey, the same for every wrong key, and Unavailable
-        (`starting`) while no key can be known.
+        (`starting`) while no key can be known; for tokens what `TokenHolders` raises.
         """
         scheme, _, secret = (header or b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not secret or len(secret) > MAX_BEARER:
+        if scheme.lower() != b"bearer" or not secret or len(secret) > MAX_TOKEN:
             raise InvalidKey("send your key as `Authorization: Bearer <key>`")
-        principal = self._holder(secret.decode("utf-8", "surrogateescape"))
+        principal = self._key_holder(secret) or self._token_holder(secret)
         if principal is None:
             if not self.swap.routes.synced:
                 raise Unavailable("this replica is starting", code="starting")
             raise InvalidKey("this key is not known")
-        self.swap.key_uses.note(principal.id)
         return principal
 
-    def _holder(self, secret: str) -> Principal | None:
+    def _key_holder(self, secret: bytes) -> Principal | None:
         """One hash and one look; two of each while keys of earlier builds are in force."""
-        principal = self.table.principal(self.hasher.hash(secret))
-        if principal is None and self.table.knows_old_hashes:
-            principal = self.table.principal(self.hasher.hash_of_earlier_builds(secret))
+        if len(secret) > MAX_BEARER:
+            return None
+        text, table = secret.decode("utf-8", "surrogateescape"), self.table
+        principal = table.principal(self.hasher.hash(text))
+        if principal is None and table.knows_old_hashes:
+            principal = table.principal(self.hasher.hash_of_earlier_builds(text))
+        if principal is not None:
+            self.swap.key_uses.note(principal.id)
         return principal
+
+    def _token_holder(self, secret: bytes) -> Principal | None:
+        """Where tokens are taken, and while the unit that it is for is there."""
+        if self.swap.tokens is None:
+            return None
+        principal = self.swap.tokens.principal(secret)
+        return principal if principal is not None and self.table.is_there(principal) else None
 
     def note_caller(self) -> None:
         """From now on, logs are kept free of content (`service.engine.content_free_logs`)."""

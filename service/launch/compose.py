@@ -7,7 +7,8 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -39,6 +40,10 @@ from service.reconcile.route_cache import RouteCache
 from service.reconcile.route_table import RouteTable
 from service.reconcile.units_watch import UnitsWatch
 from service.runtime import Owner, Runtime, Swap, interrupt, replica_id
+from service.tokens.holders import TokenHolders
+from service.tokens.issuer import issuer_of
+from service.tokens.issuer_keys import IssuerKeys
+from service.tokens.key_set import fetch_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,7 @@ def compose(parts: Parts) -> Runtime:
         parts=parts,
         metrics=metrics,
         units=units,
+        pepper=pepper,
         membership=_membership(parts, process),
         residency=residency,
         leases=leases,
@@ -117,6 +123,7 @@ class _Within:
     parts: Parts
     metrics: Metrics
     units: UnitsWatch
+    pepper: bytes = field(repr=False)
     membership: Membership
     residency: SharedResidency
     leases: Leases
@@ -204,6 +211,7 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
         if parts.hints is None
         else HintListener(parts.hints, on_hint=lambda: _kick(routes), metrics=metrics),
         key_uses=KeyUses(keys=registry.keys, metrics=metrics),
+        tokens=_tokens(within),
         gauges=Gauges(
             Seen(
                 table=table,
@@ -224,6 +232,15 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
         ),
         audit_head=AuditHead(audit=registry.audit, is_owner=lambda: loader.owner, metrics=metrics),
     )
+
+
+def _tokens(within: _Within) -> TokenHolders | None:
+    """Who holds tokens, where an issuer is named."""
+    issuer = issuer_of(within.parts.settings)
+    if issuer is None:
+        return None
+    keys = IssuerKeys(partial(fetch_keys, issuer), metrics=within.metrics)
+    return TokenHolders(issuer, keys, pepper=within.pepper)
 
 
 def retention(settings: Settings) -> Retention:
