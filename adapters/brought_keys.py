@@ -10,8 +10,11 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from pydantic import SecretStr
+
+from adapters.domain.api_keys import MAX_BEARER, MIN_BROUGHT
 from adapters.domain.names import Unit
-from adapters.domain.principals import MAX_BEARER, MIN_BROUGHT, Role
+from adapters.domain.principals import Role
 from adapters.errors import InvalidRequest
 from adapters.settings import Settings
 
@@ -20,6 +23,8 @@ NOT_THE_TRAINERS = frozenset(
         "WARDROBE_KEY",
         "WARDROBE_ADMIN_KEY",
         "WARDROBE_ADMIN_KEY_FILE",
+        "WARDROBE_METRICS_KEY",
+        "WARDROBE_METRICS_KEY_FILE",
         "WARDROBE_UNIT_KEYS",
         "WARDROBE_PEPPER",
         "WARDROBE_PEPPER_FILE",
@@ -36,13 +41,19 @@ def brought_key(settings: Settings, role: Role) -> str | None:
 
     Raises InvalidRequest when it is brought twice, cannot be read, or can be no key.
     """
-    if role not in (Role.ADMIN, Role.TRAINER):
-        return None
-    variable = f"WARDROBE_{role.upper()}_KEY"
-    given, path = {
-        Role.ADMIN: (settings.admin_key, settings.admin_key_file),
-        Role.TRAINER: (settings.trainer_key, settings.trainer_key_file),
-    }[role]
+    if role is Role.ADMIN:
+        return _brought("WARDROBE_ADMIN_KEY", settings.admin_key, settings.admin_key_file)
+    if role is Role.TRAINER:
+        return _brought("WARDROBE_TRAINER_KEY", settings.trainer_key, settings.trainer_key_file)
+    return None
+
+
+def brought_metrics_key(settings: Settings) -> str | None:
+    """The key brought for whoever scrapes the metrics; none is ever made. Raises InvalidRequest."""
+    return _brought("WARDROBE_METRICS_KEY", settings.metrics_key, settings.metrics_key_file)
+
+
+def _brought(variable: str, given: SecretStr | None, path: Path | None) -> str | None:
     if given is not None and path is not None:
         raise InvalidRequest(f"set {variable} or {variable}_FILE, not both")
     if path is not None:
@@ -51,11 +62,13 @@ def brought_key(settings: Settings, role: Role) -> str | None:
 
 
 def brought_keys(settings: Settings) -> Mapping[Role, str]:
-    """All keys that are brought. Raises InvalidRequest, also when two roles share one key."""
+    """The roles' keys that are brought. Raises InvalidRequest, also when two share one key."""
     found = {role: brought_key(settings, role) for role in (Role.ADMIN, Role.TRAINER)}
     brought = {role: secret for role, secret in found.items() if secret is not None}
     if len(set(brought.values())) < len(brought):
         raise InvalidRequest("the trainer needs a key of its own: it was given the admin's")
+    if (metrics := brought_metrics_key(settings)) is not None and metrics in brought.values():
+        raise InvalidRequest("the metrics need a key of their own: theirs may do nothing else")
     return brought
 
 

@@ -6,6 +6,7 @@
     ├── InvalidKey                401
     ├── NotPermitted              403
     ├── NotFound                  404  unknown, or another unit's: the two look the same
+    ├── MethodNotAllowed          405
     ├── Conflict                  409
     │   ├── VersionConflict       409  compare-and-set lost
     │   ├── IllegalTransition     409  the state forbids it
@@ -69,6 +70,16 @@ class NotFound(WardrobeError):
     """There is no such thing for this caller."""
 
     code = "not_found"
+
+
+class MethodNotAllowed(WardrobeError):
+    """There is something at this path, for other methods."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allowed: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.allowed = allowed
 
 
 class Conflict(WardrobeError):

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from pathlib import Path
 
-from adapters.domain.principals import MIN_PEPPER
+from adapters.domain.api_keys import MIN_PEPPER
 from adapters.errors import InvalidRequest
 from adapters.settings import Settings
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from adapters.domain.principals import MIN_BROUGHT, MIN_PEPPER
+from adapters.domain.api_keys import MIN_BROUGHT, MIN_PEPPER
 from adapters.state_folder import StateFolder
 
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
@@ -64,6 +64,26 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address the service listens on.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port the service listens on.")
+    tls_cert: Path | None = Field(
+        default=None,
+        description="Certificate chain in PEM, with WARDROBE_TLS_KEY; taken up when it changes.",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="The certificate's key in PEM, without a password."
+    )
+    oidc_issuer: str = Field(
+        default="", description="Identity provider whose tokens are taken beside keys: its `iss`."
+    )
+    oidc_audience: str = Field(
+        default="", description="The `aud` that a token must be for; needed with an issuer."
+    )
+    oidc_jwks_url: str = Field(
+        default="", description="Its key set; empty: what its discovery document says."
+    )
+    oidc_algorithm: Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"] = Field(
+        default="RS256", description="The one algorithm that its tokens are signed by."
+    )
+    oidc_claim: str = Field(default="roles", description="The claim with the holder's roles.")
     service_url: str = Field(
         default="", description="Where the trainer reaches the service; empty: this host and port."
     )
@@ -135,6 +155,14 @@ class Settings(BaseSettings):
     trainer_key_file: Path | None = Field(
         default=None, description="The same from a file, as a mounted Secret is."
     )
+    metrics_key: SecretStr | None = Field(
+        default=None,
+        min_length=MIN_BROUGHT,
+        description="A key that reads the metrics and nothing else, for whoever scrapes them.",
+    )
+    metrics_key_file: Path | None = Field(
+        default=None, description="The same from a file, as a mounted Secret is."
+    )
     pepper: SecretStr | None = Field(
         default=None,
         min_length=MIN_PEPPER,
@@ -181,7 +209,8 @@ class Settings(BaseSettings):
     def url(self) -> str:
         """Where the service is reached from this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
-        return self.service_url or f"http://{host}:{self.port}"
+        scheme = "http" if self.tls_cert is None else "https"
+        return self.service_url or f"{scheme}://{host}:{self.port}"
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""

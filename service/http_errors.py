@@ -21,6 +21,7 @@ _STATUS: Sequence[tuple[type[errors.WardrobeError], int, str]] = (
     (errors.InvalidKey, 401, "authentication_error"),
     (errors.NotPermitted, 403, "permission_error"),
     (errors.NotFound, 404, "invalid_request_error"),
+    (errors.MethodNotAllowed, 405, "invalid_request_error"),
     (errors.Conflict, 409, "invalid_request_error"),
     (errors.TooLarge, 413, "invalid_request_error"),
     (errors.Rejected, 409, "invalid_request_error"),
@@ -57,6 +58,8 @@ def render(error: errors.WardrobeError) -> tuple[int, bytes, Headers]:
     headers: Headers = [(b"content-type", b"application/json")]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, errors.MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
     if status in (409, 507):
         # the SDK repeats 409 and 5xx on its own; the same words would meet the same state
         headers.append((b"x-should-retry", b"false"))

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from adapters.domain.principals import MAX_BEARER, Principal, hash_key
+from adapters.domain.api_keys import MAX_BEARER, KeyHasher
+from adapters.domain.principals import Principal
 from adapters.errors import InvalidKey, Unavailable
 from adapters.registry import Registry
 from adapters.settings import Settings
@@ -37,6 +38,7 @@ from service.reconcile.copies import Copies
 from service.reconcile.gauges import Gauges
 from service.reconcile.heartbeat import Heartbeat
 from service.reconcile.hint_listener import HintListener
+from service.reconcile.key_uses import KeyUses
 from service.reconcile.loader import Loader
 from service.reconcile.membership import Membership
 from service.reconcile.repeat import Repeat
@@ -46,6 +48,7 @@ from service.reconcile.route_table import RouteTable
 from service.reconcile.trial_counts import TrialCounts
 from service.reconcile.units_watch import UnitsWatch
 from service.request_threads import RequestThreads
+from service.tokens.holders import MAX_TOKEN, TokenHolders
 
 STOP_SECONDS = 2.0
 """For each step of letting go of the registry."""
@@ -80,6 +83,8 @@ class Swap:
     rollouts: RolloutSteps
     trials: TrialCounts
     hints: HintListener | None
+    key_uses: KeyUses
+    tokens: TokenHolders | None
     gauges: Gauges
     collector: CollectionLoop
     audit_head: AuditHead
@@ -93,10 +98,12 @@ class Swap:
             self.acknowledgements,
             self.rollouts,
             self.trials,
+            self.key_uses,
             self.gauges,
             self.collector,
             self.audit_head,
             *([self.hints] if self.hints else []),
+            *([self.tokens.keys] if self.tokens else []),
         )
 
     def stop(self) -> None:
@@ -115,6 +122,7 @@ class Swap:
             self.acknowledgements,
             self.rollouts,
             self.trials,
+            self.key_uses,
             self.collector,
             self.audit_head,
         ):
@@ -122,6 +130,8 @@ class Swap:
         if self.hints:
             self.hints.stop()
             self.hints.close()
+        if self.tokens:
+            self.tokens.keys.close()
         self.registry.close()
 
 
@@ -150,6 +160,7 @@ class Runtime:
     copies: Copies = field(default_factory=Copies)
     """Of requests, for shadows."""
     pepper: bytes = field(repr=False)
+    hasher: KeyHasher = field(init=False, repr=False)
     draining: bool = False
     end: Callable[[], None] = field(default=interrupt, repr=False)
     """Ends the process, once drained."""
@@ -157,6 +168,9 @@ class Runtime:
     _drain: asyncio.Task[None] | None = None
     _stopping: bool = False
     _met_caller: bool = False
+
+    def __post_init__(self) -> None:
+        self.hasher = KeyHasher(self.pepper)
 
     @property
     def table(self) -> RouteTable:
@@ -193,18 +207,36 @@ class Runtime:
 
     def authenticate(self, header: bytes | None) -> Principal:
         """Whose request it is. Raises InvalidKey, the same for every wrong key, and Unavailable
-        (`starting`) while no key can be known.
+        (`starting`) while no key can be known; for tokens what `TokenHolders` raises.
         """
         scheme, _, secret = (header or b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not secret or len(secret) > MAX_BEARER:
+        if scheme.lower() != b"bearer" or not secret or len(secret) > MAX_TOKEN:
             raise InvalidKey("send your key as `Authorization: Bearer <key>`")
-        hashed = hash_key(secret.decode("utf-8", "surrogateescape"), pepper=self.pepper)
-        principal = self.table.principal(hashed)
+        principal = self._key_holder(secret) or self._token_holder(secret)
         if principal is None:
             if not self.swap.routes.synced:
                 raise Unavailable("this replica is starting", code="starting")
             raise InvalidKey("this key is not known")
         return principal
+
+    def _key_holder(self, secret: bytes) -> Principal | None:
+        """One hash and one look; two of each while keys of earlier builds are in force."""
+        if len(secret) > MAX_BEARER:
+            return None
+        text, table = secret.decode("utf-8", "surrogateescape"), self.table
+        principal = table.principal(self.hasher.hash(text))
+        if principal is None and table.knows_old_hashes:
+            principal = table.principal(self.hasher.hash_of_earlier_builds(text))
+        if principal is not None:
+            self.swap.key_uses.note(principal.id)
+        return principal
+
+    def _token_holder(self, secret: bytes) -> Principal | None:
+        """Where tokens are taken, and while the unit that it is for is there."""
+        if self.swap.tokens is None:
+            return None
+        principal = self.swap.tokens.principal(secret)
+        return principal if principal is not None and self.table.is_there(principal) else None
 
     def note_caller(self) -> None:
         """From now on, logs are kept free of content (`service.engine.content_free_logs`)."""

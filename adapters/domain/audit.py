@@ -34,6 +34,8 @@ class Action(StrEnum):
 
     KEY_CREATED = "key.created"
     """Somebody may call who could not before."""
+    KEY_ROTATED = "key.rotated"
+    """A key has a successor, and ends earlier."""
     KEY_REVOKED = "key.revoked"
     """A key has ended for ever."""
     KEYS_RESET = "keys.reset"

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from adapters.domain.api_keys import Key
 from adapters.domain.audit import Action, Facts
 from adapters.domain.evaluations import Evaluation
 from adapters.domain.files import StoredFile
 from adapters.domain.gates import Outcome
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import VersionId
-from adapters.domain.principals import NewKey
 from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import Version
 
 
-def of_key(key: NewKey) -> Facts:
-    """Who may call with it; never its hash."""
-    return {"role": key.role.value, "unit": key.unit}
+def of_key(key: Key) -> Facts:
+    """Who may call with it, for what and how long; never its hash."""
+    return {
+        "role": key.role.value,
+        "unit": key.unit,
+        "name": key.name,
+        "scopes": None if key.scopes is None else sorted(key.scopes),
+        "aliases": None if key.aliases is None else sorted(key.aliases),
+        "expires_at": key.expires_at,
+    }
 
 
 def of_file(file: StoredFile) -> Facts:

@@ -1,108 +1,123 @@
-"""Principals, and their API keys: made from 256 random bits, shown once, kept as keyed hashes.
+"""Principals: who asks, and what for.
 
-A fast keyed hash is right for a secret of full entropy; every bearer is hashed before it is
-looked up, so that no raw text of a caller reaches the registry.
+A *role* says whose things are meant, a *scope* what may be done with them. Nothing is allowed that
+no scope allows; the service's access table (`service.gateway.access`) names the scope of each
+route.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
-from adapters.domain.names import Unit
-
-PREFIX = "wr"
-MAX_BEARER = 256
-"""Characters; a longer bearer is refused before it is hashed."""
-MIN_BROUGHT = 16
-"""Characters of a key that an operator brings; a shorter one can be guessed."""
-
-MIN_PEPPER = 32
-"""Bytes of a pepper that an operator brings."""
+from adapters.domain.names import Alias, Unit
 
 
 class Role(StrEnum):
-    """What a principal is for."""
+    """Whose things a principal is about."""
 
     ADMIN = "admin"
-    """Every unit, and the metrics."""
+    """Nobody's in particular: every unit's with the scope `admin`, else none."""
     UNIT = "unit"
-    """One unit: its aliases, files, jobs and versions."""
+    """One unit's: its aliases, files, jobs and versions."""
     TRAINER = "trainer"
     """Names any version, to evaluate it; sees and changes nothing else over HTTP."""
     SYSTEM = "system"
     """Wardrobe's own processes beside the registry; no key ever has this role."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Principal:
-    """Who asks: a key's holder, a job, or Wardrobe's own processes."""
+class Scope(StrEnum):
+    """What a principal may do."""
 
-    id: str
-    """A key's or a job's id, or `system`: the actor in histories."""
+    INFER = "infer"
+    """Be answered by the unit's versions, or by those of the aliases that its key names."""
+    BASE = "base"
+    """Be answered by the base model itself."""
+    TRAIN = "train"
+    """Use the unit's files and jobs."""
+    CONTENT = "content"
+    """Read back what files hold."""
+    PROMOTE = "promote"
+    """Move the unit's routes, and withdraw its versions."""
+    READ = "read"
+    """Look at the unit's adapters, versions and state. Whoever trains or promotes may."""
+    METRICS = "metrics"
+    """Read the metrics, which are about all units."""
+    ADMIN = "admin"
+    """Everything, of every unit."""
+
+
+OF_A_UNIT = frozenset(Scope) - {Scope.METRICS, Scope.ADMIN}
+"""Scopes that are about one unit's things."""
+OF_THE_WHOLE = frozenset({Scope.METRICS, Scope.ADMIN})
+"""Scopes that are about all units."""
+SCOPES_OF: Mapping[Role, frozenset[Scope]] = MappingProxyType(
+    {
+        Role.ADMIN: frozenset(Scope),
+        Role.UNIT: OF_A_UNIT,
+        Role.TRAINER: frozenset({Scope.INFER, Scope.BASE}),
+        Role.SYSTEM: frozenset(Scope),
+    }
+)
+"""All that a role may have, which it has where nothing less is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """What somebody may do, and with whose things."""
+
     role: Role
     unit: Unit | None
+    scopes: frozenset[Scope] | None = None
+    """None is all that the role may have."""
+    aliases: frozenset[Alias] | None = None
+    """Those that `infer` is about; None is every one of the unit's."""
+
+    def may(self, scope: Scope) -> bool:
+        """Whether it has this scope."""
+        return scope in (SCOPES_OF[self.role] if self.scopes is None else self.scopes)
+
+    @property
+    def sees_every_unit(self) -> bool:
+        """Whether all units' things are its to see and change."""
+        return self.role is Role.SYSTEM or (self.role is Role.ADMIN and self.may(Scope.ADMIN))
+
+    def may_act_for(self, unit: str) -> bool:
+        """Whether it may see and change what belongs to `unit`."""
+        return self.unit == unit if self.role is Role.UNIT else self.sees_every_unit
+
+    def may_infer_for(self, unit: str) -> bool:
+        """Whether it may be answered by versions of `unit`."""
+        return self.may(Scope.INFER) and (self.role is Role.TRAINER or self.may_act_for(unit))
+
+    def may_name(self, unit: str, alias: str) -> bool:
+        """Whether it may be answered by this alias of `unit`, or by versions of that adapter."""
+        return self.may_infer_for(unit) and (self.aliases is None or alias in self.aliases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal(Grant):
+    """Who asks: a key's or a token's holder, a job, or Wardrobe's own processes."""
+
+    id: str
+    """A key's or a job's id, a token's holder without a name, or `system`: the actor in histories.
+    """
 
     @property
     def owner(self) -> str:
         """Whose shares and whose cache it uses. Typed, for a unit may be called like a role."""
         return f"unit:{self.unit}" if self.unit is not None else f"role:{self.role}"
 
-    def may_act_for(self, unit: str) -> bool:
-        """Whether this principal may see and change what belongs to `unit`."""
-        if self.role is Role.UNIT:
-            return self.unit == unit
-        return self.role in (Role.ADMIN, Role.SYSTEM)
-
-    def may_infer_for(self, unit: str) -> bool:
-        """Whether this principal may be answered by versions of `unit`."""
-        return self.role is Role.TRAINER or self.may_act_for(unit)
-
 
 SYSTEM = Principal(id="system", role=Role.SYSTEM, unit=None)
 """The service's own tasks and the trainer's, which reach the registry without a key."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class NewKey:
-    """A key on its way into the registry, which gives the time."""
-
-    id: str
-    role: Role
-    unit: Unit | None
-    hash: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Key(NewKey):
-    """What is kept of a key."""
-
-    created_at: float
-    revoked_at: float | None = None
-
-
-def hash_key(secret: str, *, pepper: bytes) -> str:
-    """HMAC-SHA-256 of the whole key under the registry's pepper, in hex."""
-    return hmac.new(pepper, secret.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
-
-
-def make_secret(role: Role, unit: Unit | None) -> str:
-    """A key nobody has yet; it begins with `PREFIX`."""
-    return f"{PREFIX}-{unit or role}-{secrets.token_urlsafe(32)}"
-
-
-def make_key(
-    role: Role, unit: Unit | None, *, pepper: bytes, secret: str | None = None
-) -> tuple[str, NewKey]:
-    """A key and its record. `secret` is given where the key is there already."""
-    secret = secret or make_secret(role, unit)
-    record = NewKey(
-        id=f"key_{secrets.token_hex(8)}",
-        role=role,
-        unit=unit,
-        hash=hash_key(secret, pepper=pepper),
-    )
-    return secret, record
+def widened(scopes: Iterable[Scope]) -> frozenset[Scope]:
+    """These scopes and those that they bring along."""
+    given = frozenset(scopes)
+    if Scope.ADMIN in given:
+        return frozenset(Scope)
+    return given | {Scope.READ} if given & {Scope.TRAIN, Scope.PROMOTE} else given

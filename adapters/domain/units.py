@@ -7,7 +7,7 @@ folder with a mistake in it is refused whole, so that nothing half-read ever tak
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,9 +18,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from adapters.domain.gates import GatePolicy
 from adapters.domain.names import Alias, Unit, is_name
-from adapters.domain.principals import Role
+from adapters.domain.principals import Grant, Role, Scope
 from adapters.domain.recipes import RecipeOverrides
-from adapters.errors import NotFound, WardrobeError
+from adapters.errors import InvalidRequest, NotFound, WardrobeError
 
 MAX_FILE = 256 * 1024
 """Bytes of one unit's YAML; more is a mistake."""
@@ -94,6 +94,27 @@ class Units:
             return self.by_name[Unit(unit)]
         except KeyError:
             raise NotFound(f"there is no unit `{unit}`", code="unit_not_found") from None
+
+
+def grant_in(
+    units: Units, unit: str | None, *, scopes: Sequence[str], aliases: Sequence[str] | None
+) -> Grant:
+    """What these words grant, as a caller says them.
+
+    Raises NotFound for a unit, InvalidRequest for a scope or an alias that is none.
+    """
+    owner = None if unit is None else Unit(units.get(unit).unit)
+    known = {scope.value: scope for scope in Scope}
+    if not set(scopes) <= known.keys():
+        raise InvalidRequest(f"`scopes` are some of {', '.join(known)}", param="scopes")
+    if any(owner is None or units.owner_of.get(Alias(alias)) != owner for alias in aliases or ()):
+        raise InvalidRequest("`aliases` are some of the unit's", param="aliases")
+    return Grant(
+        role=Role.ADMIN if owner is None else Role.UNIT,
+        unit=owner,
+        scopes=frozenset(known[name] for name in scopes),
+        aliases=None if aliases is None else frozenset(map(Alias, aliases)),
+    )
 
 
 def load_units(folder: Path) -> Units:

@@ -1,17 +1,18 @@
 """The HTTP surface that is ours: routers beside vLLM's, all behind the gateway.
 
-The gateway has authenticated the principal before any of these runs; each takes it from the request
-and asks the registry in its name, so that another unit's things look unknown.
+The gateway has decided on route and scope before any of these runs. Each checks that it is the one
+that was decided on, takes the principal from the request and asks the registry in its name, so that
+another unit's things look unknown.
 """
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import Response
 
-from adapters.errors import WardrobeError
+from adapters.errors import NotFound, WardrobeError
 from service import http_errors
-from service.api import adapters, audit, canaries, files, health, models, status
+from service.api import adapters, audit, canaries, files, health, keys, models, status
 from service.api import fine_tuning as jobs
 from service.api.uploads import Uploads
 
@@ -20,8 +21,14 @@ def attach(app: FastAPI) -> None:
     """Adds every router, and the one exception handler they share."""
     app.state.wardrobe_uploads = Uploads()
     app.add_exception_handler(WardrobeError, _answer_error)
-    for module in (health, models, files, jobs, adapters, canaries, audit, status):
-        app.include_router(module.router)
+    for module in (health, models, files, jobs, adapters, canaries, audit, status, keys):
+        app.include_router(module.router, dependencies=[Depends(check_route)])
+
+
+async def check_route(request: Request) -> None:
+    """The second wall: what runs is what the gateway has decided on. Raises NotFound."""
+    if request.scope["route"].path != getattr(request.state, "route", None):
+        raise NotFound("there is no such endpoint")
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:

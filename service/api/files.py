@@ -23,7 +23,7 @@ from adapters.errors import InvalidFile, InvalidRequest
 from adapters.registry.ports import NewFile
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
-from service.api.request import FilesCursorOf, OwnerOf, RuntimeOf, page
+from service.api.request import FilesCursorOf, OwnerOf, RuntimeOf, named_unit, page
 from service.api.uploads import UPLOAD_SECONDS, Uploads, spooling
 from service.runtime import Runtime
 
@@ -64,18 +64,9 @@ def _accept(runtime: Runtime, principal: Principal, form: FormData) -> dict[str,
         raise InvalidRequest("send the file as the form field `file`", param="file")
     if purpose != "fine-tune":
         raise InvalidRequest("`purpose` must be `fine-tune`", param="purpose")
-    unit = _owner(runtime, principal, named if isinstance(named, str) else None)
+    named = named if isinstance(named, str) else None
+    unit = named_unit(runtime, principal, named, param="x_unit")
     return _store(runtime, unit, upload, principal)
-
-
-def _owner(runtime: Runtime, principal: Principal, named: str | None) -> Unit:
-    """Whose file it becomes: the key's unit, or the one an admin names."""
-    unit = principal.unit or named
-    if unit is None:
-        raise InvalidRequest(
-            "an admin key must name the unit in the form field `x_unit`", param="x_unit"
-        )
-    return Unit(runtime.units.current.units.get(unit).unit)
 
 
 def _store(

@@ -13,13 +13,21 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from adapters.domain.jobs import Job, JobCheckpoint, JobEvent, StopRequest
-from adapters.domain.names import FileId, JobId, Unit, new_job_id
+from adapters.domain.names import FileId, JobId, new_job_id
 from adapters.domain.principals import Principal
 from adapters.domain.recipes import Hyperparameters
 from adapters.domain.units import UnitConfig
 from adapters.errors import InvalidRequest, NotFound
 from adapters.registry.ports import Files, NewJob
-from service.api.request import CursorOf, OwnerOf, RuntimeOf, body_of, page
+from service.api.request import (
+    CursorOf,
+    OwnerOf,
+    RuntimeOf,
+    body_of,
+    idempotency_key_of,
+    named_unit,
+    page,
+)
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs")
@@ -93,9 +101,7 @@ async def create_job(request: Request, runtime: RuntimeOf, principal: OwnerOf) -
     A repeated `Idempotency-Key` answers with the first job; 409 where it asks for another one.
     """
     asked = await body_of(request, CreateJob)
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 1 <= len(key) <= 255:
-        raise InvalidRequest("`Idempotency-Key` may have 1 to 255 characters")
+    key = idempotency_key_of(request)
     create = runtime.threads.command(principal, _create, runtime, principal, asked, key)
     return wire_job(await create)
 
@@ -122,9 +128,7 @@ def _create(runtime: Runtime, principal: Principal, asked: CreateJob, key: str |
 
 
 def _new_job(runtime: Runtime, principal: Principal, asked: CreateJob) -> NewJob:
-    unit = principal.unit or asked.x_unit
-    if unit is None:
-        raise InvalidRequest("an admin key must name the unit as `x_unit`", param="x_unit")
+    unit = named_unit(runtime, principal, asked.x_unit, param="x_unit")
     config = runtime.units.current.units.get(unit)
     base = runtime.table.base_name
     if asked.model != base:
@@ -133,7 +137,7 @@ def _new_job(runtime: Runtime, principal: Principal, asked: CreateJob) -> NewJob
         )
     return NewJob(
         id=new_job_id(),
-        unit=Unit(unit),
+        unit=unit,
         adapter=_adapter(config, asked.suffix),
         model=asked.model,
         training_file=FileId(asked.training_file),

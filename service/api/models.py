@@ -1,8 +1,8 @@
 """`/v1/models`: what this principal may put in `model`, in OpenAI's words.
 
-Aliases with a live version, the principal's servable versions, and the base. `root` of an alias is
-the version it serves, never a path. Everything is answered from the route table: clients ask this
-often, and a unit may have thousands of versions.
+Aliases with a live version, the principal's servable versions, and the base where it is granted.
+`root` of an alias is the version it serves, never a path. Everything is answered from the route
+table: clients ask this often, and a unit may have thousands of versions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic_core import to_json
 
-from adapters.domain.principals import Principal
+from adapters.domain.principals import Principal, Scope
 from service.api.request import PrincipalOf, RuntimeOf
 from service.reconcile.route_table import Target
 from service.runtime import Runtime
@@ -24,8 +24,9 @@ router = APIRouter(prefix="/v1/models")
 @router.get("")
 async def list_models(runtime: RuntimeOf, principal: PrincipalOf) -> Response:
     """Every model of this principal. FastAPI's own encoder would take fifteen times as long."""
+    base = [_base_card(runtime, principal)] if principal.may(Scope.BASE) else []
     visible = [_card(runtime, name, target) for name, target in runtime.table.visible(principal)]
-    content = to_json({"object": "list", "data": [_base_card(runtime, principal), *visible]})
+    content = to_json({"object": "list", "data": [*base, *visible]})
     return Response(content, media_type="application/json")
 
 

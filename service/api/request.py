@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from adapters.domain.names import Alias, Unit
 from adapters.domain.pages import Page
-from adapters.domain.principals import Principal, Role
+from adapters.domain.principals import Principal
 from adapters.errors import InvalidRequest, NotFound, NotPermitted
 from service.runtime import Runtime
 
@@ -92,10 +92,31 @@ async def body_of(request: Request, model: type[M]) -> M:
         raise InvalidRequest(f"{field or 'body'}: {mistake['msg']}", param=field or None) from None
 
 
+def named_unit(runtime: Runtime, principal: Principal, named: str | None, *, param: str) -> Unit:
+    """Whose thing it becomes: the caller's own unit, or the one that an admin names.
+
+    Raises NotFound for a unit that is unknown or another's, InvalidRequest where none is named.
+    """
+    unit = principal.unit or named
+    if unit is None:
+        raise InvalidRequest(f"an admin key must name the unit as `{param}`", param=param)
+    if named is not None and not principal.may_act_for(named):
+        raise NotFound(f"there is no unit `{named[:64]}`", param=param, code="unit_not_found")
+    return Unit(runtime.units.current.units.get(unit).unit)
+
+
+def idempotency_key_of(request: Request) -> str | None:
+    """What a client repeats a command under. Raises InvalidRequest for one of another length."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= 255:
+        raise InvalidRequest("`Idempotency-Key` may have 1 to 255 characters")
+    return key
+
+
 def reach(principal: Principal) -> Unit | None:
     """The unit whose things a principal sees; None is every unit's. Raises NotPermitted."""
-    if principal.role is Role.TRAINER:
-        raise NotPermitted("the trainer's key evaluates versions and nothing else")
+    if principal.unit is None and not principal.sees_every_unit:
+        raise NotPermitted("this key is about no unit's things")
     return principal.unit
 
 

@@ -130,6 +130,11 @@ def state_settings(*, state: StateFolder = "") -> Settings:
     return _settings(state=state)
 
 
+def state_and_units_settings(*, state: StateFolder = "", units: UnitsFolder = "") -> Settings:
+    """Settings of commands that read both folders."""
+    return _settings(state=state, units=units)
+
+
 def units_settings(*, units: UnitsFolder = "") -> Settings:
     """Settings of commands that read the units folder and nothing else."""
     return _settings(units=units)

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 EMPTY = "-"
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
 def print_json(value: Any) -> None:
@@ -39,10 +40,17 @@ def ago(moment: float | None) -> str:
     if not moment:
         return EMPTY
     seconds = max(0.0, time.time() - moment)
-    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {name} ago"
-    return f"{seconds:.0f} s ago"
+    size, name = next((each for each in _UNITS if seconds >= each[0]), (1, "s"))
+    return f"{seconds // size:.0f} {name} ago"
+
+
+def until(moment: float | None) -> str:
+    """`in 5 d` of seconds since the epoch; `never` of none."""
+    if moment is None:
+        return "never"
+    seconds = max(0.0, moment - time.time())
+    size, name = next((each for each in _UNITS if seconds >= each[0]), (1, "s"))
+    return f"in {seconds // size:.0f} {name}"
 
 
 def clock(moment: float) -> str:

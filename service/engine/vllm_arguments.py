@@ -45,6 +45,9 @@ def arguments(settings: Settings) -> list[str]:
         "--disable-uvicorn-access-log",
         "--disable-fastapi-docs",
     ]
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        words += ["--ssl-certfile", str(settings.tls_cert)]
+        words += ["--ssl-keyfile", str(settings.tls_key)]
     if settings.engine == "cpu":
         words += ["--enforce-eager"]
     if settings.api_servers > 1:

@@ -3,9 +3,8 @@
     authenticate → match the route → (inference) read and clean the body → alias → version
     → admit → lease → rewrite `model` → vLLM's handler → bytes pass through → count
 
-Response bodies pass through untouched, so streaming costs nothing per token. Routes are decided
-on the exact path: vLLM's own are allow-listed, ours have their own prefixes, and everything else
-does not exist.
+Response bodies pass through untouched, so streaming costs nothing per token. What exists, and which
+scope it needs, stands in one table (`service.gateway.access`); everything else is refused.
 """
 
 from __future__ import annotations
@@ -19,16 +18,11 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.domain.principals import Principal, Role
-from adapters.errors import (
-    Draining,
-    NotFound,
-    NotPermitted,
-    Unavailable,
-    WardrobeError,
-)
+from adapters.errors import Draining, Unavailable, WardrobeError
 from service import http_errors
 from service.engine.content_free_logs import outline
 from service.engine.leases import Lease
+from service.gateway.access import Access, methods_at, refusal
 from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
 from service.gateway.lots import lot_of
 from service.gateway.request_body import bounded, header, read_json, replay
@@ -38,18 +32,6 @@ from service.gateway.structured_outputs import grammars
 from service.reconcile.route_table import Share, Target
 from service.runtime import Runtime
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/health"})
-METRICS_PATH = "/metrics"
-OUR_PREFIXES = (
-    "/v1/models",
-    "/v1/files",
-    "/v1/fine_tuning/jobs",
-    "/v1/adapters",
-    "/v1/audit",
-    "/v1/units",
-    "/v1/status",
-    "/v1/replicas",
-)
 UPLOAD_PATH = "/v1/files"
 UPLOAD_MARGIN = 64 * 1024
 """Bytes of multipart framing around a file."""
@@ -124,20 +106,25 @@ class Gateway:
     async def _dispatch(
         self, runtime: Runtime, scope: Scope, receive: Receive, send: Send, request_id: str
     ) -> None:
-        path, method = scope["path"], scope["method"]
-        if path in OPEN_PATHS and method == "GET":
+        method: str = scope["method"]
+        found = methods_at(scope["path"])
+        access = found.get(method)
+        if access is not None and access.scope is None:
+            _note_route(scope, access)
             await self._app(scope, receive, send)
             return
-        if method == "OPTIONS" and _is_preflight(scope) and may_reach(path):
+        if method == "OPTIONS" and _is_preflight(scope) and found:
             await self._app(scope, receive, Enveloped(send).send)
             return
         principal = runtime.authenticate(header(scope, b"authorization"))
-        endpoint = ENDPOINTS.get(path)
-        if not may_reach(path) or (endpoint is not None and method != "POST"):
-            raise NotFound(f"there is no {method} endpoint here")
+        if access is None:
+            raise refusal(method, found)
+        access.check(principal)
+        endpoint = ENDPOINTS.get(access.template)
         if endpoint is not None:
             await self._infer(runtime, scope, receive, send, (endpoint, principal, request_id))
             return
+        _note_route(scope, access)
         await self._administer(runtime, scope, receive, send, (principal, request_id))
 
     async def _administer(
@@ -149,14 +136,10 @@ class Gateway:
         known: tuple[Principal, str],
     ) -> None:
         principal, request_id = known
-        path: str = scope["path"]
-        if path == METRICS_PATH and principal.role is not Role.ADMIN:
-            raise NotPermitted("metrics need the admin key")
         if scope["method"] != "GET":
             _check_running(runtime)
-        state = scope.setdefault("state", {})
-        state["principal"], state["request_id"] = principal, request_id
-        within = bounded(receive, scope, _body_limit(runtime, path, principal))
+        scope["state"] |= {"principal": principal, "request_id": request_id}
+        within = bounded(receive, scope, _body_limit(runtime, scope["path"], principal))
         await self._app(scope, within, Enveloped(send).send)
 
     async def _infer(
@@ -296,13 +279,9 @@ def _is_preflight(scope: Scope) -> bool:
     return b"origin" in asked and b"access-control-request-method" in asked
 
 
-def may_reach(path: str) -> bool:
-    """Whether anything at `path` can be reached at all, whoever asks; the rest does not exist."""
-    return path in ENDPOINTS or path in OPEN_PATHS or path == METRICS_PATH or _is_ours(path)
-
-
-def _is_ours(path: str) -> bool:
-    return any(path == prefix or path.startswith(prefix + "/") for prefix in OUR_PREFIXES)
+def _note_route(scope: Scope, access: Access) -> None:
+    """Tells our routers which route was decided on: no other may answer."""
+    scope.setdefault("state", {})["route"] = access.template
 
 
 def _body_limit(runtime: Runtime, path: str, principal: Principal) -> int:

@@ -138,7 +138,7 @@ class Answer:
     @property
     def whole(self) -> bool:
         """Whether the engine has answered to the end, be it that the request is wrong."""
-        return self._outcome() in ("ok", "client_error")
+        return self.outcome in ("ok", "client_error")
 
     @property
     def target(self) -> Target:

@@ -1,4 +1,5 @@
-"""The keys that a service knows from its start: an admin's, the trainer's, one per unit.
+"""The keys that a service knows from its start: an admin's, the trainer's, one per unit, and where
+it is brought the one for the metrics.
 
 Each was brought by an operator (`adapters.brought_keys`) or is made once and kept in a file
 (`service.launch.key_files`); the registry holds keyed hashes of all. Run again, it makes what is
@@ -11,13 +12,22 @@ lost with it, and nobody else could read it. Whoever was brought none has none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
-from adapters.brought_keys import brought_keys, brought_unit_keys
+from adapters.brought_keys import brought_keys, brought_metrics_key, brought_unit_keys
+from adapters.domain.api_keys import (
+    METRICS_NAME,
+    PREFIX,
+    Key,
+    KeyHasher,
+    NewKey,
+    make_key,
+    make_secret,
+)
 from adapters.domain.names import Unit
-from adapters.domain.principals import PREFIX, Key, Role, hash_key, make_key, make_secret
+from adapters.domain.principals import Role, Scope
 from adapters.domain.units import Units
 from adapters.errors import Conflict
 from adapters.pepper import find_pepper, fingerprint_of
@@ -49,8 +59,11 @@ class KeyReport:
 @dataclass(frozen=True, kw_only=True)
 class _Owner:
     name: str
+    """As in reports and files."""
     role: Role
     unit: Unit | None
+    holder: str | None = None
+    scopes: frozenset[Scope] | None = None
 
 
 class KeyKeeper:
@@ -87,7 +100,8 @@ def ensure_keys(settings: Settings, registry: Registry, units: Units) -> KeyRepo
     a key is already somebody else's (`key_in_use`) or the pepper is not the registry's
     (`pepper_changed`).
     """
-    owners, brought = _owners(units), _brought(settings, units)
+    brought = _brought(settings, units)
+    owners = [*_owners(units), *([_METRICS] if _METRICS.name in brought else [])]
     table = _KeyTable(registry, find_pepper(settings))
     made: tuple[str, ...] = ()
     kept: Mapping[str, str] = {}
@@ -107,6 +121,16 @@ def ensure_keys(settings: Settings, registry: Registry, units: Units) -> KeyRepo
     )
 
 
+_METRICS = _Owner(
+    name="metrics",
+    role=Role.ADMIN,
+    unit=None,
+    holder=METRICS_NAME,
+    scopes=frozenset({Scope.METRICS}),
+)
+"""Who scrapes; it has a key where one is brought."""
+
+
 def _owners(units: Units) -> list[_Owner]:
     return [
         _Owner(name=ADMIN, role=Role.ADMIN, unit=None),
@@ -121,13 +145,19 @@ def _owners(units: Units) -> list[_Owner]:
 def _brought(settings: Settings, units: Units) -> Mapping[str, str]:
     """Owner → key, of those brought. Raises InvalidRequest."""
     roles = {role.value: secret for role, secret in brought_keys(settings).items()}
+    metrics = brought_metrics_key(settings)
     of_units = brought_unit_keys(settings, units.by_name)
-    return {**roles, **{unit_owner(unit): secret for unit, secret in of_units.items()}}
+    return {
+        **roles,
+        **({} if metrics is None else {_METRICS.name: metrics}),
+        **{unit_owner(unit): secret for unit, secret in of_units.items()},
+    }
 
 
 def _variable(owner: str) -> str:
     """The setting by which the owner's key is brought."""
-    return f"WARDROBE_{owner.upper()}_KEY" if owner in (ADMIN, TRAINER) else "WARDROBE_UNIT_KEYS"
+    known = (ADMIN, TRAINER, _METRICS.name)
+    return f"WARDROBE_{owner.upper()}_KEY" if owner in known else "WARDROBE_UNIT_KEYS"
 
 
 def _keep(
@@ -176,12 +206,14 @@ class _KeyTable:
     def __init__(self, registry: Registry, pepper: bytes) -> None:
         """Raises Conflict when the registry's keys have another pepper."""
         registry.keys.check_pepper(fingerprint_of(pepper))
-        self._registry = registry
+        self._keys = registry.keys
         self._pepper = pepper
+        self._hasher = KeyHasher(pepper)
 
     def find(self, secret: str) -> Key | None:
         """A key's record, be it revoked or not."""
-        return self._registry.keys.find(hash_key(secret, pepper=self._pepper))
+        found = self._keys.find(self._hasher.hash(secret))
+        return found or self._keys.find(self._hasher.hash_of_earlier_builds(secret))
 
     def enter(self, owner: _Owner, secret: str) -> Key:
         """The record of the owner's key, made where there is none.
@@ -190,9 +222,8 @@ class _KeyTable:
         """
         record = self.find(secret)
         if record is None:
-            _, new = make_key(owner.role, owner.unit, pepper=self._pepper, secret=secret)
             try:
-                (record,) = self._registry.keys.add([new])
+                (record,) = self._keys.add([self._new(owner, secret)])
             except Conflict:  # another process of this service came first
                 record = self.find(secret)
                 if record is None:
@@ -201,12 +232,18 @@ class _KeyTable:
 
     def bring(self, owner: _Owner, secret: str) -> Key:
         """The same for a key that was brought; it ends the one brought before it."""
+        new, known = self._new(owner, secret), self.find(secret)
+        if known is not None:  # under the hash it has: replicas of an earlier build know no other
+            new = replace(new, hash=known.hash, hash_version=known.hash_version)
+        return _checked(owner, self._keys.bring(new))
+
+    def _new(self, owner: _Owner, secret: str) -> NewKey:
         _, new = make_key(owner.role, owner.unit, pepper=self._pepper, secret=secret)
-        return _checked(owner, self._registry.keys.bring(new))
+        return replace(new, name=owner.holder, scopes=owner.scopes)
 
 
 def _checked(owner: _Owner, record: Key) -> Key:
-    if (record.role, record.unit) != (owner.role, owner.unit):
+    if record.owner != (owner.role, owner.unit, owner.holder):
         raise Conflict(
             f"the key of {owner.name} is already somebody else's; give it one of its own",
             code="key_in_use",

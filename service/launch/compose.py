@@ -7,7 +7,8 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -34,6 +35,7 @@ from service.reconcile.collection_loop import CollectionLoop
 from service.reconcile.gauges import Gauges, Seen
 from service.reconcile.heartbeat import Heartbeat
 from service.reconcile.hint_listener import HintListener
+from service.reconcile.key_uses import KeyUses
 from service.reconcile.loader import Loader
 from service.reconcile.membership import Membership
 from service.reconcile.rollouts import RolloutSteps
@@ -42,6 +44,10 @@ from service.reconcile.route_table import RouteTable
 from service.reconcile.trial_counts import TrialCounts
 from service.reconcile.units_watch import UnitsWatch
 from service.runtime import Owner, Runtime, Swap, interrupt, replica_id
+from service.tokens.holders import TokenHolders
+from service.tokens.issuer import issuer_of
+from service.tokens.issuer_keys import IssuerKeys
+from service.tokens.key_set import fetch_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +98,7 @@ def compose(parts: Parts) -> Runtime:
         parts=parts,
         metrics=metrics,
         units=units,
+        pepper=pepper,
         membership=_membership(parts, process),
         residency=residency,
         leases=leases,
@@ -131,6 +138,7 @@ class _Within:
     parts: Parts
     metrics: Metrics
     units: UnitsWatch
+    pepper: bytes = field(repr=False)
     membership: Membership
     residency: SharedResidency
     leases: Leases
@@ -223,6 +231,8 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
         hints=None
         if parts.hints is None
         else HintListener(parts.hints, on_hint=lambda: _kick(routes), metrics=metrics),
+        key_uses=KeyUses(keys=registry.keys, metrics=metrics),
+        tokens=_tokens(within),
         gauges=Gauges(
             Seen(
                 table=table,
@@ -243,6 +253,15 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
         ),
         audit_head=AuditHead(audit=registry.audit, is_owner=lambda: loader.owner, metrics=metrics),
     )
+
+
+def _tokens(within: _Within) -> TokenHolders | None:
+    """Who holds tokens, where an issuer is named."""
+    issuer = issuer_of(within.parts.settings)
+    if issuer is None:
+        return None
+    keys = IssuerKeys(partial(fetch_keys, issuer), metrics=within.metrics)
+    return TokenHolders(issuer, keys, pepper=within.pepper)
 
 
 def retention(settings: Settings) -> Retention:

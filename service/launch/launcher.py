@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import ssl
 import sys
 import time
 import urllib.request
@@ -38,6 +39,8 @@ from service.launch.child_process import ProcessSpec, rotate
 from service.launch.front import open_front
 from service.launch.key_files import TRAINER, read_kept
 from service.launch.supervisor import Signals, Supervisor
+from service.launch.tls import certificate_files, load_context
+from service.tokens.issuer import issuer_of
 
 Tell = Callable[[str], None]
 
@@ -58,6 +61,9 @@ def prepared(settings: Settings) -> Settings:
     Raises InvalidUnits, Conflict, InvalidRequest, Unavailable, OSError.
     """
     units = load_units(settings.units)
+    issuer_of(settings)
+    if (files := certificate_files(settings)) is not None:
+        load_context(*files)
     brought_keys(settings)
     brought_unit_keys(settings, units.by_name)
     fingerprint = fingerprint_of(find_pepper(settings))
@@ -90,6 +96,11 @@ def with_base(settings: Settings) -> Settings:
         update={
             "state": settings.state_folder.root,
             "units": settings.units.expanduser().absolute(),
+            **{
+                name: path.expanduser().absolute()
+                for name in ("tls_cert", "tls_key")
+                if (path := getattr(settings, name)) is not None
+            },
             "cache": settings.cache.expanduser().absolute(),
             "base": str(base.path),
             "base_name": base.name,
@@ -214,10 +225,15 @@ def become_evaluation(settings: Settings, version: str) -> None:
 def is_ready(url: str, *, instance: str | None = None, timeout: float = 3.0) -> bool:
     """Whether the service says that every live version answers; never asked through a proxy.
 
+    Whose certificate it has is not asked: no key is sent, and this machine's address is in none.
+
     With `instance`, only the service that was started under that name counts: a stranger may
     listen on its port while it is down.
     """
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    direct = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=ssl._create_unverified_context()),  # noqa: S323, SLF001
+    )
     try:
         with direct.open(f"{url}/readyz", timeout=timeout) as answer:
             if answer.status != 200:

@@ -38,6 +38,7 @@ from service.engine.vllm_engine import (
 )
 from service.launch.bootstrap_keys import KeyKeeper
 from service.launch.compose import Parts, compose
+from service.launch.tls import CertificateWatch, certificate_files
 from service.reconcile.registry_calls import PATIENCE_SECONDS
 from service.runtime import Runtime, replica_id
 
@@ -76,6 +77,7 @@ class WardrobePlugin:
         runtime.start()
         state.wardrobe = runtime
         state.wardrobe_following = asyncio.create_task(follow_server(runtime, state))
+        state.wardrobe_tls = asyncio.create_task(watch_certificate(settings, state))
         log.info("service_started", replica=replica_id(settings), process=number, **engine.limits)
 
 
@@ -95,14 +97,30 @@ async def open_grammars(engine_client: Any) -> Grammars:
     return grammars
 
 
+async def server_of(state: Any) -> Any:
+    """vLLM's web server, once it runs."""
+    while not getattr(getattr(state, "server", None), "started", False):  # noqa: ASYNC110
+        await asyncio.sleep(LOOK_SECONDS)
+    return state.server
+
+
+async def watch_certificate(settings: Settings, state: Any) -> None:
+    """Takes up a certificate that changes. vLLM's own way leaves a server with half a pair where
+    the two files are not written at once, so it is not used.
+    """
+    files = certificate_files(settings)
+    if files is not None:
+        server = await server_of(state)
+        await CertificateWatch(server.config.ssl, files).run()
+
+
 async def follow_server(runtime: Runtime, state: Any) -> None:
     """Makes SIGTERM a drain, once the server runs and vLLM's own handler (which aborts) is set.
 
     What is drained, or whose engine has died, must end: the server gets a limit for that. While it
     accepts connections, the fallback server does not.
     """
-    while not getattr(getattr(state, "server", None), "started", False):  # noqa: ASYNC110
-        await asyncio.sleep(LOOK_SECONDS)
+    await server_of(state)
     state.server.config.timeout_graceful_shutdown = SHUTDOWN_SECONDS
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runtime.start_drain)
     runtime.signs.accept()

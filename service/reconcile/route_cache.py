@@ -93,7 +93,7 @@ class RouteCache:
         if parts is None or model in self._unknown or self.table.knows(model):
             return False
         owner = self._units().owner_of.get(Alias(parts[0]))
-        return owner is not None and principal.may_infer_for(owner)
+        return owner is not None and principal.may_name(owner, parts[0])
 
     def _note_unknown(self, model: str) -> None:
         self._unknown[model] = None

@@ -13,12 +13,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
+from adapters.domain.api_keys import Key
+from adapters.domain.derived_keys import Purpose, derive
 from adapters.domain.names import Alias, Unit, VersionId
-from adapters.domain.principals import Key, Principal
+from adapters.domain.principals import Principal, Scope
 from adapters.domain.routes import Rollout, RolloutState, Route
 from adapters.domain.units import Units
 from adapters.domain.versions import ServedVersion
@@ -59,22 +63,39 @@ class Share:
     """The rollout that began it: who is drawn differs between one and the next."""
 
 
+class _Holder(NamedTuple):
+    """Who has a key, and until when."""
+
+    principal: Principal
+    expires_at: float | None
+
+
 class RouteTable:
     """Holds everything that the request path looks up."""
 
-    def __init__(self, *, base_name: str, pepper: bytes, units: Callable[[], Units]) -> None:
+    def __init__(
+        self,
+        *,
+        base_name: str,
+        pepper: bytes,
+        units: Callable[[], Units],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`clock` says when a key has expired, in seconds since the epoch."""
         self.base_name = base_name
         self.revision = NEVER_READ
         self.rollouts: Sequence[Rollout] = ()
         """Those that are loading or flipped."""
-        self._pepper = pepper
-        self._lot = hmac.new(pepper, b"canary-lot", hashlib.sha256).digest()
+        self._salt_key = derive(pepper, Purpose.CACHE_SALT)
+        self._lot_key = derive(pepper, Purpose.CANARY_LOT)
         self._units = units
+        self._clock = clock
         self._versions: dict[VersionId, ServedVersion] = {}
         self._pinned: dict[VersionId, None] = {}
         self._routes: dict[Alias, Route] = {}
         self._targets: dict[str, Target] = {}
-        self._principals: dict[str, Principal] = {}
+        self._holders: dict[str, _Holder] = {}
+        self._old_hashes: set[str] = set()
 
     def apply(self, changes: Changes) -> None:
         """Brings the table to `changes.revision`.
@@ -88,9 +109,10 @@ class RouteTable:
                 self._pinned,
                 self._routes,
                 self._targets,
-                self._principals,
+                self._holders,
             ):
                 known.clear()
+            self._old_hashes.clear()
         for version in changes.versions:
             self._apply_version(version)
         for route in changes.routes:
@@ -145,53 +167,66 @@ class RouteTable:
 
     def _apply_key(self, key: Key) -> None:
         if key.revoked_at is None:
-            self._principals[key.hash] = Principal(id=key.id, role=key.role, unit=key.unit)
+            self._holders[key.hash] = _Holder(key.principal(), key.expires_at)
+            if key.hash_version == 1:
+                self._old_hashes.add(key.hash)
         else:
-            self._principals.pop(key.hash, None)
+            self._holders.pop(key.hash, None)
+            self._old_hashes.discard(key.hash)
+
+    @property
+    def knows_old_hashes(self) -> bool:
+        """Whether keys are in force that were hashed as earlier builds did."""
+        return bool(self._old_hashes)
 
     def principal(self, key_hash: str) -> Principal | None:
-        """Whose key it is; None when it is unknown, revoked, or of a unit that is gone."""
-        found = self._principals.get(key_hash)
-        if found is not None and found.unit is not None and not self._is_unit(found.unit):
+        """Whose key it is; None when it is unknown, revoked, expired, or of a unit that is gone."""
+        found = self._holders.get(key_hash)
+        if found is None:
             return None
-        return found
+        principal, expires_at = found
+        if expires_at is not None and self._clock() >= expires_at:
+            return None
+        return principal if self.is_there(principal) else None
+
+    def is_there(self, principal: Principal) -> bool:
+        """Whether its unit, where it has one, is still configured."""
+        return principal.unit is None or self._is_unit(principal.unit)
 
     def resolve(self, model: str, principal: Principal, lot: str | None = None) -> Target:
         """Raises NotFound (`model_not_found`). Without an await, as `apply` is.
 
         `lot` is what a canary is drawn by; without one the answer is the stable version.
         """
-        # the base first: an alias of the same name is one unit's, the base everybody's
+        # the base first: an alias of the same name is one unit's, the base a grant of its own
         if model == self.base_name:
+            if not principal.may(Scope.BASE):
+                raise _unknown()
             return Target(
                 model=model,
                 alias=model,
                 unit=principal.unit,
                 version=None,
-                salt=salt(self._pepper, principal.owner, "base"),
+                salt=salt(self._salt_key, principal.owner, "base"),
             )
         target = self._targets.get(model)
         if target is not None and self._may(principal, model, target):
             return target if target.canary is None else self._drawn(target, target.canary, lot)
-        raise NotFound(
-            "the model does not exist or you do not have access to it",
-            param="model",
-            code="model_not_found",
-        )
+        raise _unknown()
 
     def _drawn(self, target: Target, canary: Share, lot: str | None) -> Target:
         return canary.target if lot is not None and self.draws(canary, lot) else target
 
     def draws(self, share: Share, lot: str) -> bool:
         """Whether `lot` is in the part of the requests that is another version's."""
-        return drawn(self._lot, share.trial, lot) < share.per_cent
+        return drawn(self._lot_key, share.trial, lot) < share.per_cent
 
     def visible(self, principal: Principal) -> Sequence[tuple[str, Target]]:
         """Every name this principal may ask for beside the base, in order."""
         return [
             (name, target)
             for name, target in sorted(self._targets.items())
-            if self._may(principal, name, target)
+            if name != self.base_name and self._may(principal, name, target)
         ]
 
     def knows(self, model: str) -> bool:
@@ -253,7 +288,7 @@ class RouteTable:
 
     def _may(self, principal: Principal, model: str, target: Target) -> bool:
         unit = target.unit
-        if unit is None or not principal.may_infer_for(unit) or not self._is_unit(unit):
+        if unit is None or not principal.may_name(unit, target.alias) or not self._is_unit(unit):
             return False
         return model == target.model or self._units().owner_of.get(Alias(model)) == unit
 
@@ -266,7 +301,7 @@ class RouteTable:
             alias=alias,
             unit=version.unit,
             version=version,
-            salt=salt(self._pepper, f"unit:{version.unit}", version.digest),
+            salt=salt(self._salt_key, f"unit:{version.unit}", version.digest),
         )
 
 
@@ -281,7 +316,16 @@ def drawn(key: bytes, trial: int, lot: str) -> float:
     return int.from_bytes(digest, "big") / 2**64 * 100.0
 
 
-def salt(pepper: bytes, owner: str, digest: str) -> str:
+def _unknown() -> NotFound:
+    """The same for what is not there and for what is not this caller's."""
+    return NotFound(
+        "the model does not exist or you do not have access to it",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def salt(key: bytes, owner: str, digest: str) -> str:
     """A fixed-alphabet salt nobody outside can guess; `owner` is `unit:…` or `role:…`."""
-    mac = hmac.new(pepper, f"cache-salt\0{owner}\0{digest}".encode(), hashlib.sha256)
-    return base64.urlsafe_b64encode(mac.digest()[:18]).decode()
+    mac = hmac.digest(key, f"{owner}\0{digest}".encode(), "sha256")
+    return base64.urlsafe_b64encode(mac[:18]).decode()

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from adapters.brought_keys import (
     brought_key,
     brought_keys,
+    brought_metrics_key,
     brought_trainer_key,
     brought_unit_keys,
     trainer_environment,
@@ -58,6 +59,16 @@ def test_a_file_with_what_can_be_no_key_is_refused_without_being_shown(
     assert not content or content.decode("utf-8", "replace") not in refused.value.message
 
 
+def test_the_metrics_have_a_key_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{TRAINER}\n")
+    settings = Settings(admin_key=SecretStr(ADMIN), metrics_key_file=tmp_path / "key")
+    assert brought_metrics_key(settings) == TRAINER
+    assert brought_keys(settings) == {Role.ADMIN: ADMIN}
+    assert brought_metrics_key(Settings()) is None
+    with pytest.raises(InvalidRequest, match="a key of their own"):
+        brought_keys(Settings(admin_key=SecretStr(ADMIN), metrics_key=SecretStr(ADMIN)))
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"WARDROBE_TRAINER_KEY_FILE: .*/key cannot be read"):
         brought_key(Settings(trainer_key_file=tmp_path / "key"), Role.TRAINER)
@@ -77,6 +88,7 @@ def test_the_trainers_environment_holds_no_key_but_its_own(tmp_path: Path) -> No
         "WARDROBE_ADMIN_KEY": ADMIN,
         "WARDROBE_ADMIN_KEY_FILE": "/etc/key",
         "WARDROBE_PEPPER_FILE": "/etc/pepper",
+        "WARDROBE_METRICS_KEY": ADMIN,
     }
     given |= {"pepper": SecretStr(PEPPER), "unit_keys": tmp_path}
     environment = trainer_environment(Settings(**given, port=8123), inherited)

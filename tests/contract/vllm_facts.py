@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -18,11 +19,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from starlette.routing import Match
+
 from adapters.domain.names import Digest, Unit, VersionId
 from adapters.domain.versions import ServedVersion
 from adapters.errors import WardrobeError
 from service.engine.content_free_logs import STARTING, ContentFreeRecords
 from service.engine.grammar_compiler import grammar_of
+from service.gateway.access import ACCESS
 from tests.hostile_schemas import FITTING
 from tests.service.tiny_tokenizer import END, tiny_tokenizer
 
@@ -32,6 +36,43 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
     STARTING: "/nowhere/starting",
 }
+
+
+def doors(app: Any) -> list[dict[str, Any]]:
+    """Every route of the app, its mounts and websockets included."""
+    return [
+        {
+            "kind": type(route).__name__,
+            "path": getattr(route, "path", None),
+            "methods": sorted(getattr(route, "methods", None) or ()),
+            "module": module_of(route),
+        }
+        for route in app.router.routes
+    ]
+
+
+def answers(app: Any) -> list[dict[str, Any]]:
+    """Of each row of our table, the route that answers first."""
+    found = []
+    for row in ACCESS:
+        path = re.sub(r"\{\w+\}", "x", row.template)
+        scope = {"type": "http", "method": row.method, "path": path, "root_path": "", "headers": []}
+        fitting = (r for r in app.router.routes if r.matches(dict(scope))[0] is Match.FULL)
+        route = next(fitting, None)
+        found.append(
+            {
+                "method": row.method,
+                "template": row.template,
+                "path": getattr(route, "path", None),
+                "module": module_of(route),
+            }
+        )
+    return found
+
+
+def module_of(route: Any) -> str:
+    """Where the route's handler is written."""
+    return str(getattr(getattr(route, "endpoint", None), "__module__", ""))
 
 
 def parameters(function: Any) -> list[str]:
@@ -329,6 +370,8 @@ def main(base: str) -> None:
         "server_shutdown": inspect.getsource(uvicorn.Server.shutdown),
         "middleware": [m.cls.__name__ for m in app.user_middleware],
         "routes": sorted({route.path for route in app.routes if hasattr(route, "path")}),
+        "doors": doors(app),
+        "answers": answers(app),
         "compilers": grammar_compilers(args.structured_outputs_config, [*FITTING, None]),
         "compilers_reversed": grammar_compilers(
             args.structured_outputs_config, [None, *FITTING[::-1]]

@@ -176,6 +176,7 @@ EVERYTHING: Values = {
     "imagePullSecrets": ["pull"],
     "adminKey": {"existingSecret": "wardrobe-admin"},
     "trainerKey": {"existingSecret": "wardrobe-trainer"},
+    "metricsKey": {"existingSecret": "wardrobe-metrics"},
     "state": {"storageClass": "fast", "accessModes": ["ReadWriteOncePod"]},
     "cache": {"storageClass": "slow"},
     "expose": {"annotations": {"example.com/a": "b"}},

@@ -53,7 +53,7 @@ def test_the_policy_can_be_left_to_others(chart: Chart) -> None:
     assert "NetworkPolicy" not in rendered.kinds()
 
 
-def test_prometheus_reads_metrics_with_the_admin_key(everything: Rendered) -> None:
+def test_prometheus_reads_metrics_with_a_key_that_may_do_nothing_else(everything: Rendered) -> None:
     monitor = everything.of("ServiceMonitor")
     service = everything.of("Service")
     (endpoint,) = monitor["spec"]["endpoints"]
@@ -61,7 +61,7 @@ def test_prometheus_reads_metrics_with_the_admin_key(everything: Rendered) -> No
     assert endpoint["port"] in {each["name"] for each in service["spec"]["ports"]}
     assert endpoint["authorization"] == {
         "type": "Bearer",
-        "credentials": {"name": "wardrobe-admin", "key": "admin-key"},
+        "credentials": {"name": "wardrobe-metrics", "key": "metrics-key"},
     }
     selector = monitor["spec"]["selector"]["matchLabels"].items()
     assert selector <= service["metadata"]["labels"].items()

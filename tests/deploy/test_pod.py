@@ -213,7 +213,10 @@ def _secrets_mounted(rendered: Rendered, container: str) -> dict[str, str]:
 
 
 def test_the_trainer_is_given_its_own_key_and_never_the_admins(everything: Rendered) -> None:
-    admin = {"/etc/wardrobe/admin-key/key": "wardrobe-admin/admin-key"}
+    admin = {
+        "/etc/wardrobe/admin-key/key": "wardrobe-admin/admin-key",
+        "/etc/wardrobe/metrics-key/key": "wardrobe-metrics/metrics-key",
+    }
     trainer = {"/etc/wardrobe/trainer-key/key": "wardrobe-trainer/trainer-key"}
     assert _secrets_mounted(everything, "base") == {}
     assert _secrets_mounted(everything, "service") == admin | trainer
@@ -226,7 +229,7 @@ def test_the_trainer_is_given_its_own_key_and_never_the_admins(everything: Rende
 
 def test_only_the_pods_own_user_and_group_read_a_mounted_key(everything: Rendered) -> None:
     secrets = [each["secret"] for each in everything.pod["volumes"] if "secret" in each]
-    assert [each["defaultMode"] for each in secrets] == [0o440, 0o440]
+    assert [each["defaultMode"] for each in secrets] == [0o440] * 3
 
 
 def test_without_secrets_no_key_is_brought(defaults: Rendered) -> None:

@@ -85,6 +85,7 @@ def test_the_trainers_pod_is_given_its_own_key_and_no_other(replicated: Rendered
     assert _secret_files(_trainer(replicated)) == {"wardrobe-trainer"}
     assert _secret_files(replicated.pod) == {
         "wardrobe-admin",
+        "wardrobe-metrics",
         "wardrobe-trainer",
         "wardrobe-units",
         "wardrobe-pepper",
@@ -99,6 +100,7 @@ def test_what_is_named_to_the_service_is_mounted_and_nothing_else(replicated: Re
     given = replicated.environment("service")
     named = {
         given["WARDROBE_ADMIN_KEY_FILE"]: "/etc/wardrobe/admin-key",
+        given["WARDROBE_METRICS_KEY_FILE"]: "/etc/wardrobe/metrics-key",
         given["WARDROBE_TRAINER_KEY_FILE"]: "/etc/wardrobe/trainer-key",
         given["WARDROBE_PEPPER_FILE"]: "/etc/wardrobe/pepper",
         given["WARDROBE_UNIT_KEYS"]: "/etc/wardrobe/unit-keys",

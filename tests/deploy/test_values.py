@@ -92,7 +92,7 @@ OF_SEVERAL = {"replicas", "database", "artifacts", "unitKeys", "pepper"}
 @pytest.mark.parametrize("path", LEAVES, ids=".".join)
 def test_every_value_changes_what_is_rendered(chart: Chart, monitored: str, path: Path) -> None:
     # asking a cluster takes Helm most of a second: only what the operator's kinds show needs one
-    config = monitored if path[0] in {"serviceMonitor", "prometheusRule", "adminKey"} else None
+    config = monitored if path[0] in {"serviceMonitor", "prometheusRule", "metricsKey"} else None
     values = REPLICATED if path[0] in OF_SEVERAL else EVERYTHING
     leaf = dict(_leaves(_merged(default_values(), values)))[path]
     before = chart.render(values, config=config)
@@ -152,7 +152,14 @@ def test_every_value_refuses_another_type(chart: Chart, path: Path) -> None:
             "engine.maxCpuLoras (8) must not be below engine.maxLoras (16)",
         ),
         ({"engine": {"kind": "gpu"}}, "service.resources.limits names no device"),
-        ({"serviceMonitor": {"enabled": True}}, "needs adminKey.existingSecret"),
+        ({"serviceMonitor": {"enabled": True}}, "needs metricsKey.existingSecret"),
+        (
+            {
+                "adminKey": {"existingSecret": "one", "key": "key"},
+                "metricsKey": {"existingSecret": "one", "key": "key"},
+            },
+            "metricsKey names the same key as adminKey",
+        ),
         (
             {
                 "adminKey": {"existingSecret": "one", "key": "key"},
@@ -220,7 +227,8 @@ def test_the_variables_of_the_chart_cannot_be_set_twice(chart: Chart, monitored:
         for each in made.container(container)["env"]
     }
     # and no key of somebody else's reaches every container by a variable
-    keys = {"WARDROBE_KEY", "WARDROBE_ADMIN_KEY", "WARDROBE_TRAINER_KEY", "WARDROBE_PEPPER"}
+    roles = ("ADMIN", "TRAINER", "METRICS")
+    keys = {"WARDROBE_KEY", "WARDROBE_PEPPER", *(f"WARDROBE_{role}_KEY" for role in roles)}
     assert named | keys == set(kept)
 
 

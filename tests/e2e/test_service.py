@@ -20,7 +20,7 @@ from examples.demo.callers import references, request
 from examples.demo.data import Example
 from examples.demo.verdict import TIE, Reference
 from service.cli.client import Client
-from service.gateway.gateway import may_reach
+from service.gateway.access import methods_at
 from tests.e2e.jobs import follow, lessons, lines, start_job
 from tests.e2e.stack import GREEDY, ROOT, Stack, command, environment, wait_for
 
@@ -224,7 +224,7 @@ def test_a_version_the_engine_refuses_fails_its_own_rollout_and_nothing_else(
 def test_no_route_of_the_engine_is_open_but_the_listed(stack: Stack, facts: dict[str, Any]) -> None:
     routes = facts["routes"]
     assert len(routes) > 30
-    http, closed = stack.http("admin"), {route for route in routes if not may_reach(route)}
+    http, closed = stack.http("admin"), {route for route in routes if not methods_at(route)}
     assert {"/tokenize", "/invocations", "/version", "/inference/v1/generate"} & closed
     for route in closed:
         for method in ("GET", "POST"):

@@ -14,14 +14,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
+from adapters.domain.api_keys import make_key
 from adapters.domain.datasets import Part
 from adapters.domain.evaluations import NewEvaluation, Scorer
 from adapters.domain.gates import at_least
 from adapters.domain.jobs import JobError
 from adapters.domain.names import Digest, JobId, Unit, VersionId
-from adapters.domain.principals import Role, make_key
+from adapters.domain.principals import Role
 from adapters.pepper import find_pepper, fingerprint_of
 from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion
@@ -480,6 +482,49 @@ def test_keys_are_those_of_the_database_that_the_settings_name(
     postgres.drop_database(address)
 
 
+def test_a_key_is_made_rotated_and_ended_from_the_command_line(world: World) -> None:
+    where = ("--state", str(world.settings.state))
+    units = ("--units", str(world.settings.units))
+
+    def said(*words: str) -> Any:
+        done = wardrobe("keys", *words, *where, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def answers(key: Any) -> int:
+        headers = {"Authorization": f"Bearer {key['secret']}"}
+        return httpx2.get(f"{world.url}/v1/models", headers=headers).status_code
+
+    first = said("create", "shop", "--unit", "hr", "--scope", "infer", "--alias", "hr", *units)
+    assert (first["unit"], first["scopes"], first["aliases"]) == ("hr", ["infer"], ["hr"])
+    second = said("rotate", first["id"], "--overlap-hours", "0")
+    deadline = time.monotonic() + 10
+    while (answers(first), answers(second)) != (401, 200) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (answers(first), answers(second)) == (401, 200)
+    assert second["id"] in {key["id"] for key in said("list")}
+    assert first["id"] not in {key["id"] for key in said("list")}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("create", "shop", "--unit", "nothing", "--scope", "infer"),
+        ("create", "shop", "--unit", "hr", "--scope", "everything"),
+        ("create", "shop", "--unit", "hr", "--scope", "infer", "--alias", "sales"),
+        ("create", "shop", "--scope", "infer"),
+        ("create", "The Shop", "--unit", "hr", "--scope", "infer"),
+    ],
+)
+def test_what_can_be_no_key_is_one_line_and_no_key(world: World, words: tuple[str, ...]) -> None:
+    where = ["--state", str(world.settings.state), "--units", str(world.settings.units)]
+    before = len(world.runtime.registry.keys.active())
+    done = wardrobe("keys", *words, *where)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert one_line(done.stderr)
+    assert len(world.runtime.registry.keys.active()) == before
+
+
 def test_resetting_the_keys_asks_first(world: World) -> None:
     done = wardrobe("keys", "reset", "--state", str(world.settings.state))
     assert done.returncode == 130  # nobody was there to say yes
@@ -524,7 +569,8 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
     commands = [
         *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat"),
         *("base build", "base publish", "base update", "base check", "units list", "units check"),
-        *("adapters list", "adapters show", "keys list", "keys reset", "keys revoke"),
+        *("adapters list", "adapters show", "keys create", "keys list", "keys rotate"),
+        *("keys reset", "keys revoke"),
         *("audit list", "audit head", "audit verify", "replicas list", "replicas retire"),
         *(f"engine quarantine {verb}" for verb in ("list", "clear")),
         *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),

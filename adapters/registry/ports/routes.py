@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from adapters.domain.api_keys import Key
 from adapters.domain.names import Alias, Unit, VersionId
 from adapters.domain.pages import Page
-from adapters.domain.principals import Key, Principal
+from adapters.domain.principals import Principal
 from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import ServedVersion
 from adapters.registry.ports.canaries import RouteCommand

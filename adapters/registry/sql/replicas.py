@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from adapters.domain.audit import Action
 from adapters.domain.names import VersionId
-from adapters.domain.principals import Principal, Role
+from adapters.domain.principals import Principal
 from adapters.errors import Conflict, NotFound
 from adapters.registry.ports.replicas import Acknowledgement, ProcessId, Registration, Replica
 from adapters.registry.sql import schema
@@ -122,7 +122,7 @@ class SqlReplicas(SqlPort):
 
         Raises NotFound, Conflict (`replica_reporting`) where it was heard lately.
         """
-        if by.role not in (Role.ADMIN, Role.SYSTEM):
+        if not by.sees_every_unit:
             raise NotFound(_NO_REPLICA)
         with self._database.write() as connection:
             if _lock(connection, replica) is None:

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, RowMapping, Select, func, or_, select
 
+from adapters.domain.api_keys import Key
 from adapters.domain.names import Alias, Unit
-from adapters.domain.principals import Key
 from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import ServedVersion, VersionState
 from adapters.registry.ports.routes import Changes

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import RowMapping
 
+from adapters.domain.api_keys import Key, NewKey
 from adapters.domain.audit import Entry
 from adapters.domain.datasets import Part
 from adapters.domain.evaluations import Evaluation, NewEvaluation, Scorer
@@ -21,21 +23,41 @@ from adapters.domain.jobs import (
     Lease,
     StopRequest,
 )
-from adapters.domain.principals import Key, NewKey, Role
+from adapters.domain.names import Alias
+from adapters.domain.principals import Role, Scope
 from adapters.domain.recipes import Hyperparameters
 from adapters.domain.routes import Action, Canary, Rollout, RolloutState, Route, Shadow
 from adapters.domain.versions import ServedVersion, Version, VersionState
 
 
 def key_values(key: NewKey) -> dict[str, Any]:
-    """Column values of a key's record."""
-    return {**asdict(key), "role": key.role.value}
+    """Column values of a key's record, but those that time decides."""
+    values = {name: getattr(key, name) for name in key.__dataclass_fields__}
+    del values["expires_in"]
+    return {
+        **values,
+        "role": key.role.value,
+        "scopes": None if key.scopes is None else sorted(key.scopes),
+        "aliases": None if key.aliases is None else sorted(key.aliases),
+    }
+
+
+_SCOPES: Mapping[str, Scope] = {scope.value: scope for scope in Scope}
+_KEY_ROW_ONLY = ("seq", "revoked_by", "revision", "brought", "idempotency_key", "words")
 
 
 def key_from(row: RowMapping) -> Key:
-    """A key's record from its row."""
+    """A key's record from its row. A scope of a newer build grants nothing here."""
+    scopes, aliases = row["scopes"], row["aliases"]
     return Key(
-        **{**_without(row, "seq", "revoked_by", "revision", "brought"), "role": Role(row["role"])}
+        **{
+            **_without(row, *_KEY_ROW_ONLY),
+            "role": Role(row["role"]),
+            "scopes": None
+            if scopes is None
+            else frozenset(_SCOPES[name] for name in scopes if name in _SCOPES),
+            "aliases": None if aliases is None else frozenset(map(Alias, aliases)),
+        }
     )
 
 

@@ -94,8 +94,20 @@ keys = Table(
     Column("revoked_by", String(64)),
     Column("revision", Integer, nullable=False, server_default=text("0"), index=True),
     Column("brought", Boolean, nullable=False, server_default=text("false")),
+    Column("hash_version", Integer, nullable=False, server_default=text("1")),
+    Column("name", String(40)),
+    Column("scopes", _JSON),
+    Column("aliases", _JSON),
+    Column("expires_at", Float),
+    Column("created_by", String(64)),
+    Column("idempotency_key", String(256)),
+    Column("words", String(64)),
+    Column("last_used_at", Float),
+    Index("uq_keys_created_by_idempotency_key", "created_by", "idempotency_key", unique=True),
     sqlite_autoincrement=True,
 )
+"""Without `scopes` a key has all that its role may have; `words` is the digest of what was asked
+for under the idempotency key."""
 
 pepper = _single_row("pepper", Column("fingerprint", String(64), nullable=False))
 """What tells the pepper under the keys' hashes from another one; it says nothing of the pepper."""

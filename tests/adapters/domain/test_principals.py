@@ -1,51 +1,23 @@
-"""API keys."""
+"""Principals: whose things they may use, and what for."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from adapters.domain.names import Unit
-from adapters.domain.principals import MAX_BEARER, SYSTEM, Principal, Role, hash_key, make_key
+from adapters.domain.names import Alias, Unit
+from adapters.domain.principals import (
+    OF_A_UNIT,
+    OF_THE_WHOLE,
+    SYSTEM,
+    Principal,
+    Role,
+    Scope,
+    widened,
+)
 
-PEPPER = b"p" * 32
 SUPPORT = Unit("support")
-
-
-def test_a_key_is_recognised_by_its_hash_and_not_kept() -> None:
-    secret, record = make_key(Role.UNIT, SUPPORT, pepper=PEPPER)
-    assert record.hash == hash_key(secret, pepper=PEPPER)
-    assert secret not in repr(record)
-    assert (record.role, record.unit) == (Role.UNIT, SUPPORT)
-
-
-def test_the_hash_needs_the_pepper() -> None:
-    assert hash_key("wr-x", pepper=PEPPER) != hash_key("wr-x", pepper=b"q" * 32)
-
-
-def test_keys_tell_their_kind_hold_256_bits_and_fit_a_bearer() -> None:
-    unit, _ = make_key(Role.UNIT, SUPPORT, pepper=PEPPER)
-    admin, _ = make_key(Role.ADMIN, None, pepper=PEPPER)
-    assert unit.startswith("wr-support-")
-    assert admin.startswith("wr-admin-")
-    longest, _ = make_key(Role.UNIT, Unit("u" * 40), pepper=PEPPER)
-    assert len(unit.removeprefix("wr-support-")) >= 43
-    assert len(longest) <= MAX_BEARER
-
-
-def test_two_keys_share_nothing() -> None:
-    made = [make_key(Role.ADMIN, None, pepper=PEPPER) for _ in range(50)]
-    assert len({secret for secret, _ in made}) == 50
-    assert len({record.id for _, record in made}) == 50
-
-
-def test_ops_may_bring_the_key() -> None:
-    secret, record = make_key(Role.ADMIN, None, pepper=PEPPER, secret="from-a-secret")
-    assert secret == "from-a-secret"
-    assert record.hash == hash_key("from-a-secret", pepper=PEPPER)
-
-
-def test_a_bearer_that_is_no_text_is_hashed_like_any_other() -> None:
-    assert len(hash_key("\udcff\x00ü", pepper=PEPPER)) == 64
 
 
 @pytest.mark.parametrize(
@@ -75,3 +47,52 @@ def test_who_may_do_what_for_whom(
 
 def test_the_system_acts_under_a_name_that_no_key_has() -> None:
     assert (SYSTEM.id, SYSTEM.role, SYSTEM.unit) == ("system", Role.SYSTEM, None)
+
+
+def principal(role: Role, unit: Unit | None = None, **more: Any) -> Principal:
+    return Principal(id="key_1", role=role, unit=unit, **more)
+
+
+def test_without_scopes_a_principal_has_all_that_its_role_may_have() -> None:
+    assert {scope for scope in Scope if principal(Role.UNIT, SUPPORT).may(scope)} == OF_A_UNIT
+    assert all(principal(Role.ADMIN).may(scope) for scope in Scope)
+    trainer = {scope for scope in Scope if principal(Role.TRAINER).may(scope)}
+    assert trainer == {Scope.INFER, Scope.BASE}
+
+
+def test_every_scope_is_about_one_unit_or_about_all() -> None:
+    assert frozenset(Scope) == OF_A_UNIT | OF_THE_WHOLE
+    assert not OF_A_UNIT & OF_THE_WHOLE
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_a_scope_allows_itself_and_what_it_cannot_do_without(scope: Scope) -> None:
+    brings = {
+        Scope.TRAIN: {Scope.READ},
+        Scope.PROMOTE: {Scope.READ},
+        Scope.ADMIN: set(Scope),
+    }
+    assert widened({scope}) == {scope} | brings.get(scope, set())
+
+
+def test_an_owner_of_no_unit_sees_every_unit_by_the_admins_scope_alone() -> None:
+    assert not principal(Role.ADMIN, scopes=frozenset({Scope.METRICS})).sees_every_unit
+    assert not principal(Role.ADMIN, scopes=frozenset({Scope.METRICS})).may_act_for("support")
+    assert principal(Role.ADMIN, scopes=widened({Scope.ADMIN})).sees_every_unit
+    assert not principal(Role.UNIT, SUPPORT).sees_every_unit
+    assert not principal(Role.TRAINER).sees_every_unit
+
+
+def test_a_key_for_some_aliases_names_no_other() -> None:
+    some = principal(Role.UNIT, SUPPORT, aliases=frozenset({Alias("support")}))
+    assert some.may_name("support", "support")
+    assert not some.may_name("support", "triage")
+    assert not some.may_name("sales", "support")
+    assert principal(Role.UNIT, SUPPORT).may_name("support", "triage")
+
+
+def test_nobody_is_answered_without_the_scope() -> None:
+    training = principal(Role.UNIT, SUPPORT, scopes=frozenset({Scope.TRAIN}))
+    assert training.may_act_for("support")
+    assert not training.may_infer_for("support")
+    assert not training.may_name("support", "support")

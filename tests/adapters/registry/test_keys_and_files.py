@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
+from adapters.domain.api_keys import DAY_S, METRICS_NAME, Key, NewKey
 from adapters.domain.files import StoredFile
 from adapters.domain.jobs import StopRequest
 from adapters.domain.names import FileId
-from adapters.domain.principals import SYSTEM, Principal, Role
-from adapters.errors import Conflict, InvalidRequest, NotFound
+from adapters.domain.principals import SYSTEM, Principal, Role, Scope
+from adapters.errors import Conflict, InvalidRequest, NotFound, NotPermitted
 from adapters.registry import Registry
 from tests.adapters.registry.backends import Backend, Clock
 from tests.adapters.registry.values import (
     ADMIN,
+    ALIAS,
     OWNER,
     SALES,
     STRANGER,
@@ -116,6 +121,166 @@ def test_a_registry_keeps_to_one_pepper_until_its_keys_are_reset(registry: Regis
     assert registry.keys.active() == []
     registry.keys.check_pepper("b" * 64)
     assert registry.keys.reset(by=SYSTEM) == 0
+
+
+# -- keys for named holders
+
+
+def issued(registry: Registry, key_id: str = "key_1", **changes: Any) -> Key:
+    values = {"name": "shop", "expires_in": DAY_S, "scopes": frozenset({Scope.INFER}), **changes}
+    return registry.keys.issue(a_key(key_id, **values), by=ADMIN, idempotency_key=None)
+
+
+def test_an_issued_key_is_kept_with_its_grant_its_end_and_who_made_it(
+    registry: Registry, clock: Clock
+) -> None:
+    revision = registry.routes.revision()
+    made = issued(registry, aliases=frozenset({ALIAS}))
+    assert registry.keys.get(made.id) == registry.keys.find(made.hash) == made
+    assert registry.routes.changes(revision).keys == [made]
+    assert (made.created_by, made.expires_at) == (ADMIN.id, clock.now + DAY_S)
+    assert (made.scopes, made.aliases) == (frozenset({Scope.INFER}), frozenset({ALIAS}))
+
+
+def test_only_whoever_sees_every_unit_gives_and_ends_keys(registry: Registry) -> None:
+    made = issued(registry)
+    scraper = replace(ADMIN, scopes=frozenset({Scope.METRICS}))
+    for by in (OWNER, STRANGER, TRAINER, scraper):
+        with pytest.raises(NotPermitted):
+            registry.keys.issue(a_key("key_2", name="x"), by=by, idempotency_key=None)
+        with pytest.raises(NotPermitted):
+            registry.keys.rotate(
+                made.id, a_key("key_2"), overlap_s=0.0, by=by, idempotency_key=None
+            )
+        with pytest.raises(NotPermitted):
+            registry.keys.revoke(made.id, by=by)
+        with pytest.raises(NotPermitted):
+            registry.keys.reset(by=by)
+    assert registry.keys.active() == [made]
+
+
+def test_a_holder_has_two_keys_in_force_and_no_third(registry: Registry, clock: Clock) -> None:
+    first, second = issued(registry, "key_1"), issued(registry, "key_2")
+    with pytest.raises(Conflict) as raised:
+        issued(registry, "key_3")
+    assert raised.value.reason == "too_many_keys"
+    other = issued(registry, "key_4", name="app")
+    foreign = issued(registry, "key_5", unit=SALES)
+    assert registry.keys.active() == [first, second, other, foreign]
+    registry.keys.revoke(first.id, by=ADMIN)
+    third = issued(registry, "key_6", expires_in=10 * DAY_S)
+    clock.pass_by(DAY_S)
+    assert registry.keys.active() == [third]
+    issued(registry, "key_7")
+
+
+def test_a_rotated_key_ends_after_the_overlap_and_its_successor_goes_on(
+    registry: Registry, clock: Clock
+) -> None:
+    first = issued(registry, expires_in=10 * DAY_S)
+    revision = registry.routes.revision()
+    clock.pass_by(DAY_S)
+    new = a_key("key_2", name=first.name, scopes=first.scopes, expires_in=10 * DAY_S)
+    second = registry.keys.rotate(first.id, new, overlap_s=3600.0, by=ADMIN, idempotency_key=None)
+    ending = registry.keys.get(first.id)
+    assert ending.expires_at == clock.now + 3600.0
+    assert second.expires_at == clock.now + 10 * DAY_S
+    assert set(registry.routes.changes(revision).keys) == {ending, second}
+    clock.pass_by(3600.0)
+    assert registry.keys.active() == [second]
+    with pytest.raises(Conflict) as raised:
+        registry.keys.rotate(
+            first.id, a_key("key_3"), overlap_s=0.0, by=ADMIN, idempotency_key=None
+        )
+    assert raised.value.reason == "key_ended"
+
+
+def test_a_rotation_lengthens_no_life(registry: Registry, clock: Clock) -> None:
+    first = issued(registry, expires_in=60.0)
+    registry.keys.rotate(
+        first.id, a_key("key_2", name="shop"), overlap_s=DAY_S, by=ADMIN, idempotency_key=None
+    )
+    assert registry.keys.get(first.id).expires_at == first.expires_at == clock.now + 60.0
+
+
+@pytest.mark.parametrize("name", [None, METRICS_NAME])
+def test_a_key_that_stands_in_a_file_is_rotated_there(registry: Registry, name: str | None) -> None:
+    kept = registry.keys.bring(a_key("key_1", name=name))
+    with pytest.raises(Conflict) as raised:
+        registry.keys.rotate(kept.id, a_key("key_2"), overlap_s=0, by=ADMIN, idempotency_key=None)
+    assert raised.value.reason == "key_not_rotatable"
+    with pytest.raises(NotFound):
+        registry.keys.rotate("key_9", a_key("key_2"), overlap_s=0, by=ADMIN, idempotency_key=None)
+
+
+def test_a_brought_metrics_key_ends_no_admins_and_the_other_way_round(registry: Registry) -> None:
+    def admins(key_id: str, **more: Any) -> NewKey:
+        return a_key(key_id, role=Role.ADMIN, unit=None, **more)
+
+    admin = registry.keys.bring(admins("key_1"))
+    metrics = registry.keys.bring(admins("key_2", name=METRICS_NAME))
+    assert registry.keys.active() == [admin, metrics]
+    newer = registry.keys.bring(admins("key_3", name=METRICS_NAME))
+    assert registry.keys.active() == [admin, newer]
+    newest = registry.keys.bring(admins("key_4"))
+    assert registry.keys.active() == [newer, newest]
+
+
+def test_a_repeated_command_finds_the_key_it_made_and_other_words_do_not(
+    registry: Registry,
+) -> None:
+    def issue(key_id: str, by: Principal = ADMIN, **changes: Any) -> Key:
+        key = a_key(key_id, **{"name": "shop", "expires_in": DAY_S, **changes})
+        return registry.keys.issue(key, by=by, idempotency_key="again")
+
+    first = issue("key_1")
+    assert issue("key_2") == first
+    assert issue("key_3", by=replace(ADMIN, id="key_other")).id == "key_3"
+    for other in ({"name": "app"}, {"scopes": frozenset({Scope.INFER})}, {"expires_in": 60.0}):
+        with pytest.raises(Conflict) as raised:
+            issue("key_4", **other)
+        assert raised.value.reason == "idempotency_key_reused"
+
+    def rotate(key_id: str, overlap_s: float = 60.0) -> Key:
+        successor = a_key(key_id, name="shop", expires_in=DAY_S)
+        return registry.keys.rotate(
+            "key_3", successor, overlap_s=overlap_s, by=ADMIN, idempotency_key="turn"
+        )
+
+    registry.keys.revoke("key_1", by=ADMIN)
+    second = rotate("key_5")
+    assert rotate("key_6") == second
+    with pytest.raises(Conflict):
+        rotate("key_7", overlap_s=61.0)
+
+
+def test_keys_come_in_pages_newest_first_and_a_page_goes_on_after_one_that_has_ended(
+    registry: Registry,
+) -> None:
+    made = [issued(registry, f"key_{number}", name=f"n{number}") for number in range(5)][::-1]
+    page = registry.keys.list(after=None, limit=2)
+    assert (page.items, page.has_more) == (made[:2], True)
+    registry.keys.revoke(made[1].id, by=ADMIN)
+    page = registry.keys.list(after=made[1].id, limit=9)
+    assert (page.items, page.has_more) == (made[2:], False)
+    with pytest.raises(NotFound):
+        registry.keys.list(after="key_unknown", limit=2)
+
+
+def test_a_use_is_noted_to_the_hour_and_no_replica_is_told(
+    registry: Registry, clock: Clock
+) -> None:
+    made = issued(registry)
+    revision = registry.routes.revision()
+    registry.keys.note_used([made.id, "key_gone"])
+    first = registry.keys.get(made.id).last_used_at
+    assert first is not None
+    assert first % 3600 == 0
+    assert clock.now - 3600 < first <= clock.now
+    clock.pass_by(2 * 3600.0)
+    registry.keys.note_used([made.id])
+    assert registry.keys.get(made.id).last_used_at == first + 2 * 3600.0
+    assert registry.routes.revision() == revision
 
 
 def test_a_file_is_found_by_its_unit_and_by_no_other(registry: Registry, clock: Clock) -> None:

@@ -23,8 +23,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from adapters.domain.api_keys import Key
 from adapters.domain.names import Alias, Unit, VersionId
-from adapters.domain.principals import SYSTEM, Key
+from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import Action, Rollout, RolloutState, Route
 from adapters.domain.versions import ServedVersion, VersionState
 from adapters.errors import Conflict, WardrobeError

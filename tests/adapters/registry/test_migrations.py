@@ -238,6 +238,7 @@ def test_an_old_registry_keeps_what_it_knows(migrated: Registry) -> None:
     assert migrated.routes.revision() == 7
     (key,) = migrated.keys.active()
     assert (key.id, key.created_at) == ("key_1", 1.5)
+    assert (key.hash_version, key.scopes, key.expires_at) == (1, None, None)
     (job,) = migrated.jobs.list(OWNER, metadata={"team": "emea"}, after=None, limit=9).items
     assert (job.id, job.seed) == ("ftjob-1", 17)
     assert len(migrated.jobs.events(job.id, OWNER, after=None, limit=9).items) == 1

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
+from adapters.domain.api_keys import NewKey
 from adapters.domain.files import StoredFile
 from adapters.domain.jobs import Job, JobStatus, StopRequest
 from adapters.domain.names import Alias, Digest, Unit, new_job_id
-from adapters.domain.principals import SYSTEM, NewKey, Principal, Role
+from adapters.domain.principals import SYSTEM, Principal, Role
 from adapters.domain.routes import Rollout, RolloutState
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import WardrobeError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from adapters.domain.api_keys import NewKey
 from adapters.domain.datasets import Part
 from adapters.domain.evaluations import BASE as BASE_ALONE
 from adapters.domain.evaluations import NewEvaluation, Scorer
@@ -11,7 +12,7 @@ from adapters.domain.files import StoredFile
 from adapters.domain.gates import GateResult, at_least
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import Alias, Digest, Unit, VersionId, new_file_id, new_job_id
-from adapters.domain.principals import SYSTEM, NewKey, Principal, Role
+from adapters.domain.principals import SYSTEM, Principal, Role
 from adapters.domain.recipes import Hyperparameters
 from adapters.domain.routes import Rollout, RolloutState, Route
 from adapters.domain.versions import Version

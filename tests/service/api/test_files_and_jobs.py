@@ -513,10 +513,11 @@ def test_the_trainers_key_evaluates_and_nothing_else(world: World) -> None:
     for call in (client.files.list, client.fine_tuning.jobs.list):
         with pytest.raises(openai.PermissionDeniedError):
             call()
-    assert (
-        world.http("trainer").post("/v1/adapters/hr/promote", json={"version": 1}).status_code
-        == 404
-    )
+    for path in ("/v1/adapters/hr/promote", "/v1/adapters/nothing/promote"):
+        refused = world.http("trainer").post(path, json={"version": 1})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (
+            403, "insufficient_permissions",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(

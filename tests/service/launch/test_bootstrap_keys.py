@@ -7,14 +7,16 @@ import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from adapters.domain.api_keys import Key, KeyHasher, hash_key, make_key
 from adapters.domain.names import Unit
-from adapters.domain.principals import SYSTEM, Key, Role, hash_key, make_key
+from adapters.domain.principals import SYSTEM, Role, Scope
 from adapters.domain.units import Units, load_units
 from adapters.durable_files import write_private
 from adapters.errors import Conflict, InvalidRequest
@@ -97,6 +99,36 @@ def test_first_start_makes_a_key_for_everyone_and_keeps_them_private(
     stored = str(registry.keys.active())
     assert all(secret not in stored for secret in kept.values())
     assert all(is_valid(settings, registry, secret) for secret in kept.values())
+
+
+def test_a_metrics_key_is_brought_reads_metrics_and_is_never_made(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    scraped = settings.model_copy(update={"metrics_key": SecretStr(FIRST)})
+    assert ensure_keys(scraped, registry, units) == KeyReport(made=EVERYONE)
+    found = record(settings, registry, FIRST)
+    assert found is not None
+    assert found.principal().scopes == frozenset({Scope.METRICS})
+    assert not found.principal().sees_every_unit
+    again = settings.model_copy(update={"metrics_key": SecretStr(SECOND)})
+    assert ensure_keys(again, registry, units) == KeyReport()
+    assert not is_valid(settings, registry, FIRST)
+    assert is_valid(settings, registry, secrets(settings)["admin"])
+    assert SECOND.encode() not in everything_written(settings)
+
+
+def test_keys_of_an_earlier_build_are_found_by_the_hash_they_have(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    hasher = KeyHasher(settings.state_folder.pepper())
+    _, new = make_key(Role.ADMIN, None, pepper=settings.state_folder.pepper(), secret=FIRST)
+    before = replace(new, hash=hasher.hash_of_earlier_builds(FIRST), hash_version=1)
+    registry.keys.bring(before)
+    ensure_keys(bringing(settings, admin=FIRST), registry, units)
+    assert [key.id for key in registry.keys.active() if key.role is Role.ADMIN] == [before.id]
+    ensure_keys(bringing(settings, admin=SECOND), registry, units)
+    (left,) = [key for key in registry.keys.active() if key.role is Role.ADMIN]
+    assert (left.hash, left.hash_version) == (hasher.hash(SECOND), 2)
 
 
 def test_the_trainers_key_stands_in_its_own_file_and_no_other_does(

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from adapters.domain.api_keys import Key
 from adapters.domain.names import Alias, Digest, Unit, VersionId
-from adapters.domain.principals import Key, Principal, Role
+from adapters.domain.principals import Principal, Role, Scope
 from adapters.domain.routes import Canary, Route, Shadow
 from adapters.domain.units import UnitConfig, Units
 from adapters.domain.versions import ServedVersion
@@ -36,7 +37,13 @@ class Configured:
 
     def __init__(self, **aliases: list[str]) -> None:
         self.units = units(**aliases)
-        self.table = RouteTable(base_name=BASE, pepper=b"pepper", units=lambda: self.units)
+        self.now = 0.0
+        self.table = RouteTable(
+            base_name=BASE,
+            pepper=b"pepper",
+            units=lambda: self.units,
+            clock=lambda: self.now,
+        )
         self._revision = 0
 
     def apply(self, *changed: Route | ServedVersion | Key) -> None:
@@ -73,6 +80,45 @@ def key(principal: Principal, *, revoked_at: float | None = None) -> Key:
         id=principal.id, role=principal.role, unit=principal.unit, hash=principal.id,
         created_at=0.0, revoked_at=revoked_at,
     )  # fmt: skip
+
+
+def test_a_key_is_known_until_its_end_by_this_processes_clock() -> None:
+    at = Configured(support=["support"])
+    at.apply(replace(key(SUPPORT), expires_at=10.0))
+    at.now = 9.0
+    assert at.table.principal(SUPPORT.id) == SUPPORT
+    at.now = 10.0
+    assert at.table.principal(SUPPORT.id) is None
+
+
+def test_the_table_knows_whether_keys_of_earlier_builds_are_in_force() -> None:
+    at = Configured(support=["support"])
+    found = []
+    for changed in (key(SUPPORT), key(SALES), key(SALES, revoked_at=1.0)):
+        at.apply(replace(changed, hash_version=1 if changed.id == SALES.id else 2))
+        found.append(at.table.knows_old_hashes)
+    assert found == [False, True, False]
+
+
+def test_the_base_is_unknown_to_whom_it_is_not_granted() -> None:
+    at = Configured(support=[BASE, "support"])
+    at.apply(version(1), route(BASE, 1))
+    without = replace(SUPPORT, scopes=frozenset({Scope.INFER}))
+    with pytest.raises(NotFound) as refused:
+        at.table.resolve(BASE, without)
+    with pytest.raises(NotFound) as missing:
+        at.table.resolve("nothing", without)
+    assert refused.value.message == missing.value.message
+    assert BASE not in dict(at.table.visible(without))
+
+
+def test_a_key_for_one_alias_sees_that_alias_and_its_versions_alone() -> None:
+    at = Configured(support=["support", "triage"])
+    at.apply(version(1), route("support", 1), route("triage", 1))
+    some = replace(SUPPORT, aliases=frozenset({Alias("support")}))
+    assert list(dict(at.table.visible(some))) == ["support", "support:1"]
+    with pytest.raises(NotFound):
+        at.table.resolve("triage", some)
 
 
 def test_an_alias_called_like_the_base_does_not_hide_the_base() -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adapters.domain.principals import Role, make_key
+from adapters.domain.api_keys import make_key
+from adapters.domain.principals import Role
 from service.reconcile.heartbeat import HEARTBEAT_SECONDS
 from tests.service.world import World, running, write_units
 
@@ -50,7 +51,7 @@ def test_a_load_delays_no_flip_no_refresh_and_no_heartbeat(world: World) -> None
             assert done["state"] == "complete"
         _, key = make_key(Role.ADMIN, None, pepper=world.runtime.pepper)
         world.runtime.registry.keys.add([key])
-        refresh = until(lambda: key.hash in world.runtime.table._principals)
+        refresh = until(lambda: key.hash in world.runtime.table._holders)
         silences = []
         for _ in range(30):
             silences.append(world.runtime.registry.replicas.list()[0].seconds_silent)

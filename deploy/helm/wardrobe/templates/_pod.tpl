@@ -85,6 +85,10 @@ envFrom:
 - name: WARDROBE_ADMIN_KEY_FILE
   value: /etc/wardrobe/admin-key/key
 {{- end }}
+{{- if .Values.metricsKey.existingSecret }}
+- name: WARDROBE_METRICS_KEY_FILE
+  value: /etc/wardrobe/metrics-key/key
+{{- end }}
 {{- if .Values.unitKeys.existingSecret }}
 - name: WARDROBE_UNIT_KEYS
   value: /etc/wardrobe/unit-keys
@@ -99,6 +103,11 @@ envFrom:
 {{- if .Values.adminKey.existingSecret }}
 - name: admin-key
   mountPath: /etc/wardrobe/admin-key
+  readOnly: true
+{{- end }}
+{{- if .Values.metricsKey.existingSecret }}
+- name: metrics-key
+  mountPath: /etc/wardrobe/metrics-key
   readOnly: true
 {{- end }}
 {{- if .Values.unitKeys.existingSecret }}
@@ -120,6 +129,13 @@ envFrom:
     secretName: {{ . }}
     defaultMode: 0440
     items: [{key: {{ $.Values.adminKey.key }}, path: key}]
+{{- end }}
+{{- with .Values.metricsKey.existingSecret }}
+- name: metrics-key
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: {{ $.Values.metricsKey.key }}, path: key}]
 {{- end }}
 {{- with .Values.unitKeys.existingSecret }}
 - name: unit-keys

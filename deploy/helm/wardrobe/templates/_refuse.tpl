@@ -26,8 +26,14 @@
 {{- fail "trainerKey names the same key as adminKey: the trainer needs a key of its own, and is never admin" -}}
 {{- end -}}
 {{- include "wardrobe.refuseReplicas" . -}}
-{{- if and .Values.serviceMonitor.enabled (not .Values.adminKey.existingSecret) -}}
-{{- fail "serviceMonitor.enabled needs adminKey.existingSecret: /metrics is closed without a key, and Prometheus reads it from a Secret" -}}
+{{- $metrics := .Values.metricsKey -}}
+{{- range $name, $other := dict "adminKey" $admin "trainerKey" $trainer -}}
+{{- if and $metrics.existingSecret (eq $metrics.existingSecret $other.existingSecret) (eq $metrics.key $other.key) -}}
+{{- fail (printf "metricsKey names the same key as %s: a scrape needs a key that may do nothing else" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.serviceMonitor.enabled (not $metrics.existingSecret) -}}
+{{- fail "serviceMonitor.enabled needs metricsKey.existingSecret: /metrics is closed without a key, and Prometheus reads it from a Secret" -}}
 {{- end -}}
 {{- end -}}
 

@@ -1,0 +1,1 @@
+"""OIDC: bearer tokens of an identity provider, beside keys."""
