@@ -166,7 +166,12 @@ class Gateway:
         _check_open(runtime)
         runtime.note_caller()
         said = await read_json(scope, receive, runtime.settings.max_body_bytes)
-        body = clean(endpoint, said, trainer=principal.role is Role.TRAINER)
+        body = clean(
+            endpoint,
+            said,
+            abilities=runtime.abilities,
+            trainer=principal.role is Role.TRAINER,
+        )
         for param, schema in grammars(body):
             await runtime.grammars.check(schema, param=param, owner=principal.owner)
         target = await runtime.swap.routes.resolve(body["model"], principal)
@@ -182,7 +187,7 @@ class Gateway:
                     runtime.metrics.in_flight.set(runtime.leases.total)
                     body["model"], body["cache_salt"] = target.model, target.salt
                     told = (body, str(unit or principal.role), request_id)
-                    answer = Answer(send, target, started, draining=lambda: runtime.draining)
+                    answer = Answer(send, target, started, endpoint=endpoint, drain=runtime)
                     await self._answer(runtime, scope, receive, answer, told)
             finally:
                 runtime.metrics.in_flight.set(runtime.leases.total)
@@ -204,7 +209,7 @@ class Gateway:
                 answer.send,
             )
         except Exception:
-            answer.failed()
+            await answer.fail()
             raise
         finally:
             answer.count(runtime.metrics, unit, scope.get("state", {}))
