@@ -6,13 +6,14 @@ and asks the registry in its name, so that another unit's things look unknown.
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import Response
 
 from adapters.errors import WardrobeError
 from service import http_errors
 from service.api import adapters, files, health, models, status
 from service.api import fine_tuning as jobs
+from service.api.request import known_query
 from service.api.uploads import Uploads
 
 
@@ -20,8 +21,9 @@ def attach(app: FastAPI) -> None:
     """Adds every router, and the one exception handler they share."""
     app.state.wardrobe_uploads = Uploads()
     app.add_exception_handler(WardrobeError, _answer_error)
-    for module in (health, models, files, jobs, adapters, status):
-        app.include_router(module.router)
+    app.include_router(health.router)  # whoever probes may say what it likes
+    for module in (models, files, jobs, adapters, status):
+        app.include_router(module.router, dependencies=[Depends(known_query)])
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:

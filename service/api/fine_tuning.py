@@ -19,7 +19,7 @@ from adapters.domain.recipes import Hyperparameters
 from adapters.domain.units import UnitConfig
 from adapters.errors import InvalidRequest, NotFound
 from adapters.registry.ports import Files, NewJob
-from service.api.request import CursorOf, OwnerOf, RuntimeOf, body_of, page
+from service.api.request import CursorOf, OwnerOf, RuntimeOf, Text, body_of, page
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs")
@@ -171,9 +171,15 @@ def _check_purpose(files: Files, principal: Principal, job: NewJob, param: str) 
 
 @router.get("")
 async def list_jobs(
-    request: Request, runtime: RuntimeOf, principal: OwnerOf, cursor: CursorOf
+    request: Request,
+    runtime: RuntimeOf,
+    principal: OwnerOf,
+    cursor: CursorOf,
+    metadata: Text = None,
 ) -> dict[str, Any]:
     """The caller's jobs, newest first; `metadata[k]=v` filters."""
+    if metadata is not None:
+        raise InvalidRequest("filter as `metadata[key]=value`", param="metadata")
     wanted = {
         match[1]: value
         for name, value in request.query_params.items()
