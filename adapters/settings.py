@@ -18,6 +18,9 @@ DEFAULT_BASE = "tiny"
 """The base where none is named: `tiny` or `smollm2`. Where it cannot be had (smollm2 needs a
 package index), `tiny` is taken, with a word about it."""
 
+NO_PARSER = "none"
+"""Says that a base's tool calls, or its thoughts, are not read."""
+
 
 def default_cache() -> Path:
     """Where base models are kept between checkouts: `$XDG_CACHE_HOME/wardrobe`."""
@@ -58,6 +61,15 @@ class Settings(BaseSettings):
     thinking: Literal["off", "on"] = Field(
         default="off",
         description="Thoughts of a base that has them, in answers and in training alike.",
+    )
+    tool_parser: str = Field(
+        default="",
+        description="vLLM's --tool-call-parser, `none` for no tools; empty is what the base's "
+        "profile says.",
+    )
+    reasoning_parser: str = Field(
+        default="",
+        description="vLLM's --reasoning-parser, the same way.",
     )
     base_name: str = Field(
         default="", description="The base's name in the API; empty takes the last part of `base`."
@@ -211,6 +223,11 @@ class Settings(BaseSettings):
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
         scheme = "http" if self.tls_cert is None else "https"
         return self.service_url or f"{scheme}://{host}:{self.port}"
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether the engine reads the base's tool calls."""
+        return self.tool_parser not in ("", NO_PARSER)
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""

@@ -69,7 +69,11 @@ class NullEngine:
 
     def __init__(self) -> None:
         self._resident: set[VersionId] = set()
-        self.limits: Mapping[str, Any] = {"engine": "null", "max_cpu_loras": 8}
+        self.limits: Mapping[str, Any] = {
+            "engine": "null",
+            "max_cpu_loras": 8,
+            "max_model_len": 4096,
+        }
 
     @property
     def resident(self) -> frozenset[VersionId]:

@@ -22,6 +22,7 @@ from adapters.errors import InvalidKey, Unavailable
 from adapters.registry import Registry
 from adapters.settings import Settings
 from adapters.store import ArtifactStore
+from service.engine.abilities import Abilities
 from service.engine.grammars import Grammars
 from service.engine.leases import Leases
 from service.engine.port import Engine
@@ -153,6 +154,9 @@ class Runtime:
     units: UnitsWatch
     metrics: Metrics
     grammars: Grammars
+    abilities: Abilities
+    base_created: int
+    """When the base was put where it is, in seconds since 1970."""
     threads: RequestThreads = field(default_factory=RequestThreads)
     """For the blocking calls of requests. Never closed: a command that was committed is answered
     while the process ends, and looks at its route once more.
@@ -162,6 +166,8 @@ class Runtime:
     pepper: bytes = field(repr=False)
     hasher: KeyHasher = field(init=False, repr=False)
     draining: bool = False
+    drained: bool = False
+    """Nobody waits any longer for answers that still run: what ends now is cut off."""
     end: Callable[[], None] = field(default=interrupt, repr=False)
     """Ends the process, once drained."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -299,6 +305,7 @@ class Runtime:
         self.copies.stop()
         try:
             finished = await self.leases.drained(self.settings.drain_seconds)
+            self.drained = True
             log.info("drained", complete=finished, left=self.leases.total)
             await self.swap.rollouts.end_waits()
             await self.stop()

@@ -43,6 +43,10 @@ class ChatProfile:
     """`chat_template_kwargs`, the same in serving and in training."""
     conversations: Mapping[str, str]
     """Kind of conversation → `learnt`, or why it is refused."""
+    tool_parser: str | None = None
+    """vLLM's name for how the base writes tool calls; None where it knows none, or another way."""
+    reasoning_parser: str | None = None
+    """The same for how it marks its thoughts."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from adapters.domain.names import Digest, FileId, Unit
 
 PURPOSES = frozenset({"fine-tune", "fine-tune-results"})
+"""Of files that there are; nobody has one of OpenAI's others."""
+OTHER_PURPOSES = frozenset(
+    {
+        "assistants", "assistants_output", "batch", "batch_output", "evals", "user_data", "vision",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

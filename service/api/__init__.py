@@ -14,6 +14,7 @@ from adapters.errors import NotFound, WardrobeError
 from service import http_errors
 from service.api import adapters, audit, canaries, files, health, keys, models, status
 from service.api import fine_tuning as jobs
+from service.api.request import known_query
 from service.api.uploads import Uploads
 
 
@@ -22,7 +23,10 @@ def attach(app: FastAPI) -> None:
     app.state.wardrobe_uploads = Uploads()
     app.add_exception_handler(WardrobeError, _answer_error)
     for module in (health, models, files, jobs, adapters, canaries, audit, status, keys):
-        app.include_router(module.router, dependencies=[Depends(check_route)])
+        walls = [Depends(check_route)]
+        if module is not health:  # whoever probes may say what it likes
+            walls.append(Depends(known_query))
+        app.include_router(module.router, dependencies=walls)
 
 
 async def check_route(request: Request) -> None:

@@ -26,6 +26,7 @@ from service.api.request import (
     CursorOf,
     PrincipalOf,
     RuntimeOf,
+    Text,
     body_of,
     page,
     unit_of_alias,
@@ -154,11 +155,14 @@ async def retire(
 
 @router.get("/adapters/{alias}/evaluations")
 async def list_evaluations(
-    alias: str, request: Request, runtime: RuntimeOf, principal: PrincipalOf, cursor: CursorOf
+    alias: str,
+    runtime: RuntimeOf,
+    principal: PrincipalOf,
+    cursor: CursorOf,
+    subject: Text = None,
 ) -> dict[str, Any]:
     """What the gates are computed from, newest first; `subject` is `base` or a version."""
     unit_of_alias(runtime, principal, alias)
-    subject = request.query_params.get("subject")
     if subject not in (None, BASE):
         subject = version_name(*named(alias, str(subject)))
     listed = await runtime.threads.read(

@@ -16,14 +16,22 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic_core import to_json
 from starlette.datastructures import FormData, UploadFile
 
-from adapters.domain.files import PURPOSES, StoredFile
+from adapters.domain.files import OTHER_PURPOSES, PURPOSES, StoredFile
 from adapters.domain.names import Digest, FileId, Unit, new_file_id
 from adapters.domain.principals import Principal
 from adapters.errors import InvalidFile, InvalidRequest
 from adapters.registry.ports import NewFile
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
-from service.api.request import FilesCursorOf, OwnerOf, RuntimeOf, named_unit, page
+from service.api.request import (
+    FilesCursorOf,
+    OwnerOf,
+    RuntimeOf,
+    Text,
+    named_unit,
+    page,
+    unknown_parameter,
+)
 from service.api.uploads import UPLOAD_SECONDS, Uploads, spooling
 from service.runtime import Runtime
 
@@ -48,7 +56,7 @@ async def create_file(
     request: Request, runtime: RuntimeOf, principal: OwnerOf, uploads: UploadsOf
 ) -> dict[str, Any]:
     """Stores an upload. 400 for what cannot be a training file, 413 past the unit's limit."""
-    with uploads.place(principal.owner):
+    async with uploads.place(principal.owner):
         with spooling():
             async with asyncio.timeout(UPLOAD_SECONDS):
                 form = await request.form(max_files=1, max_fields=8)
@@ -59,6 +67,7 @@ async def create_file(
 
 
 def _accept(runtime: Runtime, principal: Principal, form: FormData) -> dict[str, Any]:
+    _check_fields(form)
     upload, purpose, named = form.get("file"), form.get("purpose"), form.get("x_unit")
     if not isinstance(upload, UploadFile):
         raise InvalidRequest("send the file as the form field `file`", param="file")
@@ -67,6 +76,20 @@ def _accept(runtime: Runtime, principal: Principal, form: FormData) -> dict[str,
     named = named if isinstance(named, str) else None
     unit = named_unit(runtime, principal, named, param="x_unit")
     return _store(runtime, unit, upload, principal)
+
+
+def _check_fields(form: FormData) -> None:
+    """Refuses what would take no effect. Raises InvalidRequest."""
+    for name in form:
+        field = name.partition("[")[0]  # `expires_after[seconds]`
+        if field == "expires_after":
+            raise InvalidRequest(
+                "`expires_after` is not supported here: a file is kept until it is deleted",
+                param=field,
+                code="unsupported_parameter",
+            )
+        if name not in ("file", "purpose", "x_unit"):
+            raise unknown_parameter(name, "form field")
 
 
 def _store(
@@ -125,16 +148,20 @@ def _label(filename: str | None) -> str:
 
 @router.get("")
 async def list_files(
-    request: Request, runtime: RuntimeOf, principal: OwnerOf, cursor: FilesCursorOf
+    runtime: RuntimeOf,
+    principal: OwnerOf,
+    cursor: FilesCursorOf,
+    purpose: Text = None,
+    order: Text = None,
 ) -> Response:
     """The caller's files, newest first unless `order=asc`.
 
     Written out in the thread that reads them: ten thousand would hold up every stream for 100 ms.
     """
-    purpose = request.query_params.get("purpose")
-    if purpose is not None and purpose not in PURPOSES:
+    if purpose is not None and purpose not in PURPOSES | OTHER_PURPOSES:
         raise InvalidRequest("there is no such purpose", param="purpose")
-    newest_first = request.query_params.get("order") != "asc"
+    if order not in (None, "asc", "desc"):
+        raise InvalidRequest("`order` must be `asc` or `desc`", param="order")
 
     def written() -> bytes:
         listed = runtime.registry.files.list(
@@ -142,7 +169,7 @@ async def list_files(
             purpose=purpose,
             after=cursor.after,
             limit=cursor.limit,
-            newest_first=newest_first,
+            newest_first=order != "asc",
         )
         return to_json(page([wire_file(file) for file in listed.items], listed))
 

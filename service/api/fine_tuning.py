@@ -23,6 +23,7 @@ from service.api.request import (
     CursorOf,
     OwnerOf,
     RuntimeOf,
+    Text,
     body_of,
     idempotency_key_of,
     named_unit,
@@ -175,9 +176,15 @@ def _check_purpose(files: Files, principal: Principal, job: NewJob, param: str) 
 
 @router.get("")
 async def list_jobs(
-    request: Request, runtime: RuntimeOf, principal: OwnerOf, cursor: CursorOf
+    request: Request,
+    runtime: RuntimeOf,
+    principal: OwnerOf,
+    cursor: CursorOf,
+    metadata: Text = None,
 ) -> dict[str, Any]:
     """The caller's jobs, newest first; `metadata[k]=v` filters."""
+    if metadata is not None:
+        raise InvalidRequest("filter as `metadata[key]=value`", param="metadata")
     wanted = {
         match[1]: value
         for name, value in request.query_params.items()

@@ -57,8 +57,9 @@ def _base_card(runtime: Runtime, principal: Principal) -> dict[str, Any]:
     return {
         "id": target.model,
         "object": "model",
-        "created": 0,
+        "created": runtime.base_created,
         "owned_by": "wardrobe",
         "root": target.model,
+        "parent": None,
         "max_model_len": runtime.engine.limits["max_model_len"],
     }

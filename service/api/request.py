@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
+from fastapi.dependencies.utils import get_flat_dependant
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 from adapters.domain.names import Alias, Unit
@@ -52,21 +54,47 @@ class Cursor:
     limit: int
 
 
-async def cursor_of(request: Request) -> Cursor:
+Text = Annotated[str | None, Query()]
+"""A query parameter. Always text: what FastAPI says of another type repeats what was sent."""
+
+
+async def cursor_of(after: Text = None, limit: Text = None) -> Cursor:
     """Raises InvalidRequest for a limit that is no number or out of range."""
-    return _cursor(request, default=20, most=MAX_LIMIT)
+    return _cursor(after, limit, default=20, most=MAX_LIMIT)
 
 
-async def files_cursor_of(request: Request) -> Cursor:
+async def files_cursor_of(after: Text = None, limit: Text = None) -> Cursor:
     """The same for files, of which a page may hold more."""
-    return _cursor(request, default=MAX_FILES, most=MAX_FILES)
+    return _cursor(after, limit, default=MAX_FILES, most=MAX_FILES)
 
 
-def _cursor(request: Request, *, default: int, most: int) -> Cursor:
-    text = request.query_params.get("limit", str(default))
+def _cursor(after: str | None, limit: str | None, *, default: int, most: int) -> Cursor:
+    text = str(default) if limit is None else limit
     if not text.isascii() or not text.isdigit() or len(text) > 6 or not int(text) >= 1:
         raise InvalidRequest("`limit` must be a whole number from 1", param="limit")
-    return Cursor(after=request.query_params.get("after"), limit=min(int(text), most))
+    return Cursor(after=after, limit=min(int(text), most))
+
+
+async def known_query(request: Request) -> None:
+    """Refuses a query parameter that the route does not declare. Raises InvalidRequest."""
+    route = request.scope["route"]
+    declared = (
+        {one.alias for one in get_flat_dependant(route.dependant).query_params}
+        if isinstance(route, APIRoute)
+        else set()
+    )
+    for name in request.query_params:
+        if name.partition("[")[0] not in declared:
+            raise unknown_parameter(name, "query parameter")
+
+
+def unknown_parameter(name: str, kind: str) -> InvalidRequest:
+    """The refusal of what nobody reads, so that nobody believes it took effect."""
+    return InvalidRequest(
+        f"`{name[:64]}` is not a {kind} of this endpoint",
+        param=name[:64],
+        code="unknown_parameter",
+    )
 
 
 RuntimeOf = Annotated[Runtime, Depends(runtime_of)]

@@ -76,6 +76,10 @@ def told(finding: Finding) -> Iterator[str]:
     yield f"{'usable':<14}  {'yes' if finding.usable else 'no'}"
 
 
+def _read_by(parser: str | None) -> str:
+    return f"read by vLLM's parser {parser}" if parser else "not read"
+
+
 def _facts(profile: BaseProfile, plan: MemoryPlan | None) -> Mapping[str, str]:
     facts = {
         "fingerprint": (profile.fingerprint or "weights are not here")[:16],
@@ -91,6 +95,8 @@ def _facts(profile: BaseProfile, plan: MemoryPlan | None) -> Mapping[str, str]:
         facts["answers"] = f"{form}, end with {profile.chat.ends_with!r}"
         switches = (f"{name}={value}" for name, value in profile.chat.options.items())
         facts["thinking"] = ", ".join(switches) or "no switch in the template"
+        facts["tool calls"] = _read_by(profile.chat.tool_parser)
+        facts["thoughts"] = _read_by(profile.chat.reasoning_parser)
     if plan is not None:
         facts["served in"] = f"{plan.dtype}, {plan.weights / GIB:.2f} GiB of weights"
         facts["limits"] = (

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 from adapters.domain.base_profile import THINKING_SWITCHES
-from adapters.settings import Settings
+from adapters.settings import NO_PARSER, Settings
 from service.engine.content_free_logs import STARTING
 
 PLUGIN = "wardrobe"
@@ -48,6 +48,10 @@ def arguments(settings: Settings) -> list[str]:
     if settings.tls_cert is not None and settings.tls_key is not None:
         words += ["--ssl-certfile", str(settings.tls_cert)]
         words += ["--ssl-keyfile", str(settings.tls_key)]
+    if settings.calls_tools:
+        words += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_parser]
+    if settings.reasoning_parser not in ("", NO_PARSER):
+        words += ["--reasoning-parser", settings.reasoning_parser]
     if settings.engine == "cpu":
         words += ["--enforce-eager"]
     if settings.api_servers > 1:
@@ -73,6 +77,11 @@ def environment(settings: Settings) -> dict[str, str]:
         "VLLM_PLUGINS": PLUGIN,
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
         "VLLM_SERVER_DEV_MODE": "0",
+        # else tools become structural tags, which xgrammar makes of callers' schemas in this very
+        # process; without, forced calls are a JSON schema as any other (`service.gateway.tools`)
+        "VLLM_ENFORCE_STRICT_TOOL_CALLING": "0",
+        # nothing of a request is kept
+        "VLLM_ENABLE_RESPONSES_API_STORE": "0",
         "VLLM_LOGGING_LEVEL": settings.log_level.upper(),
         # what does not come as a log record, and quotes what it speaks of
         "LLGUIDANCE_LOG_LEVEL": "0",

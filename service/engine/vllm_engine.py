@@ -40,6 +40,7 @@ from service.engine.grammars import TokenizerFacts
 from service.engine.listener import inherited_listener
 from service.engine.shared_residency import INCARNATION
 from service.engine.temporary_folder import temporary_folder
+from service.engine.tool_calls import call_schema
 from service.engine.vllm_arguments import GRAMMAR_BACKEND, arguments, environment
 
 PROBE_TOKENS = (1, 2, 3, 4, 5, 6, 7)
@@ -225,6 +226,14 @@ def tokenizer_facts(client: Any) -> TokenizerFacts | None:
     )
 
 
+def control_tokens(client: Any) -> list[str]:
+    """Texts that the base's tokenizer reads as control tokens wherever they stand."""
+    tokenizer = client.get_tokenizer()
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    named = {str(token) for token in tokenizer.all_special_tokens}
+    return sorted(named | {str(token.content) for token in added if token.special})
+
+
 def _request(version: ServedVersion, path: Path) -> Any:
     """The same in every process: name, id and path are what vLLM's caches go by."""
     from vllm.lora.request import LoRARequest
@@ -288,6 +297,13 @@ def prepare_process() -> None:
         # the first calls them by name, the second has imported them from there
         for module in (lora_ops, punica_cpu):
             setattr(module, operation.__name__, operation)
+
+
+def shape_forced_calls() -> None:
+    """Has vLLM's handlers ask for forced tool calls in our shape (`service.engine.tool_calls`)."""
+    from vllm.tool_parsers import utils
+
+    utils._get_tool_schema_from_name_and_params = call_schema  # noqa: SLF001 - pinned
 
 
 def parse(words: Sequence[str]) -> Namespace:

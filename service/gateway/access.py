@@ -42,7 +42,13 @@ def _rows(scope: Scope | None, *routes: str, engines: bool = False) -> list[Acce
 
 ACCESS: Sequence[Access] = (
     *_rows(None, "GET /livez", "GET /readyz", "GET /health"),
-    *_rows(Scope.INFER, "POST /v1/chat/completions", "POST /v1/completions", engines=True),
+    *_rows(
+        Scope.INFER,
+        "POST /v1/chat/completions",
+        "POST /v1/completions",
+        "POST /v1/responses",
+        engines=True,
+    ),
     *_rows(Scope.METRICS, "GET /metrics", engines=True),
     *_rows(Scope.INFER, "GET /v1/models", "GET /v1/models/{model}"),
     *_rows(

@@ -19,8 +19,11 @@ _ENGINE_STATUS: Mapping[int, tuple[str, str]] = {
 }
 
 
-def translate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
-    """Status, body and headers for an error answer of vLLM's."""
+def translate(status: int, body: bytes, *, question: str) -> tuple[int, bytes, Headers]:
+    """Status, body and headers for an error answer of vLLM's.
+
+    `question` is the field that holds what was to be answered.
+    """
     headers: Headers = [(b"content-type", b"application/json")]
     if status >= 500:
         message = "the engine could not answer this request"
@@ -31,7 +34,7 @@ def translate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
     said, param = _engine_message(body)
     message = f"the engine refuses `{param}`" if param else "the engine refuses this request"
     if "context length" in said or "max_model_len" in said:
-        code, message = "context_length_exceeded", _too_long(said)
+        code, message, param = "context_length_exceeded", _too_long(said), question
     return (
         (400 if status == 422 else status),
         envelope(message, kind=kind, code=code, param=param),
@@ -39,12 +42,13 @@ def translate(status: int, body: bytes) -> tuple[int, bytes, Headers]:
     )
 
 
-def translate_event(event: bytes) -> bytes:
+def translate_event(event: bytes, *, question: str) -> bytes:
     """An error within a stream of vLLM's, the same way."""
     body = event.removeprefix(b"data:")
     error = document_of(body).get("error")
     status = error.get("code") if isinstance(error, dict) else None
-    return b"data: " + translate(status if isinstance(status, int) else 500, body)[1] + b"\n\n"
+    translated = translate(status if isinstance(status, int) else 500, body, question=question)[1]
+    return b"data: " + translated + b"\n\n"
 
 
 def _too_long(said: str) -> str:

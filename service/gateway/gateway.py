@@ -155,7 +155,12 @@ class Gateway:
         _check_open(runtime)
         runtime.note_caller()
         said = await read_json(scope, receive, runtime.settings.max_body_bytes)
-        body = clean(endpoint, said, trainer=principal.role is Role.TRAINER)
+        body = clean(
+            endpoint,
+            said,
+            abilities=runtime.abilities,
+            trainer=principal.role is Role.TRAINER,
+        )
         for param, schema in grammars(body):
             await runtime.grammars.check(schema, param=param, owner=principal.owner)
         lot = lot_of(scope, said, request_id)
@@ -175,7 +180,7 @@ class Gateway:
                     shadow = shadow_of(runtime, target.shadow, request_id)
                     tap = Tap(send) if shadow else None
                     said_to = tap.send if tap else send
-                    answer = Answer(said_to, target, started, draining=lambda: runtime.draining)
+                    answer = Answer(said_to, target, started, endpoint=endpoint, drain=runtime)
                     await self._answer(runtime, scope, receive, answer, told)
             finally:
                 runtime.metrics.in_flight.set(runtime.leases.total)
@@ -219,7 +224,7 @@ class Gateway:
                 answer.send,
             )
         except Exception:
-            answer.failed()
+            await answer.fail()
             raise
         finally:
             flight.end(answered=answer.whole)

@@ -122,7 +122,9 @@ def _tool_call(call: object, at: str) -> dict[str, Any]:
         "type": "function",
         "function": {
             "name": _text(function.pop("name", None), f"{at}.function.name"),
-            "arguments": _arguments(function.pop("arguments", None), f"{at}.function.arguments"),
+            "arguments": call_arguments(
+                function.pop("arguments", None), f"{at}.function.arguments"
+            ),
         },
     }
     _refuse_rest(said, at)
@@ -130,15 +132,19 @@ def _tool_call(call: object, at: str) -> dict[str, Any]:
     return made
 
 
-def _arguments(value: object, at: str) -> str:
-    """The engine reads them as JSON, for the chat template."""
+def call_arguments(value: object, at: str) -> str:
+    """A call's arguments; without escapes, which hide what the chat template shows the model.
+
+    Raises InvalidRequest.
+    """
     text = _text(value, at)
     try:
-        if text and not isinstance(pydantic_core.from_json(text, allow_inf_nan=False), dict):
+        said = pydantic_core.from_json(text, allow_inf_nan=False) if text else {}
+        if not isinstance(said, dict):
             raise ValueError
+        return pydantic_core.to_json(said).decode() if "\\" in text else text
     except ValueError:
         raise InvalidRequest(f"`{at}` must be a JSON object, as text", param=at) from None
-    return text
 
 
 def _text(value: object, at: str) -> str:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Protocol
 
 from starlette.types import Message, Send
 
 from adapters.domain.versions import ServedVersion
-from adapters.errors import Draining
+from adapters.errors import Draining, EngineUnavailable
 from service import http_errors
 from service.gateway import engine_errors
+from service.gateway.body_allowlist import RESPONSES, Endpoint
 from service.metrics import Metrics
 from service.reconcile.route_table import Target
 
 ABORTED = b'"finish_reason":"abort"'
 """vLLM's word for an answer it cut off; within a text its quotes would be escaped."""
 IN_BAND_ERROR = b'data: {"error"'
+EVENTS = b"text/event-stream"
+
+
+class Drain(Protocol):
+    """How far the drain of this process is."""
+
+    draining: bool
+    drained: bool
+    """Nobody waits for answers any more: what ends now is cut off."""
 
 
 class Answer:
@@ -30,13 +41,15 @@ class Answer:
     """
 
     def __init__(
-        self, send: Send, target: Target, started: float, *, draining: Callable[[], bool]
+        self, send: Send, target: Target, started: float, *, endpoint: Endpoint, drain: Drain
     ) -> None:
         self._send = send
         self._target = target
         self._started = started
-        self._draining = draining
+        self._endpoint = endpoint
+        self._drain = drain
         self._status = 0
+        self._streams = False
         self._first_byte: float | None = None
         self._held: Message | None = None
         self._error_body: list[bytes] = []
@@ -61,8 +74,10 @@ class Answer:
         self._status = message["status"]
         if self._status >= 400:
             return
-        start = {**message, "headers": [*message.get("headers", ()), *self._headers()]}
-        if self._draining():
+        headers = list(message.get("headers", ()))
+        self._streams = any(value.startswith(EVENTS) for _, value in headers)
+        start = {**message, "headers": [*headers, *self._headers()]}
+        if self._drain.draining:
             self._held = start
         else:
             await self._send(start)
@@ -70,9 +85,9 @@ class Answer:
     async def _pass(self, message: Message) -> None:
         body = message.get("body", b"")
         if body.startswith(IN_BAND_ERROR):
-            body = engine_errors.translate_event(body)
+            body = engine_errors.translate_event(body, question=self._endpoint.question)
             message = {**message, "body": body}
-        if self._draining() and ABORTED in body:
+        if self._drain.draining and self._is_cut_off(body):
             message = await self._cut_off(message)
             if self._complete:
                 return
@@ -88,11 +103,16 @@ class Answer:
             self._complete = True
         await self._send(message)
 
+    def _is_cut_off(self, body: bytes) -> bool:
+        """What a response ends with never says so: there, the end of the drain does."""
+        return ABORTED in body or (self._endpoint is RESPONSES and self._drain.drained)
+
     async def _cut_off(self, message: Message) -> Message:
         """Says so: as the whole answer where none has begun, else as an event of the stream."""
         error = Draining("the answer was cut off: this replica is shutting down")
         if self._held is None:
-            return {**message, "body": http_errors.event(error)}
+            more = message.get("more_body", False) and self._endpoint is not RESPONSES
+            return {**message, "body": http_errors.event(error), "more_body": more}
         self._status, body, headers = http_errors.render(error)
         await self._finish(body, headers)
         return message
@@ -103,7 +123,7 @@ class Answer:
         if message.get("more_body", False):
             return
         self._status, body, headers = engine_errors.translate(
-            self._status, b"".join(self._error_body)
+            self._status, b"".join(self._error_body), question=self._endpoint.question
         )
         await self._finish(body, headers)
 
@@ -131,9 +151,16 @@ class Answer:
         """The client went away; behind the last byte that is no news."""
         self._client_gone = self._client_gone or not self._complete
 
-    def failed(self) -> None:
-        """An exception ended the request."""
+    async def fail(self) -> None:
+        """An exception ended the request. A stream that had begun ends with an event that says so:
+        for most of its endings vLLM makes one, for those of responses none.
+        """
         self._failed = not self._complete
+        if self._streams and self._first_byte is not None and not self._complete:
+            self._complete = True
+            error = EngineUnavailable("the engine could not finish this answer")
+            with suppress(OSError):  # whoever asked may be gone
+                await self._send({"type": "http.response.body", "body": http_errors.event(error)})
 
     @property
     def whole(self) -> bool:
@@ -158,10 +185,19 @@ class Answer:
         metrics.latency.labels(*labels).observe(time.perf_counter() - self._started)
         if self._first_byte is not None:
             metrics.first_token.labels(*labels).observe(self._first_byte - self._started)
+        prompt, completion = self._tokens(state)
+        if prompt or completion:
+            metrics.tokens.labels(*labels, "prompt").inc(prompt)
+            metrics.tokens.labels(*labels, "completion").inc(completion)
+
+    def _tokens(self, state: Mapping[str, Any]) -> tuple[int, int]:
+        """Of the prompt and of the answer; vLLM leaves them on the request, or in a response."""
         usage = getattr(state.get("request_metadata"), "final_usage_info", None)
         if usage is not None:
-            metrics.tokens.labels(*labels, "prompt").inc(usage.prompt_tokens or 0)
-            metrics.tokens.labels(*labels, "completion").inc(usage.completion_tokens or 0)
+            return usage.prompt_tokens or 0, usage.completion_tokens or 0
+        if self._endpoint is RESPONSES and self._last and self._complete:
+            return _tokens_of_response(self._last[-1])
+        return 0, 0
 
     @property
     def outcome(self) -> str:
@@ -174,6 +210,15 @@ class Answer:
         if self._status >= 500 or any(body.startswith(IN_BAND_ERROR) for body in self._last):
             return "engine_error"
         return "ok" if self._status < 400 else "client_error"
+
+
+def _tokens_of_response(body: bytes) -> tuple[int, int]:
+    """The counts that a whole response holds, or its stream's last event."""
+    document = http_errors.document_of(body.partition(b"\ndata: ")[2] or body)
+    usage = document.get("response", document).get("usage")
+    if not isinstance(usage, dict):
+        return 0, 0
+    return usage.get("input_tokens", 0), usage.get("output_tokens", 0)
 
 
 class Enveloped:

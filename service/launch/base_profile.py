@@ -22,11 +22,11 @@ from adapters.domain.memory_plan import Device, MemoryPlan, plan_memory
 from adapters.domain.recipes import base_overrides
 from adapters.durable_files import write_private
 from adapters.errors import InvalidRequest
-from adapters.settings import Settings
+from adapters.settings import NO_PARSER, Settings
 from adapters.telemetry_off import TELEMETRY_OFF
 from service.launch.base_resolver import inherited_environment
 
-EDITION = 1
+EDITION = 2
 """Goes up when a profile says more or otherwise than before."""
 
 Read = Callable[[Settings, Path, str | None], dict[str, Any]]
@@ -68,22 +68,29 @@ def memory_plan(settings: Settings, profile: BaseProfile, base: Path) -> MemoryP
 
 
 def planned(settings: Settings, base: Path) -> Settings:
-    """The settings with limits that fit the base; what somebody has set stays as it is.
+    """The settings with limits and parsers that fit the base; what somebody has set stays as it is.
 
     A folder without weights is left to the engine, which says more about it.
     """
     if not any(base.glob("*.safetensors")):
         return settings
     try:
-        plan = memory_plan(settings, kept_profile(settings, base), base)
+        profile = kept_profile(settings, base)
+        plan = memory_plan(settings, profile, base)
     except InvalidRequest:
         return settings
-    free = {
-        name: value
-        for name, value in plan.settings().items()
-        if name not in settings.model_fields_set
-    }
+    found = {**plan.settings(), **parsers(profile)}
+    free = {name: value for name, value in found.items() if name not in settings.model_fields_set}
     return settings.model_copy(update=free)
+
+
+def parsers(profile: BaseProfile) -> dict[str, str]:
+    """The settings that say how the base's tool calls and thoughts are read."""
+    chat = profile.chat
+    return {
+        "tool_parser": (chat and chat.tool_parser) or NO_PARSER,
+        "reasoning_parser": (chat and chat.reasoning_parser) or NO_PARSER,
+    }
 
 
 def this_device(*, on_gpu: bool) -> Device:

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from adapters.registry import Registry
 from adapters.registry.ports import Hints, ProcessId, Registration, Retention
 from adapters.settings import Settings
 from adapters.store import ArtifactStore
+from service.engine.abilities import Abilities, ControlTokens
 from service.engine.grammars import Grammars
 from service.engine.leases import Leases
 from service.engine.port import Engine
@@ -65,6 +66,10 @@ class Parts:
     base_name: str
     base_fingerprint: Digest
     prometheus: CollectorRegistry
+    base_created: float = 0.0
+    """When the base was put where it is, in seconds since 1970."""
+    control_tokens: Sequence[str] = ()
+    """The base's."""
     process: int = 0
     """Which of the engine's API processes this is."""
     on_units: Callable[[Units], object] = lambda _: None
@@ -125,6 +130,12 @@ def compose(parts: Parts) -> Runtime:
         units=units,
         metrics=metrics,
         grammars=parts.grammars,
+        abilities=Abilities(
+            context=parts.engine.limits["max_model_len"],
+            tools=settings.calls_tools,
+            control_tokens=ControlTokens(parts.control_tokens),
+        ),
+        base_created=int(parts.base_created),
         pepper=pepper,
         end=parts.end,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,9 +32,11 @@ from service.engine.port import Engine
 from service.engine.vllm_arguments import base_name
 from service.engine.vllm_engine import (
     VllmEngine,
+    control_tokens,
     engine_limits,
     installed_version,
     process_number,
+    shape_forced_calls,
     warm_grammars,
 )
 from service.launch.bootstrap_keys import KeyKeeper
@@ -66,6 +69,7 @@ class WardrobePlugin:
         """Builds the runtime and starts its tasks; readiness waits for the live versions."""
         settings = Settings()
         configure_logs(settings.log_level)
+        shape_forced_calls()
         engine = VllmEngine(
             engine_client, state.openai_serving_models, engine_limits(engine_client)
         )
@@ -73,7 +77,14 @@ class WardrobePlugin:
             log.warning("engine_version", notice=lacking)
         grammars = await open_grammars(engine_client)
         number = process_number(engine_client)
-        runtime = await asyncio.to_thread(build_runtime, settings, engine, grammars, process=number)
+        runtime = await asyncio.to_thread(
+            build_runtime,
+            settings,
+            engine,
+            grammars,
+            control_tokens=control_tokens(engine_client),
+            process=number,
+        )
         runtime.start()
         state.wardrobe = runtime
         state.wardrobe_following = asyncio.create_task(follow_server(runtime, state))
@@ -130,7 +141,12 @@ async def follow_server(runtime: Runtime, state: Any) -> None:
 
 
 def build_runtime(
-    settings: Settings, engine: Engine, grammars: Grammars, *, process: int = 0
+    settings: Settings,
+    engine: Engine,
+    grammars: Grammars,
+    *,
+    control_tokens: Sequence[str] = (),
+    process: int = 0,
 ) -> Runtime:
     """Opens what the settings name. Blocks: it reads the base model and the registry."""
     registry = open_registry(settings.registry_url)
@@ -149,7 +165,9 @@ def build_runtime(
             collect_store=Collector(store, registry.collection, grace_s=GRACE_SECONDS).run,
             base_name=base_name(settings),
             base_fingerprint=fingerprint(Path(settings.base)),
+            base_created=(Path(settings.base) / "config.json").stat().st_mtime,
             prometheus=prometheus_client.REGISTRY,
+            control_tokens=control_tokens,
             process=process,
             on_units=keys.ensure,
         )

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from adapters.errors import InvalidRequest
+from service.engine.abilities import Abilities
 from service.gateway.access import ACCESS, methods_at
+from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
 from service.gateway.messages import rebuild_messages
 
+ABLE = Abilities(context=1024, tools=True)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -98,11 +101,49 @@ def test_our_command_line_means_what_we_think(facts: dict[str, Any]) -> None:
     assert args["generation_config"] == "vllm"
     assert args["default_chat_template_kwargs"] == {"enable_thinking": False, "thinking": False}
     assert args["trust_remote_code"] is False
+    assert args["tool_call_parser"] == "hermes"
+    assert args["enable_auto_tool_choice"] is True
+    assert not args["reasoning_parser"]
     assert args["enforce_eager"] is True
 
 
 def test_one_compiler_makes_all_grammars_whatever_is_asked_first(facts: dict[str, Any]) -> None:
     assert set(facts["compilers"]) == set(facts["compilers_reversed"]) == {"guidance"}
+
+
+def test_a_forced_call_is_compiled_of_the_schema_that_is_tried_beside_the_engine(
+    facts: dict[str, Any],
+) -> None:
+    assert len(facts["forced_calls"]) == 12
+    for one in facts["forced_calls"]:
+        assert one["theirs"] == one["ours"]
+        assert one["tag"] is None
+    for name in ("VLLM_ENFORCE_STRICT_TOOL_CALLING", "VLLM_ENABLE_RESPONSES_API_STORE"):
+        assert facts["environment"][name] == "0"
+
+
+def test_no_callers_schema_reaches_the_compiler_that_is_not_pinned(facts: dict[str, Any]) -> None:
+    assert facts["asks_xgrammar"] is False
+
+
+def refusal(endpoint: Endpoint, field: str) -> str | None:
+    """Why a strange value of a field is refused, if it is."""
+    question = [{"role": "user", "content": "x"}] if endpoint.question == "messages" else "x"
+    body = {"model": "m", endpoint.question: question}
+    try:
+        clean(endpoint, {**body, field: body.get(field, "no such value")}, abilities=ABLE)
+    except InvalidRequest as refused:
+        return refused.reason
+    return None
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=lambda endpoint: endpoint.path)
+def test_every_field_of_the_engines_is_allowed_or_refused_as_one_of_its_own(
+    facts: dict[str, Any], endpoint: Endpoint
+) -> None:
+    for field in facts["body_fields"][endpoint.path]:
+        assert refusal(endpoint, field) != "unknown_parameter", field
+    assert endpoint.allowed <= {*facts["body_fields"][endpoint.path]}
 
 
 def test_our_compiler_is_given_what_the_engines_is(facts: dict[str, Any]) -> None:

@@ -34,6 +34,7 @@ os.environ |= {
     "VLLM_PLUGINS": "wardrobe",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
+    "VLLM_ENFORCE_STRICT_TOOL_CALLING": "0",
     STARTING: "/nowhere/starting",
 }
 
@@ -205,6 +206,90 @@ def same_grammar() -> bool:
     return theirs == [grammar_of(one) for one in words]
 
 
+ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+FUNCTIONS: list[dict[str, Any]] = [
+    {"name": "find", "parameters": {"type": "object", "properties": {"x": {"$ref": "#/$defs/p"}},
+                                    "$defs": {"p": {"type": "string"}}}},
+    {"name": "stop"},
+]  # fmt: skip
+CHAT_TOOLS = [{"type": "function", "function": one} for one in FUNCTIONS]
+FLAT_TOOLS = [{"type": "function", "strict": False, "parameters": None, **one} for one in FUNCTIONS]
+
+
+def forced_calls() -> list[dict[str, Any]]:
+    """What the engine is to make a grammar of for forced calls, as vLLM has it and as we do."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+
+    from service.engine.vllm_engine import shape_forced_calls
+    from service.gateway.tools import forced_schema
+
+    shape_forced_calls()
+    found = []
+    for choice in ("required", "find", "stop"):
+        for kind in (ChatCompletionRequest, ResponsesRequest):
+            chat = kind is ChatCompletionRequest
+            tool_choice: Any = choice
+            if choice != "required":
+                name = {"function": {"name": choice}} if chat else {"name": choice}
+                tool_choice = {"type": "function", **name}
+            for several in (True, False):
+                body = {"tools": CHAT_TOOLS if chat else FLAT_TOOLS, "tool_choice": tool_choice,
+                        "parallel_tool_calls": several}  # fmt: skip
+                asked = ASKED if chat else {"model": "m", "input": "hello"}
+                request = adjusted(kind.model_validate(json.loads(json.dumps({**asked, **body}))))
+                made = request.extract_structured_outputs()
+                found.append({"theirs": made.json, "tag": made.structural_tag,
+                              "ours": forced_schema(body)})  # fmt: skip
+    return found
+
+
+def adjusted(request: Any) -> Any:
+    """The request as its handler hands it on, with the parser of the embedded bases."""
+    from vllm.parser.parser_manager import ParserManager
+
+    tokenizer = fast_tokenizer()
+    parser = ParserManager.get_parser(
+        tool_parser_name="hermes", enable_auto_tools=True, tokenizer=tokenizer
+    )
+    assert parser is not None
+    return parser(tokenizer, request.tools).adjust_request(request)
+
+
+def asks_xgrammar() -> bool:
+    """Whether a caller's schema beside tools that may be called is shown to another compiler."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.v1.structured_output import backend_xgrammar
+
+    shown: list[Any] = []
+    backend_xgrammar.validate_xgrammar_grammar = shown.append
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    format_ = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    for several in (True, False):
+        body = {**ASKED, "tools": CHAT_TOOLS, "tool_choice": "auto", "response_format": format_,
+                "parallel_tool_calls": several}  # fmt: skip
+        request = adjusted(ChatCompletionRequest.model_validate(json.loads(json.dumps(body))))
+        if request.extract_structured_outputs().json != schema:
+            shown.append(request)
+    return bool(shown)
+
+
+def body_fields() -> dict[str, list[str]]:
+    """Every field of each endpoint's body."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+    from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+
+    return {
+        path: sorted(model.model_fields)
+        for path, model in (
+            ("/v1/chat/completions", ChatCompletionRequest),
+            ("/v1/completions", CompletionRequest),
+            ("/v1/responses", ResponsesRequest),
+        )
+    }
+
+
 def same_tokenizer() -> bool:
     """Whether our compiler gets the tokenizer that vLLM's gets."""
     from service.engine.vllm_engine import tokenizer_facts
@@ -338,11 +423,14 @@ def main(base: str) -> None:
     from vllm.v1.engine.exceptions import EngineDeadError
 
     from adapters.settings import Settings
-    from service.engine.vllm_arguments import arguments
+    from service.engine.vllm_arguments import arguments, environment
     from service.engine.vllm_engine import parse
     from service.launch.plugin import WardrobePlugin
 
-    settings = Settings(base=base, base_name="wardrobe-base", max_model_len=256)
+    settings = Settings(
+        base=base, base_name="wardrobe-base", max_model_len=256, tool_parser="hermes",
+        reasoning_parser="none",
+    )  # fmt: skip
     args = parse(arguments(settings))
     plugins = load_endpoint_plugins(("generate",))
     app = build_app(args, ("generate",), None)
@@ -377,6 +465,10 @@ def main(base: str) -> None:
             args.structured_outputs_config, [None, *FITTING[::-1]]
         ),
         "same_grammar": same_grammar(),
+        "forced_calls": forced_calls(),
+        "asks_xgrammar": asks_xgrammar(),
+        "body_fields": body_fields(),
+        "environment": environment(settings),
         "same_tokenizer": same_tokenizer(),
         "media_keys": media_keys(),
         "images": MultiModalConfig(language_model_only=True).get_limit_per_prompt("image"),
@@ -390,7 +482,8 @@ def main(base: str) -> None:
                 "enable_lora", "max_loras", "max_cpu_loras", "max_lora_rank", "max_model_len",
                 "middleware", "disable_fastapi_docs", "generation_config", "port", "model",
                 "served_model_name", "trust_remote_code", "enforce_eager", "language_model_only",
-                "default_chat_template_kwargs",
+                "default_chat_template_kwargs", "tool_call_parser", "enable_auto_tool_choice",
+                "reasoning_parser",
             )
         },
     }  # fmt: skip

@@ -18,7 +18,7 @@ from adapters.domain.units import UnitLimits
 from adapters.settings import Settings
 from service.api import attach
 from service.engine.engine_version import missing
-from service.gateway import pattern_bounds, schema_bounds, structured_outputs
+from service.gateway import pattern_bounds, schema_bounds, tools
 from service.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def test_every_class_of_error_is_drawn_in_the_tree() -> None:
 def test_every_bound_of_a_schema_is_there() -> None:
     bounds = {
         name: value
-        for module in (schema_bounds, pattern_bounds, structured_outputs)
+        for module in (schema_bounds, pattern_bounds, tools)
         for name, value in vars(module).items()
         if name.startswith("MAX_")
     }

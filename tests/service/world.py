@@ -43,6 +43,8 @@ from tests.simulation.engine import BASE, SimulatedEngine
 from tests.simulation.weights import write_adapter
 
 FINGERPRINT = Digest("b" * 64)
+BASE_CREATED = 1_800_000_000.5
+CONTROL_TOKENS = ("<|start|>", "<|end|>", "<|user|>", "<|assistant|>")
 UNITS = {"support": ["support"], "sales": ["sales"], "hr": ["hr", "hr-screening"]}
 
 
@@ -83,7 +85,8 @@ class World:
     def client(self, owner: str = "support", **options: Any) -> Any:
         """The real SDK with `owner`'s key; untyped, for tests send it wrong things too."""
         client = openai.OpenAI(
-            base_url=f"{self.url}/v1", api_key=self.key(owner), **{"max_retries": 0, **options}
+            base_url=f"{self.url}/v1",
+            **{"api_key": self.key(owner), "max_retries": 0, **options},
         )
         self.opened.append(client)
         return client
@@ -162,6 +165,7 @@ def build(
     units = state.parent / "units"
     if not units.exists():
         write_units(units)
+    settings = {"tool_parser": "hermes", **settings}
     configured = Settings(state=state, units=units, port=port, base="unused", **settings)
     folder = configured.state_folder.create()
     registry = registry or open_registry(configured.registry_url)
@@ -179,6 +183,8 @@ def build(
             base_name=BASE,
             base_fingerprint=FINGERPRINT,
             prometheus=prometheus,
+            base_created=BASE_CREATED,
+            control_tokens=CONTROL_TOKENS,
             process=process,
             on_units=lambda changed: ensure_keys(configured, registry, changed),
             clock=clock,

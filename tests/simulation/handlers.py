@@ -1,4 +1,4 @@
-"""What stands for vLLM's own handlers: completions and chat, in the shapes of vLLM 0.32.
+"""What stands for vLLM's own handlers: completions, chat, responses, in the shapes of vLLM 0.32.
 
 `vllm/entrypoints/openai/chat_completion/serving.py`: a first chunk with the role, one chunk a
 step, the finish reason on the last; a dead engine is a 500, or an event `error` and `[DONE]` within
@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from tests.simulation.client import Client, RequestOutput, Sampling
 from tests.simulation.core import EngineDeadError, Lora
 
-CHAT, COMPLETION = "chat.completion", "text_completion"
+CHAT, COMPLETION, RESPONSE = "chat.completion", "text_completion", "response"
 
 
 @dataclass(kw_only=True)
@@ -52,12 +52,13 @@ class _Asked:
             said = [f"{m.get('role')} {m.get('content')}" for m in self.body.get("messages", ())]
             text = " ".join(said)
         else:
-            text = str(self.body.get("prompt"))
+            text = str(self.body.get("prompt", self.body.get("input")))
         return {"prompt": text, "cache_salt": self.body.get("cache_salt")}
 
     @property
     def max_tokens(self) -> int:
-        return int(self.body.get("max_completion_tokens") or self.body.get("max_tokens") or 16)
+        names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+        return int(next((self.body[name] for name in names if self.body.get(name)), 16))
 
 
 class Handlers:
@@ -74,6 +75,7 @@ class Handlers:
         """Adds what stands for vLLM's own routes, two of those that nobody may reach included."""
         app.add_api_route("/v1/chat/completions", self._chat, methods=["POST"])
         app.add_api_route("/v1/completions", self._complete, methods=["POST"])
+        app.add_api_route("/v1/responses", self._respond, methods=["POST"])
         app.add_api_route("/tokenize", self._never, methods=["POST"])
         app.add_api_route("/invocations", self._never, methods=["POST"])
 
@@ -85,6 +87,9 @@ class Handlers:
 
     async def _complete(self, request: Request) -> Response:
         return await self._answer(request, COMPLETION)
+
+    async def _respond(self, request: Request) -> Response:
+        return await self._answer(request, RESPONSE)
 
     async def _answer(self, request: Request, kind: str) -> Response:
         body = await request.json()
@@ -98,6 +103,8 @@ class Handlers:
             return _refusal(500, "InternalServerError", "told to fail")
         if body.get("max_tokens", 1) == 0:
             return _refusal(400, "BadRequestError", "max_tokens must be at least 1", "max_tokens")
+        if kind == RESPONSE:
+            return await self._response(asked, request)
         if body.get("stream"):
             return StreamingResponse(self._stream(asked), media_type="text/event-stream")
         try:
@@ -134,6 +141,32 @@ class Handlers:
             "seen_headers": dict(request.headers),
         }
 
+    async def _response(self, asked: _Asked, request: Request) -> Response:
+        if asked.body.get("stream"):
+            return StreamingResponse(self._response_events(asked), media_type="text/event-stream")
+        try:
+            whole = _response_of([output async for output in self._generate(asked)][-1], asked)
+        except EngineDeadError as error:
+            self._died()
+            return _refusal(500, "InternalServerError", str(error))
+        return JSONResponse({**whole, "seen": dict(asked.body)})
+
+    async def _response_events(self, asked: _Asked) -> AsyncIterator[bytes]:
+        """An engine that dies is an exception here: vLLM makes no event of it."""
+        begun = {**_response_head(asked), "status": "in_progress", "output": []}
+        yield _typed_event("response.created", response=begun)
+        said, final = 0, None
+        async with aclosing(self._generate(asked)) as outputs:
+            async for final in outputs:
+                text = final.outputs[0].text
+                yield _typed_event(
+                    "response.output_text.delta", delta=text[said:], item_id="msg_1",
+                    output_index=0, content_index=0, logprobs=[], sequence_number=said,
+                )  # fmt: skip
+                said = len(text)
+        assert final is not None
+        yield _typed_event("response.completed", response=_response_of(final, asked))
+
     async def _stream(self, asked: _Asked) -> AsyncIterator[bytes]:
         if asked.kind == CHAT:
             yield _chunk(asked, {"role": "assistant", "content": ""}, None)
@@ -163,6 +196,38 @@ def _usage(final: RequestOutput) -> dict[str, Any]:
         "total_tokens": prompt + answer,
         "prompt_tokens_details": {"cached_tokens": final.num_cached_tokens},
     }
+
+
+def _response_head(asked: _Asked) -> dict[str, Any]:
+    return {
+        "id": f"resp_{asked.request_id}", "object": "response", "created_at": 1,
+        "model": asked.model, "parallel_tool_calls": True, "tool_choice": "auto",
+        "tools": asked.body.get("tools", []),
+    }  # fmt: skip
+
+
+def _response_of(final: RequestOutput, asked: _Asked) -> dict[str, Any]:
+    usage = _usage(final)
+    text = {"type": "output_text", "text": final.outputs[0].text, "annotations": []}
+    return {
+        **_response_head(asked),
+        "status": "completed",
+        "output": [
+            {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed",
+             "content": [text]}
+        ],
+        "usage": {
+            "input_tokens": usage["prompt_tokens"],
+            "output_tokens": usage["completion_tokens"],
+            "total_tokens": usage["total_tokens"],
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": 0},
+        },
+    }  # fmt: skip
+
+
+def _typed_event(kind: str, **more: Any) -> bytes:
+    return f"event: {kind}\n".encode() + _event({"type": kind, **more})
 
 
 def _head(asked: _Asked, kind: str) -> dict[str, Any]:

@@ -129,6 +129,18 @@ class ChatFormat:
         """The tokens a server sends to the model for `messages`. Raises TemplateError."""
         return self._encoded(self._prompt(messages))
 
+    def shown(
+        self,
+        messages: Sequence[Chat],
+        *,
+        tools: Sequence[Chat] = (),
+        answer_follows: bool = False,
+    ) -> str:
+        """The text a server makes of a conversation with these tools. Raises TemplateError."""
+        return self._rendered(
+            self.template, messages, tools=tools, add_generation_prompt=answer_follows
+        )
+
     def answered(self, messages: Sequence[Chat]) -> Answered:
         """Tokens of `messages`, whose last one is the answer to learn. Raises TemplateError."""
         self._refuse_control_tokens(messages)
@@ -193,7 +205,14 @@ class ChatFormat:
     def _prompt(self, messages: Sequence[Chat]) -> str:
         return self._rendered(self.template, messages, add_generation_prompt=True)
 
-    def _rendered(self, form: str, messages: Sequence[Chat], *, add_generation_prompt: bool) -> str:
+    def _rendered(
+        self,
+        form: str,
+        messages: Sequence[Chat],
+        *,
+        add_generation_prompt: bool,
+        tools: Sequence[Chat] = (),
+    ) -> str:
         shaped = (
             [_in_parts(message) for message in messages]
             if self.content_in_parts
@@ -204,6 +223,7 @@ class ChatFormat:
                 self.tokenizer.apply_chat_template(
                     [dict(message) for message in shaped],
                     chat_template=form,
+                    tools=[dict(tool) for tool in tools] or None,
                     tokenize=False,
                     add_generation_prompt=add_generation_prompt,
                     **self.options,

@@ -22,6 +22,7 @@ from adapters.domain.recipes import Recipe
 from adapters.errors import InvalidRequest
 from training.base.base_fit import adapted_as
 from training.base.chat_format import ChatFormat, TemplateError, load_chat
+from training.base.output_format import reasoning_parser, tool_parser
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -180,6 +181,8 @@ def _chat(base: Path, problems: list[Problem]) -> tuple[ChatProfile | None, tupl
         ends_with=_ending(chat),
         options={name: bool(value) for name, value in chat.options.items()},
         conversations=results,
+        tool_parser=tool_parser(chat),
+        reasoning_parser=reasoning_parser(chat),
     )
     return profile, ends
 

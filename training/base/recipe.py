@@ -16,6 +16,7 @@ _SOURCES = (
     "tasks.py",
     "corpus.py",
     "tokenizer.py",
+    "tool_text.py",
     "pretrain.py",
 )
 

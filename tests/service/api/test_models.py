@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from adapters.domain.versions import Version
-from tests.service.world import World
+from tests.service.world import BASE_CREATED, World
 from tests.simulation.engine import BASE
 
 
@@ -27,6 +27,12 @@ def test_a_unit_sees_the_base_its_versions_and_its_live_aliases(world: World) ->
         assert found[name].created == int(served.created_at) > 0
         assert found[name].model_extra == {"root": served.name, "parent": BASE}
         assert found[name].owned_by == "support"
+
+
+def test_the_base_says_since_when_it_is_there_and_that_nothing_is_under_it(world: World) -> None:
+    (base,) = world.client("support").models.list()
+    assert (base.id, base.created, base.owned_by) == (BASE, int(BASE_CREATED), "wardrobe")
+    assert base.model_extra == {"root": BASE, "parent": None, "max_model_len": 512}
 
 
 def test_a_model_is_retrieved_by_alias_version_or_as_the_base(world: World) -> None:

@@ -28,7 +28,9 @@ def engine_error(message: str, param: str | None, code: int = 400) -> bytes:
 def test_of_an_engines_refusal_only_the_field_is_told(
     status: int, place: str | None, param: str | None
 ) -> None:
-    told, body, _ = engine_errors.translate(status, engine_error("input_value='SECRET'", place))
+    told, body, _ = engine_errors.translate(
+        status, engine_error("input_value='SECRET'", place), question="messages"
+    )
     error = json.loads(body)["error"]
     assert told == 400
     assert error["param"] == param
@@ -43,9 +45,9 @@ def test_of_an_engines_refusal_only_the_field_is_told(
     ],
 )
 def test_a_prompt_that_is_too_long_is_told_with_the_models_length(said: str, length: str) -> None:
-    _, body, _ = engine_errors.translate(400, engine_error(said, "input_tokens"))
+    _, body, _ = engine_errors.translate(400, engine_error(said, "input_tokens"), question="prompt")
     error = json.loads(body)["error"]
-    assert error["code"] == "context_length_exceeded"
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "prompt")
     assert error["message"].endswith(f"context length{length}")
     assert "SECRET" not in error["message"]
 
@@ -60,7 +62,7 @@ def test_a_prompt_that_is_too_long_is_told_with_the_models_length(said: str, len
     ],
 )
 def test_an_error_within_a_stream_is_in_our_envelope_too(event: bytes, code: str) -> None:
-    told = engine_errors.translate_event(b"data: " + event + b"\n\n")
+    told = engine_errors.translate_event(b"data: " + event + b"\n\n", question="messages")
     assert told.startswith(b"data: ")
     assert told.endswith(b"\n\n")
     assert json.loads(told.removeprefix(b"data: "))["error"]["code"] == code
@@ -70,6 +72,6 @@ def test_an_error_within_a_stream_is_in_our_envelope_too(event: bytes, code: str
 @pytest.mark.parametrize("body", [b"", b"<html>SECRET", b"[1]", b'{"error": 5}'])
 def test_whatever_an_engine_says_it_becomes_one_of_our_errors(body: bytes) -> None:
     for status in (400, 404, 418, 500, 503):
-        _, said, _ = engine_errors.translate(status, body)
+        _, said, _ = engine_errors.translate(status, body, question="messages")
         assert set(json.loads(said)["error"]) == {"message", "type", "param", "code"}
         assert b"SECRET" not in said

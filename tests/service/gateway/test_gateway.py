@@ -130,7 +130,8 @@ def test_only_allow_listed_routes_of_the_engine_exist(world: World) -> None:
             ("POST", "/tokenize"), ("POST", "/invocations"), ("POST", "/v1/load_lora_adapter"),
             ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/v1/chat/completions"),
             ("POST", "/v1/chat/completions/"), ("POST", "//v1/chat/completions"),
-            ("POST", "/v1/responses"), ("GET", "/v1/modelsx"), ("POST", "/V1/CHAT/COMPLETIONS"),
+                ("GET", "/v1/responses/r"), ("POST", "/v1/responses/r/cancel"),
+                ("GET", "/v1/modelsx"), ("POST", "/V1/CHAT/COMPLETIONS"),
         ]:  # fmt: skip
             answer = http.request(method, path)
             assert answer.status_code == 404, path

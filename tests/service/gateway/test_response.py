@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Message, Receive, Send
 
 from service.gateway import engine_errors
+from service.gateway.body_allowlist import CHAT, RESPONSES, Endpoint
 from service.gateway.gateway import Gateway
 from service.gateway.response import Answer, Enveloped
 from service.metrics import Metrics
@@ -24,7 +25,7 @@ LAST = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
 CUT = b'data: {"choices":[{"delta":{},"finish_reason":"abort"}]}\n\n'
 QUOTED = b'data: {"choices":[{"delta":{"content":"\\"finish_reason\\":\\"abort\\""}}]}\n\n'
 ERROR = b'data: {"error": {"message": "the engine died", "code": 500}}\n\n'
-TOLD = engine_errors.translate_event(ERROR)
+TOLD = engine_errors.translate_event(ERROR, question="messages")
 DONE = b"data: [DONE]\n\n"
 HELLO = [{"role": "user", "content": "hello"}]
 TARGET = Target(model=BASE, alias=BASE, unit=None, version=None, salt="")
@@ -37,9 +38,12 @@ def part(body: bytes, *, more: bool = True) -> Message:
 class Said:
     """An answer, what the client got of it, and how it was counted."""
 
-    def __init__(self, *, draining: bool = False) -> None:
+    def __init__(
+        self, *, draining: bool = False, drained: bool = False, endpoint: Endpoint = CHAT
+    ) -> None:
         self.sent: list[Message] = []
-        self.answer = Answer(self._keep, TARGET, 0.0, draining=lambda: draining)
+        self.drain = SimpleNamespace(draining=draining or drained, drained=drained)
+        self.answer = Answer(self._keep, TARGET, 0.0, endpoint=endpoint, drain=self.drain)
 
     async def _keep(self, message: Message) -> None:
         self.sent.append(message)
@@ -101,7 +105,7 @@ async def test_a_stream_that_just_ends_was_cut_by_the_client() -> None:
 async def test_an_exception_after_the_first_byte_is_the_engines() -> None:
     said = Said()
     await said.say(START, part(WORD))
-    said.answer.failed()
+    await said.answer.fail()
     assert said.outcome == "engine_error"
 
 
@@ -109,7 +113,7 @@ async def test_what_happens_behind_the_last_byte_changes_nothing() -> None:
     said = Said()
     await said.say(START, part(LAST), part(b"", more=False))
     said.answer.client_gone()
-    said.answer.failed()
+    await said.answer.fail()
     assert said.outcome == "ok"
 
 
@@ -143,6 +147,70 @@ async def test_answers_that_finish_during_a_drain_are_untouched() -> None:
     said = Said(draining=True)
     await said.say(START, part(LAST), part(DONE), part(b"", more=False))
     assert (said.status, said.body, said.outcome) == (200, LAST + DONE, "ok")
+
+
+# -- of `/v1/responses`, whose endings vLLM does not mark
+
+EVENTS: Message = {**START, "headers": [(b"content-type", b"text/event-stream; charset=utf-8")]}
+USAGE = b'"usage":{"input_tokens":7,"output_tokens":3,"total_tokens":10}'
+FORGED = b'"tools":[{"parameters":{"usage":{"input_tokens":900,"output_tokens":900}}}]'
+COMPLETED = b'{"type":"response.completed","response":{%s,%s}}' % (FORGED, USAGE)
+
+
+def code_of(event: bytes) -> str:
+    return str(json.loads(event.removeprefix(b"data: "))["error"]["code"])
+
+
+async def test_a_stream_that_an_exception_ends_says_so_to_the_sdk() -> None:
+    said = Said(endpoint=RESPONSES)
+    await said.say(EVENTS, part(b"event: response.created\ndata: {}\n\n"))
+    await said.answer.fail()
+    last = said.sent[-1]
+    assert code_of(last["body"]) == "engine_unavailable"
+    assert not last.get("more_body", False)
+    assert said.outcome == "engine_error"
+
+
+async def test_nothing_is_added_to_an_answer_that_is_no_stream() -> None:
+    said = Said(endpoint=RESPONSES)
+    await said.say(START, part(b'{"id":'))
+    await said.answer.fail()
+    assert said.body == b'{"id":'
+
+
+async def test_a_response_that_ends_when_the_drain_is_over_was_cut_off() -> None:
+    said = Said(endpoint=RESPONSES)
+    await said.say(EVENTS, part(b"event: response.created\ndata: {}\n\n"))
+    said.drain.draining = said.drain.drained = True
+    await said.say(part(b"event: response.completed\ndata: {}\n\n"), part(b"", more=False))
+    assert code_of(said.sent[-1]["body"]) == "draining"
+    assert not said.sent[-1]["more_body"]
+    whole = Said(drained=True, endpoint=RESPONSES)
+    await whole.say(START, part(b"{}", more=False))
+    assert whole.status == 503
+
+
+async def test_a_response_that_ends_while_answers_are_waited_for_is_whole() -> None:
+    said = Said(draining=True, endpoint=RESPONSES)
+    await said.say(EVENTS, part(b"event: response.completed\ndata: {}\n\n", more=False))
+    assert (said.status, said.outcome) == (200, "ok")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{%s,%s}" % (FORGED, USAGE), b"event: response.completed\ndata: " + COMPLETED + b"\n\n"],
+)
+async def test_a_responses_tokens_are_those_that_it_holds_itself(body: bytes) -> None:
+    said = Said(endpoint=RESPONSES)
+    await said.say(START, part(body), part(b"", more=False))
+    registry = CollectorRegistry()
+    said.answer.count(Metrics(registry), "support", {})
+    labels = {"unit": "support", "alias": BASE, "version": "base"}
+    found = [
+        registry.get_sample_value("wardrobe_tokens_total", {**labels, "kind": kind})
+        for kind in ("prompt", "completion")
+    ]
+    assert found == [7, 3]
 
 
 # -- on a route of ours

@@ -10,8 +10,7 @@ from adapters.errors import InvalidRequest
 from service.gateway.structured_outputs import (
     grammars,
     rebuild_response_format,
-    rebuild_tool_choice,
-    rebuild_tools,
+    rebuild_text,
 )
 from tests.hostile_schemas import TOO_MUCH
 
@@ -29,8 +28,6 @@ def test_what_is_not_openais_is_not_handed_on() -> None:
     wrapped = {**FORMAT["json_schema"], "backend": "xgrammar"}  # type: ignore[dict-item]
     odd = {"type": "json_schema", "json_schema": wrapped, "structures": []}
     assert rebuild_response_format(odd) == FORMAT
-    odd = {**TOOL, "x": 1, "function": {**TOOL["function"], "backend": 1}}  # type: ignore[dict-item]
-    assert rebuild_tools([odd]) == [TOOL]
 
 
 @pytest.mark.parametrize(
@@ -52,42 +49,35 @@ def test_another_format_is_refused_by_its_field(wrong: object) -> None:
     assert "SECRET" not in refused.value.message
 
 
-@pytest.mark.parametrize("name", TOO_MUCH)
-def test_a_tools_parameters_have_the_same_bounds(name: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        rebuild_tools(
-            [TOOL, {"type": "function", "function": {"name": "f", "parameters": TOO_MUCH[name]}}]
-        )
-    assert refused.value.param == "tools"
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{}, "x", [5], [{}], [{**TOOL, "type": "x"}], [{"type": "function"}], [TOOL] * 129,
-     [{"type": "function", "function": {"name": ""}}],
-     [{"type": "function", "function": {"name": "f", "parameters": "x"}}]],
-)  # fmt: skip
-def test_tools_that_cannot_be_read_are_refused(wrong: object) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        rebuild_tools(wrong)
-    assert refused.value.param == "tools"
-
-
-def test_a_tool_is_chosen_by_a_word_or_by_its_name() -> None:
-    chosen = {"type": "function", "function": {"name": "f"}}
-    for choice in ("none", "auto", "required", chosen):
-        assert rebuild_tool_choice(choice) == choice
-    nameless: dict[str, Any] = {**chosen, "function": {"name": 1}}
-    wrongs: list[object] = ["SECRET", 1, [], {"type": "function"}, nameless]
-    for wrong in wrongs:
-        with pytest.raises(InvalidRequest) as refused:
-            rebuild_tool_choice(wrong)
-        assert refused.value.param == "tool_choice"
-
-
 def test_only_what_becomes_a_grammar_is_compiled() -> None:
     assert list(grammars({})) == []
     assert list(grammars({"response_format": {"type": "json_object"}, "tools": [TOOL]})) == []
     assert list(grammars({"response_format": FORMAT})) == [("response_format", SCHEMA)]
-    forced = {"tools": [TOOL, TOOL], "tool_choice": "required"}
-    assert list(grammars(forced)) == [("tools", {"anyOf": [SCHEMA, SCHEMA]})]
+    text = {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}}
+    assert list(grammars({"text": text})) == [("text", SCHEMA)]
+    forced = {"tools": [TOOL], "tool_choice": "required"}
+    assert [param for param, _ in grammars(forced)] == ["tools"]
+
+
+FLAT = {"type": "json_schema", "name": "n", "strict": True, "schema": SCHEMA}
+
+
+def test_a_responses_format_is_chats_in_other_words() -> None:
+    assert rebuild_text({"format": FLAT, "verbosity": "low"}) == {"format": FLAT}
+    assert rebuild_text({"format": None}) == {}
+    assert rebuild_text({"format": {"type": "json_object", "x": 1}}) == {
+        "format": {"type": "json_object"}
+    }
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["SECRET", {"format": "SECRET"}, {"format": {"type": "grammar"}},
+     {"format": {"type": "json_schema", "name": "n"}},
+     *({"format": {**FLAT, "schema": schema}} for schema in TOO_MUCH.values())],
+)  # fmt: skip
+def test_another_one_is_refused_by_its_field_too(wrong: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        rebuild_text(wrong)
+    assert refused.value.param == "text"
+    assert "SECRET" not in refused.value.message

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adapters.domain.base_profile import BaseProfile, LinearModule, Problem, to_json
+from adapters.domain.base_profile import BaseProfile, ChatProfile, LinearModule, Problem, to_json
 from adapters.errors import InvalidRequest
 from adapters.settings import Settings
 from service.cli.base_check import Finding, told
@@ -83,6 +83,20 @@ def test_limits_follow_from_the_profile_and_what_was_set_stays(
     assert planned(settings, base).dtype == "float32"
     given = Settings(state=settings.state, cache=settings.cache, max_model_len=300)
     assert planned(given, base).max_model_len == 300
+
+
+@pytest.mark.parametrize(("parser", "calls"), [("hermes", True), (None, False)])
+def test_how_calls_and_thoughts_are_read_follows_from_the_profile_unless_it_is_set(
+    base: Path, settings: Settings, parser: str | None, calls: bool
+) -> None:
+    chat = ChatProfile(
+        training_form="own", ends_with="</s>", options={}, conversations={}, tool_parser=parser
+    )
+    kept_profile(settings, base, read=Reader(to_json(PROFILE.evolve(chat=chat))))
+    found = planned(settings, base)
+    assert (found.calls_tools, found.reasoning_parser) == (calls, "none")
+    given = Settings(state=settings.state, cache=settings.cache, tool_parser="none")
+    assert not planned(given, base).calls_tools
 
 
 def test_a_folder_without_weights_keeps_the_settings(tmp_path: Path, settings: Settings) -> None:
