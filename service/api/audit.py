@@ -6,9 +6,9 @@ intact, are the admin's to ask for.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Query
 
 from adapters.domain.audit import Entry, Head, Verdict, parse_anchor, verify
 from adapters.domain.names import Unit
@@ -20,20 +20,27 @@ from service.api.request import CursorOf, PrincipalOf, RuntimeOf, page, reach
 router = APIRouter(prefix="/v1/audit")
 
 
+def which_of(
+    unit: str | None = None,
+    actor: str | None = None,
+    action: str | None = None,
+    subject: str | None = None,
+) -> Which:
+    """The query's choice."""
+    return Which(
+        unit=None if unit is None else Unit(unit), actor=actor, action=action, subject=subject
+    )
+
+
+WhichOf = Annotated[Which, Depends(which_of)]
+
+
 @router.get("")
 async def list_entries(
-    request: Request, runtime: RuntimeOf, principal: PrincipalOf, cursor: CursorOf
+    runtime: RuntimeOf, principal: PrincipalOf, cursor: CursorOf, which: WhichOf
 ) -> dict[str, Any]:
     """Newest first; `unit`, `actor`, `action` and `subject` choose among them."""
     reach(principal)
-    asked = request.query_params
-    unit = asked.get("unit")
-    which = Which(
-        unit=None if unit is None else Unit(unit),
-        actor=asked.get("actor"),
-        action=asked.get("action"),
-        subject=asked.get("subject"),
-    )
     listed = await runtime.threads.read(
         principal,
         runtime.registry.audit.list,
@@ -54,11 +61,13 @@ async def head(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
 
 @router.get("/verify")
 async def verify_log(
-    request: Request, runtime: RuntimeOf, principal: PrincipalOf
+    runtime: RuntimeOf,
+    principal: PrincipalOf,
+    anchor: Annotated[list[str], Query(default_factory=list)],
 ) -> dict[str, Any]:
     """Walks the whole log; `anchor`, which may be repeated, is a head that was kept elsewhere."""
     _check_admin(principal)
-    anchors = [parse_anchor(text) for text in request.query_params.getlist("anchor")]
+    anchors = [parse_anchor(text) for text in anchor]
     audit = runtime.registry.audit
     return wire_verdict(await runtime.threads.read(principal, _verified, audit, anchors))
 
