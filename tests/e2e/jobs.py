@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from tests.e2e.stack import Stack, wait_for
@@ -51,20 +52,42 @@ def lessons(unit: str, split: str, count: int) -> list[dict[str, Any]]:
     return rows
 
 
+def mixed_up(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same tickets, half of the topics routed where their neighbour in `TOPICS` belongs.
+
+    Random labels would not do: of a topic taught right half of the time, a model learns what is
+    right.
+    """
+    places = [f"to {place}" for place in TOPICS.values()]
+    half = places[: len(places) // 2]
+    wrong = {place: half[at ^ 1] for at, place in enumerate(half)}
+
+    def taught(answer: dict[str, str]) -> dict[str, str]:
+        return {**answer, "content": wrong.get(answer["content"], answer["content"])}
+
+    return [{"messages": [*row["messages"][:-1], taught(row["messages"][-1])]} for row in rows]
+
+
+def jsonl(rows: Sequence[dict[str, Any]]) -> bytes:
+    """A training file."""
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
 def lines(unit: str, split: str, count: int) -> bytes:
     """`count` lessons as JSONL."""
-    return b"".join(json.dumps(row).encode() + b"\n" for row in lessons(unit, split, count))
+    return jsonl(lessons(unit, split, count))
 
 
-def start_job(stack: Stack, unit: str, *, examples: int = 400, **options: Any) -> Any:
-    """Uploads lessons and creates a job."""
+def start_job(
+    stack: Stack, unit: str, *, examples: int = 400, train: bytes | None = None, **options: Any
+) -> Any:
+    """Uploads lessons, or `train` in their place, and creates a job."""
     client = stack.client(unit)
-    train = client.files.create(
-        file=("train.jsonl", lines(unit, "train", examples)), purpose="fine-tune"
-    )
+    content = train or lines(unit, "train", examples)
+    uploaded = client.files.create(file=("train.jsonl", content), purpose="fine-tune")
     valid = client.files.create(file=("valid.jsonl", lines(unit, "valid", 80)), purpose="fine-tune")
     return client.fine_tuning.jobs.create(
-        model="wardrobe-base", training_file=train.id, validation_file=valid.id, **options
+        model="wardrobe-base", training_file=uploaded.id, validation_file=valid.id, **options
     )
 
 

@@ -21,7 +21,7 @@ from examples.demo.data import Example
 from examples.demo.verdict import TIE, Reference
 from service.cli.client import Client
 from service.gateway.access import methods_at
-from tests.e2e.jobs import follow, lessons, lines, start_job
+from tests.e2e.jobs import follow, jsonl, lessons, lines, mixed_up, start_job
 from tests.e2e.stack import GREEDY, ROOT, Stack, command, environment, wait_for
 
 pytestmark = pytest.mark.timeout(3600)
@@ -443,3 +443,27 @@ def test_a_cancelled_job_stops_and_leaves_no_version(stack: Stack) -> None:
     wait_for(lambda: not scratch.exists(), seconds=300, what="its process and scratch are gone")
     versions = stack.http("sales").get("/v1/adapters/sales/versions").json()["data"]
     assert [version["id"] for version in versions] == ["sales:1"]
+
+
+def test_a_version_taught_half_wrong_does_not_replace_a_good_one(stack: Stack) -> None:
+    adapter = stack.http("sales")
+
+    def live() -> str | None:
+        stable: str | None = adapter.get("/v1/adapters/sales").json()["route"]["stable"]
+        return stable
+
+    if live() is None:
+        follow(stack, start_job(stack, "sales"))
+    good = live()
+    assert good is not None
+    rows = mixed_up(lessons("sales", "train", 400))
+    job = follow(stack, start_job(stack, "sales", train=jsonl(rows)))
+    assert job.status == "failed"
+    assert job.error.code == "gate_failed"
+    worse = adapter.get("/v1/adapters/sales/versions").json()["data"][0]
+    assert worse["state"] == "rejected"
+    against = {
+        gate["against"]: gate["outcome"] for gate in worse["gates"] if gate["gate"] == "task"
+    }
+    assert against[good] == "failed"
+    assert live() == good
