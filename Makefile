@@ -18,7 +18,7 @@ endif
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos check lock bench clean
+.PHONY: help setup demo up test chaos soak check lock bench clean
 
 help: ## List the commands
 	@echo "make COMMAND [ENGINE=auto|cpu|gpu] [BASE=tiny|smollm2|<Hugging Face id or path>] [STATE=<folder>] [PORT=<number>]"
@@ -42,6 +42,10 @@ chaos: setup ## 500 commands under every fault, 10,000 swaps, two real replicas:
 	@WARDROBE_CHAOS=1 SIMULATED_COMMANDS=500 SIMULATED_SWAPS=10000 $(BIN)/python -m pytest -s \
 		tests/e2e/test_two_replicas.py tests/simulation/test_promotions.py \
 		tests/simulation/test_swaps.py
+
+soak: setup ## 1,000 swaps of the real engine under 8 clients, then 200 kills of it: half a day
+	@WARDROBE_SWAPS=1000 WARDROBE_KILLS=200 $(BIN)/python -m pytest -s \
+		tests/e2e/test_service.py tests/e2e/test_killed_engine.py -k "mix_nothing or kills_of"
 
 check: setup ## Format, lint, types, import layers and the fast tests
 	@scripts/check.sh

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pydantic_core
@@ -43,11 +44,17 @@ log = structlog.get_logger("wardrobe.gateway")
 
 
 class Reply:
-    """`send` with our request id on it, that remembers whether the answer has begun."""
+    """`send` with our request id on it, that remembers whether the answer has begun.
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    `leaving`: its connection ends with it, so that its client comes back to another process.
+    """
+
+    def __init__(
+        self, send: Send, request_id: str, *, leaving: Callable[[], bool] = lambda: False
+    ) -> None:
         self._send = send
         self._header = (b"x-request-id", request_id.encode())
+        self._leaving = leaving
         self.started = False
 
     async def send(self, message: Message) -> None:
@@ -55,7 +62,10 @@ class Reply:
         if message["type"] == "http.response.start":
             self.started = True
             headers = [pair for pair in message.get("headers", ()) if pair[0] != b"x-request-id"]
-            message = {**message, "headers": [*headers, self._header]}
+            headers.append(self._header)
+            if self._leaving():
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
         await self._send(message)
 
     async def refuse(self, error: WardrobeError) -> None:
@@ -81,7 +91,7 @@ class Gateway:
             return
         runtime: Runtime = scope["app"].state.wardrobe
         request_id = http_errors.new_request_id()
-        reply = Reply(send, request_id)
+        reply = Reply(send, request_id, leaving=lambda: runtime.draining)
         try:
             await self._dispatch(runtime, scope, receive, reply.send, request_id)
         except asyncio.CancelledError:

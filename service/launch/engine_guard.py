@@ -11,6 +11,9 @@ from service.engine.quarantine_record import QuarantineRecord
 from service.engine.vital_signs import RestartReason, VitalSigns
 from service.launch.out_of_memory import OomKills, oom_kills
 
+LONGEST_LOOK_AWAY = 30.0
+"""Seconds between two looks: longer than whatever else the supervisor does."""
+
 
 class EngineGuard:
     """Implements the supervisor's guard for the service process, over one state folder."""
@@ -31,6 +34,7 @@ class EngineGuard:
         self._kills = kills
         self._clock = clock
         self._ready_at: float | None = None
+        self._watched_at = self._watching_since = clock()
         self._kills_before = kills()
         signs.begin()
 
@@ -48,8 +52,16 @@ class EngineGuard:
             self._signs.note_ready()
 
     def hangs(self) -> bool:
-        """Whether the engine or a process before it has been silent for too long."""
-        return self._signs.silence > self._longest_silence
+        """Whether the engine or a process before it has been silent for too long.
+
+        Silence counts while we watch: after a pause of the whole machine or container, whose clock
+        has gone on, everybody is given time to be heard again.
+        """
+        now = self._clock()
+        if now - self._watched_at > LONGEST_LOOK_AWAY:
+            self._watching_since = now
+        self._watched_at = now
+        return min(self._signs.silence, now - self._watching_since) > self._longest_silence
 
     def well_for(self) -> float:
         """Seconds since it became ready: what it took to start is no good run."""

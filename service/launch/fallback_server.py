@@ -1,10 +1,10 @@
 """Answers for the service while its engine is down: the process beside it that needs no engine.
 
-`python -m service.launch.fallback_server VITAL-SIGNS`, started by the supervisor with the listening
-socket. While no API process accepts connections, it does, and says 503 with the time that a start
-takes; as soon as one accepts again, it stops. Both take from one socket, so nobody is lost between
-them. It reads of a request no more than a probe's path, keeps no connection, and bounds what a
-stranger may cost: bytes, time and connections.
+`python -m service.launch.fallback_server VITAL-SIGNS [CERTIFICATE KEY]`, started by the supervisor
+with the listening socket. While no API process accepts connections, it does, and says 503 with the
+time that a start takes; as soon as one accepts again, it stops. Both take from one socket, so that
+nobody is lost between them. It reads of a request no more than a probe's path, keeps no connection,
+and bounds what a stranger may cost: bytes, time and connections.
 """
 
 from __future__ import annotations
@@ -33,7 +33,29 @@ LOOK_SECONDS = 0.05
 PROBES = (b"/livez", b"/readyz", b"/health")
 
 Tls = Callable[[], ssl.SSLContext | None]
-"""What connections are encrypted with, asked anew for each: certificates change meanwhile."""
+"""What the next connection is encrypted with. Raises OSError."""
+
+
+class TlsFiles:
+    """A certificate's files, read again when they have changed."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._files = (certificate, key)
+        self._seen: tuple[int, ...] = ()
+        self._context: ssl.SSLContext | None = None
+
+    def __call__(self) -> ssl.SSLContext:
+        """Raises OSError where they never were a pair; later, what is none changes nothing."""
+        try:
+            seen = tuple(path.stat().st_mtime_ns for path in self._files)
+            if self._context is None or seen != self._seen:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(*self._files, password="")  # never asked for at a terminal
+                self._seen, self._context = seen, context
+        except OSError:
+            if self._context is None:
+                raise
+        return self._context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,11 +238,11 @@ def raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def serve(listener: socket.socket, signs: VitalSigns) -> None:
+async def serve(listener: socket.socket, signs: VitalSigns, tls: Tls) -> None:
     """Runs until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await FallbackServer(listener, signs).run(stop)
+    await FallbackServer(listener, signs, tls=tls).run(stop)
 
 
 def main() -> None:
@@ -229,7 +251,8 @@ def main() -> None:
     if listener is None:
         sys.exit("the supervisor starts this process, with the socket it listens on")
     raise_descriptor_limit()
-    asyncio.run(serve(listener, VitalSigns(Path(sys.argv[1]))))
+    signs, *pair = map(Path, sys.argv[1:])
+    asyncio.run(serve(listener, VitalSigns(signs), TlsFiles(*pair) if pair else lambda: None))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from service.launch.child_process import ProcessSpec
 from service.launch.engine_guard import EngineGuard
 
 SERVED_BY = "service"
+_NEEDED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL")
+"""Of our environment, what Python needs to start."""
 FALLBACK_STOP_SECONDS = 15.0
 """What the fallback server may take for its last answers."""
 
@@ -45,8 +47,8 @@ class Front:
         return [fallback, *(self._accepting(s) if s.name == SERVED_BY else s for s in specs)]
 
     def _fallback(self, *, logs: Path | None, instance: str) -> ProcessSpec:
-        # it needs no key and no setting: it is given none
-        ours = {name: said for name, said in os.environ.items() if not name.startswith("WARDROBE_")}
+        # strangers talk to it: it is given nothing that would be worth finding out
+        ours = {name: os.environ[name] for name in _NEEDED if name in os.environ}
         signs = str(self.settings.state_folder.vital_signs)
         return self._inheriting(
             ProcessSpec(

@@ -10,12 +10,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
+import openai
 import pytest
 
 from tests.simulation.core import FATAL
 from tests.simulation.guarded import Guarded, guarded, wait_for
+from tests.simulation.replica import WAIT_SECONDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -144,30 +147,35 @@ def test_a_service_that_says_nothing_for_too_long_is_ended_and_started_again(
         assert "has said nothing for too long; starting it again in 1 s" in replica.said
 
 
+def stream_of(replica: Guarded) -> Any:
+    """A stream of the real SDK, which repeats nothing by itself."""
+    client = openai.OpenAI(
+        base_url=f"{replica.url}/v1", api_key=replica.headers["Authorization"][7:], max_retries=0
+    )
+    return client.chat.completions.create(
+        model="support", messages=[{"role": "user", "content": "hi"}], stream=True, max_tokens=60
+    )
+
+
 def test_a_drained_replica_finishes_its_streams_and_refuses_no_connection_until_it_is_gone(
     tmp_path: Path,
 ) -> None:
     with guarded(tmp_path, SIMULATED_STEP_SECONDS=0.1) as replica:
-        promote(replica, replica.house.publish("support", words=30))
-        body = {
-            "model": "support",
-            "messages": [{"role": "user", "content": "hi"}],
-            "stream": True,
-            "max_tokens": 60,
-        }
-        url, headers = f"{replica.url}/v1/chat/completions", replica.headers
+        version = replica.house.publish("support", words=40)
+        promote(replica, version)
+        stream = stream_of(replica)
+        chunks = [next(stream)]
+        replica.popen.send_signal(signal.SIGTERM)
+        wait_for(lambda: replica.get("/readyz").status_code == 503, what="it drains")
+        assert replica.get("/livez").status_code == 200
+        refused = replica.chat("support", "new")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+        assert refused.headers["connection"] == "close"
+        chunks += list(stream)
+        said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        assert said.split() == replica.house.texts[version].split()
+        assert chunks[-1].choices[0].finish_reason == "stop"
         met: Counter[str] = Counter()
-        with httpx2.stream("POST", url, json=body, headers=headers, timeout=60) as answer:
-            lines = answer.iter_lines()
-            next(lines)
-            replica.popen.send_signal(signal.SIGTERM)
-            wait_for(lambda: replica.get("/readyz").status_code == 503, what="it drains")
-            assert replica.get("/livez").status_code == 200
-            refused = replica.chat("support", "new")
-            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
-            rest = [line for line in lines if line]
-        assert '"finish_reason":"stop"' in rest[-2]
-        assert rest[-1] == "data: [DONE]"
         while replica.popen.poll() is None:
             try:
                 met[str(replica.chat("support", "late").status_code)] += 1
@@ -178,3 +186,14 @@ def test_a_drained_replica_finishes_its_streams_and_refuses_no_connection_until_
                 assert time.monotonic() - gone < 5.0, "refused long before its end"
         assert met["503"] > 0
         assert set(met) <= {"503", "ConnectError", "ReadError", "RemoteProtocolError"}
+
+
+def test_an_answer_that_a_drain_does_not_wait_for_raises_in_the_sdk(tmp_path: Path) -> None:
+    with guarded(tmp_path, SIMULATED_STEP_SECONDS=2, WARDROBE_DRAIN_SECONDS=1) as replica:
+        promote(replica, replica.house.publish("support", words=40))
+        stream = stream_of(replica)
+        next(stream)
+        replica.popen.send_signal(signal.SIGTERM)
+        with pytest.raises(openai.APIError):
+            list(stream)
+        assert replica.popen.wait(WAIT_SECONDS) == 0
