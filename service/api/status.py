@@ -120,6 +120,10 @@ def _slots(runtime: Runtime) -> dict[str, int]:
 def _of_the_whole(runtime: Runtime, replicas: Sequence[Replica]) -> dict[str, Any]:
     return {
         "slots": _slots(runtime),
+        "quarantine": [
+            {"id": one.id, "deaths": one.deaths, "refused": one.quarantined}
+            for one in runtime.quarantine.suspects()
+        ],
         "revision": runtime.table.revision,
         "replicas": [_wire_replica(replica) for replica in replicas],
     }

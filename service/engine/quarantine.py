@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adapters.errors import InvalidRequest
@@ -85,6 +85,10 @@ class Quarantine:
         # who is no suspect now becomes none in this process's life: it ends with the engine
         self._suspects = dict(self._record.places())
         self._queue = asyncio.Lock()
+
+    def suspects(self) -> Sequence[Suspect]:
+        """Those of all processes, the worst first."""
+        return self._record.suspects()
 
     def close(self) -> None:
         """Lets go of the file; further calls are undefined."""

@@ -303,6 +303,18 @@ def test_status_tells_what_is_loaded(cli: Cli, world: World) -> None:
     assert cli("status", "--json").json["ready"] is True
 
 
+def test_an_admins_status_tells_how_slots_are_given_out_and_who_is_suspected(
+    world: World,
+) -> None:
+    told = world.http("admin").get("/v1/status").json()
+    slots = told["slots"]
+    assert slots["slots"] == world.engine.limits["max_cpu_loras"]
+    given = [slots[use] for use in ("routes", "moving", "rollback", "warm")]
+    assert sum(given) == slots["slots"]
+    assert told["quarantine"] == []
+    assert not {"slots", "quarantine"} & world.http("hr").get("/v1/status").json().keys()
+
+
 def test_status_names_live_versions_that_cannot_be_served_to_those_who_may_see_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

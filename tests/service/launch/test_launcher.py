@@ -237,6 +237,10 @@ def test_a_killed_service_comes_back_and_is_ready_again(up: Up) -> None:
     assert up.stop() == 0
 
 
+def is_fallback(pid: int) -> bool:
+    return b"service.launch.fallback_server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def test_while_the_service_is_down_callers_are_answered_and_no_stranger_takes_its_port(
     environment: dict[str, str],
 ) -> None:
@@ -244,14 +248,17 @@ def test_while_the_service_is_down_callers_are_answered_and_no_stranger_takes_it
     started = Up(environment, service="import time\ntime.sleep(600)")
     try:
         started.wait_for("logs in")
-        answer = httpx2.get(f"http://127.0.0.1:{port}/v1/models", timeout=20, trust_env=False)
+        answer = httpx2.get(f"http://127.0.0.1:{port}/v1/models", timeout=60, trust_env=False)
         with pytest.raises(Conflict):
             check_port("127.0.0.1", port)
+        (fallback,) = (pid for pid in descendants({started.popen.pid}) if is_fallback(pid))
+        os.kill(fallback, signal.SIGKILL)
+        later = httpx2.get(f"http://127.0.0.1:{port}/v1/models", timeout=60, trust_env=False)
         ready = is_ready(f"http://127.0.0.1:{port}")
     finally:
         ended = started.stop()
     assert ended == 0
-    assert answer.status_code == 503
+    assert (answer.status_code, later.status_code) == (503, 503)
     assert answer.json()["error"]["code"] == "engine_unavailable"
     assert 0 < int(answer.headers["retry-after"]) <= 120
     assert not ready
