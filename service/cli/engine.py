@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from service.engine.quarantine_record import QuarantineRecord
 
 app = typer.Typer(help="The engine of this machine, as the state folder knows it.")
-quarantine = typer.Typer(help="Requests that were in flight when the engine died.")
+quarantine = typer.Typer(help="Requests and loads that were under way when the engine died.")
 app.add_typer(quarantine, name="quarantine")
 
 
 @quarantine.command("list")
 @needs(state_settings)
 def list_quarantine(settings: Settings, as_json: AsJson = False) -> None:
-    """List the suspects: after a second death, the same request is refused until it expires.
+    """List the suspects: after a second death, the same request is refused until it expires; after
+    a third within its load, a version is not loaded until then.
 
-    A request is known by a keyed digest; nothing of what it said is kept.
+    Both are known by a keyed digest; nothing of what a request said is kept.
 
     Example: wardrobe engine quarantine list --state /var/lib/wardrobe
     """

@@ -5,6 +5,9 @@ engine has died is a suspect. Innocents that were in flight beside the guilty on
 and come back with it, for clients repeat what was cut off; so suspects reach the engine one after
 the other, and one that is answered is none any more. A second death therefore finds the guilty one
 alone. From then on it is refused, until it expires or is cleared.
+
+The load of a version is recorded likewise: one whose load ends each engine would be loaded again by
+the next, for ever.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from adapters.errors import InvalidRequest
+from adapters.errors import InvalidRequest, Rejected
 from service.engine.byte_locks import EXCLUSIVE, try_lock, unlock
 from service.engine.quarantine_record import DIGEST_BYTES, QuarantineRecord, Suspect
 
@@ -24,6 +28,10 @@ TURN_SECONDS = 2.0
 the next in the queue is most likely innocent.
 """
 LOOK_SECONDS = 0.05
+LOAD_DEATHS = 3
+"""As many in a row within the load of one version: whoever calls its alias is refused then, so one
+more is needed than of a request.
+"""
 
 
 class Flight:
@@ -100,7 +108,7 @@ class Quarantine:
         A suspect is recorded when its turn comes (`wait_for_turn`): who only waits kills nobody.
         Raises InvalidRequest (`request_quarantined`).
         """
-        digest = hmac.digest(self._key, content, "sha256")[:DIGEST_BYTES]
+        digest = self._digest(content)
         suspect = self._suspect(digest) if self._suspects else None
         if suspect is not None and suspect.quarantined:
             until = time.strftime("%H:%M:%S UTC", time.gmtime(suspect.expires_at))
@@ -109,10 +117,28 @@ class Quarantine:
                 "operator may allow it earlier (`wardrobe engine quarantine clear`)",
                 code="request_quarantined",
             )
-        place = self._free.pop() if self._free else None
-        if place is not None and suspect is None:
-            self._record.put(place, digest)
-        return Flight(self, digest, place, suspected=suspect is not None)
+        flight = self._flight(digest, suspected=suspect is not None)
+        if flight.place is not None and suspect is None:
+            self._record.put(flight.place, digest)
+        return flight
+
+    @contextmanager
+    def loading(self, artifact: str) -> Iterator[None]:
+        """Records that the engine loads this artifact while the body runs.
+
+        Raises Rejected for one within whose load the last engines died.
+        """
+        digest = self._digest(b"load " + artifact.encode())
+        suspect = self._suspect(digest)
+        if suspect is not None and suspect.deaths >= LOAD_DEATHS:
+            raise Rejected("the engine died each time that it loaded this version")
+        flight = self._flight(digest, suspected=suspect is not None)
+        if flight.place is not None:
+            self._record.put(flight.place, digest)
+        try:
+            yield
+        finally:  # whatever it says of the version, an engine that lives has not died of it
+            flight.end(answered=self._alive())
 
     async def wait_for_turn(self, flight: Flight) -> None:
         """Waits until the engine has no other suspect of any process."""
@@ -127,6 +153,13 @@ class Quarantine:
             self._record.put(flight.place, flight.digest)
         flight.turn = Turn(self._end_turn)
         asyncio.get_running_loop().call_later(self._turn_seconds, flight.turn.end)
+
+    def _digest(self, content: bytes) -> bytes:
+        return hmac.digest(self._key, content, "sha256")[:DIGEST_BYTES]
+
+    def _flight(self, digest: bytes, *, suspected: bool) -> Flight:
+        place = self._free.pop() if self._free else None
+        return Flight(self, digest, place, suspected=suspected)
 
     def _end_turn(self) -> None:
         unlock(self._record.file, 0)

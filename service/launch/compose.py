@@ -99,6 +99,12 @@ def compose(parts: Parts) -> Runtime:
     if process.number == 0:  # one speaks for all: a scrape adds their counts up
         metrics.note_restarts(signs.restarts)
     table = RouteTable(base_name=parts.base_name, pepper=pepper, units=lambda: units.current.units)
+    quarantine = Quarantine(
+        settings.state_folder.in_flight,
+        key=pepper,
+        alive=lambda: parts.engine.alive,
+        process=process.number,
+    )
     within = _Within(
         parts=parts,
         metrics=metrics,
@@ -107,6 +113,7 @@ def compose(parts: Parts) -> Runtime:
         membership=_membership(parts, process),
         residency=residency,
         leases=leases,
+        quarantine=quarantine,
         table=table,
     )
     runtime = Runtime(
@@ -118,12 +125,7 @@ def compose(parts: Parts) -> Runtime:
         leases=leases,
         signs=signs,
         pulse=Pulse(signs, parts.engine, process=process.number),
-        quarantine=Quarantine(
-            settings.state_folder.in_flight,
-            key=pepper,
-            alive=lambda: parts.engine.alive,
-            process=process.number,
-        ),
+        quarantine=quarantine,
         places=UnitPlaces(shared / "unit_places", process=process.number),
         # the heartbeat reports what the whole says of itself
         swap=_swap(within, is_ready=lambda: runtime.ready),
@@ -153,6 +155,7 @@ class _Within:
     membership: Membership
     residency: SharedResidency
     leases: Leases
+    quarantine: Quarantine
     table: RouteTable
 
 
@@ -189,6 +192,7 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
         table=table,
         engine=parts.engine,
         residency=within.residency,
+        quarantine=within.quarantine,
         artifacts=parts.store,
         base_fingerprint=parts.base_fingerprint,
         on_change=on_engine_changed,

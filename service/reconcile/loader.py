@@ -18,6 +18,7 @@ import structlog
 from adapters.domain.names import Digest, VersionId
 from adapters.domain.versions import ServedVersion
 from service.engine.port import Engine
+from service.engine.quarantine import Quarantine
 from service.engine.shared_residency import Failure, Reason, SharedResidency
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import State, Unloadable
@@ -44,6 +45,7 @@ class Loader:
         table: RouteTable,
         engine: Engine,
         residency: SharedResidency,
+        quarantine: Quarantine,
         artifacts: Artifacts,
         base_fingerprint: Digest,
         on_change: Callable[[], None],
@@ -56,6 +58,7 @@ class Loader:
         self._table = table
         self._engine = engine
         self._residency = residency
+        self._quarantine = quarantine
         self._fetches = Fetches(
             artifacts,
             on_fetched=lambda: self.repeat.kick(),  # noqa: PLW0108 - made below
@@ -211,8 +214,9 @@ class Loader:
         self._desired.note_turn(version.unit)
         try:
             fetched = self._fetches.take(version)
-            self._residency.begin_load(version.id)
-            await self._engine.load(version, fetched.path.result())
+            with self._quarantine.loading(version.digest):
+                self._residency.begin_load(version.id)
+                await self._engine.load(version, fetched.path.result())
         except Exception as error:  # one version's edge: the others are still to be loaded
             self._note_failure(version, reason_of(error), error)
             await self._fetches.release(version.id)

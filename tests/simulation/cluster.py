@@ -65,6 +65,17 @@ class Cluster:
 
         Goes to registry and store themselves, as the trainer does: no replica is needed.
         """
+        return self._publish(
+            alias,
+            count,
+            text=lambda number: " ".join(f"{alias}:{number}/{word}" for word in range(words)),
+        )
+
+    def publish_text(self, alias: str, text: str) -> str:
+        """A candidate that answers this; its name."""
+        return self._publish(alias, 1, text=lambda _: text)[0]
+
+    def _publish(self, alias: str, count: int, *, text: Callable[[int], str]) -> list[str]:
         settings = self.settings
         registry = open_registry(settings.registry_url)
         store = open_store(settings)
@@ -73,9 +84,9 @@ class Cluster:
         first = newest[0].number + 1 if newest else 1
         made = []
         for number in range(first, first + count):
-            text = " ".join(f"{alias}:{number}/{word}" for word in range(words))
+            said = text(number)
             with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-                digest = store.publish_adapter(write_adapter(Path(folder) / "adapter", text))
+                digest = store.publish_adapter(write_adapter(Path(folder) / "adapter", said))
             new = NewVersion(
                 adapter=alias,
                 unit=Unit(alias),
@@ -86,7 +97,7 @@ class Cluster:
                 evidence={},
             )
             version = registry.versions.publish(new, job_id=None, fence=None)
-            self.texts[version.name] = text
+            self.texts[version.name] = said
             made.append(version.name)
         registry.close()
         return made

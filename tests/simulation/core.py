@@ -31,7 +31,9 @@ CACHED_BLOCKS = 4096
 
 
 FATAL = "fatal5417"
-"""A prompt with this word ends the engine in the step that reads it."""
+"""A prompt with this word ends the engine in the step that reads it, and so does an adapter that
+answers with it in the load that does.
+"""
 
 
 class EngineDeadError(Exception):
@@ -204,6 +206,9 @@ class Core:
         number = lora.lora_int_id
         if number not in self.registered:
             weights = self._read(lora)
+            if FATAL in weights.words:
+                self.kill("an illegal memory access was encountered")
+                self._check_alive()
             if len(self.registered) + 1 > self.limits.max_cpu_loras:
                 oldest, _ = self.registered.popitem(last=False)
                 self.active.pop(oldest, None)

@@ -16,6 +16,10 @@ from typing import Any
 
 import httpx2
 
+from adapters.domain.names import Alias
+from adapters.domain.principals import SYSTEM
+from adapters.registry.open import open_registry
+from adapters.registry.ports import Acknowledgement, ProcessId, Registration
 from service.engine.vital_signs import VitalSigns
 from service.launch.child_process import descendants, processes
 from tests.simulation.cluster import ADMIN_KEY, Cluster, cluster
@@ -84,10 +88,14 @@ class Guarded:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {ADMIN_KEY}"}
 
-    def wait_ready(self) -> float:
-        """Seconds until it is."""
+    def wait_ready(self, *, seconds: float = 5 * WAIT_SECONDS) -> float:
+        """Seconds until it is, however often its engine dies before."""
         began = time.monotonic()
-        wait_for(lambda: self.get("/readyz").status_code == 200, what=f"ready: {self.log}")
+        wait_for(
+            lambda: self.get("/readyz").status_code == 200,
+            what=f"ready: {self.log}",
+            seconds=seconds,
+        )
         return time.monotonic() - began
 
     def restarts(self) -> dict[str, int]:
@@ -109,10 +117,34 @@ def wait_for(condition: Callable[[], Any], *, what: str, seconds: float = WAIT_S
     return found
 
 
+def make_live(house: Cluster, name: str) -> None:
+    """A version promoted by a replica that has left since, whatever an engine would say of it."""
+    alias, _, number = name.partition(":")
+    settings = house.settings
+    before = ProcessId(replica="long-ago", incarnation="1")
+    with closing(open_registry(settings.registry_url)) as registry:
+        version = registry.versions.get(alias, int(number), SYSTEM)
+        registry.replicas.register(
+            Registration(process=before, base_fingerprint=version.base_fingerprint, limits={})
+        )
+        registry.rollouts.promote(
+            Alias(alias), version.id, SYSTEM, unit=version.unit, expected_generation=None
+        )
+        registry.replicas.acknowledge("long-ago", "1", [Acknowledgement(version_id=version.id)])
+        registry.rollouts.advance()
+        registry.replicas.observe(before, registry.routes.revision())
+        registry.replicas.leave(before)
+        registry.rollouts.advance()
+        assert registry.routes.route(Alias(alias), version.unit).stable == version.id
+
+
 @contextmanager
-def guarded(folder: Path, **more: Any) -> Iterator[Guarded]:
+def guarded(
+    folder: Path, *, before: Callable[[Cluster], None] = lambda _: None, **more: Any
+) -> Iterator[Guarded]:
     """A ready one, stopped cleanly afterwards with nothing left behind."""
-    with cluster(folder, replicas=0, aliases=("support",), **more) as house:
+    with cluster(folder, replicas=0, aliases=("support", "sales"), **more) as house:
+        before(house)
         replica = Guarded(house, folder)
         try:
             # it listens before it says so, and from then on nobody is refused

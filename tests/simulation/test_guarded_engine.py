@@ -16,8 +16,10 @@ import httpx2
 import openai
 import pytest
 
+from service.engine.quarantine import LOAD_DEATHS
+from tests.simulation.cluster import Cluster
 from tests.simulation.core import FATAL
-from tests.simulation.guarded import Guarded, guarded, wait_for
+from tests.simulation.guarded import Guarded, guarded, make_live, wait_for
 from tests.simulation.replica import WAIT_SECONDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -131,6 +133,21 @@ def ask_until_answered(replica: Guarded, number: int) -> None:
         except httpx2.HTTPError:
             pass
         time.sleep(0.2)
+
+
+def test_a_live_version_whose_load_ends_the_engine_is_given_up_and_everybody_else_is_served(
+    tmp_path: Path,
+) -> None:
+    def both_live(house: Cluster) -> None:
+        make_live(house, house.publish("support"))
+        make_live(house, house.publish_text("sales", f"some {FATAL} words"))
+
+    with guarded(tmp_path, before=both_live) as replica:
+        assert replica.restarts() == {"exit": LOAD_DEATHS}
+        assert replica.chat("support", "hi").status_code == 200
+        refused = replica.chat("sales", "hi")
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "version_unavailable"
 
 
 def test_a_service_that_says_nothing_for_too_long_is_ended_and_started_again(

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.errors import InvalidRequest
-from service.engine.quarantine import LOOK_SECONDS, Quarantine
+from adapters.errors import InvalidRequest, Rejected
+from service.engine.quarantine import LOAD_DEATHS, LOOK_SECONDS, Quarantine
 from service.engine.quarantine_record import (
     DEATHS,
     KEPT_SECONDS,
@@ -202,6 +202,26 @@ async def test_a_cleared_request_is_let_through_by_processes_that_run(place: Pla
         assert record.clear([one.id for one in record.suspects()]) == 1
         assert not life.begin(POISON).suspected
         assert record.clear() == 0
+
+
+def test_a_version_whose_load_ended_three_engines_in_a_row_is_loaded_no_more(place: Place) -> None:
+    def load(artifact: str, *, dies: bool = False) -> None:
+        with place.life() as life, life.loading(artifact):
+            place.alive = not dies
+        if dies:
+            place.die()
+        place.alive = True
+
+    for _ in range(LOAD_DEATHS - 1):
+        load("a" * 64, dies=True)
+    load("a" * 64)  # it did load once, so the deaths had other reasons
+    for _ in range(LOAD_DEATHS):
+        load("a" * 64, dies=True)
+    with pytest.raises(Rejected, match="died each time"):
+        load("a" * 64)
+    load("b" * 64)
+    place.now += KEPT_SECONDS
+    load("a" * 64)
 
 
 async def test_what_a_stop_cut_off_is_forgiven(place: Place) -> None:
