@@ -23,17 +23,18 @@ from pathlib import Path
 
 import pydantic_core
 
-from adapters.errors import Draining, EngineUnavailable, WardrobeError
+from adapters.errors import Draining, EngineUnavailable, InvalidRequest, WardrobeError
 from service import http_errors
 from service.engine.listener import inherited_listener
 from service.engine.vital_signs import MAX_FAILED_STARTS, VitalSigns
 from service.instance import INSTANCE
+from service.launch.tls_context import load_context
 
 LOOK_SECONDS = 0.05
 PROBES = (b"/livez", b"/readyz", b"/health")
 
 Tls = Callable[[], ssl.SSLContext | None]
-"""What the next connection is encrypted with. Raises OSError."""
+"""What the next connection is encrypted with. Raises OSError, InvalidRequest."""
 
 
 class TlsFiles:
@@ -45,14 +46,13 @@ class TlsFiles:
         self._context: ssl.SSLContext | None = None
 
     def __call__(self) -> ssl.SSLContext:
-        """Raises OSError where they never were a pair; later, what is none changes nothing."""
+        """The newest pair that fits. Raises OSError, InvalidRequest where there never was one."""
         try:
             seen = tuple(path.stat().st_mtime_ns for path in self._files)
             if self._context is None or seen != self._seen:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                context.load_cert_chain(*self._files, password="")  # never asked for at a terminal
-                self._seen, self._context = seen, context
-        except OSError:
+                self._context = load_context(*self._files)
+                self._seen = seen
+        except (OSError, InvalidRequest):
             if self._context is None:
                 raise
         return self._context
@@ -141,7 +141,7 @@ class FallbackServer:
                 transport, _ = await loop.connect_accepted_socket(
                     lambda: protocol, connection, ssl=self._tls()
                 )
-        except (OSError, TimeoutError):  # TLS errors are OSErrors
+        except (OSError, TimeoutError, InvalidRequest):  # TLS errors are OSErrors
             connection.close()
             return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -21,6 +21,7 @@ from service.engine.vital_signs import VitalSigns
 from service.instance import INSTANCE
 from service.launch.child_process import ProcessSpec
 from service.launch.engine_guard import EngineGuard
+from service.launch.tls import certificate_files
 
 SERVED_BY = "service"
 _NEEDED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL")
@@ -49,11 +50,12 @@ class Front:
     def _fallback(self, *, logs: Path | None, instance: str) -> ProcessSpec:
         # strangers talk to it: it is given nothing that would be worth finding out
         ours = {name: os.environ[name] for name in _NEEDED if name in os.environ}
-        signs = str(self.settings.state_folder.vital_signs)
+        signs = self.settings.state_folder.vital_signs
+        files = [signs, *(certificate_files(self.settings) or ())]
         return self._inheriting(
             ProcessSpec(
                 name="fallback server",
-                command=[sys.executable, "-m", "service.launch.fallback_server", signs],
+                command=[sys.executable, "-m", "service.launch.fallback_server", *map(str, files)],
                 environment={**ours, INSTANCE: instance},
                 log=logs / "fallback-server.log" if logs else None,
                 patience=FALLBACK_STOP_SECONDS,

@@ -39,7 +39,8 @@ from service.launch.child_process import ProcessSpec, rotate
 from service.launch.front import open_front
 from service.launch.key_files import TRAINER, read_kept
 from service.launch.supervisor import Signals, Supervisor
-from service.launch.tls import certificate_files, load_context
+from service.launch.tls import certificate_files
+from service.launch.tls_context import load_context
 from service.tokens.issuer import issuer_of
 
 Tell = Callable[[str], None]

@@ -14,6 +14,7 @@ import structlog
 
 from adapters.errors import InvalidRequest
 from adapters.settings import Settings
+from service.launch.tls_context import load_context
 from service.reconcile.registry_calls import RegistryCalls
 
 WATCH_SECONDS = 1.0
@@ -29,25 +30,6 @@ def certificate_files(settings: Settings) -> tuple[Path, Path] | None:
     if certificate is None or key is None:
         raise InvalidRequest("TLS needs both WARDROBE_TLS_CERT and WARDROBE_TLS_KEY")
     return certificate, key
-
-
-def load_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A server's context with this pair. Raises InvalidRequest, which names no content."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, password=_no_password)
-    except ssl.SSLError:
-        raise InvalidRequest(
-            f"{certificate} and {key} are no certificate in PEM and its key, without a password"
-        ) from None
-    except OSError as error:
-        raise InvalidRequest(f"{certificate}, {key}: {error.strerror}") from None
-    return context
-
-
-def _no_password() -> str:
-    """A key that asks for one would ask on the terminal."""
-    return ""
 
 
 class CertificateWatch:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from service.engine.listener import open_listener
 from service.engine.vital_signs import MAX_FAILED_STARTS, RestartReason, VitalSigns
 from service.launch.fallback_server import Bounds, FallbackServer, Tls, TlsFiles
+from tests.servers.certificates import write_pair
 
 TOLD = range(30, 61)
 """Seconds of a first start that are left; a slow machine has used some up."""
@@ -271,19 +271,6 @@ async def test_at_its_end_whoever_waits_in_the_socket_is_still_answered(front: F
         await asyncio.sleep(0.2)
         front.signs.cease()
     assert {status for status, _ in await asyncio.gather(*waiting)} == {503}
-
-
-def write_pair(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate that its own key has signed, over the one that is there."""
-    pair = folder / "tls.crt", folder / "tls.key"
-    words = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "2"]
-    words += ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    made = subprocess.run(
-        [*words, "-out", str(pair[0]), "-keyout", str(pair[1])], capture_output=True, check=False
-    )
-    if made.returncode:
-        pytest.skip(f"openssl cannot make a certificate: {made.stderr!r}")
-    return pair
 
 
 async def test_with_a_certificate_it_answers_encrypted_and_takes_up_a_new_one(

@@ -25,7 +25,8 @@ from adapters.errors import InvalidRequest
 from adapters.settings import Settings
 from service.engine.vllm_arguments import arguments
 from service.launch.launcher import is_ready
-from service.launch.tls import CertificateWatch, certificate_files, load_context
+from service.launch.tls import CertificateWatch, certificate_files
+from service.launch.tls_context import load_context
 from tests.servers.certificates import certificate, write_pair
 from tests.service.world import free_port
 
