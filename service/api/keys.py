@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from adapters.domain.api_keys import (
     DEFAULT_LIFETIME_S,
     DEFAULT_OVERLAP_S,
+    MAX_LIFETIME_S,
     MAX_OVERLAP_S,
+    MIN_LIFETIME_S,
     Key,
     issue,
     succeed,
@@ -43,7 +45,7 @@ class CreateKey(BaseModel):
     unit: str | None = Field(default=None, max_length=40)
     scopes: list[str] = Field(min_length=1, max_length=len(Scope))
     aliases: list[str] | None = Field(default=None, min_length=1, max_length=64)
-    expires_in: float | None = None
+    expires_in: float | None = Field(default=None, ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)
     """Seconds; a year where nothing is said."""
 
 

@@ -6,6 +6,7 @@ handed to handlers is made by coroutines: FastAPI runs plain functions in thread
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -23,6 +24,7 @@ from service.runtime import Runtime
 M = TypeVar("M", bound=BaseModel)
 
 MAX_LIMIT = 100
+IDEMPOTENCY_KEY = "[!-~]([ -~]{0,253}[!-~])?"
 MAX_FILES = 10_000
 """Files of one page, also where nothing is said: OpenAI's number."""
 
@@ -134,10 +136,10 @@ def named_unit(runtime: Runtime, principal: Principal, named: str | None, *, par
 
 
 def idempotency_key_of(request: Request) -> str | None:
-    """What a client repeats a command under. Raises InvalidRequest for one of another length."""
+    """What a client repeats a command under. Raises InvalidRequest for what can be none."""
     key = request.headers.get("idempotency-key")
-    if key is not None and not 1 <= len(key) <= 255:
-        raise InvalidRequest("`Idempotency-Key` may have 1 to 255 characters")
+    if key is not None and not re.fullmatch(IDEMPOTENCY_KEY, key):
+        raise InvalidRequest("`Idempotency-Key` may have 1 to 255 printable ASCII characters")
     return key
 
 

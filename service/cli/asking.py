@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def add_to(app: typer.Typer) -> None:
     """Hangs the commands of this file into the tree."""
     app.command()(status)
+    app.command()(openapi)
     app.command()(chat)
 
 
@@ -71,6 +72,16 @@ def _rollouts(found: dict[str, Any]) -> list[str]:
         + (f", waits for {' '.join(each['waits_for'])}" if each["waits_for"] else "")
         for each in found["rollouts"]
     ]
+
+
+def openapi() -> None:
+    """Print the OpenAPI document of Wardrobe's own routes, no service needed.
+
+    Example: wardrobe openapi > openapi.json
+    """
+    from service.api.openapi import document
+
+    print_json(document())
 
 
 @needs(a_client)

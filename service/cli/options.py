@@ -28,6 +28,17 @@ UnitsFolder = Annotated[
     str,
     typer.Option("--units", metavar="FOLDER", help="The folder of unit files [WARDROBE_UNITS]."),
 ]
+Base = Annotated[
+    str,
+    typer.Option(
+        "--base", metavar="ID|FOLDER", help="Base model; the embedded one if empty [WARDROBE_BASE]."
+    ),
+]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on [WARDROBE_HOST].")]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", min=1, max=65535, help="Port to listen on [WARDROBE_PORT]."),
+]
 
 # annotations that mean nothing to Typer, of modules imported only when a command runs
 _LATER = {"Client": object, "Settings": object}
@@ -107,22 +118,32 @@ def chosen_settings(
     *,
     state: StateFolder = "",
     units: UnitsFolder = "",
-    base: Annotated[
-        str,
-        typer.Option(
-            "--base",
-            metavar="ID|FOLDER",
-            help="Base model; the embedded one if empty [WARDROBE_BASE].",
-        ),
-    ] = "",
-    host: Annotated[str, typer.Option("--host", help="Address to listen on [WARDROBE_HOST].")] = "",
-    port: Annotated[
-        int | None,
-        typer.Option("--port", min=1, max=65535, help="Port to listen on [WARDROBE_PORT]."),
-    ] = None,
+    base: Base = "",
+    host: Host = "",
+    port: Port = None,
 ) -> Settings:
     """The settings of processes started here: options, else WARDROBE_*, else defaults."""
     return _settings(state=state, units=units, base=base, host=host, port=port)
+
+
+def serving_settings(
+    *,
+    state: StateFolder = "",
+    units: UnitsFolder = "",
+    base: Base = "",
+    host: Host = "",
+    port: Port = None,
+    tls_cert: Annotated[
+        str,
+        typer.Option("--tls-cert", metavar="FILE", help="Certificate chain [WARDROBE_TLS_CERT]."),
+    ] = "",
+    tls_key: Annotated[
+        str, typer.Option("--tls-key", metavar="FILE", help="Its key [WARDROBE_TLS_KEY].")
+    ] = "",
+) -> Settings:
+    """The same of processes that answer."""
+    tls = {"tls_cert": tls_cert, "tls_key": tls_key}
+    return _settings(state=state, units=units, base=base, host=host, port=port, **tls)
 
 
 def state_settings(*, state: StateFolder = "") -> Settings:

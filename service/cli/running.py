@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import AsJson, chosen_settings, needs
+from service.cli.options import AsJson, chosen_settings, needs, serving_settings
 from service.cli.output import clock, print_json
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(trainer)
 
 
-@needs(chosen_settings)
+@needs(serving_settings)
 def up(settings: Settings) -> None:
     """Run the service and the trainer here until Ctrl-C (twice: at once).
 
@@ -31,7 +31,7 @@ def up(settings: Settings) -> None:
     _supervise(settings, trainer=True)
 
 
-@needs(chosen_settings)
+@needs(serving_settings)
 def serve(settings: Settings) -> None:
     """Run the service alone, restarted whenever it dies, until SIGTERM.
 

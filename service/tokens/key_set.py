@@ -24,6 +24,8 @@ MAX_KEYS = 64
 MAX_KID = 256
 MIN_RSA_BITS = 2048
 
+_PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}
+
 PublicKeys = Mapping[str, Any]
 """`kid` → public key of `cryptography`; never a JWK, whose own `alg` a library might believe."""
 
@@ -66,11 +68,11 @@ def _document(url: str, clock: Callable[[], float]) -> Mapping[str, Any]:
     try:
         with (
             httpx2.Client(timeout=DEADLINE_SECONDS / 2, follow_redirects=False) as client,
-            client.stream("GET", url, headers={"Accept": "application/json"}) as answer,
+            client.stream("GET", url, headers=_PLAIN) as answer,
         ):
             if answer.status_code != 200:
                 raise _unusable()
-            for chunk in answer.iter_bytes():
+            for chunk in answer.iter_raw():  # what is packed may be any size
                 content += chunk
                 if len(content) > MAX_DOCUMENT or clock() > until:
                     raise _unusable()

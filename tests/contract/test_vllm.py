@@ -214,10 +214,8 @@ def test_of_all_the_engines_routes_only_those_of_the_table_can_be_reached(
         for method in door["methods"]
         if door["path"] is not None and method in methods_at(tried(door["path"]))
     }
-    # its own of these are behind ours, which answer first (below)
-    shadowed = {("GET", "/health"), ("GET", "/v1/models")}
-    assert opened - shadowed == {(row.method, row.template) for row in ACCESS if row.engines}
-    assert len(engines) > 30
+    assert opened == {(row.method, row.template) for row in ACCESS if row.engines}
+    assert len(engines) > 20
 
 
 def test_no_websocket_or_mounted_app_of_the_engine_can_be_reached(facts: dict[str, Any]) -> None:

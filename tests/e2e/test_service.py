@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
@@ -223,6 +224,20 @@ def test_a_version_the_engine_refuses_fails_its_own_rollout_and_nothing_else(
         moved = http.post(f"/v1/adapters/support/{verb}", json=body)
         assert moved.status_code == 200, moved.text
         assert moved.json()["state"] == "complete"
+
+
+def test_a_scrape_needs_the_scope_for_it_and_may_do_nothing_else(stack: Stack) -> None:
+    asked = {"name": "scraper", "scopes": ["metrics"], "expires_in": 3600}
+    made = stack.http("admin").post("/v1/keys", json=asked)
+    assert made.status_code == 200, made.text
+    headers = {"Authorization": f"Bearer {made.json()['secret']}"}
+
+    def status(path: str) -> int:
+        return httpx2.get(stack.url + path, headers=headers).status_code
+
+    wait_for(lambda: status("/metrics") == 200, seconds=10, what="the key is known")
+    assert {status("/v1/models"), status("/v1/keys"), status("/v1/status")} == {403}
+    assert stack.http("support").get("/metrics").status_code == 403
 
 
 def test_no_route_of_the_engine_is_open_but_the_listed(stack: Stack, facts: dict[str, Any]) -> None:

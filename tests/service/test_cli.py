@@ -579,7 +579,7 @@ def test_suspects_of_an_engines_death_are_listed_and_cleared(
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [
-        *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat"),
+        *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat", "openapi"),
         *("base build", "base publish", "base update", "base check", "units list", "units check"),
         *("adapters list", "adapters show", "keys create", "keys list", "keys rotate"),
         *("keys reset", "keys revoke"),

@@ -143,7 +143,6 @@ class SqlKeys(SqlPort):
                     **audit_facts.of_key(replace(old, expires_at=ends)),
                     "successor": made.id,
                 },
-                reason=None,
             )
             return made
 

@@ -60,6 +60,7 @@ REPORTS = "a process reports what it is or holds; nobody has decided anything"
 OF_A_RUN = "a running job's own progress, under its fence; its events tell it"
 
 EXEMPT = {
+    "keys.note_used": "a use, to the hour; nobody may do more or less by it",
     "keys.check_pepper": "keeps the first start's fingerprint; forgetting it (`reset`) is audited",
     "datasets.assign": OF_A_RUN,
     "datasets.record": OF_A_RUN,
@@ -83,6 +84,19 @@ EXEMPT = {
 
 Given = Callable[[], object]
 """What is left to do, once things are as the command needs them."""
+
+
+def _issue_key(registry: Registry) -> Given:
+    key = a_key(name="shop", expires_in=60.0)
+    return lambda: registry.keys.issue(key, by=ADMIN, idempotency_key=None)
+
+
+def _rotate_key(registry: Registry) -> Given:
+    _issue_key(registry)()
+    successor = a_key("key_2", name="shop")
+    return lambda: registry.keys.rotate(
+        "key_1", successor, overlap_s=1.0, by=ADMIN, idempotency_key=None
+    )
 
 
 def _add_keys(registry: Registry) -> Given:
@@ -322,6 +336,16 @@ def _collect(registry: Registry, clock: Clock) -> Given:
 
 AUDITED: dict[str, Sequence[tuple[Callable[..., Given], Sequence[tuple[str, str, str, str]]]]] = {
     "keys.add": [(_add_keys, [("system", "key.created", "key/key_1", "support")])],
+    "keys.issue": [(_issue_key, [("key_admin", "key.created", "key/key_1", "support")])],
+    "keys.rotate": [
+        (
+            _rotate_key,
+            [
+                ("key_admin", "key.created", "key/key_2", "support"),
+                ("key_admin", "key.rotated", "key/key_1", "support"),
+            ],
+        )
+    ],
     "keys.bring": [
         (
             _bring,

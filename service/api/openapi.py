@@ -1,0 +1,246 @@
+"""The OpenAPI document of the routes that are ours; `wardrobe openapi` prints it.
+
+FastAPI knows paths and methods. Bodies and queries are read by our own code, because its errors
+would echo what was sent, so what they may say stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from adapters.domain.files import PURPOSES
+from adapters.domain.principals import OF_A_UNIT, OF_THE_WHOLE, Scope
+from service.api import attach
+from service.api.adapters import Promote, Rollback
+from service.api.fine_tuning import CreateJob
+from service.api.keys import CreateKey, RotateKey
+from service.api.request import IDEMPOTENCY_KEY
+
+Json = dict[str, Any]
+
+_NAME: Json = {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"}
+_ID: Json = {"type": "string", "minLength": 1, "maxLength": 64}
+_PATHS: Mapping[str, Json] = {
+    "alias": _NAME,
+    "number": {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
+    "model": {"type": "string", "minLength": 1, "maxLength": 64},
+    "file_id": {"type": "string", "pattern": "^file-[0-9a-f]{24}$"},
+    "job_id": {"type": "string", "pattern": "^ftjob-[0-9a-f]{24}$"},
+    "key_id": {"type": "string", "pattern": "^key_[0-9a-f]{16}$"},
+    "replica": _ID,
+}
+"""What stands for a name in a path."""
+_LIMIT: Json = {"type": "integer", "minimum": 1, "maximum": 999_999}
+_PAGE: Mapping[str, Json] = {"after": _ID, "limit": _LIMIT}
+_NUMBERED: Mapping[str, Json] = {
+    "after": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    "limit": _LIMIT,
+}
+_OPEN = ("/livez", "/readyz", "/health")
+_IDEMPOTENCY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY}$"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """What FastAPI does not know of a route."""
+
+    query: Mapping[str, Json] = field(default_factory=dict)
+    body: type[BaseModel] | None = None
+    needs_body: bool = False
+    form: Json | None = None
+    once: bool = False
+    """Whether it may be repeated under an `Idempotency-Key`."""
+
+
+_TOLD: Mapping[str, _Told] = {
+    "get /v1/files": _Told(
+        query={
+            **_PAGE,
+            "order": {"type": "string", "enum": ["asc", "desc"]},
+            "purpose": {"type": "string", "enum": sorted(PURPOSES)},
+        }
+    ),
+    "post /v1/files": _Told(
+        form={
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["file", "purpose"],
+            "properties": {
+                "file": {"type": "string", "format": "binary"},
+                "purpose": {"type": "string", "enum": ["fine-tune"]},
+                "x_unit": _NAME,
+            },
+        }
+    ),
+    "get /v1/fine_tuning/jobs": _Told(query=_PAGE),
+    "post /v1/fine_tuning/jobs": _Told(body=CreateJob, needs_body=True, once=True),
+    "get /v1/fine_tuning/jobs/{job_id}/events": _Told(query={"limit": _LIMIT}),
+    "get /v1/fine_tuning/jobs/{job_id}/checkpoints": _Told(query={"limit": _LIMIT}),
+    "get /v1/adapters/{alias}/versions": _Told(query=_NUMBERED),
+    "get /v1/adapters/{alias}/rollouts": _Told(query=_NUMBERED),
+    "get /v1/adapters/{alias}/evaluations": _Told(
+        query={**_NUMBERED, "subject": {"type": "string", "pattern": "^(base|[1-9][0-9]{0,8})$"}}
+    ),
+    "post /v1/adapters/{alias}/promote": _Told(body=Promote, needs_body=True),
+    "post /v1/adapters/{alias}/rollback": _Told(body=Rollback, needs_body=True),
+    "get /v1/keys": _Told(query=_PAGE),
+    "post /v1/keys": _Told(body=CreateKey, needs_body=True, once=True),
+    "post /v1/keys/{key_id}/rotate": _Told(body=RotateKey, once=True),
+}
+
+
+_NAMED_BY: Mapping[str, tuple[str, str]] = {
+    "post /v1/files": ("file_id", "$response.body#/id"),
+    "post /v1/fine_tuning/jobs": ("job_id", "$response.body#/id"),
+    "post /v1/keys": ("key_id", "$response.body#/id"),
+    "get /v1/adapters": ("alias", "$response.body#/data/0/id"),
+    "get /v1/models": ("model", "$response.body#/data/0/id"),
+}
+"""Whose answers hold a name that other paths take."""
+
+
+def document() -> Json:
+    """The whole document; needs no running service."""
+    app = FastAPI()
+    attach(app)
+    title = "Wardrobe"
+    made: Json = get_openapi(title=title, version=version("wardrobe"), routes=app.routes)
+    components = made.setdefault("components", {})
+    components["schemas"] = {"Error": _error()}
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, operations in made["paths"].items():
+        for method, operation in operations.items():
+            _describe(operation, path, _TOLD.get(f"{method} {path}", _Told()), components)
+    for name, (variable, where) in _NAMED_BY.items():
+        method, path = name.split()
+        links = _links(made["paths"], variable, where)
+        made["paths"][path][method]["responses"]["200"]["links"] = links
+    return made
+
+
+def _links(paths: Json, variable: str, where: str) -> Json:
+    """From an answer to every operation whose path takes that name alone."""
+    return {
+        operation["operationId"]: {
+            "operationId": operation["operationId"],
+            "parameters": {variable: where},
+        }
+        for path, operations in paths.items()
+        for operation in operations.values()
+        if f"{{{variable}}}" in path and path.count("{") == 1
+    }
+
+
+def _describe(operation: Json, path: str, told: _Told, components: Json) -> None:
+    parameters = [
+        {**each, "schema": _PATHS.get(each["name"], _ID)}
+        for each in operation.get("parameters", ())
+        if each["in"] == "path"
+    ]
+    parameters += [
+        {"name": name, "in": "query", "schema": schema} for name, schema in told.query.items()
+    ]
+    if told.once:
+        parameters.append(_IDEMPOTENCY)
+    operation["parameters"] = parameters
+    operation["responses"] = {"200": _found(path), **({} if path in _OPEN else _refused())}
+    if path in _OPEN:
+        operation["responses"]["503"] = _found(path)
+    else:
+        operation["security"] = [{"key": []}]
+    if told.form is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": told.form}},
+        }
+    if told.body is not None:
+        schema = _schema_of(told.body, components)
+        operation["requestBody"] = {
+            "required": told.needs_body,
+            "content": {"application/json": {"schema": schema}},
+        }
+
+
+def _schema_of(model: type[BaseModel], components: Json) -> Json:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    components["schemas"] |= schema.pop("$defs", {})
+    refine = _REFINED.get(model)
+    return schema if refine is None else refine(schema)
+
+
+def _of_a_key(schema: Json) -> Json:
+    """A key is about one unit or about all, and its scopes are those of the one or the other."""
+    shared = schema["properties"]
+    names = {"type": "array", "minItems": 1, "maxItems": 64, "items": _NAME}
+
+    def variant(scopes: frozenset[Any], **more: Json) -> Json:
+        listed = {"type": "array", "minItems": 1, "items": {"enum": sorted(scopes)}}
+        listed |= {"maxItems": len(Scope)}
+        properties = {"name": _NAME, "scopes": listed, "expires_in": shared["expires_in"], **more}
+        required = ["name", "scopes", *(["unit"] if more else [])]
+        return {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": properties,
+            "required": required,
+        }
+
+    return {"oneOf": [variant(OF_A_UNIT, unit=_NAME, aliases=names), variant(OF_THE_WHOLE)]}
+
+
+def _of_a_rollback(schema: Json) -> Json:
+    """The generation is asked for by name where it is missing."""
+    generation = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+    properties = {**schema["properties"], "expected_generation": generation}
+    return {**schema, "properties": properties, "required": ["expected_generation"]}
+
+
+def _of_a_promotion(schema: Json) -> Json:
+    """A version by its number or by its name."""
+    number = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
+    name = {"type": "string", "pattern": "^([a-z][a-z0-9-]{0,39}:)?[1-9][0-9]{0,8}$"}
+    return {**schema, "properties": {**schema["properties"], "version": {"anyOf": [number, name]}}}
+
+
+_REFINED: Mapping[type[BaseModel], Any] = {
+    CreateKey: _of_a_key,
+    Promote: _of_a_promotion,
+    Rollback: _of_a_rollback,
+}
+"""What a model's own schema does not say."""
+
+
+def _found(path: str) -> Json:
+    if path.endswith("/content"):
+        kinds = ("application/jsonl", "text/csv")
+        return {"description": "The bytes.", "content": {kind: {} for kind in kinds}}
+    schema: Json = {"type": "object"}
+    if path not in _OPEN and not path.endswith("/retire"):
+        schema["required"] = ["object"]
+        schema["properties"] = {"object": {"type": "string"}}
+    return {"description": "Done.", "content": {"application/json": {"schema": schema}}}
+
+
+def _refused() -> Json:
+    schema = {"$ref": "#/components/schemas/Error"}
+    refusal = {"description": "Refused.", "content": {"application/json": {"schema": schema}}}
+    return dict.fromkeys(("4XX", "5XX"), refusal)
+
+
+def _error() -> Json:
+    nullable = {"type": ["string", "null"]}
+    said = {"message": {"type": "string"}, "type": {"type": "string"}, "param": nullable}
+    said["code"] = {"type": "string"}
+    inner = {"type": "object", "required": list(said), "properties": said}
+    return {"type": "object", "required": ["error"], "properties": {"error": inner}}
