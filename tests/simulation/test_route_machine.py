@@ -136,7 +136,8 @@ class Routes(RuleBasedStateMachine):
     )
     def start_canary(self, alias: Alias, version: VersionId, weight: float, lost: bool) -> None:
         expected = self._model.may_start_canary(alias, version)
-        words = {"version": self._names[version], "steps": [{"weight": weight}]}
+        steps = [{"weight": weight}]
+        words = {"version": self._names[version], "steps": steps, "advances": weight < 100.0}
         self._command(alias, "canary", expected, lost=lost, **words)
 
     @rule(alias=st.sampled_from(ALIASES), weight=st.sampled_from([0.0, 20.0, 100.0]))
