@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from adapters.domain.evaluations import BASE
 from adapters.domain.names import Alias, Unit, VersionId, version_name
@@ -35,6 +35,8 @@ from service.api.route_commands import (
     Command,
     Reason,
     Waiting,
+    Why,
+    WhyOf,
     answer,
     check_base,
     command_of,
@@ -61,13 +63,10 @@ class Warm(Command):
     version: int | str
 
 
-class Pin(BaseModel):
+class Pin(Why):
     """The body of pin."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     pinned: bool = True
-    reason: Reason = None
 
 
 @router.get("/units")
@@ -135,7 +134,7 @@ async def show_version(
 
 @router.post("/adapters/{alias}/versions/{number}/retire")
 async def retire(
-    alias: str, number: str, runtime: RuntimeOf, principal: PrincipalOf
+    alias: str, number: str, runtime: RuntimeOf, principal: PrincipalOf, why: WhyOf
 ) -> dict[str, Any]:
     """Withdraws a version for good. 409 while its alias serves it.
 
@@ -148,6 +147,7 @@ async def retire(
         version.id,
         principal,
         aliases=_aliases_of(runtime, version.unit),
+        reason=why.reason,
     )
     runtime.swap.routes.repeat.kick()
     return wire_version(runtime, retired)

@@ -53,6 +53,10 @@ class Start(Command):
         weights = [step.weight for step in self.steps]
         if weights != sorted(weights):
             raise ValueError("the weights of steps only grow")
+        if self.advances and not all(0.0 < weight < 100.0 for weight in weights):
+            raise ValueError(
+                "a step that goes on by itself compares: its weight is within 0 and 100"
+            )
         return self
 
     def plan(self) -> CanaryPlan:

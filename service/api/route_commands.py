@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
+from fastapi import Depends, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from adapters.domain.audit import parse_reason
 from adapters.domain.names import Alias, parse_version, split_version
 from adapters.domain.principals import Principal
 from adapters.domain.routes import Rollout, RolloutState, Route
@@ -14,22 +16,37 @@ from adapters.domain.versions import Version
 from adapters.errors import Conflict, InvalidRequest, WardrobeError
 from adapters.registry.ports import RouteCommand
 from service.api.adapter_objects import wire_rollout
-from service.api.request import unit_of_alias
+from service.api.request import body_of, unit_of_alias
 from service.reconcile.rollouts import LAST_LOOK_SECONDS, Outcome
 from service.runtime import Runtime
 
 MAX_WAIT = 300.0
-MAX_REASON = 500
 
 
-def _printable(reason: str | None) -> str | None:
-    if reason is not None and not reason.isprintable():
-        raise ValueError("must be one line of printable text")
-    return reason
+def _parsed(reason: str | None) -> str | None:
+    try:
+        return parse_reason(reason)
+    except InvalidRequest as error:
+        raise ValueError(error.message) from None
 
 
-Reason = Annotated[str | None, Field(max_length=MAX_REASON), AfterValidator(_printable)]
-"""Why, in the operator's words; kept with the rollout."""
+Reason = Annotated[str | None, AfterValidator(_parsed)]
+"""Why, in the operator's words; kept with the rollout and in the audit log."""
+
+
+class Why(BaseModel):
+    """The body of a command that says nothing else."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: Reason = None
+
+
+async def _why_of(request: Request) -> Why:
+    return await body_of(request, Why)
+
+
+WhyOf = Annotated[Why, Depends(_why_of)]
 
 
 class Waiting(BaseModel):

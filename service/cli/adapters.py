@@ -123,13 +123,16 @@ def retire(
     client: Client,
     adapter: Adapter,
     version: Annotated[str, typer.Argument(help="Its number, or in full: support:8.")],
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Why; kept in the audit log.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Withdraw a version for good; its files are collected, its record stays.
 
     Example: wardrobe retire support 3
     """
-    retired = client.retire(adapter, version)
+    retired = client.retire(adapter, version, reason=reason)
     if as_json:
         print_json(retired)
     else:

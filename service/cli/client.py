@@ -124,10 +124,10 @@ class Client:
         path = f"/adapters/{_segment(alias)}/versions/{_segment(number)}/pin"
         return self._post(path, {"pinned": pinned})
 
-    def retire(self, alias: str, number: str) -> Json:
+    def retire(self, alias: str, number: str, *, reason: str | None = None) -> Json:
         """Withdraws a version for good."""
         path = f"/adapters/{_segment(alias)}/versions/{_segment(number)}/retire"
-        return self._post(path, {})
+        return self._post(path, {} if reason is None else {"reason": reason})
 
     def replicas(self) -> list[Json]:
         """Every replica, silent ones too."""

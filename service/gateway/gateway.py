@@ -37,8 +37,9 @@ UPLOAD_PATH = "/v1/files"
 UPLOAD_MARGIN = 64 * 1024
 """Bytes of multipart framing around a file."""
 
-_TELLING = ("ok", "engine_error")
-"""Outcomes that say something of the version, and not of the caller."""
+_TELLING = ("ok", "engine_error", "disconnected")
+"""Outcomes that say something of the version. Whoever goes away has waited so long at least: a
+version that never answers must not look as if nobody had asked."""
 
 log = structlog.get_logger("wardrobe.gateway")
 
@@ -240,7 +241,7 @@ class Gateway:
             flight.end(answered=answer.whole)
             answer.count(runtime.metrics, unit, scope.get("state", {}))
             if answer.outcome in _TELLING:
-                failed = answer.outcome != "ok"
+                failed = answer.outcome == "engine_error"
                 runtime.swap.trials.note(answer.target, failed=failed, seconds=answer.seconds)
 
 

@@ -63,7 +63,7 @@ class TrialCounts:
     def note(self, target: Target, *, failed: bool, seconds: float) -> None:
         """An answer of one of a canary's two versions; what is in no trial costs one look.
 
-        What its caller broke off, or asked for wrongly, says nothing and is not noted.
+        What was asked for wrongly says nothing of it and is not noted.
         """
         if target.trial is None or target.version is None:
             return

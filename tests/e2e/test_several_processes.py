@@ -152,6 +152,56 @@ def test_twenty_swaps_under_clients_of_both_processes_are_observed_by_both(
     service.wait_for_both()
 
 
+def test_a_canary_is_drawn_alike_in_both_processes_and_counted_once(service: Service) -> None:
+    canary = service.publish()
+    with service.http() as http:
+        stable = http.get("/v1/adapters/support").json()["route"]["stable"]
+        begun = move(http, "canary", version=canary.number, steps=[{"weight": 50.0}])
+        assert (begun["state"], begun["route"]["stable"]) == ("complete", stable)
+        drawn = {f"person {number}": set[str]() for number in range(16)}
+        for _ in range(2):
+            for person, named in drawn.items():
+                said = {"model": "support", "messages": HELLO, "max_tokens": 2, "user": person}
+                answer = http.post("/v1/chat/completions", json=said)
+                assert answer.json()["model"] == answer.headers["x-adapter-version"]
+                named.add(answer.headers["x-adapter-version"])
+        assert all(len(named) == 1 for named in drawn.values()), drawn
+        assert set.union(*drawn.values()) == {stable, canary.name}
+
+        def counted() -> bool:
+            found = http.get("/v1/adapters/support/canary").json()
+            return sum(int(found[arm]["requests"]) for arm in ("canary", "stable")) == 32
+
+        wait_for(counted, seconds=HANGS_SECONDS, what="both processes have told their counts")
+        assert move(http, "abort")["state"] == "complete"
+        assert ask(http, "support", 1) == ({stable}, True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_shadow_is_asked_by_the_real_engine_and_never_answers(
+    service: Service, stream: bool
+) -> None:
+    shadow = service.publish()
+    with service.http() as http:
+        stable = http.get("/v1/adapters/support").json()["route"]["stable"]
+        assert move(http, "shadow", version=shadow.number, share=100)["state"] == "complete"
+        said = {
+            "model": "support", "messages": HELLO, "max_tokens": 6, "temperature": 0,
+            "stream": stream, **({"stream_options": {"include_usage": True}} if stream else {}),
+        }  # fmt: skip
+        for _ in range(3):
+            answer = http.post("/v1/chat/completions", json=said)
+            assert (answer.status_code, answer.headers["x-adapter-version"]) == (200, stable)
+
+        def compared() -> bool:
+            found = http.get("/v1/adapters/support/shadow").json()
+            assert found["errors"] == 0, found
+            return bool(found["copies"] + found["dropped"] == 3 and found["copies"])
+
+        wait_for(compared, seconds=HANGS_SECONDS, what="the copies are compared")
+        assert move(http, "shadow/end")["state"] == "complete"
+
+
 def test_no_version_is_unloaded_under_a_request_of_either_process(service: Service) -> None:
     versions = [service.publish() for _ in range(2 * SLOTS)]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from adapters.domain.principals import SYSTEM
@@ -44,8 +45,8 @@ def published(world: World, number: int = 2) -> None:
 
 def canaried(world: World, weight: float = 50.0, **words: Any) -> Any:
     published(world)
-    steps = [{"weight": weight, "minutes": 0}]
-    begun = command(world, "canary", 1, version=2, steps=steps, **words)
+    words = {"steps": [{"weight": weight, "minutes": 0}], "advances": weight < 100.0, **words}
+    begun = command(world, "canary", 1, version=2, **words)
     assert begun.json()["state"] == "complete", begun.text
     return begun.json()
 
@@ -114,6 +115,23 @@ def test_where_a_canary_cannot_be_loaded_its_part_gets_the_stable_version(tmp_pa
         soon(lambda: show(world, "/canary")["canary"]["errors"] >= 5)
 
 
+def test_who_goes_away_has_waited_so_long_at_least(world: World) -> None:
+    canaried(world)
+    world.engine.token_seconds = 1.0
+    for _ in range(2):
+        with pytest.raises(openai.APITimeoutError):
+            world.client(timeout=0.5).chat.completions.create(model="support", messages=HELLO)
+    soon(lambda: _requests(world) == 2)
+    found = show(world, "/canary")
+    slowest = max(found[arm]["p95_seconds"] or 0.0 for arm in ("canary", "stable"))
+    assert slowest >= 0.5
+
+
+def _requests(world: World) -> int:
+    found = show(world, "/canary")
+    return sum(int(found[arm]["requests"]) for arm in ("canary", "stable"))
+
+
 # -- moving and ending
 
 
@@ -124,7 +142,7 @@ def test_weight_abort_and_promotion_move_the_route_at_once(world: World) -> None
     assert command(world, "abort", 3, reason="no").json()["state"] == "complete"
     assert show(world)["route"]["canary"] is None
     assert show(world, "/canary")["state"] == "aborted"
-    again = command(world, "canary", 4, version=2, steps=[{"weight": 100.0}])
+    again = command(world, "canary", 4, version=2, steps=[{"weight": 100.0}], advances=False)
     assert again.json()["state"] == "complete"
     done = command(world, "promote", 5, version=2)
     assert (done.json()["state"], done.json()["route"]["stable"]) == ("complete", "support:2")
@@ -204,6 +222,7 @@ def test_what_a_command_may_not_say_is_refused_by_name(world: World) -> None:
     for path, words, param in (
         ("canary", {"version": 2}, "expected_generation"),
         ("canary", {"version": 2, "expected_generation": 1, "steps": falling}, None),
+        ("canary", {"version": 2, "expected_generation": 1, "steps": [{"weight": 100}]}, None),
         ("canary", {"version": True, "expected_generation": 1}, "version.int"),
         ("canary", {"version": 2, "expected_generation": 1, "weight": 5}, "weight"),
         ("canary/weight", {"weight": 101, "expected_generation": 1}, "weight"),
@@ -257,6 +276,15 @@ def test_a_pinned_version_is_loaded_and_stays(world: World) -> None:
         "/v1/adapters/support/versions/2/pin", json={"pinned": False}
     )
     assert undone.json()["pinned_at"] is None
+
+
+def test_who_withdraws_a_version_may_say_why(world: World) -> None:
+    published(world)
+    assert command(world, "versions/2/retire", reason="leaks names").status_code == 200
+    assert command(world, "versions/2/retire").status_code == 200
+    logged = world.http("admin").get("/v1/audit?limit=100").json()["data"]
+    (entry,) = [each for each in logged if each["action"] == "version.retired"]
+    assert entry["reason"] == "leaks names"
 
 
 # -- shadows

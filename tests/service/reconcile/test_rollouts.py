@@ -21,6 +21,7 @@ from adapters.domain.versions import Version
 from adapters.errors import Conflict, Unavailable
 from adapters.registry.ports import Acknowledgement, NewVersion, ProcessId, Registration
 from service.api.adapters import retire
+from service.api.route_commands import Why
 from service.cli.client import Client
 from service.reconcile.rollouts import LAST_LOOK_SECONDS, WATCH_SECONDS
 from tests.service.world import FINGERPRINT, World, offline, running
@@ -543,7 +544,7 @@ async def test_a_replica_that_has_not_seen_a_promotion_retires_no_version_that_i
         version = late.make_live(late.publish("support"))
         assert late.runtime.table.live() == {}, "what another replica did was seen already"
         with pytest.raises(Conflict, match="live or about to be"):
-            await retire("support", "1", late.runtime, SYSTEM)
+            await retire("support", "1", late.runtime, SYSTEM, Why())
         route = late.runtime.registry.routes.route(Alias("support"), version.unit)
         assert route.stable == version.id
 
