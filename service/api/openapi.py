@@ -6,7 +6,7 @@ would echo what was sent, so what they may say stands here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -15,13 +15,16 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from adapters.domain.audit import MAX_REASON
 from adapters.domain.files import PURPOSES
 from adapters.domain.principals import OF_A_UNIT, OF_THE_WHOLE, Scope
 from service.api import attach
-from service.api.adapters import Promote, Rollback
+from service.api.adapters import Pin, Promote, Warm
+from service.api.canaries import Scores, Start, StartShadow, Weight
 from service.api.fine_tuning import CreateJob
 from service.api.keys import CreateKey, RotateKey
 from service.api.request import IDEMPOTENCY_KEY
+from service.api.route_commands import Command, Why
 
 Json = dict[str, Any]
 
@@ -93,7 +96,25 @@ _TOLD: Mapping[str, _Told] = {
         query={**_NUMBERED, "subject": {"type": "string", "pattern": "^(base|[1-9][0-9]{0,8})$"}}
     ),
     "post /v1/adapters/{alias}/promote": _Told(body=Promote, needs_body=True),
-    "post /v1/adapters/{alias}/rollback": _Told(body=Rollback, needs_body=True),
+    "post /v1/adapters/{alias}/rollback": _Told(body=Command, needs_body=True),
+    "post /v1/adapters/{alias}/abort": _Told(body=Command, needs_body=True),
+    "post /v1/adapters/{alias}/warm": _Told(body=Warm, needs_body=True),
+    "post /v1/adapters/{alias}/versions/{number}/pin": _Told(body=Pin),
+    "post /v1/adapters/{alias}/versions/{number}/retire": _Told(body=Why),
+    "post /v1/adapters/{alias}/canary": _Told(body=Start, needs_body=True),
+    "post /v1/adapters/{alias}/canary/weight": _Told(body=Weight, needs_body=True),
+    "post /v1/adapters/{alias}/canary/scores": _Told(body=Scores, needs_body=True),
+    "post /v1/adapters/{alias}/shadow": _Told(body=StartShadow, needs_body=True),
+    "post /v1/adapters/{alias}/shadow/end": _Told(body=Command, needs_body=True),
+    "get /v1/audit": _Told(
+        query={
+            **_NUMBERED,
+            "unit": _NAME,
+            "actor": _ID,
+            "action": _ID,
+            "subject": {"type": "string", "minLength": 1, "maxLength": 128},
+        }
+    ),
     "get /v1/keys": _Told(query=_PAGE),
     "post /v1/keys": _Told(body=CreateKey, needs_body=True, once=True),
     "post /v1/keys/{key_id}/rotate": _Told(body=RotateKey, once=True),
@@ -199,24 +220,63 @@ def _of_a_key(schema: Json) -> Json:
     return {"oneOf": [variant(OF_A_UNIT, unit=_NAME, aliases=names), variant(OF_THE_WHOLE)]}
 
 
-def _of_a_rollback(schema: Json) -> Json:
+_GENERATION: Json = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+_NUMBER: Json = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
+_VERSION: Json = {
+    "anyOf": [
+        _NUMBER,
+        {"type": "string", "pattern": "^([a-z][a-z0-9-]{0,39}:)?[1-9][0-9]{0,8}$"},
+    ]
+}
+"""A version by its number or by its name."""
+_REASON: Json = {
+    "anyOf": [
+        {"type": "string", "maxLength": MAX_REASON, "pattern": "^[ -~]*$"},
+        {"type": "null"},
+    ]
+}
+
+
+def _narrowed(schema: Json, required: Sequence[str] = (), **properties: Json) -> Json:
+    """The schema, with what the model's own does not say of some of its fields."""
+    known = {**schema["properties"], **properties}
+    said = {name: _REASON if name == "reason" else known[name] for name in known}
+    return {**schema, "properties": said, "required": [*schema.get("required", ()), *required]}
+
+
+def _of_a_command(schema: Json) -> Json:
     """The generation is asked for by name where it is missing."""
-    generation = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
-    properties = {**schema["properties"], "expected_generation": generation}
-    return {**schema, "properties": properties, "required": ["expected_generation"]}
+    versions = {"version": _VERSION} if "version" in schema["properties"] else {}
+    return _narrowed(schema, ["expected_generation"], expected_generation=_GENERATION, **versions)
 
 
 def _of_a_promotion(schema: Json) -> Json:
-    """A version by its number or by its name."""
-    number = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
-    name = {"type": "string", "pattern": "^([a-z][a-z0-9-]{0,39}:)?[1-9][0-9]{0,8}$"}
-    return {**schema, "properties": {**schema["properties"], "version": {"anyOf": [number, name]}}}
+    return _narrowed(schema, version=_VERSION)
+
+
+def _of_a_canary(schema: Json) -> Json:
+    """The weights of steps only grow, which no schema can say: one step, then."""
+    inside = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100}
+    step = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["weight"],
+        "properties": {"weight": inside},
+    }
+    steps = {"type": "array", "maxItems": 1, "items": step}
+    return _of_a_command(_narrowed(schema, steps=steps))
 
 
 _REFINED: Mapping[type[BaseModel], Any] = {
     CreateKey: _of_a_key,
     Promote: _of_a_promotion,
-    Rollback: _of_a_rollback,
+    Warm: _of_a_promotion,
+    Why: _narrowed,
+    Pin: _narrowed,
+    Command: _of_a_command,
+    Start: _of_a_canary,
+    Weight: _of_a_command,
+    StartShadow: _of_a_command,
 }
 """What a model's own schema does not say."""
 
