@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adapters.domain.canaries import DEFAULT_STEPS, CanaryPlan, Score, Step
-from adapters.domain.names import Alias, split_version
-from adapters.errors import InvalidRequest, NotFound
+from adapters.domain.names import Alias
+from adapters.errors import NotFound
 from service.api.canary_objects import wire_canary, wire_shadow
 from service.api.request import PrincipalOf, RuntimeOf, body_of, unit_of_alias
 from service.api.route_commands import Command, answer, command_of, find_version, named
@@ -91,7 +91,7 @@ class ScoreBody(_Strict):
     """What something outside says of one answer."""
 
     id: str = Field(min_length=1, max_length=128, pattern=r"^[!-~]+$")
-    version: str
+    version: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?:[1-9][0-9]{0,8}$")
     score: float = Field(ge=0.0, le=1.0, allow_inf_nan=False)
 
 
@@ -146,8 +146,6 @@ async def add_scores(
     asked = await body_of(request, Scores)
     ids = {}
     for name in {score.version for score in asked.scores}:
-        if split_version(name) is None:
-            raise InvalidRequest("a version looks like `support:8`", param="scores.version")
         ids[name] = (await find_version(runtime, principal, *named(alias, name))).id
     scores = [
         Score(id=score.id, version=ids[score.version], value=score.score) for score in asked.scores

@@ -30,6 +30,7 @@ Json = dict[str, Any]
 
 _NAME: Json = {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"}
 _ID: Json = {"type": "string", "minLength": 1, "maxLength": 64}
+_TEXT: Json = {"type": "string"}
 _PATHS: Mapping[str, Json] = {
     "alias": _NAME,
     "number": {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
@@ -107,13 +108,7 @@ _TOLD: Mapping[str, _Told] = {
     "post /v1/adapters/{alias}/shadow": _Told(body=StartShadow, needs_body=True),
     "post /v1/adapters/{alias}/shadow/end": _Told(body=Command, needs_body=True),
     "get /v1/audit": _Told(
-        query={
-            **_NUMBERED,
-            "unit": _NAME,
-            "actor": _ID,
-            "action": _ID,
-            "subject": {"type": "string", "minLength": 1, "maxLength": 128},
-        }
+        query={**_NUMBERED, **dict.fromkeys(("unit", "actor", "action", "subject"), _TEXT)}
     ),
     "get /v1/keys": _Told(query=_PAGE),
     "post /v1/keys": _Told(body=CreateKey, needs_body=True, once=True),
