@@ -18,10 +18,12 @@ from pydantic import BaseModel
 from adapters.domain.files import PURPOSES
 from adapters.domain.principals import OF_A_UNIT, OF_THE_WHOLE, Scope
 from service.api import attach
-from service.api.adapters import Promote, Rollback
+from service.api.adapters import Pin, Promote, Warm
+from service.api.canaries import Scores, Start, StartShadow, Weight
 from service.api.fine_tuning import CreateJob
 from service.api.keys import CreateKey, RotateKey
 from service.api.request import IDEMPOTENCY_KEY
+from service.api.route_commands import Command
 
 Json = dict[str, Any]
 
@@ -49,6 +51,16 @@ _IDEMPOTENCY: Json = {
     "in": "header",
     "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY}$"},
 }
+
+
+_NAMED_VERSION: Json = {"type": "string", "pattern": "^[a-z][a-z0-9-]{0,39}:[1-9][0-9]{0,8}$"}
+_VERSION: Json = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+        {"type": "string", "pattern": "^([a-z][a-z0-9-]{0,39}:)?[1-9][0-9]{0,8}$"},
+    ]
+}
+"""By its number or by its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +105,15 @@ _TOLD: Mapping[str, _Told] = {
         query={**_NUMBERED, "subject": {"type": "string", "pattern": "^(base|[1-9][0-9]{0,8})$"}}
     ),
     "post /v1/adapters/{alias}/promote": _Told(body=Promote, needs_body=True),
-    "post /v1/adapters/{alias}/rollback": _Told(body=Rollback, needs_body=True),
+    "post /v1/adapters/{alias}/rollback": _Told(body=Command, needs_body=True),
+    "post /v1/adapters/{alias}/abort": _Told(body=Command, needs_body=True),
+    "post /v1/adapters/{alias}/warm": _Told(body=Warm, needs_body=True),
+    "post /v1/adapters/{alias}/versions/{number}/pin": _Told(body=Pin),
+    "post /v1/adapters/{alias}/canary": _Told(body=Start, needs_body=True),
+    "post /v1/adapters/{alias}/canary/weight": _Told(body=Weight, needs_body=True),
+    "post /v1/adapters/{alias}/canary/scores": _Told(body=Scores, needs_body=True),
+    "post /v1/adapters/{alias}/shadow": _Told(body=StartShadow, needs_body=True),
+    "post /v1/adapters/{alias}/shadow/end": _Told(body=Command, needs_body=True),
     "get /v1/keys": _Told(query=_PAGE),
     "post /v1/keys": _Told(body=CreateKey, needs_body=True, once=True),
     "post /v1/keys/{key_id}/rotate": _Told(body=RotateKey, once=True),
@@ -174,9 +194,27 @@ def _describe(operation: Json, path: str, told: _Told, components: Json) -> None
 
 def _schema_of(model: type[BaseModel], components: Json) -> Json:
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    components["schemas"] |= schema.pop("$defs", {})
-    refine = _REFINED.get(model)
-    return schema if refine is None else refine(schema)
+    for name, inner in schema.pop("$defs", {}).items():
+        components["schemas"][name] = _refined(inner)
+    if model is CreateKey:
+        return _of_a_key(schema)
+    names_generation = issubclass(model, Command) and model is not Warm
+    return _refined(schema, names_generation=names_generation)
+
+
+def _refined(schema: Json, *, names_generation: bool = False) -> Json:
+    """What models say with their types alone: what a version looks like, and a generation that is
+    asked for by name where it is missing.
+    """
+    properties = dict(schema.get("properties", {}))
+    if "version" in properties:
+        is_text = properties["version"].get("type") == "string"
+        properties["version"] = _NAMED_VERSION if is_text else _VERSION
+    schema = {**schema, "properties": properties}
+    if names_generation:
+        properties["expected_generation"] = {"type": "integer", "minimum": 0}
+        schema["required"] = [*schema.get("required", ()), "expected_generation"]
+    return schema
 
 
 def _of_a_key(schema: Json) -> Json:
@@ -197,28 +235,6 @@ def _of_a_key(schema: Json) -> Json:
         }
 
     return {"oneOf": [variant(OF_A_UNIT, unit=_NAME, aliases=names), variant(OF_THE_WHOLE)]}
-
-
-def _of_a_rollback(schema: Json) -> Json:
-    """The generation is asked for by name where it is missing."""
-    generation = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
-    properties = {**schema["properties"], "expected_generation": generation}
-    return {**schema, "properties": properties, "required": ["expected_generation"]}
-
-
-def _of_a_promotion(schema: Json) -> Json:
-    """A version by its number or by its name."""
-    number = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
-    name = {"type": "string", "pattern": "^([a-z][a-z0-9-]{0,39}:)?[1-9][0-9]{0,8}$"}
-    return {**schema, "properties": {**schema["properties"], "version": {"anyOf": [number, name]}}}
-
-
-_REFINED: Mapping[type[BaseModel], Any] = {
-    CreateKey: _of_a_key,
-    Promote: _of_a_promotion,
-    Rollback: _of_a_rollback,
-}
-"""What a model's own schema does not say."""
 
 
 def _found(path: str) -> Json:
