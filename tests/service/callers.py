@@ -99,14 +99,25 @@ class Scene:
                 "files": {"file": (f"{unit}.jsonl", LINE * 12)},
                 "data": {"purpose": "fine-tune", "x_unit": unit},
             }
+        seen = {"expected_generation": 0}
         bodies: dict[str, Any] = {
             "/v1/chat/completions": {"model": things["model"], "messages": [_HELLO]},
             "/v1/completions": {"model": things["model"], "prompt": "hello"},
             "/v1/fine_tuning/jobs": {
                 "model": BASE, "training_file": things["file_id"], "x_unit": unit,
             },
+            "/v1/responses": {"model": things["model"], "input": "hello"},
             "/v1/adapters/{alias}/promote": {"version": 1},
-            "/v1/adapters/{alias}/rollback": {"expected_generation": 0},
+            "/v1/adapters/{alias}/rollback": seen,
+            "/v1/adapters/{alias}/abort": seen,
+            "/v1/adapters/{alias}/warm": {"version": 1},
+            "/v1/adapters/{alias}/canary": {"version": 1, **seen},
+            "/v1/adapters/{alias}/canary/weight": {"weight": 10, **seen},
+            "/v1/adapters/{alias}/canary/scores": {
+                "scores": [{"id": "1", "version": f"{things['alias']}:1", "score": 1.0}]
+            },
+            "/v1/adapters/{alias}/shadow": {"version": 1, **seen},
+            "/v1/adapters/{alias}/shadow/end": seen,
             "/v1/keys": {"name": "another", "unit": unit, "scopes": ["infer"]},
         }  # fmt: skip
         return {"json": bodies.get(row.template, {})}

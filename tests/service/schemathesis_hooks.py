@@ -18,10 +18,22 @@ schemathesis.openapi.format(
 
 @schemathesis.hook
 def map_body(_: Any, body: Any) -> Any:
-    """To JSON Schema 3.0 is a whole number; here types are taken at their word, and it is none."""
+    """What no schema can say: 3.0 is no whole number here, a reason is one printable line, and the
+    weights of steps only grow.
+    """
     if isinstance(body, dict):
-        return {name: map_body(_, value) for name, value in body.items()}
+        return {name: _mended(name, map_body(_, value)) for name, value in body.items()}
     if isinstance(body, list):
         return [map_body(_, value) for value in body]
     whole = isinstance(body, float) and body.is_integer()
     return int(body) if whole else body
+
+
+def _mended(name: str, value: Any) -> Any:
+    if name == "reason" and isinstance(value, str):
+        return "".join(char for char in value if char.isprintable())
+    if name == "steps" and isinstance(value, list):
+        weights = [step.get("weight") if isinstance(step, dict) else None for step in value]
+        if all(isinstance(weight, int | float) for weight in weights):
+            return sorted(value, key=lambda step: step["weight"])
+    return value
