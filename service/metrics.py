@@ -169,7 +169,7 @@ class Metrics:
         )
         self.log_lines_dropped = Counter(
             "wardrobe_log_lines_dropped_total",
-            "Requests whose log line was dropped because more ended than could be written.",
+            "Requests whose log line was dropped: too many ended at once, or there was no room.",
             registry=registry,
         )
         self.swap_errors = Counter(

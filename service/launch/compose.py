@@ -30,6 +30,7 @@ from service.engine.shared_residency import INCARNATION, SharedResidency
 from service.engine.unit_places import UnitPlaces
 from service.engine.vital_signs import VitalSigns
 from service.metrics import Metrics
+from service.observe.log_target import log_target
 from service.observe.request_log import RequestLog
 from service.observe.traces import Traces
 from service.reconcile.acknowledgements import Acknowledgements
@@ -141,7 +142,7 @@ def compose(parts: Parts) -> Runtime:
             control_tokens=ControlTokens(parts.control_tokens),
         ),
         base_created=int(parts.base_created),
-        request_log=_request_log(settings, metrics),
+        request_log=_request_log(settings, process, metrics),
         traces=parts.traces,
         pepper=pepper,
         end=parts.end,
@@ -285,10 +286,12 @@ def _tokens(within: _Within) -> TokenHolders | None:
     return TokenHolders(issuer, keys, pepper=within.pepper)
 
 
-def _request_log(settings: Settings, metrics: Metrics) -> RequestLog:
+def _request_log(settings: Settings, process: ProcessId, metrics: Metrics) -> RequestLog:
     """Its lines are of level `info`."""
     said = settings.log_level in ("debug", "info")
-    return RequestLog(settings.request_log if said else "off", metrics)
+    file = settings.state_folder.logs / f"requests-{settings.port}-{process.number}.log"
+    wanted = settings.request_log if said else "off"
+    return RequestLog(wanted, metrics, write=log_target(file))
 
 
 def retention(settings: Settings) -> Retention:

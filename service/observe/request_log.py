@@ -1,13 +1,13 @@
 """Logs one line for each request, so that an answer's `x-request-id` says how it ended and why.
 
 A request only appends to a list; lines are made and written together, a few times a second. Where
-more requests end than can be written, lines are dropped and counted: no request waits for a log.
+more requests end than can be written, or somebody without a key sends very many, lines are dropped
+and counted: no request waits for a log, and no stranger fills a disk.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -22,31 +22,30 @@ MOST_WAITING = 20_000
 ROUND = 2_000
 """Lines written at once: the event loop does nothing else meanwhile, for some 10 ms."""
 
+STRANGERS = 25
+"""Requests without a known key that are logged of each round."""
+
 Wanted = Literal["all", "refused", "off"]
-
-
-def write_line(text: str) -> None:
-    """To where this process logs."""
-    sys.stderr.write(text)
-    sys.stderr.flush()
 
 
 class RequestLog:
     """Keeps lines until they are written; used on the event loop's thread only."""
 
-    def __init__(
-        self, wanted: Wanted, metrics: Metrics, *, write: Callable[[str], None] = write_line
-    ) -> None:
+    def __init__(self, wanted: Wanted, metrics: Metrics, *, write: Callable[[str], None]) -> None:
+        """`write` takes whole lines. It may raise OSError: then they are lost, and counted."""
         self._wanted = wanted
         self._metrics = metrics
         self._write = write
         self._waiting: list[RequestRecord] = []
+        self._strangers = 0
 
     def note(self, record: RequestRecord) -> None:
         """The request has ended."""
         if self._wanted == "off" or (self._wanted == "refused" and record.code is None):
             return
-        if len(self._waiting) >= MOST_WAITING:
+        self._strangers += record.actor is None
+        too_many = record.actor is None and self._strangers > STRANGERS
+        if too_many or len(self._waiting) >= MOST_WAITING:
             self._metrics.log_lines_dropped.inc()
             return
         self._waiting.append(record)
@@ -54,15 +53,22 @@ class RequestLog:
     async def step(self) -> bool:
         """Writes what has ended since; whether more is left."""
         ready, self._waiting = self._waiting[:ROUND], self._waiting[ROUND:]
-        if ready:
-            self._write("".join(map(_line, ready)))
+        self._strangers = 0
+        self._tell(ready)
         return bool(self._waiting)
 
     def flush(self) -> None:
         """Writes all that is left, at the end of the process."""
         left, self._waiting = self._waiting, []
-        if left:
-            self._write("".join(map(_line, left)))
+        self._tell(left)
+
+    def _tell(self, records: Sequence[RequestRecord]) -> None:
+        if not records:
+            return
+        try:
+            self._write("".join(map(_line, records)))
+        except OSError:  # a full disk is no reason to answer nobody
+            self._metrics.log_lines_dropped.inc(len(records))
 
 
 def _line(record: RequestRecord) -> str:

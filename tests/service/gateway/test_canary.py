@@ -16,6 +16,7 @@ from prometheus_client import generate_latest
 
 from adapters.domain.principals import SYSTEM
 from adapters.registry.ports import Which
+from adapters.waiting import wait_until
 from service.observe.open_telemetry import Spans
 from tests.service.world import World, running
 from tests.simulation.engine import BASE
@@ -41,7 +42,9 @@ def spans() -> InMemorySpanExporter:
 
 
 @pytest.fixture
-def traced(tmp_path: Path, spans: InMemorySpanExporter) -> Iterator[World]:
+def traced(
+    tmp_path: Path, spans: InMemorySpanExporter, capfd: pytest.CaptureFixture[str]
+) -> Iterator[World]:
     """A service that tells all it can."""
     traces = Spans(SimpleSpanProcessor(spans))
     with running(tmp_path / "state", traces=traces, request_log="all", log_level="debug") as world:
@@ -118,6 +121,12 @@ def sent_raw(world: World, line: str) -> str:
     return received.decode()
 
 
+def lines_of_requests(world: World) -> str:
+    """In this test standard error is a file."""
+    files = world.settings.state_folder.logs.glob("requests-*")
+    return "".join(file.read_text() for file in files)
+
+
 def told_of_traces(spans: InMemorySpanExporter) -> str:
     return "\n".join(span.to_json() for span in spans.get_finished_spans())
 
@@ -131,12 +140,13 @@ def test_nothing_that_a_caller_says_is_told(
         "/v1/adapters/support/promote", json={"version": version.number}
     ).raise_for_status()
     answers = everything_said(traced)
-    traced.runtime.request_log.flush()
+    last = traced.http("support").get("/v1/models").headers["x-request-id"]
+    assert wait_until(lambda: last in lines_of_requests(traced), seconds=30.0, every=0.1)
     entries = traced.runtime.registry.audit.list(SYSTEM, Which(), after=None, limit=1000).items
     logged = capfd.readouterr()
     outputs = {
         "answers": "\n".join(answers),
-        "logs": logged.out + logged.err,
+        "logs": logged.out + logged.err + lines_of_requests(traced),
         "metrics": generate_latest(traced.prometheus).decode(),
         "audit": json.dumps([asdict(entry) for entry in entries]),
         "traces": told_of_traces(spans),

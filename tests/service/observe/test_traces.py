@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode, get_current_span
 
 from adapters.settings import Settings
+from adapters.waiting import wait_until
 from service.observe.open_telemetry import Spans, parent_of
 from service.observe.traces import open_traces
 from tests.service.world import World, running
@@ -35,6 +36,8 @@ def traced(tmp_path: Path, spans: InMemorySpanExporter) -> Iterator[World]:
 
 
 def the_span(spans: InMemorySpanExporter) -> ReadableSpan:
+    # an answer's last byte is out before its span has ended
+    assert wait_until(lambda: bool(spans.get_finished_spans()), seconds=30.0, every=0.02)
     (span,) = spans.get_finished_spans()
     spans.clear()
     return span
