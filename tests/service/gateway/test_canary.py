@@ -102,6 +102,8 @@ def everything_said(world: World) -> list[str]:
         client.get("/v1/models", headers={"authorization": f"Bearer {CANARY}"}),
         client.post("/v1/chat/completions", content=f'{{"{CANARY}'.encode()),
         client.get(f"/{CANARY}"),
+        client.post("/v1/responses", json={"model": "support", "input": CANARY, "user": CANARY}),
+        client.post("/v1/responses", json={"model": "support", "input": [{"type": CANARY}]}),
     ]
     for answer in answers:
         told.append(str(answer.headers))

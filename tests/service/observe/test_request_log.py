@@ -71,7 +71,7 @@ def test_an_answer_is_found_by_its_request_id(
         ("GET", "/v1/files/file-x", None, 404, "not_found", "/v1/files/{file_id}"),
         ("POST", "/v1/adapters/support/promote", {}, 400, "invalid_request", "{alias}/promote"),
         ("GET", "/tokenize", None, 404, "not_found", ""),
-        ("PURGE", "/v1/files/file-x", None, 405, "method_not_allowed", "{file_id}"),
+        ("PURGE", "/v1/files/file-x", None, 405, "method_not_allowed", ""),
     ],
 )
 def test_a_refusal_is_found_by_its_request_id_and_says_why(
