@@ -202,6 +202,14 @@ class Settings(BaseSettings):
         default=15.0, ge=1.0, description="A trainer silent for this long loses its job."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info")
+    request_log: Literal["all", "refused", "off"] = Field(
+        default="all",
+        description="Which requests are logged as they end, a line each, without content.",
+    )
+    traces: bool = Field(
+        default=False,
+        description="Make an OpenTelemetry span of each request; OTEL_* variables say where to.",
+    )
 
     @property
     def state_folder(self) -> StateFolder:

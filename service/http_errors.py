@@ -6,6 +6,7 @@ can act on and an `x-request-id` a person can quote.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ import pydantic_core
 from adapters import errors
 
 Headers = list[tuple[bytes, bytes]]
+
+_CODE = re.compile(r"[a-z_]{1,40}")
 
 _STATUS: Sequence[tuple[type[errors.WardrobeError], int, str]] = (
     (errors.InvalidRequest, 400, "invalid_request_error"),
@@ -81,6 +84,13 @@ def is_envelope(body: bytes) -> bool:
     """Whether an error answer is in our envelope; vLLM's has numbers as codes."""
     error = document_of(body).get("error")
     return isinstance(error, dict) and isinstance(error.get("code"), str)
+
+
+def code_of(body: bytes) -> str | None:
+    """The code of an error in our envelope."""
+    error = document_of(body).get("error")
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else None
 
 
 def restate(status: int, body: bytes) -> tuple[int, bytes, Headers]:

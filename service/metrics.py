@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_BETWEEN = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 _SWAP = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ROUTE = ("unit", "alias", "version")
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
@@ -50,11 +51,36 @@ class Metrics:
             buckets=_LATENCY,
             registry=registry,
         )
+        self.between_tokens = Histogram(
+            "wardrobe_time_between_tokens_seconds",
+            "Mean time between the tokens of a streamed answer, behind the first.",
+            _ROUTE,
+            buckets=_BETWEEN,
+            registry=registry,
+        )
         self.in_flight = Gauge(
             "wardrobe_requests_in_flight",
             "Requests being answered.",
             registry=registry,
             multiprocess_mode="livesum",
+        )
+        self.waiting = Gauge(
+            "wardrobe_requests_waiting_for_load",
+            "Requests that wait for their version to be loaded.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.oldest_lease = Gauge(
+            "wardrobe_oldest_lease_seconds",
+            "How long the oldest request has held its version; 0 where none does.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.errors = Counter(
+            "wardrobe_errors_total",
+            "Requests answered with an error, within a stream too, by its code.",
+            ("code",),
+            registry=registry,
         )
         self.refused = Counter(
             "wardrobe_requests_refused_total",
@@ -108,6 +134,13 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
+        self.resident_by_tier = Gauge(
+            "wardrobe_versions_resident",
+            "Versions the engine holds: live, target (of a rollout), idle.",
+            ("tier",),
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
         self.unavailable = Gauge(
             "wardrobe_version_unavailable",
             "1 for each live version that cannot be served, with the reason.",
@@ -133,6 +166,11 @@ class Metrics:
             "When this process last read the registry, in seconds since 1970.",
             registry=registry,
             multiprocess_mode="livemin",
+        )
+        self.log_lines_dropped = Counter(
+            "wardrobe_log_lines_dropped_total",
+            "Requests whose log line was dropped: too many ended at once, or there was no room.",
+            registry=registry,
         )
         self.swap_errors = Counter(
             "wardrobe_swap_errors_total",
@@ -170,7 +208,17 @@ class Metrics:
             self.latency,
             self.first_token,
             self.shadow_copies,
+            self.between_tokens,
         )
+        self._answers: dict[tuple[str, str, str], AnswerSeries] = {}
+
+    def answers(self, unit: str, alias: str, version: str) -> AnswerSeries:
+        """What is counted of answers by this version; found once, for a look-up takes a lock."""
+        labels = (unit, alias, version)
+        found = self._answers.get(labels)
+        if found is None:
+            found = self._answers[labels] = AnswerSeries(self, labels)
+        return found
 
     def note_restarts(self, restarts: Mapping[str, int]) -> None:
         """Takes over, at the start, what the supervisor has counted; 0 is a count, too: what rises
@@ -188,10 +236,46 @@ class Metrics:
 
     def drop_requests_of(self, is_gone: Callable[[str, str], bool]) -> None:
         """Drops what was counted for (alias, version) pairs that nobody can name any more."""
+        for known in [each for each in self._answers if is_gone(each[1], each[2])]:
+            del self._answers[known]
         for metric in self._about_versions:
             for labels in _series(metric):
                 if is_gone(labels[1], labels[2]):
                     _remove(metric, labels)
+
+
+class AnswerSeries:
+    """The series of one unit, alias and version."""
+
+    def __init__(self, metrics: Metrics, labels: tuple[str, str, str]) -> None:
+        self._requests = metrics.requests
+        self._labels = labels
+        self._outcomes: dict[str, Counter] = {}
+        self._latency = metrics.latency.labels(*labels)
+        self._first_token = metrics.first_token.labels(*labels)
+        self._between_tokens = metrics.between_tokens.labels(*labels)
+        self._prompt = metrics.tokens.labels(*labels, "prompt")
+        self._completion = metrics.tokens.labels(*labels, "completion")
+
+    def ended(self, outcome: str, *, seconds: float, first_byte: float | None) -> None:
+        """One answer has ended; `first_byte` in seconds from its start."""
+        counter = self._outcomes.get(outcome)
+        if counter is None:
+            counter = self._outcomes[outcome] = self._requests.labels(*self._labels, outcome)
+        counter.inc()
+        self._latency.observe(seconds)
+        if first_byte is not None:
+            self._first_token.observe(first_byte)
+
+    def used(self, *, prompt: int, completion: int) -> None:
+        """Tokens, by the engine's count."""
+        self._prompt.inc(prompt)
+        self._completion.inc(completion)
+
+    def streamed(self, *, seconds: float, completion: int) -> None:
+        """A streamed answer took `seconds` from its first byte to its last."""
+        if completion > 1:
+            self._between_tokens.observe(seconds / (completion - 1))
 
 
 def _series(metric: MetricWrapperBase) -> AbstractSet[tuple[str, ...]]:

@@ -32,6 +32,9 @@ from service.engine.shared_residency import Reason, SharedResidency
 from service.engine.unit_places import UnitPlaces
 from service.engine.vital_signs import VitalSigns
 from service.metrics import Metrics
+from service.observe.request_log import FLUSH_SECONDS, RequestLog
+from service.observe.request_record import RequestRecord
+from service.observe.traces import Traces
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.audit_head import AuditHead
 from service.reconcile.collection_loop import CollectionLoop
@@ -157,6 +160,9 @@ class Runtime:
     abilities: Abilities
     base_created: int
     """When the base was put where it is, in seconds since 1970."""
+    request_log: RequestLog
+    traces: Traces | None
+    """None where nobody asked for them, and then they cost nothing."""
     threads: RequestThreads = field(default_factory=RequestThreads)
     """For the blocking calls of requests. Never closed: a command that was committed is answered
     while the process ends, and looks at its route once more.
@@ -250,11 +256,28 @@ class Runtime:
             self.settings.state_folder.starting.unlink(missing_ok=True)
             self._met_caller = True
 
+    def tell(self, record: RequestRecord) -> None:
+        """Tells whoever watches from outside of a request that has ended.
+
+        Probes that nobody authenticates for come several times a second and are not told of.
+        """
+        if record.code is not None:
+            self.metrics.errors.labels(record.code).inc()
+        elif record.actor is None:
+            return
+        self.request_log.note(record)
+        if self.traces is not None:
+            self.traces.note(record)
+
     def start(self) -> None:
         """Starts the background tasks."""
         self._tasks = [
             self._background(owner.repeat.run(), owner.repeat.owner) for owner in self.swap.owners
         ]
+        writing = Repeat(
+            "request_log", self.request_log.step, every=FLUSH_SECONDS, metrics=self.metrics
+        )
+        self._tasks.append(self._background(writing.run(), writing.owner))
         self._tasks.append(self._background(self.units.run(), "units"))
         self._tasks.append(self._background(self.pulse.run(), "pulse"))
 
@@ -290,6 +313,9 @@ class Runtime:
         self.swap.close()
         self.units.close()
         self.registry.close()
+        self.request_log.flush()
+        if self.traces is not None:
+            self.traces.close()
 
     def start_drain(self) -> None:
         """`drain`, from a signal handler."""

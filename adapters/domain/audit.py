@@ -111,6 +111,7 @@ class Entry:
 
     seq: int
     at: float
+    """By the database's clock. Of changes that were made at one moment, either may stand first."""
     actor: str
     role: str
     unit: str | None
@@ -249,6 +250,9 @@ def verify(parts: Iterable[tuple[Sequence[Entry], Head]], *, anchors: Sequence[H
     `parts` are entries in order, each with the head that the registry kept at that moment;
     `anchors` are heads that were kept elsewhere.
     """
+    anchored: dict[int, set[str]] = {}
+    for anchor in anchors:
+        anchored.setdefault(anchor.seq, set()).add(anchor.hash)
     head = kept = EMPTY
     for entries, kept_then in parts:
         kept = kept_then
@@ -257,7 +261,7 @@ def verify(parts: Iterable[tuple[Sequence[Entry], Head]], *, anchors: Sequence[H
             if damage is not None:
                 at = head.seq + 1 if damage is Damage.MISSING else entry.seq
                 return Verdict(head=head, damage=damage, at=at)
-            if any(anchor.seq == entry.seq and anchor.hash != entry.hash for anchor in anchors):
+            if anchored.get(entry.seq, set()) - {entry.hash}:
                 return Verdict(head=head, damage=Damage.UNANCHORED, at=entry.seq)
             head = entry.head
     if any(newer.seq > head.seq for newer in (kept, *anchors)):

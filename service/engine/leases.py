@@ -9,6 +9,7 @@ processes share.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Container
 from typing import Self
@@ -21,17 +22,18 @@ from service.engine.shared_residency import SharedResidency
 class Lease:
     """One request's hold on a version; a context manager that gives it back."""
 
-    __slots__ = ("_leases", "_version")
+    __slots__ = ("_leases", "began", "version")
 
     def __init__(self, leases: Leases, version: VersionId | None) -> None:
         self._leases = leases
-        self._version = version
+        self.version = version
+        self.began = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._leases._give_back(self._version)  # noqa: SLF001 - two halves of one thing
+        self._leases._give_back(self)  # noqa: SLF001 - two halves of one thing
 
 
 class Leases:
@@ -43,7 +45,8 @@ class Leases:
         self._versions: Counter[VersionId] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._total = 0
+        self._given: dict[Lease, None] = {}
+        """In the order in which they were taken."""
 
     @property
     def held(self) -> Container[VersionId]:
@@ -53,7 +56,13 @@ class Leases:
     @property
     def total(self) -> int:
         """Requests in flight."""
-        return self._total
+        return len(self._given)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the oldest lease has been held; 0 where there is none."""
+        oldest = next(iter(self._given), None)
+        return 0.0 if oldest is None else time.monotonic() - oldest.began
 
     def take(self, version: VersionId | None) -> Lease | None:
         """A lease, or None when the engine does not hold the version now; None is the base model.
@@ -68,18 +77,20 @@ class Leases:
             else:
                 return None
             self._residency.note_use(version)
-        self._total += 1
         self._idle.clear()
-        return Lease(self, version)
+        lease = Lease(self, version)
+        self._given[lease] = None
+        return lease
 
-    def _give_back(self, version: VersionId | None) -> None:
-        self._total -= 1
+    def _give_back(self, lease: Lease) -> None:
+        del self._given[lease]
+        version = lease.version
         if version is not None:
             self._versions[version] -= 1
             if not self._versions[version]:
                 del self._versions[version]
                 self._residency.drop(version)
-        if not self._total:
+        if not self._given:
             self._idle.set()
 
     async def drained(self, timeout: float) -> bool:

@@ -30,9 +30,13 @@ from service.gateway.request_body import bounded, header, read_json, replay
 from service.gateway.response import Answer, Enveloped
 from service.gateway.shadow_copies import Original, Tap, copy, shadow_of
 from service.gateway.structured_outputs import grammars
+from service.observe.request_record import RequestRecord
 from service.reconcile.route_table import Share, Target
 from service.runtime import Runtime
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+RECORD = "wardrobe.record"
+"""Where an ASGI scope carries what is known of its request."""
 UPLOAD_PATH = "/v1/files"
 UPLOAD_MARGIN = 64 * 1024
 """Bytes of multipart framing around a file."""
@@ -57,16 +61,21 @@ class Reply:
         self._header = (b"x-request-id", request_id.encode())
         self._leaving = leaving
         self.started = False
+        self.status = 0
+        self.code: str | None = None
+        """Of the error that was answered."""
 
     async def send(self, message: Message) -> None:
         """An ASGI `send`."""
         if message["type"] == "http.response.start":
-            self.started = True
+            self.started, self.status = True, message["status"]
             headers = [pair for pair in message.get("headers", ()) if pair[0] != b"x-request-id"]
             headers.append(self._header)
             if self._leaving():
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
+        elif self.status >= 400 and self.code is None:
+            self.code = http_errors.code_of(message.get("body", b""))
         await self._send(message)
 
     async def refuse(self, error: WardrobeError) -> None:
@@ -93,6 +102,7 @@ class Gateway:
         runtime: Runtime = scope["app"].state.wardrobe
         request_id = http_errors.new_request_id()
         reply = Reply(send, request_id, leaving=lambda: runtime.draining)
+        record = scope[RECORD] = RequestRecord(request_id=request_id, method=_method(scope))
         try:
             await self._dispatch(runtime, scope, receive, reply.send, request_id)
         except asyncio.CancelledError:
@@ -108,6 +118,9 @@ class Gateway:
             await self._refuse(runtime, reply, WardrobeError("something went wrong here"))
             if began:  # a cut answer must look cut
                 raise
+        finally:
+            record.end(reply.status, reply.code or record.code)
+            runtime.tell(record)
 
     async def _refuse(self, runtime: Runtime, reply: Reply, error: WardrobeError) -> None:
         runtime.metrics.refused.labels(error.reason).inc()
@@ -128,8 +141,13 @@ class Gateway:
             await self._app(scope, receive, Enveloped(send).send)
             return
         principal = runtime.authenticate(header(scope, b"authorization"))
+        record: RequestRecord = scope[RECORD]
+        record.actor, record.unit = principal.id, principal.unit
+        if runtime.traces is not None:
+            record.traceparent = header(scope, b"traceparent")
         if access is None:
             raise refusal(method, found)
+        record.endpoint = access.template
         access.check(principal)
         endpoint = ENDPOINTS.get(access.template)
         if endpoint is not None:
@@ -240,6 +258,7 @@ class Gateway:
         finally:
             flight.end(answered=answer.whole)
             answer.count(runtime.metrics, unit, scope.get("state", {}))
+            answer.tell(scope[RECORD], unit)
             if answer.outcome in _TELLING:
                 failed = answer.outcome == "engine_error"
                 runtime.swap.trials.note(answer.target, failed=failed, seconds=answer.seconds)
@@ -284,6 +303,12 @@ def _check_open(runtime: Runtime) -> None:
             "this replica may not answer before it has read the newest routes",
             code="replica_not_admitting",
         )
+
+
+def _method(scope: Scope) -> str:
+    """One of those that exist; a caller may write anything there."""
+    method: str = scope["method"]
+    return method if method in METHODS else "other"
 
 
 def _is_preflight(scope: Scope) -> bool:

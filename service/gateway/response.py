@@ -16,6 +16,7 @@ from service import http_errors
 from service.gateway import engine_errors
 from service.gateway.body_allowlist import RESPONSES, Endpoint
 from service.metrics import Metrics
+from service.observe.request_record import RequestRecord
 from service.reconcile.route_table import Target
 
 ABORTED = b'"finish_reason":"abort"'
@@ -50,6 +51,8 @@ class Answer:
         self._drain = drain
         self._status = 0
         self._streams = False
+        self._used = (0, 0)
+        """Tokens of the prompt and of the answer, once counted."""
         self._first_byte: float | None = None
         self._held: Message | None = None
         self._error_body: list[bytes] = []
@@ -179,16 +182,32 @@ class Answer:
 
     def count(self, metrics: Metrics, unit: str, state: Mapping[str, Any]) -> None:
         """Records the request, once, however it ended."""
-        version = self._target.version
-        labels = (unit, self._target.alias, version.name if version else "base")
-        metrics.requests.labels(*labels, self.outcome).inc()
-        metrics.latency.labels(*labels).observe(time.perf_counter() - self._started)
-        if self._first_byte is not None:
-            metrics.first_token.labels(*labels).observe(self._first_byte - self._started)
-        prompt, completion = self._tokens(state)
+        series = metrics.answers(unit, self._target.alias, self._version)
+        now = time.perf_counter()
+        series.ended(self.outcome, seconds=now - self._started, first_byte=self._waited())
+        self._used = self._tokens(state)
+        prompt, completion = self._used
         if prompt or completion:
-            metrics.tokens.labels(*labels, "prompt").inc(prompt)
-            metrics.tokens.labels(*labels, "completion").inc(completion)
+            series.used(prompt=prompt, completion=completion)
+        if self._streams and self._first_byte is not None:
+            series.streamed(seconds=now - self._first_byte, completion=completion)
+
+    def tell(self, record: RequestRecord, unit: str) -> None:
+        """What is known of the request once it has been counted."""
+        record.unit, record.alias, record.version = unit, self._target.alias, self._version
+        record.outcome, record.first_byte = self.outcome, self._waited()
+        record.prompt_tokens, record.completion_tokens = self._used
+        for body in self._last:
+            if body.startswith(IN_BAND_ERROR):
+                record.code = http_errors.code_of(body.removeprefix(b"data:"))
+
+    @property
+    def _version(self) -> str:
+        return self._target.version.name if self._target.version else "base"
+
+    def _waited(self) -> float | None:
+        """Seconds until the first byte."""
+        return None if self._first_byte is None else self._first_byte - self._started
 
     def _tokens(self, state: Mapping[str, Any]) -> tuple[int, int]:
         """Of the prompt and of the answer; vLLM leaves them on the request, or in a response."""

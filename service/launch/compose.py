@@ -30,6 +30,9 @@ from service.engine.shared_residency import INCARNATION, SharedResidency
 from service.engine.unit_places import UnitPlaces
 from service.engine.vital_signs import VitalSigns
 from service.metrics import Metrics
+from service.observe.log_target import log_target
+from service.observe.request_log import RequestLog
+from service.observe.traces import Traces
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.audit_head import AuditHead
 from service.reconcile.collection_loop import CollectionLoop
@@ -77,6 +80,7 @@ class Parts:
     hints: Hints | None = None
     """Of the registry's database, where it gives any."""
     collect_store: Callable[[], object] | None = None
+    traces: Traces | None = None
     end: Callable[[], None] = interrupt
     clock: Callable[[], float] = time.monotonic
 
@@ -138,6 +142,8 @@ def compose(parts: Parts) -> Runtime:
             control_tokens=ControlTokens(parts.control_tokens),
         ),
         base_created=int(parts.base_created),
+        request_log=_request_log(settings, process, metrics),
+        traces=parts.traces,
         pepper=pepper,
         end=parts.end,
     )
@@ -255,6 +261,7 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
                 residency=within.residency,
                 held=lambda: within.leases.held,
                 ready=is_ready,
+                oldest_lease=lambda: within.leases.oldest_seconds,
             ),
             metrics,
         ),
@@ -277,6 +284,14 @@ def _tokens(within: _Within) -> TokenHolders | None:
         return None
     keys = IssuerKeys(partial(fetch_keys, issuer), metrics=within.metrics)
     return TokenHolders(issuer, keys, pepper=within.pepper)
+
+
+def _request_log(settings: Settings, process: ProcessId, metrics: Metrics) -> RequestLog:
+    """Its lines are of level `info`."""
+    said = settings.log_level in ("debug", "info")
+    file = settings.state_folder.logs / f"requests-{settings.port}-{process.number}.log"
+    wanted = settings.request_log if said else "off"
+    return RequestLog(wanted, metrics, write=log_target(file))
 
 
 def retention(settings: Settings) -> Retention:

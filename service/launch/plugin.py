@@ -42,6 +42,7 @@ from service.engine.vllm_engine import (
 from service.launch.bootstrap_keys import KeyKeeper
 from service.launch.compose import Parts, compose
 from service.launch.tls import CertificateWatch, certificate_files
+from service.observe.traces import open_traces
 from service.reconcile.registry_calls import PATIENCE_SECONDS
 from service.runtime import Runtime, replica_id
 
@@ -170,5 +171,6 @@ def build_runtime(
             control_tokens=control_tokens,
             process=process,
             on_units=keys.ensure,
+            traces=open_traces(wanted=settings.traces),
         )
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.domain.names import VersionId
+from adapters.domain.versions import ServedVersion
 from service.engine.shared_residency import SharedResidency
 from service.metrics import Metrics
 from service.reconcile.loader import Loader
@@ -28,6 +30,8 @@ class Seen:
     held: Callable[[], Container[VersionId]]
     """Versions that answer a request of this process."""
     ready: Callable[[], bool]
+    oldest_lease: Callable[[], float]
+    """Seconds that the oldest of them has taken so far."""
 
 
 class Gauges:
@@ -43,8 +47,15 @@ class Gauges:
     async def step(self) -> None:
         """One look."""
         table, metrics = self._seen.table, self._metrics
-        resident = (table.version(v) for v in self._seen.residency.resident())
-        metrics.show(metrics.resident, {(v.name,): 1.0 for v in resident if v is not None})
+        resident = [
+            version
+            for version in map(table.version, self._seen.residency.resident())
+            if version is not None
+        ]
+        metrics.show(metrics.resident, {(v.name,): 1.0 for v in resident})
+        metrics.show(metrics.resident_by_tier, self._by_tier(resident))
+        metrics.waiting.set(self._seen.loader.waiting)
+        metrics.oldest_lease.set(self._seen.oldest_lease())
         metrics.show(metrics.generation, {(r.alias,): float(r.generation) for r in table.routes})
         metrics.show(metrics.weight, self._weights())
         metrics.show(
@@ -70,6 +81,15 @@ class Gauges:
             if route.canary is not None
             and (version := table.version(route.canary.version)) is not None
         }
+
+    def _by_tier(self, resident: Sequence[ServedVersion]) -> Mapping[tuple[str, ...], float]:
+        """How many there are of each; a tier that is empty says so."""
+        live = {version.id for version in self._seen.table.live().values()}
+        targets = {rollout.target for rollout in self._seen.table.rollouts} - live
+        counts = Counter(
+            "live" if v.id in live else "target" if v.id in targets else "idle" for v in resident
+        )
+        return {(tier,): float(counts[tier]) for tier in ("live", "target", "idle")}
 
     def _is_gone(self, alias: str, version: str) -> bool:
         return version != BASE and not self._seen.table.knows(version)

@@ -47,9 +47,9 @@ class LoadRequests:
         self._changed = asyncio.Condition()
 
     @property
-    def waiting(self) -> bool:
-        """Whether any request waits."""
-        return bool(self._waiters)
+    def waiting(self) -> int:
+        """Requests that wait."""
+        return self._waiters.total()
 
     async def wait(self, version: ServedVersion) -> None:
         """Waits until `version` answers; all who wait for it share one load. Also ends when a route

@@ -109,6 +109,11 @@ class Loader:
             if version.id not in self._engine.resident and self.failure(version) is None
         ]
 
+    @property
+    def waiting(self) -> int:
+        """Requests of this process that wait for a version to be loaded."""
+        return self._requests.waiting
+
     def state(self) -> State | None:
         """What is to be acknowledged: loaded, or the reason. None where another process loads."""
         return self._state if self._owner else None

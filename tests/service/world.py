@@ -37,6 +37,7 @@ from service.gateway.gateway import Gateway
 from service.launch.bootstrap_keys import ensure_keys
 from service.launch.compose import Parts, compose
 from service.launch.key_files import read_kept
+from service.observe.traces import Traces
 from service.runtime import Runtime
 from tests.service.tiny_tokenizer import tiny_tokenizer
 from tests.simulation.engine import BASE, SimulatedEngine
@@ -159,13 +160,15 @@ def build(
     registry: Registry | None = None,
     process: int = 0,
     clock: Callable[[], float] = time.monotonic,
+    traces: Traces | None = None,
     **settings: Any,
 ) -> tuple[Runtime, CollectorRegistry]:
     """The runtime as the plugin builds it, around a simulated engine; draining it ends nothing."""
     units = state.parent / "units"
     if not units.exists():
         write_units(units)
-    settings = {"tool_parser": "hermes", **settings}
+    # lines of requests would stand among what commands under test print
+    settings = {"tool_parser": "hermes", "request_log": "off", **settings}
     configured = Settings(state=state, units=units, port=port, base="unused", **settings)
     folder = configured.state_folder.create()
     registry = registry or open_registry(configured.registry_url)
@@ -188,6 +191,7 @@ def build(
             process=process,
             on_units=lambda changed: ensure_keys(configured, registry, changed),
             clock=clock,
+            traces=traces,
             end=lambda: None,
         )
     )

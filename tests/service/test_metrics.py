@@ -1,0 +1,210 @@
+"""Series come from closed sets, whatever callers send, and go with the versions they are about."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.types import Message
+
+from service.api import attach
+from service.engine.leases import Leases
+from service.gateway.gateway import Gateway
+from service.metrics import Metrics
+from tests.service.world import World, offline
+from tests.simulation.engine import BASE
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def series_of(prometheus: CollectorRegistry) -> set[tuple[str, str]]:
+    return {
+        (sample.name, json.dumps(sample.labels, sort_keys=True))
+        for metric in prometheus.collect()
+        for sample in metric.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+class Calls:
+    """The gateway without a socket: thousands of requests in seconds."""
+
+    def __init__(self, world: World) -> None:
+        app = FastAPI()
+        attach(app)
+        app.state.wardrobe = world.runtime
+        world.engine.attach(app)
+        self._app = app
+        self._gateway = Gateway(app)
+        self._key = world.key("support").encode()
+
+    async def ask(self, path: str, body: bytes, *, method: str = "POST") -> int:
+        """The status."""
+        sent: list[Message] = []
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "app": self._app,
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(errors="replace"),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [
+                (b"authorization", b"Bearer " + self._key),
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+            ],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 1),
+        }
+
+        said = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> Message:
+            for message in said:
+                return message
+            await asyncio.Event().wait()  # the client stays and says no more
+            raise AssertionError
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await self._gateway(scope, receive, send)
+        return int(sent[0]["status"])
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with offline(tmp_path / "state") as made:
+        yield made
+
+
+def drawn_name(chance: random.Random) -> Any:
+    """A name that could be one, or what nobody would call a name."""
+    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789-:./\\ \"'{}\n\0é漢"
+    length = chance.choice([1, 2, 5, 9, 40, 41, 200])
+    text = "".join(chance.choice(alphabet) for _ in range(length))
+    name = f"{''.join(chance.choice(alphabet[:26]) for _ in range(6))}"
+    return chance.choice([text, name, f"{name}:{chance.randint(0, 10**10)}", [text], None, 7])
+
+
+async def ask_drawn(calls: Calls, chance: random.Random, *, times: int) -> set[int]:
+    """Requests with drawn names in `model`, and every tenth time in a path and as a method."""
+    statuses = set()
+    for number in range(times):
+        body = {"model": drawn_name(chance), "messages": HELLO, "max_tokens": 1}
+        statuses.add(await calls.ask("/v1/chat/completions", json.dumps(body).encode()))
+        if number % 10 == 0:
+            method = chance.choice(["GET", "PUT", f"X{number}"])
+            await calls.ask(f"/v1/adapters/{drawn_name(chance)}", b"", method=method)
+    return statuses
+
+
+@pytest.mark.slow
+async def test_ten_thousand_values_of_model_make_no_series(world: World) -> None:
+    await world.settle()
+    calls, chance = Calls(world), random.Random(20)
+    assert await ask_drawn(calls, chance, times=500) == {400, 404}
+    before = series_of(world.prometheus)
+    assert await ask_drawn(calls, chance, times=10_000) == {400, 404}
+    await world.settle(rounds=1)
+    assert series_of(world.prometheus) == before
+
+
+async def test_series_of_a_version_go_with_it_and_begin_anew(world: World) -> None:
+    """What is kept to count by must not count where nobody looks any more."""
+    metrics = world.runtime.metrics
+    gone = metrics.answers("support", "support", "support:1")
+    gone.ended("ok", seconds=0.1, first_byte=0.05)
+    gone.used(prompt=3, completion=4)
+    gone.streamed(seconds=0.3, completion=4)
+    metrics.answers("support", BASE, "base").ended("ok", seconds=0.1, first_byte=None)
+    labels = {"unit": "support", "alias": "support", "version": "support:1"}
+
+    def value(name: str, **more: str) -> float | None:
+        return world.prometheus.get_sample_value(name, {**labels, **more})
+
+    assert value("wardrobe_tokens_total", kind="completion") == 4.0
+    assert value("wardrobe_time_between_tokens_seconds_sum") == pytest.approx(0.1)
+    await world.settle(rounds=1)
+    assert not [each for each in series_of(world.prometheus) if "support:1" in each[1]]
+    metrics.answers("support", "support", "support:1").ended("ok", seconds=0.1, first_byte=None)
+    assert value("wardrobe_requests_total", outcome="ok") == 1.0
+    assert world.prometheus.get_sample_value(
+        "wardrobe_requests_total",
+        {"unit": "support", "alias": BASE, "version": "base", "outcome": "ok"},
+    )
+
+
+def test_what_is_counted_of_a_version_is_found_once() -> None:
+    metrics = Metrics(CollectorRegistry())
+    assert metrics.answers("a", "b", "c:1") is metrics.answers("a", "b", "c:1")
+
+
+async def test_a_stream_has_a_time_between_its_tokens_and_a_whole_answer_none(
+    world: World,
+) -> None:
+    await world.settle()
+    world.engine.token_seconds = 0.01
+    calls = Calls(world)
+    body = {"model": BASE, "messages": HELLO, "max_tokens": 5}
+    labels = {"unit": "support", "alias": BASE, "version": "base"}
+
+    def between(what: str) -> float | None:
+        name = f"wardrobe_time_between_tokens_seconds_{what}"
+        return world.prometheus.get_sample_value(name, labels)
+
+    for extra, count in (({}, 0.0), ({"stream": True}, 1.0)):
+        said = json.dumps({**body, **extra}).encode()
+        assert await calls.ask("/v1/chat/completions", said) == 200
+        assert between("count") == count
+    assert 0.005 < (between("sum") or 0.0) < 1.0
+
+
+async def test_residents_are_counted_by_tier(world: World) -> None:
+    swap = world.runtime.swap
+
+    def tiers() -> list[float | None]:
+        return [
+            world.prometheus.get_sample_value("wardrobe_versions_resident", {"tier": tier})
+            for tier in ("live", "target", "idle")
+        ]
+
+    world.make_live(world.publish("support"))
+    await world.settle()
+    assert tiers() == [1.0, 0.0, 0.0]
+    world.begin(world.publish("support"))
+    # loaded, and nobody has moved the route yet
+    for step in (swap.routes.repeat, *[swap.loader.repeat] * 50, swap.gauges.repeat):
+        await step.attempt()
+        await asyncio.sleep(0.01)
+    assert tiers() == [1.0, 1.0, 0.0]
+    await world.settle()
+    assert tiers() == [1.0, 0.0, 1.0]
+
+
+async def test_the_age_of_the_oldest_lease_is_the_oldests(world: World) -> None:
+    leases: Leases = world.runtime.leases
+    assert leases.oldest_seconds == 0.0
+    first = leases.take(None)
+    await asyncio.sleep(0.05)
+    second = leases.take(None)
+    assert first is not None
+    assert second is not None
+    assert leases.oldest_seconds >= 0.05
+    with first:
+        pass
+    assert leases.oldest_seconds < 0.05
+    with second:
+        pass
+    assert leases.oldest_seconds == 0.0
