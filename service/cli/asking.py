@@ -44,6 +44,7 @@ def status(client: Client, as_json: AsJson = False) -> None:
                 ("still to load", ", ".join(found["missing"])),
                 ("cannot be served", ", ".join(_unavailable(found))),
                 ("rollouts", ", ".join(_rollouts(found))),
+                *_of_the_engine(found),
                 ("replicas", found["replica_count"]),
                 ("jobs running", ", ".join(jobs["running"])),
                 ("jobs queued", ", ".join(jobs["queued"])),
@@ -63,6 +64,18 @@ def status(client: Client, as_json: AsJson = False) -> None:
 def _unavailable(found: dict[str, Any]) -> list[str]:
     return [
         f"{each['alias']} ({each['version']}: {each['reason']})" for each in found["unavailable"]
+    ]
+
+
+def _of_the_engine(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """What only an admin is told."""
+    if "slots" not in found:
+        return []
+    slots, suspects = found["slots"], found["quarantine"]
+    refused = sum(each["refused"] for each in suspects)
+    return [
+        ("slots", f"{slots['routes']} of {slots['slots']} by routes, {slots['warm']} left"),
+        ("engine died of", f"{len(suspects)} suspected, {refused} refused" if suspects else ""),
     ]
 
 

@@ -110,7 +110,8 @@ async def _compared(
     began = time.perf_counter()
     try:
         async with asyncio.timeout(COPY_SECONDS):
-            status, content = await _ask(app, original.scope, _body(runtime, share, original.body))
+            body = _body(runtime, share, original.body)
+            status, content = await _ask(app, runtime, original.scope, body)
     except Exception as error:  # the edge of a background task; its words may quote the request
         log.warning("shadow_copy_failed", version=share.target.model, error=outline(error))
         return Comparisons(errors=1)
@@ -136,9 +137,15 @@ def _body(runtime: Runtime, share: Share, body: dict[str, Any]) -> dict[str, Any
     return changed
 
 
-async def _ask(app: ASGIApp, scope: Scope, body: dict[str, Any]) -> tuple[int, bytes]:
-    """The engine's status and answer."""
+async def _ask(
+    app: ASGIApp, runtime: Runtime, scope: Scope, body: dict[str, Any]
+) -> tuple[int, bytes]:
+    """The engine's status and answer.
+
+    A copy may end the engine where its original did not. Raises InvalidRequest for one that did.
+    """
     content = pydantic_core.to_json(body)
+    flight = runtime.quarantine.begin(content)
     status, parts = 0, []
 
     async def take(message: Message) -> None:
@@ -147,7 +154,12 @@ async def _ask(app: ASGIApp, scope: Scope, body: dict[str, Any]) -> tuple[int, b
             status = message["status"]
         parts.append(message.get("body", b""))
 
-    await app(_scope(scope, content), replay(content, _never_gone, lambda: None), take)
+    try:
+        if flight.suspected:
+            await runtime.quarantine.wait_for_turn(flight)
+        await app(_scope(scope, content), replay(content, _never_gone, lambda: None), take)
+    finally:
+        flight.end(answered=0 < status < 500)
     return status, b"".join(parts)
 
 

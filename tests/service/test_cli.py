@@ -304,7 +304,7 @@ def test_status_tells_what_is_loaded(cli: Cli, world: World) -> None:
 
 
 def test_an_admins_status_tells_how_slots_are_given_out_and_who_is_suspected(
-    world: World,
+    world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = world.http("admin").get("/v1/status").json()
     slots = told["slots"]
@@ -312,6 +312,8 @@ def test_an_admins_status_tells_how_slots_are_given_out_and_who_is_suspected(
     given = [slots[use] for use in ("routes", "moving", "rollback", "warm")]
     assert sum(given) == slots["slots"]
     assert told["quarantine"] == []
+    assert run(app, ["status", "--url", world.url, "--state", str(world.settings.state)]) == 0
+    assert f"{slots['routes']} of {slots['slots']} by routes" in capsys.readouterr().out
     assert not {"slots", "quarantine"} & world.http("hr").get("/v1/status").json().keys()
 
 
