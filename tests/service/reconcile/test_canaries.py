@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from adapters.domain.principals import SYSTEM
+from service.engine.quarantine_record import QuarantineRecord
 from service.reconcile.copies import BUSY, MAX_COPIES, Copies
 from tests.service.world import World, running
 
@@ -341,6 +342,21 @@ def test_an_answer_does_not_wait_for_its_copy(world: World) -> None:
     assert world.runtime.copies._tasks, "the copy goes on behind the answer"
     soon(lambda: not world.runtime.copies._tasks)
     assert time.monotonic() - began > first
+
+
+def test_a_copy_that_kills_the_engine_is_the_suspect_and_no_caller(world: World) -> None:
+    shadowed(world)
+    world.engine.token_seconds = 0.5
+    assert ask(world) == "support:1"
+    soon(lambda: bool(world.runtime.copies._tasks))
+    world.engine.alive = False
+    soon(lambda: not world.runtime.copies._tasks)
+    record = QuarantineRecord(world.settings.state_folder.in_flight)
+    try:
+        record.settle()
+        assert len(record.suspects()) == 1
+    finally:
+        record.close()
 
 
 async def test_copies_keep_to_their_bounds() -> None:
