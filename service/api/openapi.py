@@ -15,13 +15,16 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from adapters.domain.audit import MAX_REASON
 from adapters.domain.files import PURPOSES
 from adapters.domain.principals import OF_A_UNIT, OF_THE_WHOLE, Scope
 from service.api import attach
-from service.api.adapters import Promote, Rollback
+from service.api.adapters import Pin, Promote, Warm
+from service.api.canaries import MAX_MINUTES, MAX_STEPS, Scores, Start, StartShadow, Weight
 from service.api.fine_tuning import CreateJob
 from service.api.keys import CreateKey, RotateKey
 from service.api.request import IDEMPOTENCY_KEY
+from service.api.route_commands import Command, Why
 
 Json = dict[str, Any]
 
@@ -93,7 +96,16 @@ _TOLD: Mapping[str, _Told] = {
         query={**_NUMBERED, "subject": {"type": "string", "pattern": "^(base|[1-9][0-9]{0,8})$"}}
     ),
     "post /v1/adapters/{alias}/promote": _Told(body=Promote, needs_body=True),
-    "post /v1/adapters/{alias}/rollback": _Told(body=Rollback, needs_body=True),
+    "post /v1/adapters/{alias}/rollback": _Told(body=Command, needs_body=True),
+    "post /v1/adapters/{alias}/abort": _Told(body=Command, needs_body=True),
+    "post /v1/adapters/{alias}/warm": _Told(body=Warm, needs_body=True),
+    "post /v1/adapters/{alias}/canary": _Told(body=Start, needs_body=True),
+    "post /v1/adapters/{alias}/canary/weight": _Told(body=Weight, needs_body=True),
+    "post /v1/adapters/{alias}/canary/scores": _Told(body=Scores, needs_body=True),
+    "post /v1/adapters/{alias}/shadow": _Told(body=StartShadow, needs_body=True),
+    "post /v1/adapters/{alias}/shadow/end": _Told(body=Command, needs_body=True),
+    "post /v1/adapters/{alias}/versions/{number}/pin": _Told(body=Pin),
+    "post /v1/adapters/{alias}/versions/{number}/retire": _Told(body=Why),
     "get /v1/keys": _Told(query=_PAGE),
     "post /v1/keys": _Told(body=CreateKey, needs_body=True, once=True),
     "post /v1/keys/{key_id}/rotate": _Told(body=RotateKey, once=True),
@@ -199,24 +211,70 @@ def _of_a_key(schema: Json) -> Json:
     return {"oneOf": [variant(OF_A_UNIT, unit=_NAME, aliases=names), variant(OF_THE_WHOLE)]}
 
 
-def _of_a_rollback(schema: Json) -> Json:
+_VERSION_NAME = "[a-z][a-z0-9-]{0,39}:[1-9][0-9]{0,8}"
+_OF_COMMANDS: Mapping[str, Json] = {
+    "expected_generation": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    # any printable line will do; these are surely such
+    "reason": {"type": "string", "maxLength": MAX_REASON, "pattern": "^[ -~]*$"},
+    "version": {
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+            {"type": "string", "pattern": f"^({_VERSION_NAME}|[1-9][0-9]{{0,8}})$"},
+        ]
+    },
+}
+"""Fields of many commands: a version goes by its number or by its name."""
+
+
+def _of_a_command(schema: Json) -> Json:
+    told = {name: said for name, said in _OF_COMMANDS.items() if name in schema["properties"]}
+    return {**schema, "properties": {**schema["properties"], **told}}
+
+
+def _of_a_seen_command(schema: Json) -> Json:
     """The generation is asked for by name where it is missing."""
-    generation = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
-    properties = {**schema["properties"], "expected_generation": generation}
-    return {**schema, "properties": properties, "required": ["expected_generation"]}
+    required = [*schema.get("required", ()), "expected_generation"]
+    return {**_of_a_command(schema), "required": required}
 
 
-def _of_a_promotion(schema: Json) -> Json:
-    """A version by its number or by its name."""
-    number = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
-    name = {"type": "string", "pattern": "^([a-z][a-z0-9-]{0,39}:)?[1-9][0-9]{0,8}$"}
-    return {**schema, "properties": {**schema["properties"], "version": {"anyOf": [number, name]}}}
+def _of_a_canary(schema: Json) -> Json:
+    """A step that compares has a weight within 0 and 100."""
+    whole = _of_a_seen_command(schema)
+    weight = {"type": "number", "exclusiveMinimum": 0.0, "exclusiveMaximum": 100.0}
+    step = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["weight"],
+        "properties": {
+            "weight": weight,
+            "minutes": {"type": "number", "minimum": 0.0, "maximum": MAX_MINUTES},
+        },
+    }
+    steps = {"type": "array", "maxItems": MAX_STEPS, "items": step}
+    return {**whole, "properties": {**whole["properties"], "steps": steps}}
+
+
+def _of_scores(schema: Json) -> Json:
+    score = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["id", "version", "score"],
+        "properties": {
+            "id": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+            "version": {"type": "string", "pattern": f"^{_VERSION_NAME}$"},
+            "score": {"type": "number", "minimum": 0.0, "maximum": 1.0},
+        },
+    }
+    scores = {**schema["properties"]["scores"], "items": score}
+    return {**schema, "properties": {"scores": scores}}
 
 
 _REFINED: Mapping[type[BaseModel], Any] = {
     CreateKey: _of_a_key,
-    Promote: _of_a_promotion,
-    Rollback: _of_a_rollback,
+    **dict.fromkeys((Pin, Promote, Warm, Why), _of_a_command),
+    **dict.fromkeys((Command, StartShadow, Weight), _of_a_seen_command),
+    Start: _of_a_canary,
+    Scores: _of_scores,
 }
 """What a model's own schema does not say."""
 
