@@ -50,18 +50,16 @@ class Start(Command):
 
     @model_validator(mode="after")
     def _check_steps(self) -> Self:
-        weights = [step.weight for step in self.steps]
-        if weights != sorted(weights):
-            raise ValueError("the weights of steps only grow")
-        if self.advances and not all(0.0 < weight < 100.0 for weight in weights):
+        if self.advances and not all(0.0 < step.weight < 100.0 for step in self.steps):
             raise ValueError(
                 "a step that goes on by itself compares: its weight is within 0 and 100"
             )
         return self
 
     def plan(self) -> CanaryPlan:
-        """What the registry keeps of it."""
-        steps = tuple(Step(weight=one.weight, minutes=one.minutes) for one in self.steps)
+        """What the registry keeps of it: weights only grow, in whichever order they are said."""
+        said = sorted(self.steps, key=lambda step: step.weight)
+        steps = tuple(Step(weight=one.weight, minutes=one.minutes) for one in said)
         return CanaryPlan(
             steps=steps or DEFAULT_STEPS,
             advances=self.advances,

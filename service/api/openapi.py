@@ -6,7 +6,7 @@ would echo what was sent, so what they may say stands here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -20,7 +20,7 @@ from adapters.domain.files import PURPOSES
 from adapters.domain.principals import OF_A_UNIT, OF_THE_WHOLE, Scope
 from service.api import attach
 from service.api.adapters import Pin, Promote, Warm
-from service.api.canaries import Scores, Start, StartShadow, Weight
+from service.api.canaries import MAX_MINUTES, MAX_STEPS, Scores, Start, StartShadow, Weight
 from service.api.fine_tuning import CreateJob
 from service.api.keys import CreateKey, RotateKey
 from service.api.request import IDEMPOTENCY_KEY
@@ -100,13 +100,13 @@ _TOLD: Mapping[str, _Told] = {
     "post /v1/adapters/{alias}/rollback": _Told(body=Command, needs_body=True),
     "post /v1/adapters/{alias}/abort": _Told(body=Command, needs_body=True),
     "post /v1/adapters/{alias}/warm": _Told(body=Warm, needs_body=True),
-    "post /v1/adapters/{alias}/versions/{number}/pin": _Told(body=Pin),
-    "post /v1/adapters/{alias}/versions/{number}/retire": _Told(body=Why),
     "post /v1/adapters/{alias}/canary": _Told(body=Start, needs_body=True),
     "post /v1/adapters/{alias}/canary/weight": _Told(body=Weight, needs_body=True),
     "post /v1/adapters/{alias}/canary/scores": _Told(body=Scores, needs_body=True),
     "post /v1/adapters/{alias}/shadow": _Told(body=StartShadow, needs_body=True),
     "post /v1/adapters/{alias}/shadow/end": _Told(body=Command, needs_body=True),
+    "post /v1/adapters/{alias}/versions/{number}/pin": _Told(body=Pin),
+    "post /v1/adapters/{alias}/versions/{number}/retire": _Told(body=Why),
     "get /v1/audit": _Told(
         query={**_NUMBERED, **dict.fromkeys(("unit", "actor", "action", "subject"), _TEXT)}
     ),
@@ -215,63 +215,70 @@ def _of_a_key(schema: Json) -> Json:
     return {"oneOf": [variant(OF_A_UNIT, unit=_NAME, aliases=names), variant(OF_THE_WHOLE)]}
 
 
-_GENERATION: Json = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
-_NUMBER: Json = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
-_VERSION: Json = {
-    "anyOf": [
-        _NUMBER,
-        {"type": "string", "pattern": "^([a-z][a-z0-9-]{0,39}:)?[1-9][0-9]{0,8}$"},
-    ]
+_VERSION_NAME = "[a-z][a-z0-9-]{0,39}:[1-9][0-9]{0,8}"
+_OF_COMMANDS: Mapping[str, Json] = {
+    "expected_generation": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    # any printable line will do; these are surely such
+    "reason": {"type": "string", "maxLength": MAX_REASON, "pattern": "^[ -~]*$"},
+    "version": {
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+            {"type": "string", "pattern": f"^({_VERSION_NAME}|[1-9][0-9]{{0,8}})$"},
+        ]
+    },
 }
-"""A version by its number or by its name."""
-_REASON: Json = {
-    "anyOf": [
-        {"type": "string", "maxLength": MAX_REASON, "pattern": "^[ -~]*$"},
-        {"type": "null"},
-    ]
-}
-
-
-def _narrowed(schema: Json, required: Sequence[str] = (), **properties: Json) -> Json:
-    """The schema, with what the model's own does not say of some of its fields."""
-    known = {**schema["properties"], **properties}
-    said = {name: _REASON if name == "reason" else known[name] for name in known}
-    return {**schema, "properties": said, "required": [*schema.get("required", ()), *required]}
+"""Fields of many commands: a version goes by its number or by its name."""
 
 
 def _of_a_command(schema: Json) -> Json:
+    told = {name: said for name, said in _OF_COMMANDS.items() if name in schema["properties"]}
+    return {**schema, "properties": {**schema["properties"], **told}}
+
+
+def _of_a_seen_command(schema: Json) -> Json:
     """The generation is asked for by name where it is missing."""
-    versions = {"version": _VERSION} if "version" in schema["properties"] else {}
-    return _narrowed(schema, ["expected_generation"], expected_generation=_GENERATION, **versions)
-
-
-def _of_a_promotion(schema: Json) -> Json:
-    return _narrowed(schema, version=_VERSION)
+    required = [*schema.get("required", ()), "expected_generation"]
+    return {**_of_a_command(schema), "required": required}
 
 
 def _of_a_canary(schema: Json) -> Json:
-    """The weights of steps only grow, which no schema can say: one step, then."""
-    inside = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100}
+    """A step that compares has a weight within 0 and 100."""
+    whole = _of_a_seen_command(schema)
+    weight = {"type": "number", "exclusiveMinimum": 0.0, "exclusiveMaximum": 100.0}
     step = {
         "type": "object",
         "additionalProperties": False,
         "required": ["weight"],
-        "properties": {"weight": inside},
+        "properties": {
+            "weight": weight,
+            "minutes": {"type": "number", "minimum": 0.0, "maximum": MAX_MINUTES},
+        },
     }
-    steps = {"type": "array", "maxItems": 1, "items": step}
-    return _of_a_command(_narrowed(schema, steps=steps))
+    steps = {"type": "array", "maxItems": MAX_STEPS, "items": step}
+    return {**whole, "properties": {**whole["properties"], "steps": steps}}
+
+
+def _of_scores(schema: Json) -> Json:
+    score = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["id", "version", "score"],
+        "properties": {
+            "id": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+            "version": {"type": "string", "pattern": f"^{_VERSION_NAME}$"},
+            "score": {"type": "number", "minimum": 0.0, "maximum": 1.0},
+        },
+    }
+    scores = {**schema["properties"]["scores"], "items": score}
+    return {**schema, "properties": {"scores": scores}}
 
 
 _REFINED: Mapping[type[BaseModel], Any] = {
     CreateKey: _of_a_key,
-    Promote: _of_a_promotion,
-    Warm: _of_a_promotion,
-    Why: _narrowed,
-    Pin: _narrowed,
-    Command: _of_a_command,
+    **dict.fromkeys((Pin, Promote, Warm, Why), _of_a_command),
+    **dict.fromkeys((Command, StartShadow, Weight), _of_a_seen_command),
     Start: _of_a_canary,
-    Weight: _of_a_command,
-    StartShadow: _of_a_command,
+    Scores: _of_scores,
 }
 """What a model's own schema does not say."""
 

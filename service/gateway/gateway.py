@@ -206,7 +206,7 @@ class Gateway:
                     runtime.metrics.in_flight.set(runtime.leases.total)
                     body["model"], body["cache_salt"] = target.model, target.salt
                     told = (body, str(unit or principal.role), request_id)
-                    shadow = shadow_of(runtime, target.shadow, request_id)
+                    shadow = shadow_of(runtime, target, endpoint, request_id)
                     tap = Tap(send) if shadow else None
                     said_to = tap.send if tap else send
                     answer = Answer(said_to, target, started, endpoint=endpoint, drain=runtime)

@@ -18,16 +18,22 @@ import structlog
 from starlette.types import ASGIApp, Message, Scope, Send
 
 from adapters.domain.shadows import Comparisons
+from adapters.errors import InvalidRequest
 from service import http_errors
 from service.engine.content_free_logs import outline
+from service.engine.quarantine import Flight
 from service.gateway.answer_text import texts_of
+from service.gateway.body_allowlist import CHAT, COMPLETIONS, Endpoint
 from service.gateway.request_body import replay
-from service.reconcile.route_table import Share
+from service.reconcile.route_table import Share, Target
 from service.runtime import Runtime
 
 MAX_BYTES = 256 * 1024
 """Of an answer that is compared; a longer one is not."""
 COPY_SECONDS = 120.0
+_COMPARED = (CHAT, COMPLETIONS)
+"""Endpoints whose answers hold texts that can be compared."""
+_OK = 200
 LOWEST_PRIORITY = 20
 """Behind everything else, where vLLM schedules by priority: lower numbers go first."""
 
@@ -67,10 +73,14 @@ class Original:
     seconds: float
 
 
-def shadow_of(runtime: Runtime, shadow: Share | None, request_id: str) -> Share | None:
+def shadow_of(
+    runtime: Runtime, target: Target, endpoint: Endpoint, request_id: str
+) -> Share | None:
     """The shadow that gets a copy of this request; each is drawn by itself."""
-    drawn = shadow is not None and runtime.table.draws(shadow, request_id)
-    return shadow if drawn else None
+    shadow = target.shadow
+    if shadow is None or endpoint not in _COMPARED:
+        return None
+    return shadow if runtime.table.draws(shadow, request_id) else None
 
 
 def copy(app: ASGIApp, runtime: Runtime, share: Share, original: Original | None) -> None:
@@ -108,14 +118,19 @@ async def _compared(
     app: ASGIApp, runtime: Runtime, share: Share, original: Original
 ) -> Comparisons:
     began = time.perf_counter()
+    body = pydantic_core.to_json(_body(runtime, share, original.body))
+    flight = _flight(runtime, body)
+    if flight is None:
+        return Comparisons(dropped=1)
+    status, content = 0, b""
     try:
         async with asyncio.timeout(COPY_SECONDS):
-            body = _body(runtime, share, original.body)
-            status, content = await _ask(app, runtime, original.scope, body)
+            status, content = await _ask(app, original.scope, body)
     except Exception as error:  # the edge of a background task; its words may quote the request
         log.warning("shadow_copy_failed", version=share.target.model, error=outline(error))
-        return Comparisons(errors=1)
-    if status != 200:
+    finally:
+        flight.end(answered=status == _OK)
+    if status != _OK:
         return Comparisons(errors=1)
     said, stable = texts_of(content), texts_of(original.content)
     return Comparisons(
@@ -128,6 +143,20 @@ async def _compared(
     )
 
 
+def _flight(runtime: Runtime, body: bytes) -> Flight | None:
+    """A copy that kills the engine must be known for it, or callers would be suspected instead.
+    One that is suspected already is not worth a turn.
+    """
+    try:
+        flight = runtime.quarantine.begin(body)
+    except InvalidRequest:
+        return None
+    if flight.suspected:
+        flight.end(answered=False)
+        return None
+    return flight
+
+
 def _body(runtime: Runtime, share: Share, body: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in body.items() if name != "stream_options"}
     target = share.target
@@ -137,15 +166,8 @@ def _body(runtime: Runtime, share: Share, body: dict[str, Any]) -> dict[str, Any
     return changed
 
 
-async def _ask(
-    app: ASGIApp, runtime: Runtime, scope: Scope, body: dict[str, Any]
-) -> tuple[int, bytes]:
-    """The engine's status and answer.
-
-    A copy may end the engine where its original did not. Raises InvalidRequest for one that did.
-    """
-    content = pydantic_core.to_json(body)
-    flight = runtime.quarantine.begin(content)
+async def _ask(app: ASGIApp, scope: Scope, content: bytes) -> tuple[int, bytes]:
+    """The engine's status and answer."""
     status, parts = 0, []
 
     async def take(message: Message) -> None:
@@ -154,12 +176,7 @@ async def _ask(
             status = message["status"]
         parts.append(message.get("body", b""))
 
-    try:
-        if flight.suspected:
-            await runtime.quarantine.wait_for_turn(flight)
-        await app(_scope(scope, content), replay(content, _never_gone, lambda: None), take)
-    finally:
-        flight.end(answered=0 < status < 500)
+    await app(_scope(scope, content), replay(content, _never_gone, lambda: None), take)
     return status, b"".join(parts)
 
 

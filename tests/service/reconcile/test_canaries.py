@@ -75,6 +75,14 @@ def test_a_canary_answers_a_part_and_every_answer_names_its_version(world: World
     assert {ask(world) for _ in range(40)} == {"support:1", "support:2"}
 
 
+def test_steps_are_taken_from_the_smallest_weight_on(world: World) -> None:
+    published(world)
+    begun = command(world, "canary", 1, version=2, steps=[{"weight": 50}, {"weight": 5}])
+    assert begun.json()["route"]["canary"]["weight"] == 5.0
+    weights = [step["weight"] for step in show(world, "/canary")["plan"]["steps"]]
+    assert weights == [5.0, 50.0]
+
+
 @pytest.mark.parametrize(
     "named",
     [
@@ -220,10 +228,8 @@ def test_scores_are_kept_once_and_of_the_two_versions_only(world: World) -> None
 
 def test_what_a_command_may_not_say_is_refused_by_name(world: World) -> None:
     published(world)
-    falling = [{"weight": 50.0}, {"weight": 5.0}]
     for path, words, param in (
         ("canary", {"version": 2}, "expected_generation"),
-        ("canary", {"version": 2, "expected_generation": 1, "steps": falling}, None),
         ("canary", {"version": 2, "expected_generation": 1, "steps": [{"weight": 100}]}, None),
         ("canary", {"version": True, "expected_generation": 1}, "version.int"),
         ("canary", {"version": 2, "expected_generation": 1, "weight": 5}, "weight"),
@@ -354,6 +360,21 @@ def test_an_answer_does_not_wait_for_its_copy(world: World) -> None:
     assert world.runtime.copies._tasks, "the copy goes on behind the answer"
     soon(lambda: not world.runtime.copies._tasks)
     assert time.monotonic() - began > first
+
+
+def test_a_copy_that_kills_the_engine_is_the_suspect_and_no_caller(world: World) -> None:
+    shadowed(world)
+    world.engine.token_seconds = 0.5
+    assert ask(world) == "support:1"
+    soon(lambda: bool(world.runtime.copies._tasks))
+    world.engine.alive = False
+    soon(lambda: not world.runtime.copies._tasks)
+    record = QuarantineRecord(world.settings.state_folder.in_flight)
+    try:
+        record.settle()
+        assert len(record.suspects()) == 1
+    finally:
+        record.close()
 
 
 async def test_copies_keep_to_their_bounds() -> None:
