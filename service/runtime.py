@@ -35,6 +35,7 @@ from service.metrics import Metrics
 from service.observe.request_log import FLUSH_SECONDS, RequestLog
 from service.observe.request_record import RequestRecord
 from service.observe.traces import Traces
+from service.open_bodies import OpenBodies
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.audit_head import AuditHead
 from service.reconcile.collection_loop import CollectionLoop
@@ -163,6 +164,7 @@ class Runtime:
     request_log: RequestLog
     traces: Traces | None
     """None where nobody asked for them, and then they cost nothing."""
+    open_bodies: OpenBodies = field(default_factory=OpenBodies)
     threads: RequestThreads = field(default_factory=RequestThreads)
     """For the blocking calls of requests. Never closed: a command that was committed is answered
     while the process ends, and looks at its route once more.
