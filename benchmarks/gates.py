@@ -170,7 +170,7 @@ def _job(
 ) -> dict[str, Any]:
     sdk, alias = client.openai, f"seed-{seed}"
     train = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-    valid = file_of(data, "valid").read_bytes()
+    valid = file_of(data, "valid").read_bytes() + file_of(data, "test").read_bytes()
     uploaded = [
         sdk.files.create(file=(name, content), purpose="fine-tune").id
         for name, content in (("train.jsonl", train), ("valid.jsonl", valid))

@@ -58,7 +58,7 @@ class GatePolicy(BaseModel):
         description="Nats a token that the test part, or the checkpoint, may be worse.",
     )
     evaluation_examples: int = Field(
-        default=64, ge=MIN_TEST, le=2000, description="Test examples asked of the service."
+        default=128, ge=MIN_TEST, le=2000, description="Test examples asked of the service."
     )
     answer_slack: int = Field(
         default=8, ge=0, le=512, description="Tokens an answer may be longer than its reference."
