@@ -47,7 +47,7 @@ chaos: setup ## 500 commands under every fault, 10,000 swaps, two real replicas:
 		tests/simulation/test_swaps.py
 
 soak: setup ## 1,000 swaps of the real engine under 8 clients, then 200 kills of it: half a day
-	@WARDROBE_SWAPS=1000 WARDROBE_KILLS=200 $(BIN)/python -m pytest -s \
+	@SOAK_SWAPS=1000 SOAK_KILLS=200 $(BIN)/python -m pytest -s \
 		tests/e2e/test_service.py tests/e2e/test_killed_engine.py -k "mix_nothing or kills_of"
 
 check: setup ## Format, lint, types, import layers and the fast tests

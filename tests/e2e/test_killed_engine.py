@@ -1,6 +1,6 @@
 """A real engine, killed again and again: nothing acknowledged is lost, and no caller is refused.
 
-`WARDROBE_KILLS` (4; `make soak` takes 200) is how many, of the service and of its engine's core in
+`SOAK_KILLS` (4; `make soak` takes 200) is how many, of the service and of its engine's core in
 turn.
 """
 
@@ -23,7 +23,7 @@ from service.launch.launcher import with_base
 from tests.e2e.drawn import publish_drawn
 from tests.e2e.stack import Stack, up, wait_for
 
-KILLS = int(os.environ.get("WARDROBE_KILLS", "4"))
+KILLS = int(os.environ.get("SOAK_KILLS", "4"))
 pytestmark = pytest.mark.timeout(3600 + 600 * KILLS)
 CALLERS = 4
 HANGS_SECONDS = 1800.0

@@ -27,7 +27,7 @@ from tests.e2e.jobs import follow, jsonl, lessons, lines, mixed_up, start_job
 from tests.e2e.stack import GREEDY, ROOT, Stack, command, environment, wait_for
 
 CALLERS = 8
-SWAPS = int(os.environ.get("WARDROBE_SWAPS", "20"))
+SWAPS = int(os.environ.get("SOAK_SWAPS", "20"))
 """`make soak` takes 1,000."""
 
 pytestmark = pytest.mark.timeout(3600 + 60 * SWAPS)
