@@ -32,6 +32,7 @@ from service.engine.shared_residency import Reason, SharedResidency
 from service.engine.unit_places import UnitPlaces
 from service.engine.vital_signs import VitalSigns
 from service.metrics import Metrics
+from service.open_bodies import OpenBodies
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.audit_head import AuditHead
 from service.reconcile.collection_loop import CollectionLoop
@@ -157,6 +158,7 @@ class Runtime:
     abilities: Abilities
     base_created: int
     """When the base was put where it is, in seconds since 1970."""
+    open_bodies: OpenBodies = field(default_factory=OpenBodies)
     threads: RequestThreads = field(default_factory=RequestThreads)
     """For the blocking calls of requests. Never closed: a command that was committed is answered
     while the process ends, and looks at its route once more.

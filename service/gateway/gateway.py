@@ -150,7 +150,14 @@ class Gateway:
         if scope["method"] != "GET":
             _check_running(runtime)
         scope["state"] |= {"principal": principal, "request_id": request_id}
-        within = bounded(receive, scope, _body_limit(runtime, scope["path"], principal))
+        path: str = scope["path"]
+        within = bounded(
+            receive,
+            scope,
+            _body_limit(runtime, path, principal),
+            # an upload has a time limit of its own, behind the wait for its place
+            seconds=None if path == UPLOAD_PATH else runtime.open_bodies.seconds,
+        )
         await self._app(scope, within, Enveloped(send).send)
 
     async def _infer(
@@ -165,7 +172,13 @@ class Gateway:
         started = time.perf_counter()
         _check_open(runtime)
         runtime.note_caller()
-        said = await read_json(scope, receive, runtime.settings.max_body_bytes)
+        said = await read_json(
+            scope,
+            receive,
+            runtime.settings.max_body_bytes,
+            bodies=runtime.open_bodies,
+            owner=principal.owner,
+        )
         body = clean(
             endpoint,
             said,

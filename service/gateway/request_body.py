@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pydantic_core
 from starlette.types import Message, Receive, Scope
 
 from adapters.errors import InvalidRequest, TooLarge
+from service.open_bodies import OpenBodies
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -22,15 +24,26 @@ def _check_length(scope: Scope, limit: int) -> None:
         raise TooLarge(f"the body may have at most {limit} bytes")
 
 
-def bounded(receive: Receive, scope: Scope, limit: int) -> Receive:
-    """`receive` that raises TooLarge when more than `limit` bytes come, whatever was claimed."""
+def bounded(receive: Receive, scope: Scope, limit: int, *, seconds: float | None = None) -> Receive:
+    """`receive` that raises TooLarge when more than `limit` bytes come, whatever was claimed, and
+    InvalidRequest when they have not come in `seconds`. Behind the body it waits as it did.
+    """
     _check_length(scope, limit)
-    seen = 0
+    seen, whole = 0, False
+    loop = asyncio.get_running_loop()
+    deadline = None if seconds is None else loop.time() + seconds
 
     async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, whole
+        try:
+            async with asyncio.timeout_at(None if whole else deadline):
+                message = await receive()
+        except TimeoutError:
+            raise InvalidRequest(
+                f"the body did not come within {seconds:.0f} s", code="body_timeout"
+            ) from None
         seen += len(message.get("body", b""))
+        whole = not message.get("more_body", False)
         if seen > limit:
             raise TooLarge(f"the body may have at most {limit} bytes")
         return message
@@ -38,21 +51,31 @@ def bounded(receive: Receive, scope: Scope, limit: int) -> Receive:
     return counted
 
 
-async def read_json(scope: Scope, receive: Receive, limit: int) -> object:
-    """The whole body, at most `limit` bytes of it. Raises TooLarge, InvalidRequest."""
-    within = bounded(receive, scope, limit)
-    chunks: list[bytes] = []
-    more = True
-    while more:
-        message = await within()
-        if message["type"] == "http.disconnect":
-            raise InvalidRequest("the client went away before the body was complete")
-        chunks.append(message.get("body", b""))
-        more = message.get("more_body", False)
+async def read_json(
+    scope: Scope, receive: Receive, limit: int, *, bodies: OpenBodies, owner: str
+) -> object:
+    """The whole body, at most `limit` bytes of it. Raises TooLarge, InvalidRequest, and RateLimited
+    where the owner has too many that are not whole: most are with their first message.
+    """
+    within = bounded(receive, scope, limit, seconds=bodies.seconds)
+    body, more = _part(await within())
+    if more:
+        with bodies.place(owner):
+            chunks = [body]
+            while more:
+                body, more = _part(await within())
+                chunks.append(body)
+            body = b"".join(chunks)
     try:
-        return pydantic_core.from_json(b"".join(chunks), allow_inf_nan=False)
+        return pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError:
         raise InvalidRequest("the body is not valid JSON") from None
+
+
+def _part(message: Message) -> tuple[bytes, bool]:
+    if message["type"] == "http.disconnect":
+        raise InvalidRequest("the client went away before the body was complete")
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def replay(content: bytes, receive: Receive, gone: Callable[[], None]) -> Receive:

@@ -41,6 +41,7 @@ from service.engine.vllm_engine import (
 )
 from service.launch.bootstrap_keys import KeyKeeper
 from service.launch.compose import Parts, compose
+from service.launch.connection_bounds import BoundedHttp
 from service.launch.tls import CertificateWatch, certificate_files
 from service.reconcile.registry_calls import PATIENCE_SECONDS
 from service.runtime import Runtime, replica_id
@@ -126,13 +127,16 @@ async def watch_certificate(settings: Settings, state: Any) -> None:
 
 
 async def follow_server(runtime: Runtime, state: Any) -> None:
-    """Makes SIGTERM a drain, once the server runs and vLLM's own handler (which aborts) is set.
+    """Makes SIGTERM a drain, once the server runs and vLLM's own handler (which aborts) is set;
+    bounds what comes over its connections, too, now that there is a server.
 
     What is drained, or whose engine has died, must end: the server gets a limit for that. While it
     accepts connections, the fallback server does not.
     """
     await server_of(state)
     state.server.config.timeout_graceful_shutdown = SHUTDOWN_SECONDS
+    # looked up for each connection; the contract tests say so
+    state.server.config.http_protocol_class = BoundedHttp
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runtime.start_drain)
     runtime.signs.accept()
     while not state.server.should_exit:  # noqa: ASYNC110

@@ -9,12 +9,14 @@ import re
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from adapters.errors import InvalidRequest
 from service.engine.abilities import Abilities
 from service.gateway.access import ACCESS, methods_at
 from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
 from service.gateway.messages import rebuild_messages
+from service.launch.connection_bounds import BoundedHttp
 
 ABLE = Abilities(context=1024, tools=True)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -81,6 +83,12 @@ def test_the_web_servers_patience_is_read_when_it_shuts_down(facts: dict[str, An
     assert "return server.shutdown()" in facts["serve_http"]
     assert facts["patient_server"]
     assert "self.config.timeout_graceful_shutdown" in facts["server_shutdown"]
+
+
+def test_the_protocol_is_looked_up_for_each_connection(facts: dict[str, Any]) -> None:
+    assert "return config.http_protocol_class(" in facts["server_startup"]
+    assert issubclass(BoundedHttp, HttpToolsProtocol)
+    assert facts["http"] == "auto"  # which is httptools where that is installed
 
 
 def test_handlers_look_adapters_up_in_lora_requests(facts: dict[str, Any]) -> None:

@@ -455,6 +455,8 @@ def main(base: str) -> None:
         "errored": inspect.getsource(AsyncLLM.errored.fget),
         "serve_http": inspect.getsource(serve_http),
         "patient_server": issubclass(NoSignalServer, uvicorn.Server),
+        "server_startup": inspect.getsource(uvicorn.Server.startup),
+        "http": uvicorn.Config("x").http,
         "server_shutdown": inspect.getsource(uvicorn.Server.shutdown),
         "middleware": [m.cls.__name__ for m in app.user_middleware],
         "routes": sorted({route.path for route in app.routes if hasattr(route, "path")}),

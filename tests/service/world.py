@@ -36,6 +36,7 @@ from service.engine.port import Engine
 from service.gateway.gateway import Gateway
 from service.launch.bootstrap_keys import ensure_keys
 from service.launch.compose import Parts, compose
+from service.launch.connection_bounds import BoundedHttp
 from service.launch.key_files import read_kept
 from service.runtime import Runtime
 from tests.service.tiny_tokenizer import tiny_tokenizer
@@ -224,9 +225,10 @@ def running(
         runtime, prometheus = build(state, engine, port=port, **settings)
         app.state.wardrobe = runtime
         runtime.start()
-        server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off")
+        config = uvicorn.Config(
+            app, "127.0.0.1", port, http=BoundedHttp, log_level="error", lifespan="off"
         )
+        server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())
         while not (server.started and (runtime.settled or not wait)):  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import socket
 import time
@@ -20,6 +21,7 @@ from starlette.testclient import TestClient
 
 from service.gateway.access import methods_at
 from service.gateway.gateway import Gateway
+from service.open_bodies import MAX_OPEN_BODIES
 from tests.service.world import World, offline, running, write_units
 from tests.simulation.engine import BASE, SimulatedEngine
 
@@ -193,6 +195,37 @@ def test_a_body_that_claims_ten_gigabytes_is_refused_before_a_byte_of_it(
             answer += part
     assert b" 413 " in answer.split(b"\r\n")[0]
     assert b"request_too_large" in answer
+
+
+def half_a_body(world: World, owner: str = "support") -> socket.socket:
+    """A request whose body has begun and does not go on."""
+    raw = socket.create_connection(("127.0.0.1", world.settings.port), timeout=30)
+    raw.sendall(
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Bearer {world.key(owner)}\r\nContent-Length: 100000\r\n\r\n{{".encode()
+    )
+    return raw
+
+
+def test_a_body_that_does_not_go_on_is_waited_for_so_long_and_no_longer(world: World) -> None:
+    world.runtime.open_bodies.seconds = 0.3
+    with contextlib.closing(half_a_body(world)) as raw:
+        assert b'"code":"body_timeout"' in raw.recv(65536)
+
+
+def test_so_many_bodies_of_one_owner_may_be_unfinished_and_no_more(world: World) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_OPEN_BODIES):
+            stack.enter_context(contextlib.closing(half_a_body(world)))
+        bodies = world.runtime.open_bodies
+        wait_until(lambda: bodies.of("unit:support") == MAX_OPEN_BODIES)
+        raw = stack.enter_context(contextlib.closing(half_a_body(world)))
+        assert b'"code":"rate_limit_exceeded"' in raw.recv(65536)
+        assert world.client("sales").chat.completions.create(model=BASE, messages=HELLO)
+        # most bodies are whole at once: they never count
+        assert world.client().chat.completions.create(model=BASE, messages=HELLO)
+    wait_until(lambda: bodies.of("unit:support") == 0)
+    assert world.client().chat.completions.create(model=BASE, messages=HELLO)
 
 
 def test_an_engine_error_comes_in_our_envelope(world: World) -> None:

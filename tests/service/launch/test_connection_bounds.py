@@ -1,0 +1,112 @@
+"""Requests that never come, over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from service.launch.connection_bounds import MAX_HEAD_BYTES, BoundedHttp
+
+READ_AT_ONCE = 256 * 1024
+"""By asyncio."""
+
+
+class Hasty(BoundedHttp):
+    head_seconds = 0.3
+
+
+async def answer(scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+    while (await receive()).get("more_body"):
+        pass
+    headers = [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@asynccontextmanager
+async def serving(protocol: type[asyncio.Protocol]) -> AsyncIterator[int]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(answer, http=protocol, log_level="error", lifespan="off")
+    )
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def exchange(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """All that comes back until the server closes or falls silent for a while."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    came = b""
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause)
+        async with asyncio.timeout(10):
+            while read := await reader.read(65536):
+                came += read
+                if came.endswith(b"ok"):
+                    break
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+    return came
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nA: "])
+async def test_a_head_that_never_ends_ends_its_connection(sent: bytes) -> None:
+    async with serving(Hasty) as port:
+        started = asyncio.get_running_loop().time()
+        assert await exchange(port, sent) == b""
+        assert 0.2 < asyncio.get_running_loop().time() - started < 8
+
+
+async def test_so_does_that_of_the_next_request() -> None:
+    whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving(Hasty) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(whole)
+        assert b"200" in await reader.readuntil(b"ok")
+        writer.write(whole[:20])
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_header_of_64_mib_is_not_taken() -> None:
+    piece = b"x" * READ_AT_ONCE
+    async with serving(BoundedHttp) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nA: ")
+        taken = 0
+        with contextlib.suppress(ConnectionError):
+            while taken < 64 * 1024 * 1024:
+                writer.write(piece)
+                await writer.drain()
+                taken += len(piece)
+        assert taken < 32 * 1024 * 1024
+        writer.close()
+
+
+async def test_what_is_within_the_bounds_is_answered() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * (MAX_HEAD_BYTES // 2)
+    body = b"y" * (4 * READ_AT_ONCE)
+    rest = b"\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with serving(Hasty) as port:
+        assert (await exchange(port, head, rest + body)).endswith(b"ok")
+        # a body may take its time here: it is bounded where it is read
+        assert (await exchange(port, head + rest, body[:9], body[9:], pause=0.4)).endswith(b"ok")
