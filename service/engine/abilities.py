@@ -19,7 +19,7 @@ class ControlTokens:
     """
 
     def __init__(self, tokens: Iterable[str] = ()) -> None:
-        words = {pydantic_core.to_json(token)[1:-1] for token in tokens if token}
+        words = {pydantic_core.to_json(token)[1:-1] for token in tokens if token.strip()}
         self._starts = tuple({word[:1] for word in words})
         ordered = sorted(words, key=lambda word: (-len(word), word))
         self._any = re.compile(b"|".join(map(re.escape, ordered)) or b"(?!)")

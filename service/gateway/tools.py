@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pydantic_core
+
 from adapters.errors import InvalidRequest
 from service.engine.tool_calls import NO_PARAMETERS, call_schema
 from service.gateway.schema_bounds import check_schema
 
 MAX_TOOLS = 128
+MAX_TOOL_BYTES = 256 * 1024
+"""Of all of them together: each one's schema is walked, on the event loop."""
 NOT_HERE = (
     "tool calls are not supported with this base model: its profile names no parser that reads them"
 )
@@ -40,6 +44,8 @@ def rebuild_flat_tools(value: object) -> list[dict[str, Any]]:
 def _listed(value: object) -> Iterator[tuple[dict[str, Any], str]]:
     if not isinstance(value, list) or len(value) > MAX_TOOLS:
         raise InvalidRequest(f"`tools` must be a list of at most {MAX_TOOLS}", param="tools")
+    if len(pydantic_core.to_json(value)) > MAX_TOOL_BYTES:
+        raise InvalidRequest(f"`tools` may have at most {MAX_TOOL_BYTES} bytes", param="tools")
     for number, tool in enumerate(value):
         at = f"tools.{number}"
         if not isinstance(tool, dict):

@@ -316,7 +316,7 @@ def test_the_sdks_own_words_for_it_are_refused_too(world: World) -> None:
         "/v1/fine_tuning/jobs", "/v1/fine_tuning/jobs/x", "/v1/fine_tuning/jobs/x/events",
         "/v1/fine_tuning/jobs/x/checkpoints", "/v1/adapters", "/v1/adapters/support",
         "/v1/adapters/support/versions", "/v1/adapters/support/evaluations",
-        "/v1/adapters/support/rollouts", "/v1/units", "/v1/status",
+        "/v1/adapters/support/rollouts", "/v1/units", "/v1/status", "/v1/audit",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("query", ["limt=5", "before=x", "metadatas[k]=v", "limt"])

@@ -81,6 +81,15 @@ def test_a_tool_that_somebody_would_have_to_run_is_refused(kind: str) -> None:
         rebuild_flat_tools([{"type": kind}])
 
 
+def test_tools_are_bounded_together_before_any_of_them_is_walked() -> None:
+    many = {"const": [0] * 4_900}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": many}}] * 128
+    with pytest.raises(InvalidRequest, match="bytes") as refused:
+        rebuild_tools(tools)
+    assert refused.value.param == "tools"
+    assert rebuild_tools([{"type": "function", "function": {"name": "f", "parameters": many}}])
+
+
 def test_where_no_call_can_be_read_tools_are_refused_in_our_words() -> None:
     for body in (
         {"tools": [TOOL]},
