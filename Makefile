@@ -18,7 +18,7 @@ endif
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos soak check lock bench clean
+.PHONY: help setup demo up test clients chaos soak check lock bench clean
 
 help: ## List the commands
 	@echo "make COMMAND [ENGINE=auto|cpu|gpu] [BASE=tiny|smollm2|<Hugging Face id or path>] [STATE=<folder>] [PORT=<number>]"
@@ -37,6 +37,9 @@ up: setup ## Run the service and the trainer until Ctrl-C
 test: setup ## Format, lint, types, import layers and every test
 	@scripts/check.sh static
 	@$(BIN)/python -m pytest
+
+clients: setup ## LangChain, LlamaIndex, LiteLLM, Instructor, Pydantic AI, agents, DSPy, Node: against a real service
+	@scripts/clients.sh
 
 chaos: setup ## 500 commands under every fault, 10,000 swaps, two real replicas: half an hour
 	@WARDROBE_CHAOS=1 SIMULATED_COMMANDS=500 SIMULATED_SWAPS=10000 $(BIN)/python -m pytest -s \
