@@ -8,6 +8,7 @@ made once its request has ended, with the times of its record; exporting is a th
 from __future__ import annotations
 
 import re
+import threading
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -27,6 +28,7 @@ from opentelemetry.trace import (
 from service.observe.genai_attributes import attributes, span_name
 from service.observe.request_record import RequestRecord
 
+CLOSE_SECONDS = 2.0
 _TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 """Version 00 of W3C's Trace Context, the only one whose form is known."""
 _NOBODY = {b"0" * 32, b"0" * 16}
@@ -54,8 +56,13 @@ class Spans:
         span.end(end_time=record.began_ns + int(record.seconds * 1e9))
 
     def close(self) -> None:
-        """Sends what is left, and waits a few seconds for it."""
-        self._provider.shutdown()
+        """Sends what is left, and waits a few seconds for it.
+
+        A collector that does not answer keeps no process from ending.
+        """
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
 
 def exporting() -> SpanProcessor:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+import zlib
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode, get_current_span
 
 from adapters.settings import Settings
 from adapters.waiting import wait_until
-from service.observe.open_telemetry import Spans, parent_of
+from service.observe.open_telemetry import CLOSE_SECONDS, Spans, parent_of
+from service.observe.request_record import RequestRecord
 from service.observe.traces import open_traces
 from tests.service.world import World, running
 from tests.simulation.engine import BASE
@@ -124,13 +130,53 @@ def test_traces_are_off_by_default_and_then_nothing_of_them_is_imported() -> Non
     assert done.stderr.strip() == ""
 
 
-def test_the_environment_says_where_spans_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("OTEL_SERVICE_NAME", "costumes")
-    spans = InMemorySpanExporter()
-    named = Spans(SimpleSpanProcessor(spans))
-    from service.observe.request_record import RequestRecord
+class Collector(BaseHTTPRequestHandler):
+    """Takes what is sent to it, as a collector of OpenTelemetry's does."""
 
-    named.note(RequestRecord(request_id="req_1", method="GET"))
-    assert the_span(spans).resource.attributes["service.name"] == "costumes"
-    named.close()
+    received: ClassVar[list[tuple[str, bytes]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.received.append(
+            (self.path, zlib.decompress(body, 47) if body[:1] == b"\x1f" else body)
+        )
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_environment_says_where_spans_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "costumes")
+        traces = open_traces(wanted=True)
+        assert traces is not None
+        traces.note(RequestRecord(request_id="req_1", method="GET", endpoint="/v1/models"))
+        traces.close()
+        server.shutdown()
+    ((path, sent),) = Collector.received
+    assert path == "/v1/traces"
+    for word in (b"costumes", b"GET /v1/models", b"req_1"):
+        assert word in sent
+
+
+class Stuck(SpanProcessor):
+    """Its collector does not answer."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+
+    def shutdown(self) -> None:
+        self.answers.wait(60)
+
+
+def test_a_collector_that_does_not_answer_keeps_no_process_from_ending() -> None:
+    stuck = Stuck()
+    started = time.monotonic()
+    Spans(stuck).close()
+    assert CLOSE_SECONDS <= time.monotonic() - started < 30.0
+    stuck.answers.set()
