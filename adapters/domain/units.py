@@ -17,6 +17,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.domain.gates import GatePolicy
+from adapters.domain.limits import MAX_LIMIT, Limits
 from adapters.domain.names import Alias, Unit, is_name
 from adapters.domain.principals import Grant, Role, Scope
 from adapters.domain.recipes import RecipeOverrides
@@ -56,6 +57,39 @@ class UnitLimits(BaseModel):
     max_concurrent_requests: int = Field(
         default=256, ge=1, description="Requests in flight in one replica; more are answered 429."
     )
+    max_concurrent_sequences: int = Field(
+        default=512, ge=1, description="Their answers: a request's prompts times its `n`."
+    )
+    requests_per_minute: int = Field(
+        default=600_000, ge=1, le=MAX_LIMIT, description="Requests in any minute."
+    )
+    tokens_per_minute: int = Field(
+        default=100_000_000, ge=1, le=MAX_LIMIT, description="Tokens of prompts and answers."
+    )
+    tokens_per_day: int | None = Field(
+        default=None, ge=0, le=MAX_LIMIT, description="Budget of a day (UTC); none: no budget."
+    )
+    tokens_per_month: int | None = Field(
+        default=None, ge=0, le=MAX_LIMIT, description="The same of a calendar month."
+    )
+    weight: float = Field(
+        default=1.0, gt=0.0, le=1000.0, description="Share of a saturated engine, beside others'."
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """Those that a request is admitted by."""
+        return Limits(
+            concurrent_requests=self.max_concurrent_requests,
+            concurrent_sequences=self.max_concurrent_sequences,
+            most=(
+                self.requests_per_minute,
+                self.tokens_per_minute,
+                self.tokens_per_day,
+                self.tokens_per_month,
+            ),
+            weight=self.weight,
+        )
 
 
 class UnitConfig(BaseModel):

@@ -8,14 +8,16 @@ whether or not the rest of the change can be put into force.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 import structlog
 
+from adapters.domain.limits import Account, Limits
 from adapters.domain.names import Unit
+from adapters.domain.principals import Principal, unit_account
 from adapters.domain.units import InvalidUnits, UnitLimits, Units, load_units
 from service.metrics import Metrics
 from service.reconcile.registry_calls import RegistryCalls
@@ -33,10 +35,33 @@ class CurrentUnits:
     """The units in force, asked the way the request path asks."""
 
     units: Units
+    _admits_by: dict[str, Limits] = field(default_factory=dict)
+    _accounts: dict[str, Sequence[Account]] = field(default_factory=dict)
 
-    def max_concurrent_requests(self, unit: str) -> int:
-        """Requests a unit may have in flight; a unit no longer configured keeps the default."""
-        return self._limits(unit).max_concurrent_requests
+    def limits_of(self, unit: str) -> Limits:
+        """What a unit's requests are admitted by; one no longer configured keeps the default."""
+        found = self._admits_by.get(unit)
+        if found is None:
+            found = self._admits_by[unit] = self._limits(unit).limits
+        return found
+
+    def accounts_of(self, principal: Principal) -> Sequence[Account]:
+        """Whose limits a principal's own requests are admitted by, its unit's first.
+
+        Limits of a key are another account here.
+        """
+        found = self._accounts.get(principal.owner)
+        if found is None:
+            unit = principal.unit
+            limits = Limits() if unit is None else self.limits_of(unit)
+            found = self._accounts[principal.owner] = (
+                Account(name=principal.owner, limits=limits),
+            )
+        return found
+
+    def limits_by_account(self) -> Mapping[str, Limits]:
+        """Those of every unit, by the name of its account."""
+        return {unit_account(unit): self.limits_of(unit) for unit in self.units.by_name}
 
     def max_file_bytes(self, unit: Unit | None) -> int:
         """Largest upload; for the admin the largest of any unit."""
