@@ -180,7 +180,8 @@ async def measure(
     Raises LoadFailed where a calm unit was refused.
     """
     callers = {unit: Caller(settings, unit, keys[unit], shape.tokens) for unit in (FLOOD, *CALM)}
-    await _block(callers, shape, seconds=5.0, flood=True)  # warm
+    # to warm up; a flood with a limit would have used its minute by then
+    await _block(callers, shape, seconds=5.0, flood=shape.unlimited)
     for caller in callers.values():
         caller.heard = Heard()
     idle, flooded, answers = list[Heard](), list[Heard](), Counter[int]()
