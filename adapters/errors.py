@@ -178,7 +178,7 @@ class Overloaded(Unavailable):
     """The engine has more to do than it can, and this request's turn did not come in time."""
 
     code = "server_is_overloaded"
-    retry_after: ClassVar[int] = 5
+    retry_after = 5
 
 
 class Condemned(Unavailable):

@@ -116,6 +116,15 @@ class Principal(Grant):
         return unit_account(self.unit) if self.unit is not None else f"role:{self.role}"
 
 
+KEY_ID = "key_"
+"""What the ids of keys begin with."""
+
+
+def is_key(principal: Principal) -> bool:
+    """Whether it is a key of the registry, of which there are so many and no more."""
+    return principal.id.startswith(KEY_ID)
+
+
 SYSTEM = Principal(id="system", role=Role.SYSTEM, unit=None)
 """The service's own tasks and the trainer's, which reach the registry without a key."""
 

@@ -44,6 +44,31 @@ Name = Annotated[str, AfterValidator(_check_name)]
 UnitName = Annotated[Name, AfterValidator(_check_not_a_role)]
 
 
+class KeyLimits(BaseModel):
+    """What each key of a unit may ask for; none: what the unit may."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_concurrent_requests: int | None = Field(default=None, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
+    tokens_per_day: int | None = Field(default=None, ge=0, le=MAX_LIMIT)
+    tokens_per_month: int | None = Field(default=None, ge=0, le=MAX_LIMIT)
+
+    @property
+    def limits(self) -> Limits:
+        """Those that a request is admitted by."""
+        return Limits(
+            concurrent_requests=self.max_concurrent_requests,
+            most=(
+                self.requests_per_minute,
+                self.tokens_per_minute,
+                self.tokens_per_day,
+                self.tokens_per_month,
+            ),
+        )
+
+
 class UnitLimits(BaseModel):
     """What a unit may ask for."""
 
@@ -71,6 +96,9 @@ class UnitLimits(BaseModel):
     )
     tokens_per_month: int | None = Field(
         default=None, ge=0, le=MAX_LIMIT, description="The same of a calendar month."
+    )
+    per_key: KeyLimits | None = Field(
+        default=None, description="The same for each of the unit's keys, within the unit's."
     )
     weight: float = Field(
         default=1.0, gt=0.0, le=1000.0, description="Share of a saturated engine, beside others'."

@@ -298,7 +298,7 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
             quotas=registry.quotas,
             meters=within.meters,
             process=membership.process,
-            limits=lambda: within.units.current.limits_by_account(),  # noqa: PLW0108 - as it is then
+            limits=lambda: within.units.current.limits_by_account(table.principals),
             is_owner=lambda: loader.owner,
             metrics=metrics,
             clock=parts.clock,

@@ -138,7 +138,7 @@ def test_who_is_over_a_limit_is_asked_to_wait_and_gets_an_answer_then(caller: Ca
     other.start()
     try:
         deadline = time.monotonic() + 20
-        while caller.world.runtime.places.of("support") == 0:
+        while caller.world.runtime.meters.of("unit:support").requests == 0:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         with pytest.raises(openai.RateLimitError) as raised:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -26,7 +27,7 @@ def shape(*, unlimited: bool) -> Shape:
 
 
 @contextmanager
-def served(folder: Path, limits: str, **environment: object) -> Iterator[tuple[Cluster, Settings]]:
+def served(folder: Path, limits: str, **environment: Any) -> Iterator[tuple[Cluster, Settings]]:
     """One replica with a live version for each unit, and limits for the flood's."""
     with cluster(folder, replicas=1, aliases=(FLOOD, *CALM), **environment) as house:
         file = folder / "units" / f"{FLOOD}.yaml"
@@ -46,7 +47,7 @@ async def test_a_flood_is_kept_to_its_share_and_everybody_else_is_answered(
     tmp_path: Path, unlimited: bool
 ) -> None:
     limits = "" if unlimited else f"limits: {{requests_per_minute: {round(SHARE * 60)}}}\n"
-    environment = {"SIMULATED_STEP_SECONDS": 0.02, "WARDROBE_SHARED_SEQUENCES": 6}
+    environment: dict[str, Any] = {"SIMULATED_STEP_SECONDS": 0.02, "WARDROBE_SHARED_SEQUENCES": 6}
     with served(tmp_path, limits, **environment) as (_, settings):
         keys = json.loads(settings.state_folder.keys.read_text("utf-8"))["units"]
         idle, flooded, answers = await measure(settings, keys, shape(unlimited=unlimited))

@@ -29,7 +29,7 @@ RATE_HEADERS = [
 
 @contextmanager
 def limited(
-    tmp_path: Path, *, engine: SimulatedEngine | None = None, **limits: int
+    tmp_path: Path, *, engine: SimulatedEngine | None = None, **limits: int | str
 ) -> Iterator[World]:
     """A service in which `support` has these limits."""
     said = ", ".join(f"{name}: {value}" for name, value in limits.items())
@@ -194,6 +194,28 @@ def test_answers_are_counted_by_the_sequence(tmp_path: Path) -> None:
             engine.token_seconds = 0.0
             assert asked.result().status_code == 200
         assert ask(world).status_code == 200
+
+
+def test_each_key_of_a_unit_has_limits_of_its_own_within_the_units(tmp_path: Path) -> None:
+    with limited(tmp_path, requests_per_minute=5, per_key="{requests_per_minute: 3}") as world:
+        made = world.http().post(
+            "/v1/keys", json={"name": "shop", "unit": "support", "scopes": ["infer", "base"]}
+        )
+        assert made.status_code == 200, made.text
+        secret = made.json()["secret"]
+        said = {"model": BASE, "messages": HELLO, "max_tokens": 4}
+        headers = {"Authorization": f"Bearer {secret}"}
+
+        def ask_with_it() -> httpx2.Response:
+            return httpx2.post(f"{world.url}/v1/chat/completions", json=said, headers=headers)
+
+        until(lambda: ask_with_it().status_code != 401)
+        statuses = [ask_with_it().status_code for _ in range(4)]
+        assert statuses == [200, 200, 429, 429], "one was asked before"
+        told = ask(world)
+        assert told.headers["x-ratelimit-limit-requests"] == "5"
+        assert told.headers["x-ratelimit-remaining-requests"] == "1", "the tightest is told"
+        assert [ask(world).status_code for _ in range(2)] == [200, 429], "the unit's hold as well"
 
 
 def test_a_body_that_is_still_being_sent_counts_already(tmp_path: Path) -> None:
