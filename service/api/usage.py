@@ -6,6 +6,7 @@ OpenAI's project is our unit and its model our version; alias and kind of traffi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Annotated, Any
@@ -147,7 +148,8 @@ def _result(group: Sequence[str | None], used: Used, currency: str) -> dict[str,
 
 def _days(start: str | None, end: str | None, page: str | None) -> tuple[int, int]:
     """From which day, and before which; a day that has begun is told whole."""
-    at = _number(start, "start_time")
+    week = (int(time.time()) // DAY - 6) * DAY
+    at = _number(start, "start_time", week)
     since, until = at // DAY, -(-_number(end, "end_time", at + 7 * DAY) // DAY)
     if page is not None:
         since = max(since, _page(page))

@@ -84,7 +84,6 @@ def test_pages_of_days_follow_each_other_and_end(world: World) -> None:
 @pytest.mark.parametrize(
     ("query", "param"),
     [
-        ({}, "start_time"),
         ({"start_time": "-1"}, "start_time"),
         ({"start_time": "9" * 30}, "start_time"),
         ({"start_time": "0", "end_time": "1e9"}, "end_time"),
@@ -102,6 +101,11 @@ def test_what_cannot_be_asked_is_refused_by_name(
     answer = world.http().get("/v1/organization/usage/completions", params=query)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
+
+
+def test_where_no_days_are_named_it_is_the_last_week(world: World) -> None:
+    buckets = world.http().get("/v1/organization/usage/completions").json()["data"]
+    assert [bucket["start_time"] // DAY for bucket in buckets] == list(range(TODAY - 6, TODAY + 1))
 
 
 def test_far_away_days_are_empty_and_cost_nothing(world: World) -> None:
