@@ -16,8 +16,10 @@
     ├── LeaseLost                      the trainer's hold on the job no longer counts
     ├── StorageFull               507
     ├── RateLimited               429
+    ├── QuotaExceeded             429  a budget is used up: waiting a moment does not help
     └── Unavailable               503  try again later
         ├── EngineUnavailable     503
+        ├── Overloaded            503  others are served first for too long
         ├── Condemned             503  the same bytes are being deleted
         └── Draining              503
 
@@ -134,7 +136,16 @@ class RateLimited(WardrobeError):
     """More than the unit's limits allow; try again in `retry_after` seconds."""
 
     code = "rate_limit_exceeded"
-    retry_after: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: float = 1.0) -> None:
+        super().__init__(message, param=param)
+        self.retry_after = retry_after
+
+
+class QuotaExceeded(WardrobeError):
+    """A budget of a day or a month is used up."""
+
+    code = "insufficient_quota"
 
 
 class Unavailable(WardrobeError):
@@ -161,6 +172,13 @@ class EngineUnavailable(Unavailable):
 
     code = "engine_unavailable"
     retry_after = 15
+
+
+class Overloaded(Unavailable):
+    """The engine has more to do than it can, and this request's turn did not come in time."""
+
+    code = "server_is_overloaded"
+    retry_after = 5
 
 
 class Condemned(Unavailable):

@@ -142,6 +142,24 @@ class Settings(BaseSettings):
     serving_lease_seconds: float = Field(
         default=15.0, ge=5.0, description="How long a heartbeat lets a replica answer (`stop`)."
     )
+    shared_sequences: int = Field(
+        default=0,
+        ge=0,
+        le=65536,
+        description="Answers at once that units share by weight while several ask; 0: a default.",
+    )
+    price_prompt: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1e6,
+        description="Price of a million tokens of prompts on this base, for `wardrobe usage`.",
+    )
+    price_completion: float = Field(
+        default=0.0, ge=0.0, le=1e6, description="The same of answers' tokens."
+    )
+    currency: str = Field(
+        default="usd", pattern="^[a-z]{3}$", description="What prices are in; a name, no more."
+    )
     kv_cache_gib: int = Field(default=1, ge=1, description="GiB of key-value cache on the CPU.")
     drain_seconds: float = Field(
         default=30.0, ge=0.0, description="How long running answers may take to finish at shutdown."

@@ -106,8 +106,20 @@ class Connection(asyncio.Protocol):
             return self._answer.endswith(END_OF_CHUNKS)
         return len(self._answer) >= self._body_at + self._length
 
+    @property
+    def status(self) -> int:
+        """Of the answer."""
+        return int(self._answer[9:12])
+
     async def ask(self, request: bytes) -> tuple[float, float]:
         """Seconds to the first byte of the body and to its end. Raises LoadFailed."""
+        times = await self.exchange(request)
+        if self.status != 200 or WHOLE not in self._answer:
+            raise LoadFailed(f"not a whole answer: {bytes(self._answer[-300:])!r}")
+        return times
+
+    async def exchange(self, request: bytes) -> tuple[float, float]:
+        """As `ask`, whatever the answer is."""
         self._answer, self._body_at, self.first_at = bytearray(), -1, 0.0
         self._done = asyncio.get_running_loop().create_future()
         began = time.perf_counter()
@@ -117,10 +129,7 @@ class Connection(asyncio.Protocol):
             await asyncio.wait_for(self._done, ANSWER_SECONDS)
         except TimeoutError:
             raise LoadFailed(f"no answer within {ANSWER_SECONDS:.0f} s") from None
-        ended = time.perf_counter()
-        if self._answer[9:12] != b"200" or WHOLE not in self._answer:
-            raise LoadFailed(f"not a whole answer: {bytes(self._answer[-300:])!r}")
-        return self.first_at - began, ended - began
+        return self.first_at - began, time.perf_counter() - began
 
     def close(self) -> None:
         if self._transport:

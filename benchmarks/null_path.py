@@ -94,6 +94,9 @@ class NullEngine:
     def forget(self, version_id: VersionId) -> None:
         self._resident.discard(version_id)
 
+    def spent(self, request_id: str) -> None:
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:

@@ -84,8 +84,10 @@ def write_unit(folder: Path, unit: str) -> None:
     (folder / f"{unit}.yaml").write_text(text, "utf-8")
 
 
-def publish(settings: Settings, versions: Versions, *, strength: float = 1.0) -> Version:
-    """A version of `support` with random weights, through admission and store as any other."""
+def publish(
+    settings: Settings, versions: Versions, *, unit: str = ALIAS, strength: float = 1.0
+) -> Version:
+    """A version of `unit` with random weights, through admission and store as any other."""
     base, store = Path(settings.base), open_store(settings)
     with tempfile.TemporaryDirectory(dir=settings.state) as folder:
         made = Path(folder)
@@ -94,8 +96,8 @@ def publish(settings: Settings, versions: Versions, *, strength: float = 1.0) ->
         admitted = admit(made, base=shapes, max_rank=settings.max_lora_rank)
         canonicalise(made, admitted)
         new = NewVersion(
-            adapter=ALIAS,
-            unit=Unit(ALIAS),
+            adapter=unit,
+            unit=Unit(unit),
             digest=store.publish_adapter(made),
             base_fingerprint=fingerprint(base),
             rank=admitted.rank,

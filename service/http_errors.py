@@ -6,6 +6,7 @@ can act on and an `x-request-id` a person can quote.
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import pydantic_core
 from adapters import errors
 
 Headers = list[tuple[bytes, bytes]]
+MAX_RETRY_AFTER = 120
 
 _CODE = re.compile(r"[a-z_]{1,40}")
 
@@ -31,6 +33,7 @@ _STATUS: Sequence[tuple[type[errors.WardrobeError], int, str]] = (
     (errors.LeaseLost, 409, "invalid_request_error"),
     (errors.StorageFull, 507, "server_error"),
     (errors.RateLimited, 429, "rate_limit_error"),
+    (errors.QuotaExceeded, 429, "insufficient_quota"),
     (errors.Unavailable, 503, "service_unavailable_error"),
 )
 
@@ -63,10 +66,10 @@ def render(error: errors.WardrobeError) -> tuple[int, bytes, Headers]:
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, errors.MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
-    if status in (409, 507):
-        # the SDK repeats 409 and 5xx on its own; the same words would meet the same state
+    if status in (409, 507) or isinstance(error, errors.QuotaExceeded):
+        # the SDK repeats 409, 429 and 5xx on its own; the same words would meet the same state
         headers.append((b"x-should-retry", b"false"))
-    if status in (429, 503):
+    elif status in (429, 503):
         headers.append((b"retry-after", str(_retry_after(error)).encode()))
     return status, envelope(error.message, kind=kind, code=error.reason, param=error.param), headers
 
@@ -77,7 +80,10 @@ def event(error: errors.WardrobeError) -> bytes:
 
 
 def _retry_after(error: errors.WardrobeError) -> int:
-    return error.retry_after if isinstance(error, errors.Unavailable | errors.RateLimited) else 1
+    """Whole seconds. The SDK does not repeat at all what asks for more than `MAX_RETRY_AFTER`."""
+    if not isinstance(error, errors.Unavailable | errors.RateLimited):
+        return 1
+    return min(max(math.ceil(error.retry_after), 1), MAX_RETRY_AFTER)
 
 
 def is_envelope(body: bytes) -> bool:

@@ -25,11 +25,12 @@ from adapters.store import ArtifactStore
 from service.engine.abilities import Abilities
 from service.engine.grammars import Grammars
 from service.engine.leases import Leases
+from service.engine.meters import Meters
 from service.engine.port import Engine
 from service.engine.pulse import Pulse
 from service.engine.quarantine import Quarantine
 from service.engine.shared_residency import Reason, SharedResidency
-from service.engine.unit_places import UnitPlaces
+from service.engine.turns import Turns
 from service.engine.vital_signs import VitalSigns
 from service.metrics import Metrics
 from service.observe.request_log import FLUSH_SECONDS, RequestLog
@@ -46,12 +47,14 @@ from service.reconcile.hint_listener import HintListener
 from service.reconcile.key_uses import KeyUses
 from service.reconcile.loader import Loader
 from service.reconcile.membership import Membership
+from service.reconcile.quota_shares import QuotaShares
 from service.reconcile.repeat import Repeat
 from service.reconcile.rollouts import RolloutSteps
 from service.reconcile.route_cache import RouteCache
 from service.reconcile.route_table import RouteTable
 from service.reconcile.trial_counts import TrialCounts
 from service.reconcile.units_watch import UnitsWatch
+from service.reconcile.usage_log import UsageLog
 from service.request_threads import RequestThreads
 from service.tokens.holders import MAX_TOKEN, TokenHolders
 
@@ -93,6 +96,8 @@ class Swap:
     gauges: Gauges
     collector: CollectionLoop
     audit_head: AuditHead
+    quotas: QuotaShares
+    usage: UsageLog
 
     @property
     def owners(self) -> Sequence[Owner]:
@@ -107,6 +112,8 @@ class Swap:
             self.gauges,
             self.collector,
             self.audit_head,
+            self.quotas,
+            self.usage,
             *([self.hints] if self.hints else []),
             *([self.tokens.keys] if self.tokens else []),
         )
@@ -130,6 +137,8 @@ class Swap:
             self.key_uses,
             self.collector,
             self.audit_head,
+            self.quotas,
+            self.usage,
         ):
             owner.close()
         if self.hints:
@@ -150,10 +159,11 @@ class Runtime:
     engine: Engine
     residency: SharedResidency
     leases: Leases
-    places: UnitPlaces
     signs: VitalSigns
     pulse: Pulse
     quarantine: Quarantine
+    meters: Meters
+    turns: Turns
     swap: Swap
     units: UnitsWatch
     metrics: Metrics
@@ -304,6 +314,9 @@ class Runtime:
             task.cancel()
         await _ended(self._tasks)
         with contextlib.suppress(Exception):  # on the way out; silent rows are replaced later
+            async with asyncio.timeout(STOP_SECONDS):
+                await self.swap.usage.finish()
+        with contextlib.suppress(Exception):
             async with asyncio.timeout(STOP_SECONDS):
                 await self.swap.heartbeat.leave()
         await self.grammars.stop()

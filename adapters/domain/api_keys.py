@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from adapters.domain.derived_keys import Purpose, derive
 from adapters.domain.names import Unit, is_name
 from adapters.domain.principals import (
+    KEY_ID,
     OF_A_UNIT,
     OF_THE_WHOLE,
     Grant,
@@ -138,7 +139,7 @@ def make_key(
     """A key with all that its role may have. `secret` is given where the key is there already."""
     secret = secret or make_secret(role, unit)
     record = NewKey(
-        id=f"key_{secrets.token_hex(8)}",
+        id=f"{KEY_ID}{secrets.token_hex(8)}",
         role=role,
         unit=unit,
         hash=hash_key(secret, pepper=pepper),

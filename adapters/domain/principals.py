@@ -15,6 +15,11 @@ from types import MappingProxyType
 from adapters.domain.names import Alias, Unit
 
 
+def unit_account(unit: str) -> str:
+    """What a unit's requests are counted under."""
+    return f"unit:{unit}"
+
+
 class Role(StrEnum):
     """Whose things a principal is about."""
 
@@ -108,7 +113,16 @@ class Principal(Grant):
     @property
     def owner(self) -> str:
         """Whose shares and whose cache it uses. Typed, for a unit may be called like a role."""
-        return f"unit:{self.unit}" if self.unit is not None else f"role:{self.role}"
+        return unit_account(self.unit) if self.unit is not None else f"role:{self.role}"
+
+
+KEY_ID = "key_"
+"""What the ids of keys begin with."""
+
+
+def is_key(principal: Principal) -> bool:
+    """Whether it is a key of the registry, of which there are so many and no more."""
+    return principal.id.startswith(KEY_ID)
 
 
 SYSTEM = Principal(id="system", role=Role.SYSTEM, unit=None)

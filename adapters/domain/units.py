@@ -17,6 +17,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.domain.gates import GatePolicy
+from adapters.domain.limits import MAX_LIMIT, Limits
 from adapters.domain.names import Alias, Unit, is_name
 from adapters.domain.principals import Grant, Role, Scope
 from adapters.domain.recipes import RecipeOverrides
@@ -43,6 +44,31 @@ Name = Annotated[str, AfterValidator(_check_name)]
 UnitName = Annotated[Name, AfterValidator(_check_not_a_role)]
 
 
+class KeyLimits(BaseModel):
+    """What each key of a unit may ask for; none: what the unit may."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_concurrent_requests: int | None = Field(default=None, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
+    tokens_per_day: int | None = Field(default=None, ge=0, le=MAX_LIMIT)
+    tokens_per_month: int | None = Field(default=None, ge=0, le=MAX_LIMIT)
+
+    @property
+    def limits(self) -> Limits:
+        """Those that a request is admitted by."""
+        return Limits(
+            concurrent_requests=self.max_concurrent_requests,
+            most=(
+                self.requests_per_minute,
+                self.tokens_per_minute,
+                self.tokens_per_day,
+                self.tokens_per_month,
+            ),
+        )
+
+
 class UnitLimits(BaseModel):
     """What a unit may ask for."""
 
@@ -56,6 +82,42 @@ class UnitLimits(BaseModel):
     max_concurrent_requests: int = Field(
         default=256, ge=1, description="Requests in flight in one replica; more are answered 429."
     )
+    max_concurrent_sequences: int = Field(
+        default=512, ge=1, description="Their answers: a request's prompts times its `n`."
+    )
+    requests_per_minute: int = Field(
+        default=600_000, ge=1, le=MAX_LIMIT, description="Requests in any minute."
+    )
+    tokens_per_minute: int = Field(
+        default=100_000_000, ge=1, le=MAX_LIMIT, description="Tokens of prompts and answers."
+    )
+    tokens_per_day: int | None = Field(
+        default=None, ge=0, le=MAX_LIMIT, description="Budget of a day (UTC); none: no budget."
+    )
+    tokens_per_month: int | None = Field(
+        default=None, ge=0, le=MAX_LIMIT, description="The same of a calendar month."
+    )
+    per_key: KeyLimits | None = Field(
+        default=None, description="The same for each of the unit's keys, within the unit's."
+    )
+    weight: float = Field(
+        default=1.0, gt=0.0, le=1000.0, description="Share of a saturated engine, beside others'."
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """Those that a request is admitted by."""
+        return Limits(
+            concurrent_requests=self.max_concurrent_requests,
+            concurrent_sequences=self.max_concurrent_sequences,
+            most=(
+                self.requests_per_minute,
+                self.tokens_per_minute,
+                self.tokens_per_day,
+                self.tokens_per_month,
+            ),
+            weight=self.weight,
+        )
 
 
 class UnitConfig(BaseModel):

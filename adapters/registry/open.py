@@ -14,10 +14,12 @@ from adapters.registry.sql.evaluations import SqlEvaluations
 from adapters.registry.sql.files import SqlFiles
 from adapters.registry.sql.jobs import SqlJobs
 from adapters.registry.sql.keys import SqlKeys
+from adapters.registry.sql.quotas import SqlQuotas
 from adapters.registry.sql.replicas import SqlReplicas
 from adapters.registry.sql.rollouts import SqlRollouts
 from adapters.registry.sql.routes import SqlRoutes
 from adapters.registry.sql.sqlite import Journal
+from adapters.registry.sql.usage import SqlUsageLedger
 from adapters.registry.sql.versions import SqlVersions
 
 
@@ -50,6 +52,8 @@ def open_registry(
         rollouts=SqlRollouts(database),
         canaries=SqlCanaries(database),
         replicas=SqlReplicas(database),
+        quotas=SqlQuotas(database),
+        usage=SqlUsageLedger(database),
         collection=SqlCollection(database),
         audit=SqlAudit(database),
         close=database.close,

@@ -17,9 +17,11 @@ from adapters.registry.ports import (
     Files,
     Jobs,
     Keys,
+    Quotas,
     Replicas,
     Rollouts,
     Routes,
+    UsageLedger,
     Versions,
 )
 
@@ -38,6 +40,8 @@ class Registry:
     rollouts: Rollouts
     canaries: Canaries
     replicas: Replicas
+    quotas: Quotas
+    usage: UsageLedger
     collection: Collection
     audit: Audit
     close: Callable[[], None]

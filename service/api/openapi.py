@@ -25,6 +25,7 @@ from service.api.fine_tuning import CreateJob
 from service.api.keys import CreateKey, RotateKey
 from service.api.request import IDEMPOTENCY_KEY
 from service.api.route_commands import Command, Why
+from service.api.usage import GROUPS, MAX_DAYS
 
 Json = dict[str, Any]
 
@@ -42,6 +43,7 @@ _PATHS: Mapping[str, Json] = {
 }
 """What stands for a name in a path."""
 _LIMIT: Json = {"type": "integer", "minimum": 1, "maximum": 999_999}
+_SECONDS: Json = {"type": "integer", "minimum": 0, "maximum": 9_999_999_999}
 _PAGE: Mapping[str, Json] = {"after": _ID, "limit": _LIMIT}
 _NUMBERED: Mapping[str, Json] = {
     "after": {"type": "string", "pattern": "^[0-9]{1,18}$"},
@@ -109,6 +111,18 @@ _TOLD: Mapping[str, _Told] = {
     "post /v1/adapters/{alias}/versions/{number}/retire": _Told(body=Why),
     "get /v1/audit": _Told(
         query={**_NUMBERED, **dict.fromkeys(("unit", "actor", "action", "subject"), _TEXT)}
+    ),
+    "get /v1/organization/usage/completions": _Told(
+        query={
+            "start_time": _SECONDS,
+            "end_time": _SECONDS,
+            "bucket_width": {"type": "string", "enum": ["1d"]},
+            "limit": {"type": "integer", "minimum": 1, "maximum": MAX_DAYS},
+            "page": {"type": "string", "pattern": "^day_[0-9]{1,6}$"},
+            "group_by": {"type": "string", "enum": list(GROUPS)},
+            "project_ids": {"type": "string"},
+            "models": {"type": "string"},
+        }
     ),
     "get /v1/keys": _Told(query=_PAGE),
     "post /v1/keys": _Told(body=CreateKey, needs_body=True, once=True),

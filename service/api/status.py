@@ -11,6 +11,7 @@ from fastapi import APIRouter
 
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import Unit
+from adapters.domain.principals import Principal
 from adapters.domain.slots import plan_slots
 from adapters.domain.versions import ServedVersion
 from adapters.registry.ports import Replica
@@ -40,7 +41,7 @@ async def status(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
         "base_model": runtime.table.base_name,
         "stranded_by_base": runtime.stranded,
         "engine": dict(runtime.engine.limits),
-        "requests_in_flight": runtime.places.of(unit) if unit else runtime.leases.total,
+        "requests_in_flight": _in_flight(runtime, principal),
         "replica_count": sum(replica.reporting for replica in found),
         **_versions(runtime, unit),
         "rollouts": await _rollouts(runtime, unit),
@@ -65,6 +66,12 @@ async def retire_replica(
     await runtime.threads.command(principal, retire, replica, by=principal)
     runtime.swap.rollouts.kick()
     return {"id": replica, "object": "replica", "retired": True}
+
+
+def _in_flight(runtime: Runtime, principal: Principal) -> int:
+    if principal.unit is None:
+        return runtime.leases.total
+    return runtime.meters.of(principal.owner).requests
 
 
 def _versions(runtime: Runtime, unit: Unit | None) -> dict[str, Any]:

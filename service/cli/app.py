@@ -15,6 +15,7 @@ from service.cli import (
     rollouts,
     running,
     units,
+    usage,
 )
 
 EPILOG = "First time here: `make demo` shows everything, `wardrobe up` runs it."
@@ -40,3 +41,4 @@ app.add_typer(engine.app, name="engine")
 app.add_typer(jobs.app, name="jobs")
 jobs.add_to(app)
 asking.add_to(app)
+usage.add_to(app)

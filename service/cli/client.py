@@ -141,6 +141,25 @@ class Client:
         """What was changed, newest first, at most `limit` entries."""
         return list(itertools.islice(self._pages("/audit", **which), limit))
 
+    def usage(self, *, days: int, unit: str = "") -> list[Json]:
+        """What was used on each of the last days, oldest first, told apart as far as it is."""
+        day = 86_400
+        until = (int(time.time()) // day + 1) * day
+        query: Json = {
+            "start_time": until - days * day,
+            "end_time": until,
+            "group_by": ["project_id", "model", "x_alias", "x_traffic"],
+            "limit": 31,
+            **({"project_ids": [unit]} if unit else {}),
+        }
+        buckets: list[Json] = []
+        while True:
+            page = self._get("/organization/usage/completions", **query)
+            buckets += page["data"]
+            if not page["has_more"]:
+                return buckets
+            query["page"] = page["next_page"]
+
     def _generation(self, alias: str) -> int:
         return int(self.adapter(alias)["route"]["generation"])
 

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Protocol
 
+from adapters.domain.limits import Usage
 from adapters.domain.names import VersionId
 from adapters.domain.versions import ServedVersion
 
@@ -26,7 +27,9 @@ class Engine(Protocol):
 
     @property
     def limits(self) -> Mapping[str, Any]:
-        """`max_lora_rank`, `max_model_len`, `max_cpu_loras`, `engine`."""
+        """`max_lora_rank`, `max_model_len`, `max_cpu_loras`, `engine`; where they are known, also
+        `max_num_seqs`, and `scheduling`: `priority` where requests may name one.
+        """
         ...
 
     async def ping(self) -> None:
@@ -57,4 +60,10 @@ class Engine(Protocol):
 
     def forget(self, version_id: VersionId) -> None:
         """Takes back the name: another process has unloaded the version."""
+        ...
+
+    def spent(self, request_id: str) -> Usage | None:
+        """What a request has used so far, by the id it was handed over with; None when the engine
+        does not work on it, because it has not begun, has ended, or is another process's.
+        """
         ...

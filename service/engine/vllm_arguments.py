@@ -41,6 +41,8 @@ def arguments(settings: Settings) -> list[str]:
         *("--default-chat-template-kwargs", json.dumps(_template_options(settings))),
         # the second wall behind `service.gateway.messages`, also where the base can see
         "--language-model-only",
+        # evaluation and shadow traffic go behind callers
+        *("--scheduling-policy", "priority"),
         *("--structured-outputs-config", json.dumps({"backend": GRAMMAR_BACKEND})),
         "--disable-uvicorn-access-log",
         "--disable-fastapi-docs",

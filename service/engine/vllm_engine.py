@@ -6,7 +6,8 @@ Everything Wardrobe relies on in vLLM is named here and pinned by `tests/contrac
 - `EngineClient.add_lora / remove_lora / list_loras / generate` are the engine's verbs;
 - `create_server_socket` of its launcher is the one place that opens what it listens on;
 - `OpenAIServingModels.lora_requests` is where its handlers look names up;
-- `request_metadata.final_usage_info` on the request's state holds exact token counts.
+- `request_metadata.final_usage_info` on the request's state holds exact token counts;
+- `output_processor` of the engine's client knows what a request has used that is under way.
 
 Run as `python -m service.engine.vllm_engine`; configured by `WARDROBE_*` only.
 """
@@ -29,6 +30,7 @@ from typing import Any
 
 import structlog
 
+from adapters.domain.limits import Usage
 from adapters.domain.names import VersionId
 from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected, WardrobeError
@@ -122,6 +124,18 @@ class VllmEngine:
         name = self._names.pop(version_id, None)
         if name is not None:
             self._models.lora_requests.pop(name, None)
+
+    def spent(self, request_id: str) -> Usage | None:
+        processor = self._client.output_processor
+        prompt = completion = 0
+        for name, parts in processor.external_req_ids.items():
+            if request_id not in name:
+                continue
+            found = map(processor.request_states.get, parts)
+            states = [state for state in found if state is not None]
+            prompt += max((state.prompt_len for state in states), default=0)
+            completion += sum(state.detokenizer.num_output_tokens() for state in states)
+        return Usage(prompt=prompt, completion=completion) if prompt else None
 
     def _learn(self, version: ServedVersion, request: Any) -> None:
         self._models.lora_requests[version.name] = request
@@ -264,12 +278,19 @@ def engine_limits(client: Any) -> dict[str, Any]:
         "max_loras": config.lora_config.max_loras,
         "max_cpu_loras": config.lora_config.max_cpu_loras,
         "max_model_len": config.model_config.max_model_len,
+        "max_num_seqs": config.scheduler_config.max_num_seqs,
+        "scheduling": config.scheduler_config.policy,
     }
 
 
 def process_number(client: Any) -> int:
     """Which of the engine's API processes this is, from 0."""
     return int(client.vllm_config.parallel_config._api_process_rank)  # noqa: SLF001 - pinned
+
+
+def process_count(client: Any) -> int:
+    """How many API processes are in front of the engine."""
+    return int(client.vllm_config.parallel_config._api_process_count)  # noqa: SLF001 - pinned
 
 
 def prepare_process() -> None:

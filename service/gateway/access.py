@@ -80,6 +80,7 @@ ACCESS: Sequence[Access] = (
         "GET /v1/adapters/{alias}/canary",
         "GET /v1/adapters/{alias}/shadow",
         "GET /v1/audit",
+        "GET /v1/organization/usage/completions",
     ),
     *_rows(
         Scope.PROMOTE,

@@ -1,7 +1,8 @@
 """The middleware in front of vLLM's routes: everything Wardrobe does to a request, with no hop.
 
-    authenticate → match the route → (inference) read and clean the body → alias → version
-    → admit → lease → rewrite `model` → vLLM's handler → bytes pass through → count
+    authenticate → match the route → (inference) count it in → read and clean the body
+    → admit: reserve, a turn in the engine, alias → version, lease
+    → rewrite `model` → vLLM's handler → bytes pass through → settle, count
 
 Response bodies pass through untouched, so streaming costs nothing per token. What exists, and which
 scope it needs, stands in one table (`service.gateway.access`); everything else is refused.
@@ -19,19 +20,20 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.domain.principals import Principal, Role
-from adapters.errors import Draining, Unavailable, WardrobeError
+from adapters.errors import Draining, WardrobeError
 from service import http_errors
 from service.engine.content_free_logs import outline
-from service.engine.leases import Lease
 from service.gateway.access import Access, methods_at, refusal
+from service.gateway.admit import Permit, Visit, admit, check_open, check_running
 from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
 from service.gateway.lots import lot_of
+from service.gateway.rate_headers import rate_headers
 from service.gateway.request_body import bounded, header, read_json, replay
 from service.gateway.response import Answer, Enveloped
 from service.gateway.shadow_copies import Original, Tap, copy, shadow_of
 from service.gateway.structured_outputs import grammars
 from service.observe.request_record import RequestRecord
-from service.reconcile.route_table import Share, Target
+from service.reconcile.route_table import Share
 from service.runtime import Runtime
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -49,7 +51,8 @@ log = structlog.get_logger("wardrobe.gateway")
 
 
 class Reply:
-    """`send` with our request id on it, that remembers whether the answer has begun.
+    """`send` with our request id on it and the caller's limits, that remembers whether the answer
+    has begun.
 
     `leaving`: its connection ends with it, so that its client comes back to another process.
     """
@@ -60,10 +63,15 @@ class Reply:
         self._send = send
         self._header = (b"x-request-id", request_id.encode())
         self._leaving = leaving
+        self._visit: Visit | None = None
         self.started = False
         self.status = 0
         self.code: str | None = None
         """Of the error that was answered."""
+
+    def limited_by(self, visit: Visit) -> None:
+        """Every answer says what is left of its caller's limits."""
+        self._visit = visit
 
     async def send(self, message: Message) -> None:
         """An ASGI `send`."""
@@ -71,6 +79,8 @@ class Reply:
             self.started, self.status = True, message["status"]
             headers = [pair for pair in message.get("headers", ()) if pair[0] != b"x-request-id"]
             headers.append(self._header)
+            if self._visit is not None:
+                headers += rate_headers(self._visit.runtime.meters, self._visit.accounts)
             if self._leaving():
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
@@ -104,7 +114,7 @@ class Gateway:
         reply = Reply(send, request_id, leaving=lambda: runtime.draining)
         record = scope[RECORD] = RequestRecord(request_id=request_id, method=_method(scope))
         try:
-            await self._dispatch(runtime, scope, receive, reply.send, request_id)
+            await self._dispatch(runtime, scope, receive, reply, request_id)
         except asyncio.CancelledError:
             # a shutdown has waited long enough: the web server would answer in words of its own
             await self._refuse(runtime, reply, Draining("this replica is shutting down"))
@@ -128,9 +138,10 @@ class Gateway:
             await reply.refuse(error)
 
     async def _dispatch(
-        self, runtime: Runtime, scope: Scope, receive: Receive, send: Send, request_id: str
+        self, runtime: Runtime, scope: Scope, receive: Receive, reply: Reply, request_id: str
     ) -> None:
         method: str = scope["method"]
+        send = reply.send
         found = methods_at(scope["path"])
         access = found.get(method)
         if access is not None and access.scope is None:
@@ -151,7 +162,7 @@ class Gateway:
         access.check(principal)
         endpoint = ENDPOINTS.get(access.template)
         if endpoint is not None:
-            await self._infer(runtime, scope, receive, send, (endpoint, principal, request_id))
+            await self._infer(runtime, scope, receive, reply, (endpoint, principal, request_id))
             return
         _note_route(scope, access)
         await self._administer(runtime, scope, receive, send, (principal, request_id))
@@ -166,7 +177,7 @@ class Gateway:
     ) -> None:
         principal, request_id = known
         if scope["method"] != "GET":
-            _check_running(runtime)
+            check_running(runtime)
         scope["state"] |= {"principal": principal, "request_id": request_id}
         path: str = scope["path"]
         within = bounded(
@@ -183,49 +194,38 @@ class Gateway:
         runtime: Runtime,
         scope: Scope,
         receive: Receive,
-        send: Send,
+        reply: Reply,
         known: tuple[Endpoint, Principal, str],
     ) -> None:
         endpoint, principal, request_id = known
         started = time.perf_counter()
-        _check_open(runtime)
+        check_open(runtime)
         runtime.note_caller()
-        said = await read_json(
-            scope,
-            receive,
-            runtime.settings.max_body_bytes,
-            bodies=runtime.open_bodies,
-            owner=principal.owner,
-        )
-        body = clean(
-            endpoint,
-            said,
-            abilities=runtime.abilities,
-            trainer=principal.role is Role.TRAINER,
-        )
-        for param, schema in grammars(body):
-            await runtime.grammars.check(schema, param=param, owner=principal.owner)
-        lot = lot_of(scope, said, request_id)
-        target = await runtime.swap.routes.resolve(body["model"], principal, lot)
-        unit = target.unit  # the base's is its caller's; a role has none
-        limit = None
-        if unit is not None:
-            limit = runtime.units.current.max_concurrent_requests(unit)
-        # from here on the request counts, also while it waits for a load
-        with runtime.places.take(unit or principal.owner, limit):
-            target, lease = await _admit(runtime, target, (body["model"], principal, lot))
-            try:
-                with lease:
-                    runtime.metrics.in_flight.set(runtime.leases.total)
-                    body["model"], body["cache_salt"] = target.model, target.salt
-                    told = (body, str(unit or principal.role), request_id)
-                    shadow = shadow_of(runtime, target, endpoint, request_id)
-                    tap = Tap(send) if shadow else None
-                    said_to = tap.send if tap else send
-                    answer = Answer(said_to, target, started, endpoint=endpoint, drain=runtime)
-                    await self._answer(runtime, scope, receive, answer, told)
-            finally:
-                runtime.metrics.in_flight.set(runtime.leases.total)
+        visit = Visit(runtime, principal)
+        reply.limited_by(visit)
+        with visit:  # from here on it counts as in flight, also while it sends or waits
+            said = await read_json(
+                scope,
+                receive,
+                runtime.settings.max_body_bytes,
+                bodies=runtime.open_bodies,
+                owner=principal.owner,
+            )
+            body = clean(
+                endpoint,
+                said,
+                abilities=runtime.abilities,
+                trainer=principal.role is Role.TRAINER,
+            )
+            for param, schema in grammars(body):
+                await runtime.grammars.check(schema, param=param, owner=principal.owner)
+            with await admit(visit, body, lot_of(scope, said, request_id)) as permit:
+                body |= permit.words()
+                shadow = shadow_of(runtime, permit.target, endpoint, request_id)
+                tap = Tap(reply.send) if shadow else None
+                said_to = tap.send if tap else reply.send
+                answer = Answer(said_to, permit.target, started, endpoint=endpoint, drain=runtime)
+                await self._answer(scope, receive, answer, (permit, body, request_id))
         if shadow is not None and tap is not None:
             self._copy(runtime, shadow, scope, (answer, tap.content, body))
 
@@ -248,21 +248,25 @@ class Gateway:
 
     async def _answer(
         self,
-        runtime: Runtime,
         scope: Scope,
         receive: Receive,
         answer: Answer,
-        known: tuple[dict[str, Any], str, str],
+        known: tuple[Permit, dict[str, Any], str],
     ) -> None:
-        body, unit, request_id = known
+        permit, body, request_id = known
+        runtime = permit.visit.runtime
         content = pydantic_core.to_json(body)
         flight = runtime.quarantine.begin(content)
+
+        def client_gone() -> None:  # while the engine still knows what it has done
+            answer.client_gone(runtime.engine.spent(request_id))
+
         try:
             if flight.suspected:
                 await runtime.quarantine.wait_for_turn(flight)
             await self._app(
                 _inner_scope(scope, content, request_id),
-                replay(content, receive, answer.client_gone),
+                replay(content, receive, client_gone),
                 answer.send,
             )
         except Exception:
@@ -270,52 +274,13 @@ class Gateway:
             raise
         finally:
             flight.end(answered=answer.whole)
-            answer.count(runtime.metrics, unit, scope.get("state", {}))
-            answer.tell(scope[RECORD], unit)
+            state = scope.get("state", {})
+            permit.note_usage(answer.used(state, reserved=permit.cost.tokens))
+            answer.count(runtime.metrics, permit.unit, state)
+            answer.tell(scope[RECORD], permit.unit)
             if answer.outcome in _TELLING:
                 failed = answer.outcome == "engine_error"
                 runtime.swap.trials.note(answer.target, failed=failed, seconds=answer.seconds)
-
-
-async def _admit(
-    runtime: Runtime, target: Target, named: tuple[str, Principal, str]
-) -> tuple[Target, Lease]:
-    """The target and a lease of its version; where a canary cannot be served, the stable version's.
-
-    What is resolved, whether anything may be admitted, and the lease are one look: no await
-    between the three, or a flip, a drain or an unload could come in between. At the other end,
-    `RouteTable.apply` has none either, and a drain waits for leases and nothing else.
-    """
-    model, principal, drawn_by = named
-    lot: str | None = drawn_by
-    while True:
-        _check_open(runtime)
-        lease = runtime.leases.take(target.version.id if target.version else None)
-        if lease is not None:
-            return target, lease
-        assert target.version is not None  # noqa: S101 - the base always has a lease
-        try:
-            await runtime.swap.loader.ensure(target.version)
-        except WardrobeError:
-            if lot is None or target.canary is not None or target.trial is None:
-                raise  # it is no canary
-            runtime.swap.trials.note(target, failed=True, seconds=0.0)
-            lot = None
-        target = runtime.table.resolve(model, principal, lot)
-
-
-def _check_running(runtime: Runtime) -> None:
-    if runtime.draining:
-        raise Draining("this replica is shutting down")
-
-
-def _check_open(runtime: Runtime) -> None:
-    _check_running(runtime)
-    if not runtime.swap.membership.admits:
-        raise Unavailable(
-            "this replica may not answer before it has read the newest routes",
-            code="replica_not_admitting",
-        )
 
 
 def _method(scope: Scope) -> str:

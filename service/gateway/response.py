@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from starlette.types import Message, Send
 
+from adapters.domain.limits import Usage
 from adapters.domain.versions import ServedVersion
 from adapters.errors import Draining, EngineUnavailable
 from service import http_errors
@@ -60,6 +61,7 @@ class Answer:
         self._last: deque[bytes] = deque(maxlen=2)
         self._complete = False
         self._client_gone = False
+        self._spent: Usage | None = None
         self._failed = False
 
     async def send(self, message: Message) -> None:
@@ -150,9 +152,12 @@ class Answer:
             headers.append((b"x-adapter-digest", version.digest.encode()))
         return headers
 
-    def client_gone(self) -> None:
-        """The client went away; behind the last byte that is no news."""
-        self._client_gone = self._client_gone or not self._complete
+    def client_gone(self, spent: Usage | None = None) -> None:
+        """The client went away; behind the last byte that is no news. `spent` is what the engine
+        has done for it.
+        """
+        if not self._client_gone:
+            self._client_gone, self._spent = not self._complete, spent
 
     async def fail(self) -> None:
         """An exception ended the request. A stream that had begun ends with an event that says so:
@@ -179,6 +184,19 @@ class Answer:
     def seconds(self) -> float:
         """Since the request came in."""
         return time.perf_counter() - self._started
+
+    def used(self, state: Mapping[str, Any], *, reserved: Usage) -> Usage:
+        """What the request has used: by the engine's own count where there is one.
+
+        vLLM leaves none for an answer that was cut off, but knew of it when the client went away.
+        An answer that has begun and that nobody has counted costs what was reserved.
+        """
+        usage = self._tokens(state)
+        if usage.total:
+            return usage
+        if self._spent is not None:
+            return self._spent
+        return reserved if self._first_byte is not None else Usage()
 
     def count(self, metrics: Metrics, unit: str, state: Mapping[str, Any]) -> None:
         """Records the request, once, however it ended."""
@@ -209,14 +227,14 @@ class Answer:
         """Seconds until the first byte."""
         return None if self._first_byte is None else self._first_byte - self._started
 
-    def _tokens(self, state: Mapping[str, Any]) -> tuple[int, int]:
+    def _tokens(self, state: Mapping[str, Any]) -> Usage:
         """Of the prompt and of the answer; vLLM leaves them on the request, or in a response."""
-        usage = getattr(state.get("request_metadata"), "final_usage_info", None)
+        usage = counted(state)
         if usage is not None:
-            return usage.prompt_tokens or 0, usage.completion_tokens or 0
+            return usage
         if self._endpoint is RESPONSES and self._last and self._complete:
             return _tokens_of_response(self._last[-1])
-        return 0, 0
+        return Usage()
 
     @property
     def outcome(self) -> str:
@@ -231,13 +249,21 @@ class Answer:
         return "ok" if self._status < 400 else "client_error"
 
 
-def _tokens_of_response(body: bytes) -> tuple[int, int]:
+def counted(state: Mapping[str, Any]) -> Usage | None:
+    """What the engine has counted, which vLLM leaves on the request's state."""
+    usage = getattr(state.get("request_metadata"), "final_usage_info", None)
+    if usage is None:
+        return None
+    return Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0)
+
+
+def _tokens_of_response(body: bytes) -> Usage:
     """The counts that a whole response holds, or its stream's last event."""
     document = http_errors.document_of(body.partition(b"\ndata: ")[2] or body)
     usage = document.get("response", document).get("usage")
     if not isinstance(usage, dict):
-        return 0, 0
-    return usage.get("input_tokens", 0), usage.get("output_tokens", 0)
+        return Usage()
+    return Usage(usage.get("input_tokens", 0), usage.get("output_tokens", 0))
 
 
 class Enveloped:

@@ -17,6 +17,7 @@ import pydantic_core
 import structlog
 from starlette.types import ASGIApp, Message, Scope, Send
 
+from adapters.domain.limits import Traffic, Usage
 from adapters.domain.shadows import Comparisons
 from adapters.errors import InvalidRequest
 from service import http_errors
@@ -25,6 +26,7 @@ from service.engine.quarantine import Flight
 from service.gateway.answer_text import texts_of
 from service.gateway.body_allowlist import CHAT, COMPLETIONS, Endpoint
 from service.gateway.request_body import replay
+from service.gateway.response import counted
 from service.reconcile.route_table import Share, Target
 from service.runtime import Runtime
 
@@ -34,8 +36,6 @@ COPY_SECONDS = 120.0
 _COMPARED = (CHAT, COMPLETIONS)
 """Endpoints whose answers hold texts that can be compared."""
 _OK = 200
-LOWEST_PRIORITY = 20
-"""Behind everything else, where vLLM schedules by priority: lower numbers go first."""
 
 log = structlog.get_logger("wardrobe.gateway")
 
@@ -122,16 +122,18 @@ async def _compared(
     flight = _flight(runtime, body)
     if flight is None:
         return Comparisons(dropped=1)
-    status, content = 0, b""
+    status, content, used = 0, b"", Usage()
     try:
         async with asyncio.timeout(COPY_SECONDS):
-            status, content = await _ask(app, original.scope, body)
+            status, content, used = await _ask(app, original.scope, body)
     except Exception as error:  # the edge of a background task; its words may quote the request
         log.warning("shadow_copy_failed", version=share.target.model, error=outline(error))
     finally:
         flight.end(answered=status == _OK)
     if status != _OK:
         return Comparisons(errors=1)
+    target = share.target
+    runtime.swap.usage.note((str(target.unit), target.alias, target.model, Traffic.SHADOW), used)
     said, stable = texts_of(content), texts_of(original.content)
     return Comparisons(
         copies=1,
@@ -162,12 +164,12 @@ def _body(runtime: Runtime, share: Share, body: dict[str, Any]) -> dict[str, Any
     target = share.target
     changed = {**kept, "model": target.model, "cache_salt": target.salt, "stream": False}
     if runtime.engine.limits.get("scheduling") == "priority":
-        changed["priority"] = LOWEST_PRIORITY
+        changed["priority"] = Traffic.SHADOW.priority
     return changed
 
 
-async def _ask(app: ASGIApp, scope: Scope, content: bytes) -> tuple[int, bytes]:
-    """The engine's status and answer."""
+async def _ask(app: ASGIApp, scope: Scope, content: bytes) -> tuple[int, bytes, Usage]:
+    """The engine's status and answer, and what it counted."""
     status, parts = 0, []
 
     async def take(message: Message) -> None:
@@ -176,8 +178,9 @@ async def _ask(app: ASGIApp, scope: Scope, content: bytes) -> tuple[int, bytes]:
             status = message["status"]
         parts.append(message.get("body", b""))
 
-    await app(_scope(scope, content), replay(content, _never_gone, lambda: None), take)
-    return status, b"".join(parts)
+    inner = _scope(scope, content)
+    await app(inner, replay(content, _never_gone, lambda: None), take)
+    return status, b"".join(parts), counted(inner["state"]) or Usage()
 
 
 def _scope(scope: Scope, content: bytes) -> Scope:

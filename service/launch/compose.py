@@ -23,11 +23,12 @@ from adapters.store import ArtifactStore
 from service.engine.abilities import Abilities, ControlTokens
 from service.engine.grammars import Grammars
 from service.engine.leases import Leases
+from service.engine.meters import Meters
 from service.engine.port import Engine
 from service.engine.pulse import Pulse
 from service.engine.quarantine import Quarantine
 from service.engine.shared_residency import INCARNATION, SharedResidency
-from service.engine.unit_places import UnitPlaces
+from service.engine.turns import Turns
 from service.engine.vital_signs import VitalSigns
 from service.metrics import Metrics
 from service.observe.log_target import log_target
@@ -42,16 +43,23 @@ from service.reconcile.hint_listener import HintListener
 from service.reconcile.key_uses import KeyUses
 from service.reconcile.loader import Loader
 from service.reconcile.membership import Membership
+from service.reconcile.quota_shares import QuotaShares
 from service.reconcile.rollouts import RolloutSteps
 from service.reconcile.route_cache import RouteCache
 from service.reconcile.route_table import RouteTable
 from service.reconcile.trial_counts import TrialCounts
 from service.reconcile.units_watch import UnitsWatch
+from service.reconcile.usage_log import Prices, UsageLog
 from service.runtime import Owner, Runtime, Swap, interrupt, replica_id
 from service.tokens.holders import TokenHolders
 from service.tokens.issuer import issuer_of
 from service.tokens.issuer_keys import IssuerKeys
 from service.tokens.key_set import fetch_keys
+
+MAX_SEQUENCES = 256
+"""vLLM's own default, for an engine that does not say."""
+SHARED_SEQUENCES = {"cpu": 16, "gpu": 128}
+"""Answers at once that do not slow each other down much."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +83,8 @@ class Parts:
     """The base's."""
     process: int = 0
     """Which of the engine's API processes this is."""
+    processes: int = 1
+    """How many those are."""
     on_units: Callable[[Units], object] = lambda _: None
     """Called when the units have changed; blocks."""
     hints: Hints | None = None
@@ -102,6 +112,9 @@ def compose(parts: Parts) -> Runtime:
     signs = VitalSigns(settings.state_folder.vital_signs)
     if process.number == 0:  # one speaks for all: a scrape adds their counts up
         metrics.note_restarts(signs.restarts)
+    meters = Meters(
+        shared / "meters", process=process.number, processes=parts.processes, clock=parts.clock
+    )
     table = RouteTable(base_name=parts.base_name, pepper=pepper, units=lambda: units.current.units)
     quarantine = Quarantine(
         settings.state_folder.in_flight,
@@ -118,6 +131,7 @@ def compose(parts: Parts) -> Runtime:
         residency=residency,
         leases=leases,
         quarantine=quarantine,
+        meters=meters,
         table=table,
     )
     runtime = Runtime(
@@ -130,7 +144,12 @@ def compose(parts: Parts) -> Runtime:
         signs=signs,
         pulse=Pulse(signs, parts.engine, process=process.number),
         quarantine=quarantine,
-        places=UnitPlaces(shared / "unit_places", process=process.number),
+        meters=meters,
+        turns=Turns(
+            parts.engine.limits.get("max_num_seqs", MAX_SEQUENCES) // parts.processes,
+            shared=(settings.shared_sequences or SHARED_SEQUENCES[settings.engine])
+            // parts.processes,
+        ),
         # the heartbeat reports what the whole says of itself
         swap=_swap(within, is_ready=lambda: runtime.ready),
         units=units,
@@ -162,6 +181,7 @@ class _Within:
     residency: SharedResidency
     leases: Leases
     quarantine: Quarantine
+    meters: Meters
     table: RouteTable
 
 
@@ -274,6 +294,23 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
             metrics=metrics,
         ),
         audit_head=AuditHead(audit=registry.audit, is_owner=lambda: loader.owner, metrics=metrics),
+        quotas=QuotaShares(
+            quotas=registry.quotas,
+            meters=within.meters,
+            process=membership.process,
+            limits=lambda: within.units.current.limits_by_account(table.principals),
+            is_owner=lambda: loader.owner,
+            metrics=metrics,
+            clock=parts.clock,
+        ),
+        usage=UsageLog(
+            ledger=registry.usage,
+            process=membership.process,
+            prices=Prices(
+                prompt=parts.settings.price_prompt, completion=parts.settings.price_completion
+            ),
+            metrics=metrics,
+        ),
     )
 
 

@@ -35,6 +35,7 @@ from service.engine.vllm_engine import (
     control_tokens,
     engine_limits,
     installed_version,
+    process_count,
     process_number,
     shape_forced_calls,
     warm_grammars,
@@ -78,20 +79,25 @@ class WardrobePlugin:
         if lacking := notice(installed_version()):
             log.warning("engine_version", notice=lacking)
         grammars = await open_grammars(engine_client)
-        number = process_number(engine_client)
         runtime = await asyncio.to_thread(
             build_runtime,
             settings,
             engine,
             grammars,
             control_tokens=control_tokens(engine_client),
-            process=number,
+            process=process_number(engine_client),
+            processes=process_count(engine_client),
         )
         runtime.start()
         state.wardrobe = runtime
         state.wardrobe_following = asyncio.create_task(follow_server(runtime, state))
         state.wardrobe_tls = asyncio.create_task(watch_certificate(settings, state))
-        log.info("service_started", replica=replica_id(settings), process=number, **engine.limits)
+        log.info(
+            "service_started",
+            replica=replica_id(settings),
+            process=process_number(engine_client),
+            **engine.limits,
+        )
 
 
 async def open_grammars(engine_client: Any) -> Grammars:
@@ -152,6 +158,7 @@ def build_runtime(
     *,
     control_tokens: Sequence[str] = (),
     process: int = 0,
+    processes: int = 1,
 ) -> Runtime:
     """Opens what the settings name. Blocks: it reads the base model and the registry."""
     registry = open_registry(settings.registry_url)
@@ -174,6 +181,7 @@ def build_runtime(
             prometheus=prometheus_client.REGISTRY,
             control_tokens=control_tokens,
             process=process,
+            processes=processes,
             on_units=keys.ensure,
             traces=open_traces(wanted=settings.traces),
         )

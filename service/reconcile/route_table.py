@@ -189,6 +189,11 @@ class RouteTable:
             return None
         return principal if self.is_there(principal) else None
 
+    @property
+    def principals(self) -> Sequence[Principal]:
+        """The holders of all keys in force."""
+        return [holder.principal for holder in self._holders.values()]
+
     def is_there(self, principal: Principal) -> bool:
         """Whether its unit, where it has one, is still configured."""
         return principal.unit is None or self._is_unit(principal.unit)

@@ -8,14 +8,16 @@ whether or not the rest of the change can be put into force.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 import structlog
 
+from adapters.domain.limits import Account, Limits
 from adapters.domain.names import Unit
+from adapters.domain.principals import Principal, is_key, unit_account
 from adapters.domain.units import InvalidUnits, UnitLimits, Units, load_units
 from service.metrics import Metrics
 from service.reconcile.registry_calls import RegistryCalls
@@ -33,10 +35,41 @@ class CurrentUnits:
     """The units in force, asked the way the request path asks."""
 
     units: Units
+    _admits_by: dict[str, Limits] = field(default_factory=dict)
+    _accounts: dict[tuple[str, str], Sequence[Account]] = field(default_factory=dict)
 
-    def max_concurrent_requests(self, unit: str) -> int:
-        """Requests a unit may have in flight; a unit no longer configured keeps the default."""
-        return self._limits(unit).max_concurrent_requests
+    def limits_of(self, unit: str) -> Limits:
+        """What a unit's requests are admitted by; one no longer configured keeps the default."""
+        found = self._admits_by.get(unit)
+        if found is None:
+            found = self._admits_by[unit] = self._limits(unit).limits
+        return found
+
+    def accounts_of(self, principal: Principal) -> Sequence[Account]:
+        """Whose limits a principal's own requests are admitted by: its unit's, and its key's."""
+        found = self._accounts.get((principal.owner, principal.id))
+        if found is None:
+            found = self._made_accounts(principal)
+            if is_key(principal):  # those are as many as there are, and no more
+                self._accounts[principal.owner, principal.id] = found
+        return found
+
+    def limits_by_account(self, principals: Iterable[Principal]) -> Mapping[str, Limits]:
+        """Those of every unit and of these principals, by the name of their account."""
+        limits = {unit_account(unit): self.limits_of(unit) for unit in self.units.by_name}
+        for principal in principals:
+            limits |= {each.name: each.limits for each in self.accounts_of(principal)[1:]}
+        return limits
+
+    def _made_accounts(self, principal: Principal) -> Sequence[Account]:
+        unit = principal.unit
+        if unit is None:
+            return (Account(name=principal.owner, limits=Limits()),)
+        of_unit = Account(name=principal.owner, limits=self.limits_of(unit))
+        per_key = self._limits(unit).per_key
+        if per_key is None or not is_key(principal):
+            return (of_unit,)
+        return of_unit, Account(name=f"key:{principal.id}", limits=per_key.limits)
 
     def max_file_bytes(self, unit: Unit | None) -> int:
         """Largest upload; for the admin the largest of any unit."""

@@ -197,6 +197,19 @@ def test_several_api_processes_are_started_and_each_is_told_its_number(
 ) -> None:
     assert facts["serve"] == ["args"]
     assert facts["process_number"] is True
+    assert facts["process_count"] is True
+
+
+def test_what_a_request_has_used_is_known_while_it_is_under_way(facts: dict[str, Any]) -> None:
+    assert facts["spent"] == [
+        {"prompt": 3, "completion": 2},
+        {"prompt": 7, "completion": 1},
+        None,
+    ]
+
+
+def test_requests_may_go_behind_others(facts: dict[str, Any]) -> None:
+    assert facts["args"]["scheduling_policy"] == "priority"
 
 
 def test_the_gateway_stands_outside_everything_else(facts: dict[str, Any]) -> None:

@@ -405,6 +405,44 @@ def listens_on(args: Any) -> bool:
         return used is given
 
 
+def spent() -> list[dict[str, int] | None]:
+    """What the engine's client knows of a request under way, of one with two prompts, of none."""
+    from vllm.sampling_params import SamplingParams
+    from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
+    from vllm.v1.engine.output_processor import OutputProcessor
+
+    from service.engine.vllm_engine import VllmEngine
+
+    processor = OutputProcessor(None, log_stats=False)
+    for name, external, prompt in (
+        ("a", "chatcmpl-req_1", 3),
+        ("b", "cmpl-req_2-0", 3),
+        ("c", "cmpl-req_2-1", 4),
+    ):
+        request = EngineCoreRequest(
+            request_id=name,
+            external_req_id=external,
+            prompt_token_ids=[1] * prompt,
+            mm_features=None,
+            sampling_params=SamplingParams(max_tokens=8, detokenize=False),
+            pooling_params=None,
+            arrival_time=0.0,
+            lora_request=None,
+            cache_salt=None,
+            data_parallel_rank=None,
+        )
+        processor.add_request(request, None)
+    processor.process_outputs(
+        [
+            EngineCoreOutput(request_id="a", new_token_ids=[5, 6]),
+            EngineCoreOutput(request_id="c", new_token_ids=[5]),
+        ]
+    )
+    engine = VllmEngine(SimpleNamespace(output_processor=processor), None, {})
+    found = [engine.spent(name) for name in ("req_1", "req_2", "req_3")]
+    return [usage._asdict() if usage else None for usage in found]
+
+
 def main(base: str) -> None:
     """Writes the facts to standard output's last line."""
     import uvicorn
@@ -445,6 +483,8 @@ def main(base: str) -> None:
         "listens_on": listens_on(args),
         "generate": parameters(AsyncLLM.generate),
         "process_number": "_api_process_rank" in ParallelConfig.__dataclass_fields__,
+        "process_count": "_api_process_count" in ParallelConfig.__dataclass_fields__,
+        "spent": spent(),
         "serve": parameters(ServeSubcommand.cmd),
         "lora_request": list(LoRARequest.__struct_fields__),
         "models_init": inspect.getsource(OpenAIServingModels.__init__),
@@ -485,7 +525,7 @@ def main(base: str) -> None:
                 "middleware", "disable_fastapi_docs", "generation_config", "port", "model",
                 "served_model_name", "trust_remote_code", "enforce_eager", "language_model_only",
                 "default_chat_template_kwargs", "tool_call_parser", "enable_auto_tool_choice",
-                "reasoning_parser",
+                "reasoning_parser", "scheduling_policy",
             )
         },
     }  # fmt: skip

@@ -622,3 +622,18 @@ def test_output_into_a_closed_pipe_is_no_error() -> None:
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_usage_is_a_table_of_days_or_json(cli: Cli, world: World) -> None:
+    assert cli("usage").out == "nothing was used\n"
+    world.client().chat.completions.create(model=BASE, messages=[{"role": "user", "content": "hi"}])
+    deadline = time.monotonic() + 20
+    while "support" not in (told := cli("usage", "--unit", "support").out):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert BASE in told
+    assert "0.0000 usd" in told
+    buckets = cli("usage", "--days", "40", "--json").json
+    assert len(buckets) == 40
+    assert [each["num_model_requests"] for each in buckets[-1]["results"]] == [1]
+    assert cli("usage", "--unit", "hr").out == "nothing was used\n"

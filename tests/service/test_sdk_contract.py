@@ -132,19 +132,20 @@ def test_a_lost_race_is_a_conflict_that_is_not_asked_again(caller: Caller) -> No
 
 
 def test_who_is_over_a_limit_is_asked_to_wait_and_gets_an_answer_then(caller: Caller) -> None:
-    caller.world.engine.token_seconds = 0.1
+    caller.world.engine.token_seconds = 5.0  # until the other has been refused
     other = threading.Thread(target=lambda: caller.world.client().chat.completions.create(
         model=BASE, messages=HELLO))  # fmt: skip
     other.start()
     try:
         deadline = time.monotonic() + 20
-        while caller.world.runtime.places.of("support") == 0:
+        while caller.world.runtime.meters.of("unit:support").requests == 0:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         with pytest.raises(openai.RateLimitError) as raised:
             caller.ask(chat())
         assert raised.value.code == "rate_limit_exceeded"
         assert 1 <= int(raised.value.response.headers["retry-after"]) <= 120
+        caller.world.engine.token_seconds = 0.0
         assert caller.ask(chat(), max_retries=5).choices
     finally:
         other.join()

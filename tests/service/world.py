@@ -190,6 +190,7 @@ def build(
             base_created=BASE_CREATED,
             control_tokens=CONTROL_TOKENS,
             process=process,
+            processes=2,  # of one engine, as far as its shared files go
             on_units=lambda changed: ensure_keys(configured, registry, changed),
             clock=clock,
             traces=traces,

@@ -47,7 +47,12 @@ async def start_service(
 ) -> Any:
     """What the plugin does in vLLM: the runtime, its tasks, its way out."""
     runtime = await asyncio.to_thread(
-        build_runtime, settings, engine, NoGrammars(), process=simulation.process
+        build_runtime,
+        settings,
+        engine,
+        NoGrammars(),
+        process=simulation.process,
+        processes=simulation.processes,
     )
     runtime.start()
     app.state.wardrobe = runtime

@@ -52,6 +52,9 @@ class Sampling:
 class Client(Protocol):
     """What the service and the handlers need of an engine client."""
 
+    under_way: dict[str, Speech]
+    """Answers by request, as the client's output processor knows them."""
+
     @property
     def errored(self) -> bool:
         """Whether the engine has died."""
@@ -118,6 +121,7 @@ class LocalClient:
 
     def __init__(self, core: Core) -> None:
         self.core = core
+        self.under_way: dict[str, Speech] = {}
 
     @property
     def errored(self) -> bool:
@@ -147,11 +151,15 @@ class LocalClient:
             max_tokens=sampling_params.max_tokens or 16,
         )
         answer = self.core.generate(tokens, salt=prompt.get("cache_salt") or "", lora=lora_request)
-        async for token in answer:
-            output = speech.grow(
-                token.word, logprob=token.logprob, cached=token.cached_tokens, last=token.last
-            )
-            yield output
-            if output.finished:
-                await answer.aclose()
-                return
+        self.under_way[request_id] = speech
+        try:
+            async for token in answer:
+                output = speech.grow(
+                    token.word, logprob=token.logprob, cached=token.cached_tokens, last=token.last
+                )
+                yield output
+                if output.finished:
+                    await answer.aclose()
+                    return
+        finally:
+            del self.under_way[request_id]

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from adapters.domain.limits import Usage
 from adapters.domain.names import VersionId
 from adapters.domain.versions import ServedVersion
 from adapters.errors import EngineUnavailable, Rejected
@@ -40,6 +41,8 @@ class ClientEngine:
             "max_cpu_loras": limits.max_cpu_loras,
             "max_loras": limits.max_loras,
             "max_model_len": max_model_len,
+            "max_num_seqs": limits.max_num_seqs,
+            "scheduling": "priority",
         }
 
     @property
@@ -89,6 +92,12 @@ class ClientEngine:
         name = self.names.pop(version_id, None)
         if name is not None:
             self.models.lora_requests.pop(name, None)
+
+    def spent(self, request_id: str) -> Usage | None:
+        for name, speech in self.client.under_way.items():
+            if request_id in name:
+                return Usage(prompt=speech.prompt_tokens, completion=len(speech.token_ids))
+        return None
 
     def attach(self, app: FastAPI) -> None:
         """Adds what stands for vLLM's own routes."""

@@ -101,6 +101,7 @@ class RemoteClient:
         self._numbers = itertools.count()
         self._answers: dict[int, asyncio.Queue[dict[str, Any]]] = {}
         self._dead = False
+        self.under_way: dict[str, Speech] = {}
         self._reading = asyncio.create_task(self._read(), name="simulated-engine-client")
 
     @classmethod
@@ -145,6 +146,7 @@ class RemoteClient:
             lora=_plain(lora_request) if lora_request else None,
         )
         finished = False
+        self.under_way[request_id] = speech
         try:
             while not finished:
                 token = Token(**_checked(await answers.get())["token"])
@@ -156,6 +158,7 @@ class RemoteClient:
                 if output.finished:
                     return
         finally:
+            del self.under_way[request_id]
             self._answers.pop(call, None)
             if not finished and not self._dead:
                 _send(self._writer, {"call": call, "verb": "abort"})

@@ -86,7 +86,11 @@ class Replica:
             return
         # a Unix socket's path holds 107 bytes, which a test's own folder may exceed
         self._folder = Path(tempfile.mkdtemp(prefix="simulated-"))
-        engine = {**life, "SIMULATED_SOCKET": str(self._folder / "engine")}
+        engine = {
+            **life,
+            "SIMULATED_SOCKET": str(self._folder / "engine"),
+            "SIMULATED_PROCESSES": str(self.api_processes),
+        }
         with socket.create_server(("127.0.0.1", self.port)) as listening:
             self.processes = [self._spawn(remote.main, engine)] + [
                 self._spawn(

@@ -25,6 +25,8 @@ class Simulation(BaseSettings):
 
     process: int = 0
     """Which of the engine's API processes this is."""
+    processes: int = 1
+    """How many those are."""
 
     def limits(self) -> Limits:
         """The engine's limits, as the service's settings name them."""

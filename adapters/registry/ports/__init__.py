@@ -21,6 +21,7 @@ from adapters.registry.ports.files import Files, NewFile
 from adapters.registry.ports.hints import Hints
 from adapters.registry.ports.jobs import Jobs, NewJob, Progress
 from adapters.registry.ports.keys import Keys
+from adapters.registry.ports.quotas import Claim, Quotas, Share, Shares
 from adapters.registry.ports.replicas import (
     Acknowledgement,
     ProcessId,
@@ -29,6 +30,7 @@ from adapters.registry.ports.replicas import (
     Replicas,
 )
 from adapters.registry.ports.routes import Changes, Rollouts, Routes
+from adapters.registry.ports.usage import DayUsage, UsageKey, UsageLedger, Used
 from adapters.registry.ports.versions import NewVersion, Versions
 
 __all__ = [
@@ -36,9 +38,11 @@ __all__ = [
     "Audit",
     "Canaries",
     "Changes",
+    "Claim",
     "Collection",
     "Counted",
     "Datasets",
+    "DayUsage",
     "Evaluations",
     "Files",
     "Hints",
@@ -49,6 +53,7 @@ __all__ = [
     "NewVersion",
     "ProcessId",
     "Progress",
+    "Quotas",
     "Registration",
     "Replica",
     "Replicas",
@@ -56,6 +61,11 @@ __all__ = [
     "Rollouts",
     "RouteCommand",
     "Routes",
+    "Share",
+    "Shares",
+    "UsageKey",
+    "UsageLedger",
+    "Used",
     "Versions",
     "Which",
 ]

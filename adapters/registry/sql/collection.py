@@ -43,6 +43,11 @@ _DAY = 86_400.0
 REPLICA_DAYS = 7.0
 """How long a silent replica is still listed whose serving lease is surely over (`stop`)."""
 
+QUOTA_DAYS = 40.0
+"""What was used of a month's budget counts until the month is over."""
+WRITER_DAYS = 2.0
+"""No process repeats a batch for longer than this."""
+
 
 class SqlCollection(SqlPort):
     """Implements `Collection`."""
@@ -64,6 +69,12 @@ class SqlCollection(SqlPort):
                 "acknowledgements": _failures_to_load_what_is_gone(),
                 "evaluations": _scores_of_what_is_gone(history),
                 "questions": _asked_of_adapters_that_are_gone(history),
+                "quota_shares": delete(schema.quota_shares).where(
+                    schema.quota_shares.c.seen_at <= now - QUOTA_DAYS * _DAY
+                ),
+                "usage_writers": delete(schema.usage_writers).where(
+                    schema.usage_writers.c.seen_at <= now - WRITER_DAYS * _DAY
+                ),
             }.items():
                 counts[kind] = connection.execute(statement).rowcount
             _audit_collected(connection, collected, counts, at=now)

@@ -423,3 +423,45 @@ condemned = Table(
     Column("at", Float, nullable=False),
 )
 """Digests whose bytes are being deleted."""
+
+quota_turn = _single_row("quota_turn", Column("value", Integer, nullable=False))
+"""Its lock makes replicas ask for shares one after another."""
+
+quota_shares = Table(
+    "quota_shares",
+    metadata,
+    Column("account", String(128), primary_key=True),
+    Column("quota", String(24), primary_key=True),
+    Column("period", Integer, primary_key=True, autoincrement=False),
+    Column("replica", String(128), primary_key=True),
+    Column("incarnation", String(64), primary_key=True),
+    Column("used", BigInteger, nullable=False),
+    Column("wanted", BigInteger, nullable=False),
+    Column("share", BigInteger, nullable=False),
+    Column("seen_at", Float, nullable=False, index=True),
+)
+"""What each life of a replica has used of a quota, and may use."""
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("unit", String(40), primary_key=True),
+    Column("alias", String(256), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("traffic", String(16), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),
+)
+"""Days are those since 1970 (UTC), costs billionths of the currency."""
+
+usage_writers = Table(
+    "usage_writers",
+    metadata,
+    Column("writer", String(256), primary_key=True),
+    Column("batch", BigInteger, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+"""The last batch that each life of a process has added to `usage`."""

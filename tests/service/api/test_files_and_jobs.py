@@ -398,7 +398,8 @@ def test_status_tells_a_unit_of_itself_and_an_admin_of_all(world: World) -> None
     world.runtime.registry.jobs.accept(JobId(job.id), error=None)
     lease = world.runtime.leases.take(None)
     assert lease is not None
-    with world.runtime.places.take("hr", None), lease:
+    world.runtime.meters.of("unit:hr").hold_requests(1)
+    with lease:
         hr, support, admin = (
             world.http(owner).get("/v1/status").json() for owner in ("hr", "support", "admin")
         )

@@ -250,7 +250,7 @@ def test_a_unit_over_its_limit_is_told_to_wait_and_others_are_not(tmp_path: Path
 
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             allowed = [pool.submit(ask, "support") for _ in range(2)]
-            wait_until(lambda: world.runtime.places.of("support") == 2)
+            wait_until(lambda: world.runtime.meters.of("unit:support").requests == 2)
             refused = [ask("support") for _ in range(3)]
             engine.token_seconds = 0.0
             assert ask("sales").status_code == 200

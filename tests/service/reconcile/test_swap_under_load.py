@@ -77,7 +77,7 @@ def test_requests_that_wait_for_a_load_count_against_their_units_limit(tmp_path:
 
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             waiting = [pool.submit(ask) for _ in range(2)]
-            until(lambda: world.runtime.places.of("support") == 2)
+            until(lambda: world.runtime.meters.of("unit:support").requests == 2)
             assert world.runtime.leases.total == 0, "nothing is answered yet"
             assert ask() == 429
             assert [one.result() for one in waiting] == [200, 200]

@@ -1,0 +1,140 @@
+"""What an account may use, and how replicas share a limit that holds for all of them together.
+
+An account is whoever is limited: a unit, or a key. A *quota* is an amount in a window: a minute
+that slides, or a day or month of the calendar (UTC). Of each quota every replica has a *share*; it
+admits no more than that by itself, and the shares of all replicas are at most the limit. So a
+request asks nobody, and the limit holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from functools import cached_property
+from typing import NamedTuple
+
+MAX_LIMIT = 10**15
+"""Of anything: what is added up stays within 64 bits, whatever callers and settings say."""
+
+
+class Quota(IntEnum):
+    """What is limited in a window; the number is its place in `Limits.most`."""
+
+    REQUESTS_PER_MINUTE = 0
+    TOKENS_PER_MINUTE = 1
+    TOKENS_PER_DAY = 2
+    TOKENS_PER_MONTH = 3
+
+    @property
+    def is_budget(self) -> bool:
+        """What is used of a budget comes back with the next day or month and not before."""
+        return self >= Quota.TOKENS_PER_DAY
+
+
+class Traffic(StrEnum):
+    """What a request is for."""
+
+    INTERACTIVE = "interactive"
+    """Somebody waits for the answer; only this uses a unit's allowance."""
+    EVALUATION = "evaluation"
+    """The trainer measures a version."""
+    SHADOW = "shadow"
+    """A copy whose answer nobody gets."""
+
+    @property
+    def priority(self) -> int:
+        """vLLM's, where it schedules by priority: lower goes first."""
+        return _PRIORITIES[self]
+
+
+_PRIORITIES = {Traffic.INTERACTIVE: 0, Traffic.EVALUATION: 10, Traffic.SHADOW: 20}
+
+
+class Usage(NamedTuple):
+    """Tokens of one request, or of many."""
+
+    prompt: int = 0
+    completion: int = 0
+
+    @property
+    def total(self) -> int:
+        """What limits count."""
+        return self.prompt + self.completion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """An account's limits; None is no limit."""
+
+    concurrent_requests: int | None = None
+    concurrent_sequences: int | None = None
+    most: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
+    """By quota."""
+    weight: float = 1.0
+    """Its share of a saturated engine, beside the others'."""
+
+    @cached_property
+    def quotas(self) -> Sequence[tuple[Quota, int]]:
+        """Those that there are."""
+        each = zip(Quota, self.most, strict=True)
+        return tuple((quota, most) for quota, most in each if most is not None)
+
+    @cached_property
+    def told(self) -> Sequence[bytes | None]:
+        """`most` as headers say it."""
+        return tuple(None if most is None else b"%d" % most for most in self.most)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """Whoever is limited, under a name that no other kind of account has."""
+
+    name: str
+    limits: Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    """What another replica holds of a quota."""
+
+    used: int
+    share: int
+    wanted: int
+    """What it was asked for and could not give."""
+    reporting: bool
+    """A silent replica's unused share is free again; what it used stays used."""
+
+
+def entry_share(limit: int, replicas: int) -> int:
+    """What a replica may use of a quota that it has no share of yet.
+
+    Half of a limit is split like this, so that a first request waits for nobody; the other half
+    goes where it is asked for.
+    """
+    return limit if replicas <= 1 else limit // (2 * replicas)
+
+
+def next_share(
+    limit: int, *, used: int, wanted: int, others: Sequence[Holding], replicas: int
+) -> int:
+    """A replica's share: what it has used, what it was asked for and could not give, and room for
+    what comes until it asks again.
+
+    `replicas` counts all that report, this one too; those that hold nothing yet may use their entry
+    share meanwhile. The shares of all are at most `limit`, as long as each was reckoned knowing the
+    others; what is used is never taken back. Where another cannot give what it is asked for, this
+    one asks for its even part at most, so that in the end each has that.
+    """
+    there = [each for each in others if each.reporting]
+    taken = sum(max(each.used, each.share) if each.reporting else each.used for each in others)
+    taken += entry_share(limit, replicas) * max(0, replicas - 1 - len(there))
+    free = limit - taken
+    if replicas <= 1:
+        return max(used, free)
+    even = limit // replicas
+    left = max(0, limit - used - sum(each.used for each in others))
+    asked = used + wanted + left // (2 * replicas)
+    if any(each.wanted and each.share < even for each in there):
+        asked = min(asked, even)
+    return max(used, min(free, asked))

@@ -1,0 +1,103 @@
+"""Limits hold over the API processes of one engine, and over replicas."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from adapters.state_folder import StateFolder
+from tests.simulation.cluster import Cluster, cluster
+from tests.simulation.replica import Replica
+
+pytestmark = pytest.mark.slow
+UNIT = "support"
+CLIENTS = 8
+REQUEST = {
+    "model": "wardrobe-base",
+    "messages": [{"role": "user", "content": "hello there"}],
+    "max_tokens": 4,
+}
+
+
+@contextmanager
+def limited(folder: Path, limits: str, *, replicas: int, api_processes: int) -> Iterator[Cluster]:
+    with cluster(folder, replicas=replicas, aliases=(UNIT,), api_processes=api_processes) as house:
+        for replica in house.replicas:
+            replica.wait_ready()
+        file = folder / "units" / f"{UNIT}.yaml"
+        file.write_text(f"unit: {UNIT}\naliases: [{UNIT}]\nlimits: {{{limits}}}\n")
+        time.sleep(3.0)  # within a second every process knows of it
+        yield house
+
+
+def key(house: Cluster) -> str:
+    kept = StateFolder(Path(house.environment["WARDROBE_STATE"])).keys
+    return str(json.loads(kept.read_text("utf-8"))["units"][UNIT])
+
+
+class Crowd:
+    """Clients that ask as fast as they are answered, each with a connection of its own."""
+
+    def __init__(self, house: Cluster, replicas: Sequence[Replica]) -> None:
+        self._headers = {"Authorization": f"Bearer {key(house)}"}
+        self._replicas = replicas
+        self._lock = threading.Lock()
+        self.tokens = 0
+        self.requests = 0
+        self.last_at = 0.0
+        self.retry_after: list[int] = []
+
+    def ask(self, until: float) -> None:
+        """Until nothing was let through for five seconds, or it is `until`."""
+        self.last_at = time.monotonic()
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            for ended in [pool.submit(self._client, number, until) for number in range(CLIENTS)]:
+                ended.result()
+
+    def _client(self, number: int, until: float) -> None:
+        url = self._replicas[number % len(self._replicas)].url
+        with httpx2.Client(base_url=url, headers=self._headers, timeout=30) as client:
+            while time.monotonic() < min(until, self.last_at + 5.0):
+                answer = client.post("/v1/chat/completions", json=REQUEST)
+                if answer.status_code == 200:
+                    with self._lock:
+                        self.tokens += answer.json()["usage"]["total_tokens"]
+                        self.requests += 1
+                        self.last_at = time.monotonic()
+                else:
+                    assert answer.status_code == 429, answer.text
+                    assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+                    self.retry_after.append(int(answer.headers["retry-after"]))
+                    time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "api_processes", "asked"), [(1, 2, 1), (2, 1, 2), (2, 1, 1)],
+    ids=["two processes", "two replicas", "one of two replicas"],
+)  # fmt: skip
+def test_clients_over_the_limit_are_admitted_what_it_says_within_a_hundredth(
+    tmp_path: Path, replicas: int, api_processes: int, asked: int
+) -> None:
+    limit = 4000
+    with limited(
+        tmp_path, f"tokens_per_minute: {limit}", replicas=replicas, api_processes=api_processes
+    ) as house:
+        crowd = Crowd(house, house.replicas[:asked])
+        crowd.ask(until=time.monotonic() + 55.0)
+        assert 0.99 * limit <= crowd.tokens <= limit
+        assert all(1 <= seconds <= 62 for seconds in crowd.retry_after)
+
+
+def test_requests_are_counted_exactly_over_two_processes(tmp_path: Path) -> None:
+    with limited(tmp_path, "requests_per_minute: 100", replicas=1, api_processes=2) as house:
+        crowd = Crowd(house, house.replicas)
+        crowd.ask(until=time.monotonic() + 55.0)
+        assert crowd.requests == 100
