@@ -70,6 +70,8 @@ EXEMPT = {
     "jobs.report_progress": OF_A_RUN,
     "jobs.trained": OF_A_RUN,
     "jobs.say": OF_A_RUN,
+    "usage.add": "counts what requests have used; requests are no commands",
+    "quotas.share": "replicas divide a limit among them, which the units folder sets",
     "replicas.register": REPORTS,
     "replicas.heartbeat": REPORTS,
     "replicas.observe": REPORTS,
