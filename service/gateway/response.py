@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, Protocol
 
 from starlette.types import Message, Send
@@ -72,8 +73,15 @@ class Answer:
             return
         elif self._status >= 400:
             await self._collect(message)
-        else:
-            await self._pass(message)
+        elif (
+            self._held is not None
+            or self._drain.draining
+            or message.get("body", b"").startswith(IN_BAND_ERROR)
+        ):
+            await self._pass_examined(message)
+        else:  # nearly all of an answer, at the least cost
+            self._note(message)
+            await self._send(message)
 
     async def _begin(self, message: Message) -> None:
         self._status = message["status"]
@@ -87,7 +95,16 @@ class Answer:
         else:
             await self._send(start)
 
-    async def _pass(self, message: Message) -> None:
+    def _note(self, message: Message) -> None:
+        body = message.get("body", b"")
+        if body:
+            self._last.append(body)
+            if self._first_byte is None:
+                self._first_byte = time.perf_counter()
+        if not message.get("more_body", False):
+            self._complete = True
+
+    async def _pass_examined(self, message: Message) -> None:
         body = message.get("body", b"")
         if body.startswith(IN_BAND_ERROR):
             body = engine_errors.translate_event(body, question=self._endpoint.question)
@@ -96,16 +113,10 @@ class Answer:
             message = await self._cut_off(message)
             if self._complete:
                 return
-            body = message["body"]
         if self._held is not None:
             held, self._held = self._held, None
             await self._send(held)
-        if body:
-            self._last.append(body)
-            if self._first_byte is None:
-                self._first_byte = time.perf_counter()
-        if not message.get("more_body", False):
-            self._complete = True
+        self._note(message)
         await self._send(message)
 
     def _is_cut_off(self, body: bytes) -> bool:
@@ -236,9 +247,9 @@ class Answer:
             return _tokens_of_response(self._last[-1])
         return Usage()
 
-    @property
+    @cached_property
     def outcome(self) -> str:
-        """`ok`, `engine_error`, `client_error` or `disconnected`."""
+        """`ok`, `engine_error`, `client_error` or `disconnected`: asked once it has ended."""
         if self._failed:
             return "engine_error"
         # FastAPI answers `null` and 200 where vLLM gave up for a client that went away
