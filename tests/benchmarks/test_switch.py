@@ -44,6 +44,9 @@ class Closed:
         refused = Refused()
 
     metrics = Metrics()
+    draining = False
+
+    def tell(self, record: Any) -> None: ...
 
     def authenticate(self, header: bytes | None) -> None:
         from adapters.errors import InvalidKey
