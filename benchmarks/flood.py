@@ -35,6 +35,7 @@ from adapters.settings import Settings
 from benchmarks.load import Connection, LoadFailed
 from benchmarks.machine import machine, versions
 from benchmarks.ratios import Ratio, compare, median, p99
+from benchmarks.side_by_side import KEEP_ALIVE_SECONDS
 from benchmarks.stand import StandFailed, prepared_settings, publish, running
 from service.cli.client import Client
 
@@ -143,7 +144,7 @@ def served(shape: Shape) -> Iterator[tuple[Settings, Mapping[str, str]]]:
     """
     with prepared_settings() as settings:
         _write_units(settings.units, shape)
-        with running(settings, {}):
+        with running(settings, {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_SECONDS}):
             keys: Mapping[str, str] = json.loads(settings.state_folder.keys.read_text("utf-8"))[
                 "units"
             ]

@@ -78,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.WriteTransport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
         if self._done and not self._done.done():
             self._done.set_exception(LoadFailed("the connection was closed before the answer"))
 
@@ -120,10 +121,11 @@ class Connection(asyncio.Protocol):
 
     async def exchange(self, request: bytes) -> tuple[float, float]:
         """As `ask`, whatever the answer is."""
+        if self._transport is None:
+            raise LoadFailed("the connection was closed between two requests")
         self._answer, self._body_at, self.first_at = bytearray(), -1, 0.0
         self._done = asyncio.get_running_loop().create_future()
         began = time.perf_counter()
-        assert self._transport is not None  # noqa: S101 - set before anybody gets the connection
         self._transport.write(request)
         try:
             await asyncio.wait_for(self._done, ANSWER_SECONDS)
