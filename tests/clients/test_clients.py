@@ -54,6 +54,9 @@ def test_a_python_client_works(client: Path, stack: Stack) -> None:
     run(stack, PYTHON, client, cwd=client.parent)
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="there is no node here")
+@pytest.mark.skipif(
+    shutil.which("node") is None or not (NODE / "node_modules" / "openai").is_dir(),
+    reason="there is no node here, or npm could not install its clients",
+)
 def test_the_clients_of_node_work(stack: Stack) -> None:
     run(stack, "node", "clients.mjs", cwd=NODE)
