@@ -106,9 +106,9 @@ def test_a_template_without_markers_gives_the_same_mask(
 def test_markers_that_leave_the_end_out_still_teach_to_stop(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    template = CHAT_TEMPLATE.replace(
-        "{{ eos_token }}{% endgeneration %}", "{% endgeneration %}{{ eos_token }}"
-    )
+    marked = "{{ eos_token }}{% endgeneration %}"
+    assert marked in CHAT_TEMPLATE
+    template = CHAT_TEMPLATE.replace(marked, "{% endgeneration %}{{ eos_token }}")
     row = render(with_template(tokenizer, template), CHAT)
     assert learnt(tokenizer, row) == "in the inbox<|end|>on your desk<|end|>"
 
@@ -129,9 +129,9 @@ def test_a_template_that_rewrites_earlier_turns_makes_a_row_of_each_answer(
 def test_a_template_that_never_ends_an_answer_is_refused(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    endless = UNMARKED.replace(
-        "{{ message['content'] }}{{ eos_token }}", "{{ message['content'] }}"
-    )
+    answers_end = "{% endfor %}{{ eos_token }}\n{%- elif message['role'] == 'tool' -%}"
+    assert answers_end in UNMARKED
+    endless = UNMARKED.replace(answers_end, answers_end.replace("{{ eos_token }}", ""))
     with pytest.raises(TemplateError, match="no token that ends an answer"):
         render(with_template(tokenizer, endless), Example(messages=CHAT.messages[:3]))
 

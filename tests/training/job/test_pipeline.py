@@ -330,9 +330,9 @@ class Collecting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._port, name)
 
-    def add(self, new: Any) -> Any:
+    def add(self, new: Any, **by: Any) -> Any:
         self._refuse_once()
-        return self._port.add(new)
+        return self._port.add(new, **by)
 
     def publish(self, new: Any, **lease: Any) -> Any:
         self._refuse_once()
