@@ -36,7 +36,8 @@ EACH = 4
 CAPACITY = 40
 LOOKS = 10
 RETENTION = Retention(retired_versions=EACH, event_days=0.0)
-KEPT_FOR_EVER = frozenset({"versions"})
+KEPT_FOR_EVER = frozenset({"audit", "usage", "versions"})
+"""Every version that there was, every decision, and what each version was used a day."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
