@@ -282,7 +282,10 @@ class Runtime:
             self.traces.note(record)
 
     def start(self) -> None:
-        """Starts the background tasks."""
+        """Starts the background tasks; the web server is about to accept connections, and the
+        fallback server takes none from here on.
+        """
+        self.signs.accept()
         self._tasks = [
             self._background(owner.repeat.run(), owner.repeat.owner) for owner in self.swap.owners
         ]

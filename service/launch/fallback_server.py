@@ -99,8 +99,7 @@ class FallbackServer:
             self._take_turn()
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
-        if not self._signs.accepting:
-            self._accept()
+        self._accept()
         self._pause()
         if self._connections:
             await asyncio.wait(self._connections, timeout=self._bounds.head_seconds)
@@ -118,8 +117,12 @@ class FallbackServer:
         self._accepting = False
 
     def _accept(self) -> None:
-        """Takes who waits, as many as may be here at once; the next turn takes the others."""
-        while len(self._connections) < self._bounds.connections:
+        """Takes who waits, as many as may be here at once; the next turn takes the others.
+
+        Who accepts is looked up for each: after a service has said that it is ready, nobody is told
+        that it is not.
+        """
+        while len(self._connections) < self._bounds.connections and not self._signs.accepting:
             try:
                 connection, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

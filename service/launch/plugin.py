@@ -137,15 +137,14 @@ async def follow_server(runtime: Runtime, state: Any) -> None:
     """Makes SIGTERM a drain, once the server runs and vLLM's own handler (which aborts) is set;
     bounds what comes over its connections, too, now that there is a server.
 
-    What is drained, or whose engine has died, must end: the server gets a limit for that. While it
-    accepts connections, the fallback server does not.
+    What is drained, or whose engine has died, must end: the server gets a limit for that. Whoever
+    comes once it ends is the fallback server's.
     """
     await server_of(state)
     state.server.config.timeout_graceful_shutdown = SHUTDOWN_SECONDS
     # looked up for each connection; the contract tests say so
     state.server.config.http_protocol_class = BoundedHttp
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runtime.start_drain)
-    runtime.signs.accept()
     while not state.server.should_exit:  # noqa: ASYNC110
         await asyncio.sleep(LOOK_SECONDS)
     runtime.signs.cease()

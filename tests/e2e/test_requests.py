@@ -192,15 +192,16 @@ def test_a_turn_that_a_user_forges_is_refused(stack: Stack) -> None:
     assert refused.value.code == "control_token"
 
 
-def streaming_chat(client: Any) -> Any:
+def streaming_chat(client: Any, tokens: int) -> Any:
     return client.chat.completions.create(
-        model=BASE, messages=ASKED, stream=True, max_tokens=900, extra_body={"ignore_eos": True}
-    )
+        model=BASE, messages=ASKED, stream=True, max_tokens=tokens,
+        extra_body={"ignore_eos": True},
+    )  # fmt: skip
 
 
-def streaming_response(client: Any) -> Any:
+def streaming_response(client: Any, tokens: int) -> Any:
     return client.responses.create(
-        model=BASE, input="hello", stream=True, max_output_tokens=900,
+        model=BASE, input="hello", stream=True, max_output_tokens=tokens,
         extra_body={"ignore_eos": True},
     )  # fmt: skip
 
@@ -224,15 +225,18 @@ async def test_an_engine_killed_under_two_streams_raises_in_the_client_that_does
     client = openai.AsyncOpenAI(
         base_url=f"{stack.url}/v1", api_key=stack.key("support"), max_retries=0
     )
+    core = stack.engine_core()
     async with client, asyncio.TaskGroup() as tasks:
+        for kind in (streaming_chat, streaming_response):  # the SDK builds its types at first use
+            assert (await read(kind(client, 2), asyncio.Event())).startswith("ended")
         begun = [asyncio.Event(), asyncio.Event()]
         reading = [
-            tasks.create_task(read(streaming(client), event))
+            tasks.create_task(read(streaming(client, 900), event))
             for streaming, event in zip((streaming_chat, streaming_response), begun, strict=True)
         ]
         for event in begun:
             await event.wait()
-        stack.engine_core().kill()
-    assert {one.result() for one in reading} <= {"APIError", "APIConnectionError"}
+        core.kill()
     wait_for(lambda: not stack.ready(), seconds=600, what="the service is gone")
     wait_for(stack.ready, seconds=1200, what="the service is back")
+    assert {one.result() for one in reading} <= {"APIError", "APIConnectionError"}

@@ -154,7 +154,7 @@ async def test_who_connects_before_anybody_accepts_waits_and_is_answered(front: 
     assert {status for status, _ in answers} == {503}
 
 
-async def test_it_leaves_the_socket_to_a_service_that_accepts_and_takes_it_up_when_that_ends(
+async def test_it_leaves_the_socket_at_once_to_who_accepts_and_takes_it_up_when_that_ends(
     front: Front,
 ) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -162,17 +162,14 @@ async def test_it_leaves_the_socket_to_a_service_that_accepts_and_takes_it_up_wh
         writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}")
         writer.close()
 
-    async def statuses(wanted: int) -> None:
-        async with asyncio.timeout(10):
-            while (await front.get("/v1/models"))[0] != wanted:
-                pass
-
     async with front.fallback():
-        await statuses(503)
-        service = await asyncio.start_server(answer, sock=front.listener.dup())
+        assert (await front.get("/v1/models"))[0] == 503
         front.signs.accept()
-        await statuses(200)
+        at_once = asyncio.create_task(front.get("/v1/models"))
         await asyncio.sleep(0.2)
+        assert not at_once.done(), "told that nobody is there"
+        service = await asyncio.start_server(answer, sock=front.listener.dup())
+        assert (await at_once)[0] == 200
         assert {(await front.get("/v1/models"))[0] for _ in range(50)} == {200}
         front.signs.cease()
         service.close()

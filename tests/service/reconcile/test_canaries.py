@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -338,17 +337,6 @@ def test_a_shadow_that_fails_is_counted_and_disturbs_nobody(world: World) -> Non
     world.engine.failing.add("support:2")
     assert ask(world) == "support:1"
     soon(lambda: show(world, "/shadow")["errors"] == 1)
-
-
-def test_a_copy_that_is_under_way_when_the_engine_dies_is_suspected_as_any_request(
-    world: World,
-) -> None:
-    shadowed(world)
-    world.engine.token_seconds = 0.5
-    assert ask(world) == "support:1"
-    with closing(QuarantineRecord(world.settings.state_folder.in_flight)) as record:
-        record.settle()
-        assert len(record.suspects()) == 1, "the original was answered"
 
 
 def test_an_answer_does_not_wait_for_its_copy(world: World) -> None:
