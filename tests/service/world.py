@@ -40,6 +40,7 @@ from service.launch.connection_bounds import BoundedHttp
 from service.launch.key_files import read_kept
 from service.observe.traces import Traces
 from service.runtime import Runtime
+from tests.empty_registry import new_state_folder
 from tests.service.tiny_tokenizer import tiny_tokenizer
 from tests.simulation.engine import BASE, SimulatedEngine
 from tests.simulation.weights import write_adapter
@@ -171,7 +172,7 @@ def build(
     # lines of requests would stand among what commands under test print
     settings = {"tool_parser": "hermes", "request_log": "off", **settings}
     configured = Settings(state=state, units=units, port=port, base="unused", **settings)
-    folder = configured.state_folder.create()
+    folder = new_state_folder(state)
     registry = registry or open_registry(configured.registry_url)
     ensure_keys(configured, registry, load_units(units))
     prometheus = CollectorRegistry()
