@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Request
@@ -12,7 +13,15 @@ from adapters.domain.names import Alias
 from adapters.errors import NotFound
 from service.api.canary_objects import wire_canary, wire_shadow
 from service.api.request import PrincipalOf, RuntimeOf, body_of, unit_of_alias
-from service.api.route_commands import Command, answer, command_of, find_version, named
+from service.api.route_commands import (
+    Command,
+    VersionCommand,
+    answer,
+    command_of,
+    find_version,
+    load_version,
+    named,
+)
 
 router = APIRouter(prefix="/v1/adapters/{alias}")
 
@@ -35,10 +44,9 @@ class StepBody(_Strict):
     minutes: float = Field(default=0.0, ge=0.0, le=MAX_MINUTES, allow_inf_nan=False)
 
 
-class Start(Command):
+class Start(VersionCommand):
     """The body that starts a canary. What is not said is as in `CanaryPlan`."""
 
-    version: int | str
     steps: list[StepBody] = Field(default=[], max_length=MAX_STEPS)
     advances: bool = True
     rolls_back: bool = True
@@ -78,10 +86,9 @@ class Weight(Command):
     weight: PerCent
 
 
-class StartShadow(Command):
+class StartShadow(VersionCommand):
     """The body that starts a shadow."""
 
-    version: int | str
     share: PerCent = 10.0
 
 
@@ -105,11 +112,9 @@ async def start_canary(
 ) -> dict[str, Any]:
     """Loads a version everywhere, and gives it the first part of its schedule."""
     asked = await body_of(request, Start)
-    version = await find_version(runtime, principal, *named(alias, str(asked.version)))
     command = command_of(runtime, principal, alias, asked)
-    start = runtime.registry.canaries.start
-    rollout = await runtime.threads.command(principal, start, command, version.id, asked.plan())
-    return await answer(runtime, principal, rollout, asked, version=version.name)
+    start = partial(runtime.registry.canaries.start, plan=asked.plan())
+    return await load_version(runtime, principal, command, asked, start)
 
 
 @router.get("/canary")
@@ -159,11 +164,9 @@ async def start_shadow(
 ) -> dict[str, Any]:
     """Loads a version everywhere, and gives it copies of a part of the requests."""
     asked = await body_of(request, StartShadow)
-    version = await find_version(runtime, principal, *named(alias, str(asked.version)))
     command = command_of(runtime, principal, alias, asked)
-    start = runtime.registry.canaries.shadow
-    rollout = await runtime.threads.command(principal, start, command, version.id, asked.share)
-    return await answer(runtime, principal, rollout, asked, version=version.name)
+    start = partial(runtime.registry.canaries.shadow, share=asked.share)
+    return await load_version(runtime, principal, command, asked, start)
 
 
 @router.get("/shadow")

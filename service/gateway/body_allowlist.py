@@ -157,6 +157,7 @@ def clean(
     }
     tools.settle(kept, supported=abilities.tools)
     _check_prompts(kept)
+    _check_stream_options(kept)
     _shorten(kept, abilities.context)
     _check_control_tokens(kept, abilities)
     return kept
@@ -243,6 +244,14 @@ def _check_echo(body: Mapping[str, Any]) -> None:
         )
     if body.get("n", 1) != 1 or body.get("stream"):
         raise InvalidRequest("`echo` with `logprobs` needs one choice and no stream", param="echo")
+
+
+def _check_stream_options(body: Mapping[str, Any]) -> None:
+    if "stream_options" in body and not body.get("stream"):
+        raise InvalidRequest(
+            "`stream_options` says something of a stream only: set `stream` too",
+            param="stream_options",
+        )
 
 
 def _shorten(body: dict[str, Any], context: int) -> None:

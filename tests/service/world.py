@@ -35,9 +35,10 @@ from service.engine.grammars import CompiledGrammars
 from service.engine.port import Engine
 from service.gateway.gateway import Gateway
 from service.launch.bootstrap_keys import ensure_keys
-from service.launch.compose import Parts, compose
+from service.launch.compose import compose
 from service.launch.connection_bounds import BoundedHttp
 from service.launch.key_files import read_kept
+from service.launch.process_parts import Parts
 from service.observe.traces import Traces
 from service.runtime import Runtime
 from tests.empty_registry import new_state_folder

@@ -11,6 +11,7 @@ from typing import Any
 import openai
 import pytest
 
+from adapters.domain.names import Digest
 from adapters.domain.principals import SYSTEM
 from service.engine.quarantine_record import QuarantineRecord
 from service.reconcile.copies import BUSY, MAX_COPIES, Copies
@@ -247,6 +248,19 @@ def test_what_a_command_may_not_say_is_refused_by_name(world: World) -> None:
         assert answer.status_code == 400, (path, words, answer.text)
         assert answer.json()["error"]["param"] == param
     assert show(world)["route"]["generation"] == 1
+
+
+@pytest.mark.parametrize("path", ["promote", "warm", "canary", "shadow"])
+def test_a_version_of_a_base_that_no_replica_serves_is_refused_by_all_that_load_it(
+    world: World, path: str
+) -> None:
+    published(world, 1)
+    world.publish("support", base=Digest("c" * 64))
+    refused = command(world, path, 1, version=2)
+    assert refused.status_code == 409
+    error = refused.json()["error"]
+    assert error["code"] == "base_mismatch"
+    assert "than the one served" in error["message"]
 
 
 def test_another_units_routes_look_unknown_to_every_command(world: World) -> None:
