@@ -280,6 +280,7 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
                 loader=loader,
                 residency=within.residency,
                 held=lambda: within.leases.held,
+                in_flight=lambda: within.leases.total,
                 ready=is_ready,
                 oldest_lease=lambda: within.leases.oldest_seconds,
             ),
