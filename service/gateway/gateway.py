@@ -52,7 +52,7 @@ log = structlog.get_logger("wardrobe.gateway")
 
 class Reply:
     """`send` with our request id on it and the caller's limits, that remembers whether the answer
-    has begun. What follows a good start may go by `rest`, which is the server's own `send`.
+    has begun.
 
     `leaving`: its connection ends with it, so that its client comes back to another process.
     """
@@ -60,7 +60,9 @@ class Reply:
     def __init__(
         self, send: Send, request_id: str, *, leaving: Callable[[], bool] = lambda: False
     ) -> None:
-        self.rest = self._send = send
+        self._send = send
+        self.rest = send
+        """The server's own: the bodies of a good answer need nothing of ours."""
         self._header = (b"x-request-id", request_id.encode())
         self._leaving = leaving
         self._visit: Visit | None = None
