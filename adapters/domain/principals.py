@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 
 from adapters.domain.names import Alias, Unit
@@ -110,7 +111,7 @@ class Principal(Grant):
     """A key's or a job's id, a token's holder without a name, or `system`: the actor in histories.
     """
 
-    @property
+    @cached_property
     def owner(self) -> str:
         """Whose shares and whose cache it uses. Typed, for a unit may be called like a role."""
         return unit_account(self.unit) if self.unit is not None else f"role:{self.role}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from adapters.domain.gates import GateResult
@@ -56,7 +57,7 @@ class ServedVersion:
     pinned: bool = False
     """Kept resident by command, whether or not a route needs it."""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """`support:8`: the engine's `lora_name` and what answers call themselves."""
         return version_name(self.adapter, self.number)

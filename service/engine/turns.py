@@ -79,11 +79,8 @@ class Turns:
         self._clock = clock
         self._lanes: dict[str, _Lane] = {}
         self._running = 0
-
-    @property
-    def waiting(self) -> int:
+        self.waiting = 0
         """Requests that wait for their turn."""
-        return sum(len(lane.waiting) for lane in self._lanes.values())
 
     def take(self, name: str, weight: float, sequences: int) -> Turn | None:
         """A turn at once, or None: then `wait` for it. There is no await in here."""
@@ -99,6 +96,7 @@ class Turns:
         sequences = self._bounded(lane, sequences)
         asking = _Waiting(sequences, asyncio.get_running_loop().create_future())
         lane.waiting.append(asking)
+        self.waiting += 1
         self._call_next()
         try:
             async with asyncio.timeout(self._wait_seconds):
@@ -109,6 +107,7 @@ class Turns:
             else:
                 with contextlib.suppress(ValueError):  # it was passed over already
                     lane.waiting.remove(asking)
+                    self.waiting -= 1
                 self._call_next()
             if isinstance(error, TimeoutError):
                 raise Overloaded("too many requests wait for the engine; try again") from None
@@ -164,7 +163,7 @@ class Turns:
 
         Where one fits its lane but not the engine, it is next: smaller ones do not pass it.
         """
-        while True:
+        while self.waiting:
             ready = [
                 lane
                 for lane in self._lanes.values()
@@ -176,6 +175,7 @@ class Turns:
             if not self._fits(lane, lane.waiting[0].sequences):
                 return
             asking = lane.waiting.popleft()
+            self.waiting -= 1
             if asking.turn.cancelled():
                 continue
             self._begin(lane, asking.sequences)

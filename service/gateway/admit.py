@@ -115,7 +115,6 @@ class Permit:
             lease = runtime.leases.take(target.version.id if target.version else None)
             if lease is not None:
                 self.target, self._lease = target, lease
-                runtime.metrics.in_flight.set(runtime.leases.total)
                 return
             if not await _load(runtime, target):
                 drawn_by = None
@@ -147,10 +146,8 @@ class Permit:
         return self
 
     def __exit__(self, *_: object) -> None:
-        runtime = self.visit.runtime
         if self._lease is not None:
             self._lease.__exit__()
-            runtime.metrics.in_flight.set(runtime.leases.total)
         if self._turn is not None:
             self._turn.__exit__()
         settle(self.visit, self.cost, self._used or Usage(), self._moment)

@@ -190,6 +190,7 @@ def _gauges(within: SwapParts, loader: Loader) -> Gauges:
         loader=loader,
         residency=within.engine.residency,
         held=lambda: within.leases.held,
+        in_flight=lambda: within.leases.total,
         ready=within.is_ready,
         oldest_lease=lambda: within.leases.oldest_seconds,
     )

@@ -29,6 +29,8 @@ class Seen:
     residency: SharedResidency
     held: Callable[[], Container[VersionId]]
     """Versions that answer a request of this process."""
+    in_flight: Callable[[], int]
+    """Requests that it is answering."""
     ready: Callable[[], bool]
     oldest_lease: Callable[[], float]
     """Seconds that the oldest of them has taken so far."""
@@ -55,6 +57,7 @@ class Gauges:
         metrics.show(metrics.resident, {(v.name,): 1.0 for v in resident})
         metrics.show(metrics.resident_by_tier, self._by_tier(resident))
         metrics.waiting.set(self._seen.loader.waiting)
+        metrics.in_flight.set(self._seen.in_flight())
         metrics.oldest_lease.set(self._seen.oldest_lease())
         metrics.show(metrics.generation, {(r.alias,): float(r.generation) for r in table.routes})
         metrics.show(metrics.weight, self._weights())
