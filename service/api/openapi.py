@@ -16,11 +16,12 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from adapters.domain.audit import MAX_REASON
+from adapters.domain.canary_policy import MAX_MINUTES, MAX_STEPS
 from adapters.domain.files import PURPOSES
 from adapters.domain.principals import OF_A_UNIT, OF_THE_WHOLE, Scope
 from service.api import attach
 from service.api.adapters import Pin, Promote, Warm
-from service.api.canaries import MAX_MINUTES, MAX_STEPS, Scores, Start, StartShadow, Weight
+from service.api.canaries import Scores, Start, StartShadow, Weight
 from service.api.fine_tuning import CreateJob
 from service.api.keys import CreateKey, RotateKey
 from service.api.request import IDEMPOTENCY_KEY
