@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from adapters.domain.limits import NO_KEY_LIMITS, KeyLimits
 from adapters.domain.names import Alias, Unit
 
 
@@ -109,6 +110,8 @@ class Principal(Grant):
     id: str
     """A key's or a job's id, a token's holder without a name, or `system`: the actor in histories.
     """
+    limits: KeyLimits = NO_KEY_LIMITS
+    """A key's own, within its unit's."""
 
     @property
     def owner(self) -> str:

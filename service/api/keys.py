@@ -21,6 +21,7 @@ from adapters.domain.api_keys import (
     issue,
     succeed,
 )
+from adapters.domain.limits import NO_KEY_LIMITS, KeyLimits
 from adapters.domain.principals import SCOPES_OF, Principal, Scope
 from adapters.domain.units import grant_in
 from service.api.request import (
@@ -47,6 +48,7 @@ class CreateKey(BaseModel):
     aliases: list[str] | None = Field(default=None, min_length=1, max_length=64)
     expires_in: float | None = Field(default=None, ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)
     """Seconds; a year where nothing is said."""
+    limits: KeyLimits = NO_KEY_LIMITS
 
 
 class RotateKey(BaseModel):
@@ -66,7 +68,9 @@ async def create_key(
     units = runtime.units.current.units
     grant = grant_in(units, asked.unit, scopes=asked.scopes, aliases=asked.aliases)
     lifetime_s = DEFAULT_LIFETIME_S if asked.expires_in is None else asked.expires_in
-    secret, new = issue(grant, asked.name, lifetime_s=lifetime_s, pepper=runtime.pepper)
+    secret, new = issue(
+        grant, asked.name, lifetime_s=lifetime_s, pepper=runtime.pepper, limits=asked.limits
+    )
     made = await runtime.threads.command(
         principal,
         runtime.registry.keys.issue,
@@ -141,6 +145,7 @@ def wire_key(key: Key) -> dict[str, Any]:
         "unit": key.unit,
         "scopes": sorted(SCOPES_OF[key.role] if key.scopes is None else key.scopes),
         "aliases": None if key.aliases is None else sorted(key.aliases),
+        "limits": key.limits.said,
         "created_at": int(key.created_at),
         "created_by": key.created_by,
         "expires_at": None if key.expires_at is None else int(key.expires_at),

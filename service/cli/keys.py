@@ -38,6 +38,13 @@ def create(
         typer.Option(help="An alias that `infer` is about; every one of the unit's if none."),
     ] = None,
     days: Annotated[float, typer.Option(help="How long it is valid.")] = 365.0,
+    limits: Annotated[
+        str,
+        typer.Option(
+            help="Its own, within the unit's: requests_per_minute=60,tokens_per_day=100000; also "
+            "tokens_per_minute, tokens_per_month, max_concurrent_requests."
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once; it is known everywhere within a second.
@@ -45,6 +52,7 @@ def create(
     Example: wardrobe keys create shop --unit support --scope infer --alias support --days 90
     """
     from adapters.domain.api_keys import issue
+    from adapters.domain.limits import parse_key_limits
     from adapters.domain.principals import SYSTEM
     from adapters.domain.units import grant_in, load_units
 
@@ -52,7 +60,13 @@ def create(
     grant = grant_in(units, unit or None, scopes=scope, aliases=alias or None)
     with _registry(settings) as registry:
         pepper = _pepper(settings, registry)
-        secret, new = issue(grant, name, lifetime_s=days * SECONDS_A_DAY, pepper=pepper)
+        secret, new = issue(
+            grant,
+            name,
+            lifetime_s=days * SECONDS_A_DAY,
+            pepper=pepper,
+            limits=parse_key_limits(limits),
+        )
         made = registry.keys.issue(new, by=SYSTEM, idempotency_key=None)
     _show(made, secret, as_json=as_json)
 
@@ -95,7 +109,7 @@ def list_keys(settings: Settings, as_json: AsJson = False) -> None:
         print_json([_plain(key) for key in keys])
         return
     print_table(
-        ("key", "role", "unit", "name", "scopes", "made", "last used", "ends"),
+        ("key", "role", "unit", "name", "scopes", "limits", "made", "last used", "ends"),
         [
             (
                 key.id,
@@ -103,6 +117,7 @@ def list_keys(settings: Settings, as_json: AsJson = False) -> None:
                 key.unit,
                 key.name,
                 "all" if key.scopes is None else " ".join(sorted(key.scopes)),
+                " ".join(f"{limit}={most}" for limit, most in key.limits.said.items()),
                 ago(key.created_at),
                 ago(key.last_used_at),
                 until(key.expires_at),
@@ -183,4 +198,8 @@ def _plain(key: Key) -> dict[str, object]:
         name: None if value is None else sorted(value)
         for name, value in (("scopes", key.scopes), ("aliases", key.aliases))
     }
-    return {**{name: getattr(key, name) for name in names}, **sets}
+    return {
+        **{name: getattr(key, name) for name in names},
+        **sets,
+        "limits": key.limits.said,
+    }

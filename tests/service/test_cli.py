@@ -509,9 +509,13 @@ def test_a_key_is_made_rotated_and_ended_from_the_command_line(world: World) -> 
         headers = {"Authorization": f"Bearer {key['secret']}"}
         return httpx2.get(f"{world.url}/v1/models", headers=headers).status_code
 
-    first = said("create", "shop", "--unit", "hr", "--scope", "infer", "--alias", "hr", *units)
+    limits = ("--limits", "requests_per_minute=60, tokens_per_day=5000")
+    grant = ("--unit", "hr", "--scope", "infer", "--alias", "hr")
+    first = said("create", "shop", *grant, *limits, *units)
     assert (first["unit"], first["scopes"], first["aliases"]) == ("hr", ["infer"], ["hr"])
+    assert first["limits"] == {"requests_per_minute": 60, "tokens_per_day": 5000}
     second = said("rotate", first["id"], "--overlap-hours", "0")
+    assert second["limits"] == first["limits"]
     deadline = time.monotonic() + 10
     while (answers(first), answers(second)) != (401, 200) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -528,6 +532,8 @@ def test_a_key_is_made_rotated_and_ended_from_the_command_line(world: World) -> 
         ("create", "shop", "--unit", "hr", "--scope", "infer", "--alias", "sales"),
         ("create", "shop", "--scope", "infer"),
         ("create", "The Shop", "--unit", "hr", "--scope", "infer"),
+        ("create", "shop", "--unit", "hr", "--scope", "infer", "--limits", "sixty"),
+        ("create", "shop", "--unit", "hr", "--scope", "train", "--limits", "tokens_per_day=1"),
     ],
 )
 def test_what_can_be_no_key_is_one_line_and_no_key(world: World, words: tuple[str, ...]) -> None:

@@ -218,6 +218,27 @@ def test_each_key_of_a_unit_has_limits_of_its_own_within_the_units(tmp_path: Pat
         assert [ask(world).status_code for _ in range(2)] == [200, 429], "the unit's hold as well"
 
 
+def test_a_keys_own_limits_take_the_place_of_those_that_keys_usually_have(tmp_path: Path) -> None:
+    usual = "{requests_per_minute: 3, tokens_per_minute: 900}"
+    with limited(tmp_path, requests_per_minute=50, per_key=usual) as world:
+        asked: dict[str, Any] = {"name": "shop", "unit": "support", "scopes": ["infer", "base"]}
+        asked |= {"limits": {"requests_per_minute": 7}}
+        secret = world.http().post("/v1/keys", json=asked).json()["secret"]
+        said = {"model": BASE, "messages": HELLO, "max_tokens": 4}
+        headers = {"Authorization": f"Bearer {secret}"}
+        answers: list[httpx2.Response] = []
+
+        def answered() -> bool:
+            url = f"{world.url}/v1/chat/completions"
+            answers.append(httpx2.post(url, json=said, headers=headers))
+            return answers[-1].status_code == 200
+
+        until(answered)
+        told = answers[-1].headers
+        assert told["x-ratelimit-limit-requests"] == "7"
+        assert told["x-ratelimit-limit-tokens"] == "900"
+
+
 def test_a_body_that_is_still_being_sent_counts_already(tmp_path: Path) -> None:
     with limited(tmp_path, max_concurrent_requests=2) as world:
         unfinished = []
