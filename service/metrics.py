@@ -196,6 +196,13 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.budget_used = Gauge(
+            "wardrobe_budget_used_ratio",
+            "Share of a unit's token budget (day, month) that is used, over all replicas.",
+            ("unit", "budget"),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.engine_restarts = Counter(
             "wardrobe_engine_restarts_total",
             "Engines started again by this supervisor, by why the one before ended.",

@@ -282,6 +282,8 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
                 held=lambda: within.leases.held,
                 ready=is_ready,
                 oldest_lease=lambda: within.leases.oldest_seconds,
+                units=lambda: within.units.current,
+                meters=within.meters,
             ),
             metrics,
         ),

@@ -128,6 +128,23 @@ def test_a_budget_that_is_used_up_is_told_so_and_no_client_asks_again(tmp_path: 
         assert (before, after) == (1, 2)
 
 
+def test_what_is_used_of_a_budget_is_shown_by_unit(tmp_path: Path) -> None:
+    with limited(tmp_path, tokens_per_day=200, tokens_per_month=0) as world:
+
+        def shown(budget: str, unit: str = "support") -> float | None:
+            labels = {"unit": unit, "budget": budget}
+            return world.prometheus.get_sample_value("wardrobe_budget_used_ratio", labels)
+
+        until(lambda: shown("day") == 0.0)
+        assert shown("month") == 1.0, "nothing is left of nothing"
+        assert shown("day", "sales") is None, "it has no budget"
+        write_units(tmp_path / "units", {"support": "limits: {tokens_per_day: 200}\n"})
+        until(lambda: ask(world).status_code == 200)
+        until(lambda: shown("day") == used(world, Quota.TOKENS_PER_DAY) / 200)
+        assert (shown("day") or 0) > 0
+        until(lambda: shown("month") is None)
+
+
 def test_a_budget_of_nothing_lets_nothing_through_and_one_that_is_raised_works_at_once(
     tmp_path: Path,
 ) -> None:
