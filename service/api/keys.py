@@ -32,6 +32,7 @@ from service.api.request import (
     idempotency_key_of,
     page,
 )
+from service.api.route_commands import WhyOf
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/keys")
@@ -121,10 +122,14 @@ async def rotate_key(
 
 
 @router.post("/{key_id}/revoke")
-async def revoke_key(key_id: str, runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
+async def revoke_key(
+    key_id: str, runtime: RuntimeOf, principal: PrincipalOf, why: WhyOf
+) -> dict[str, Any]:
     """Ends a key for ever, within a second in every process. Repeating it changes nothing."""
     revoke = runtime.registry.keys.revoke
-    ended = await runtime.threads.command(principal, revoke, key_id, by=principal)
+    ended = await runtime.threads.command(
+        principal, revoke, key_id, by=principal, reason=why.reason
+    )
     runtime.swap.routes.repeat.kick()
     return wire_key(ended)
 

@@ -127,6 +127,12 @@ _TOLD: Mapping[str, _Told] = {
     ),
     "get /v1/keys": _Told(query=_PAGE),
     "post /v1/keys": _Told(body=CreateKey, needs_body=True, once=True),
+    "post /v1/keys/{key_id}/revoke": _Told(body=Why),
+    "post /v1/replicas/{replica}/retire": _Told(body=Why),
+    "delete /v1/files/{file_id}": _Told(body=Why),
+    "post /v1/fine_tuning/jobs/{job_id}/cancel": _Told(body=Why),
+    "post /v1/fine_tuning/jobs/{job_id}/pause": _Told(body=Why),
+    "post /v1/fine_tuning/jobs/{job_id}/resume": _Told(body=Why),
     "post /v1/keys/{key_id}/rotate": _Told(body=RotateKey, once=True),
 }
 

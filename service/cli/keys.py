@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import AsJson, needs, state_and_units_settings, state_settings
+from service.cli.options import AsJson, Why, needs, state_and_units_settings, state_settings
 from service.cli.output import ago, print_json, print_table, until
 
 if TYPE_CHECKING:
@@ -133,15 +133,17 @@ def list_keys(settings: Settings, as_json: AsJson = False) -> None:
 def revoke(
     settings: Settings,
     key: Annotated[str, typer.Argument(metavar="KEY", help="Its id, from `wardrobe keys list`.")],
+    reason: Why = None,
 ) -> None:
     """End a key for ever; the service refuses it within a second.
 
-    Example: wardrobe keys revoke key_0123456789abcdef
+    Example: wardrobe keys revoke key_0123456789abcdef --reason "found in a log"
     """
+    from adapters.domain.audit import parse_reason
     from adapters.domain.principals import SYSTEM
 
     with _registry(settings) as registry:
-        registry.keys.revoke(key, by=SYSTEM)
+        registry.keys.revoke(key, by=SYSTEM, reason=parse_reason(reason))
     typer.echo(f"{key} is revoked")
 
 
@@ -150,17 +152,19 @@ def revoke(
 def reset(
     settings: Settings,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    reason: Why = None,
 ) -> None:
     """End every key for ever, so that the registry takes another pepper at the next start.
 
     Example: wardrobe keys reset --yes
     """
+    from adapters.domain.audit import parse_reason
     from adapters.domain.principals import SYSTEM
 
     if not yes:
         typer.confirm("End every key, so that nobody may call until the next start?", abort=True)
     with _registry(settings) as registry:
-        ended = registry.keys.reset(by=SYSTEM)
+        ended = registry.keys.reset(by=SYSTEM, reason=parse_reason(reason))
     typer.echo(f"{ended} keys are revoked; restart the service")
 
 

@@ -23,10 +23,10 @@ from adapters.domain.evaluations import NewEvaluation, Scorer
 from adapters.domain.gates import at_least
 from adapters.domain.jobs import JobError
 from adapters.domain.names import Digest, JobId, Unit, VersionId
-from adapters.domain.principals import Role
+from adapters.domain.principals import SYSTEM, Role
 from adapters.pepper import find_pepper, fingerprint_of
 from adapters.registry.open import open_registry
-from adapters.registry.ports import NewVersion
+from adapters.registry.ports import NewVersion, Which
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from service.cli.app import app
@@ -579,7 +579,11 @@ def test_suspects_of_an_engines_death_are_listed_and_cleared(
     (suspect,) = json.loads(call("list", "--json"))
     assert (suspect["deaths"], suspect["refused"]) == (1, False)
     assert suspect["id"] in call("list")
-    assert call("clear", suspect["id"]) == "cleared: 1\n"
+    assert call("clear", suspect["id"], "--reason", "mended") == "cleared: 1\n"
+    with closing(open_registry(state.database_url)) as registry:
+        (entry,) = registry.audit.list(SYSTEM, Which(), after=None, limit=9).items
+    assert (entry.action, entry.reason) == ("quarantine.cleared", "mended")
+    assert entry.before == {"requests": 1, "first": [suspect["id"]]}
     assert "no request is suspected" in call("list")
     assert one_line(call("clear", suspect["id"], code=1))
     assert call("clear") == "cleared: 0\n"
