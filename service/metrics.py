@@ -195,6 +195,13 @@ class ProcessMetrics:
             "Entries of the audit log; a number that falls says that somebody cut it.",
             across="livemax",
         )
+        self.budget_used = make.gauge(
+            "wardrobe_budget_used_ratio",
+            "Share of a unit's token budget (day, month) that is used, over all replicas.",
+            "unit",
+            "budget",
+            across="livemax",
+        )
         self.engine_restarts = make.counter(
             "wardrobe_engine_restarts_total",
             "Engines started again by this supervisor, by why the one before ended.",

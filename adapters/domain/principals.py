@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
 
+from adapters.domain.limits import NO_KEY_LIMITS, KeyLimits
 from adapters.domain.names import Alias, Unit
 
 
@@ -110,6 +111,8 @@ class Principal(Grant):
     id: str
     """A key's or a job's id, a token's holder without a name, or `system`: the actor in histories.
     """
+    limits: KeyLimits = NO_KEY_LIMITS
+    """A key's own, within its unit's."""
 
     @cached_property
     def owner(self) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Self
+from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from adapters.domain.canaries import DEFAULT_STEPS, CanaryPlan, Score, Step
+from adapters.domain.canaries import Score
+from adapters.domain.canary_policy import CanaryPolicy, PerCent
 from adapters.domain.names import Alias
 from adapters.errors import NotFound
 from service.api.canary_objects import wire_canary, wire_shadow
@@ -25,59 +26,15 @@ from service.api.route_commands import (
 
 router = APIRouter(prefix="/v1/adapters/{alias}")
 
-MAX_STEPS = 20
 MAX_SCORES_AT_ONCE = 1000
-MAX_MINUTES = 30 * 24 * 60.0
-
-PerCent = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
-Part = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class StepBody(_Strict):
-    """One step of a schedule."""
-
-    weight: PerCent
-    minutes: float = Field(default=0.0, ge=0.0, le=MAX_MINUTES, allow_inf_nan=False)
-
-
-class Start(VersionCommand):
-    """The body that starts a canary. What is not said is as in `CanaryPlan`."""
-
-    steps: list[StepBody] = Field(default=[], max_length=MAX_STEPS)
-    advances: bool = True
-    rolls_back: bool = True
-    min_requests: int = Field(default=CanaryPlan.min_requests, ge=10, le=1_000_000)
-    tolerance: Part = CanaryPlan.tolerance
-    slow_tolerance: Part = CanaryPlan.slow_tolerance
-    score_tolerance: Part = CanaryPlan.score_tolerance
-    needs_scores: bool = False
-
-    @model_validator(mode="after")
-    def _check_steps(self) -> Self:
-        if self.advances and not all(0.0 < step.weight < 100.0 for step in self.steps):
-            raise ValueError(
-                "a step that goes on by itself compares: its weight is within 0 and 100"
-            )
-        return self
-
-    def plan(self) -> CanaryPlan:
-        """What the registry keeps of it: weights only grow, in whichever order they are said."""
-        said = sorted(self.steps, key=lambda step: step.weight)
-        steps = tuple(Step(weight=one.weight, minutes=one.minutes) for one in said)
-        return CanaryPlan(
-            steps=steps or DEFAULT_STEPS,
-            advances=self.advances,
-            rolls_back=self.rolls_back,
-            min_requests=self.min_requests,
-            tolerance=self.tolerance,
-            slow_tolerance=self.slow_tolerance,
-            score_tolerance=self.score_tolerance,
-            needs_scores=self.needs_scores,
-        )
+class Start(VersionCommand, CanaryPolicy):
+    """The body that starts a canary."""
 
 
 class Weight(Command):

@@ -127,15 +127,15 @@ class Client:
     def retire(self, alias: str, number: str, *, reason: str | None = None) -> Json:
         """Withdraws a version for good."""
         path = f"/adapters/{_segment(alias)}/versions/{_segment(number)}/retire"
-        return self._post(path, {} if reason is None else {"reason": reason})
+        return self._post(path, _because(reason))
 
     def replicas(self) -> list[Json]:
         """Every replica, silent ones too."""
         return cast(list[Json], self._get("/replicas")["data"])
 
-    def retire_replica(self, replica: str) -> Json:
+    def retire_replica(self, replica: str, *, reason: str | None = None) -> Json:
         """Says that a silent replica is gone."""
-        return self._post(f"/replicas/{_segment(replica)}/retire", {})
+        return self._post(f"/replicas/{_segment(replica)}/retire", _because(reason))
 
     def audit(self, *, limit: int, **which: str) -> list[Json]:
         """What was changed, newest first, at most `limit` entries."""
@@ -203,6 +203,10 @@ class Client:
             if not page.get("has_more") or not page["data"]:
                 return
             after = {"after": page["data"][-1]["id"]}
+
+
+def _because(reason: str | None) -> Json:
+    return {} if reason is None else {"reason": reason}
 
 
 def _segment(text: str) -> str:

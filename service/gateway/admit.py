@@ -235,7 +235,7 @@ def _check_possible(limits: Limits, sequences: int, tokens: int) -> None:
     most = limits.most[Quota.TOKENS_PER_MINUTE]
     if most is not None and tokens > most:
         raise InvalidRequest(
-            f"one request may use {tokens} tokens, and this unit has {most} a minute: "
+            f"one request may use {tokens} tokens, and {most} a minute are allowed: "
             "ask for fewer with `max_tokens`, or send a shorter prompt",
             param="max_tokens",
         )

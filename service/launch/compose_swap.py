@@ -193,6 +193,8 @@ def _gauges(within: SwapParts, loader: Loader) -> Gauges:
         in_flight=lambda: within.leases.total,
         ready=within.is_ready,
         oldest_lease=lambda: within.leases.oldest_seconds,
+        units=lambda: within.units.current,
+        meters=within.meters,
     )
     return Gauges(seen, within.metrics)
 

@@ -31,6 +31,7 @@ keys = Table(
     Column("idempotency_key", String(256)),
     Column("words", String(64)),
     Column("last_used_at", Float),
+    Column("limits", JSON),
     Index("uq_keys_created_by_idempotency_key", "created_by", "idempotency_key", unique=True),
     sqlite_autoincrement=True,
 )
