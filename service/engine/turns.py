@@ -110,7 +110,7 @@ class Turns:
         self._running = 0
         self._waiting = 0
         self._level = 0.0
-        """What the lane had had that was called last."""
+        """Where the lanes stand: the most that one had had when it was called."""
 
     @property
     def waiting(self) -> int:
