@@ -24,7 +24,7 @@ from adapters.errors import (
 from service.engine.leases import Lease
 from service.engine.meters import Meter, Moment
 from service.engine.minute_window import SLOT_SECONDS
-from service.engine.turns import Turn
+from service.engine.turns import Load, Turn
 from service.gateway.cost import Cost, cost_of
 from service.reconcile.route_table import Target
 from service.runtime import Runtime
@@ -105,9 +105,10 @@ class Permit:
         `RouteTable.apply` has none either, and a drain waits for leases and nothing else.
         """
         runtime, (lane, weight) = self.visit.runtime, self.visit.lane
-        self._turn = runtime.turns.take(lane, weight, self.cost.sequences)
+        load = load_of(self.cost)
+        self._turn = runtime.turns.take(lane, weight, load)
         if self._turn is None:
-            self._turn = await runtime.turns.wait(lane, weight, self.cost.sequences)
+            self._turn = await runtime.turns.wait(lane, weight, load)
             target = runtime.table.resolve(model, self.visit.principal, lot)
         drawn_by: str | None = lot
         while True:
@@ -148,9 +149,11 @@ class Permit:
     def __exit__(self, *_: object) -> None:
         if self._lease is not None:
             self._lease.__exit__()
+        used = self._used or Usage()
         if self._turn is not None:
+            self._turn.used = used.total
             self._turn.__exit__()
-        settle(self.visit, self.cost, self._used or Usage(), self._moment)
+        settle(self.visit, self.cost, used, self._moment)
 
 
 async def admit(visit: Visit, body: Mapping[str, Any], lot: str) -> Permit:
@@ -169,6 +172,11 @@ async def admit(visit: Visit, body: Mapping[str, Any], lot: str) -> Permit:
         permit.__exit__()
         raise
     return permit
+
+
+def load_of(cost: Cost) -> Load:
+    """What a request of this cost is to the engine."""
+    return Load(cost.sequences, cost.tokens.total)
 
 
 async def _load(runtime: Runtime, target: Target) -> bool:
