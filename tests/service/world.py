@@ -250,7 +250,7 @@ def running(
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     try:
-        if not ready.wait(20):
+        if not ready.wait(120):
             raise RuntimeError("the service did not start")
         runtime, prometheus = made[0]
         world = World(runtime.settings, runtime, engine, prometheus)
@@ -261,4 +261,4 @@ def running(
                 client.close()
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(120)
