@@ -36,7 +36,7 @@ up: setup ## Run the service and the trainer until Ctrl-C
 
 test: setup ## Format, lint, types, import layers and every test
 	@scripts/check.sh static
-	@$(BIN)/python -m pytest -m "not clients" -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "not clients" -n 2 --dist loadscope --no-loadscope-reorder
 
 clients: setup ## LangChain, LlamaIndex, LiteLLM, Instructor, Pydantic AI, agents, DSPy, Node: against a real service
 	@scripts/clients.sh

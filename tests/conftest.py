@@ -11,9 +11,11 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.contract.facts import facts  # noqa: F401 - a fixture
 from tests.servers.postgres import postgres  # noqa: F401 - a fixture
@@ -55,17 +57,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests keep their order within their kind; those of `make chaos` run when it asks for them.
 
-    Where two processes share the work (`-n 2`), a file stays in one, and all that needs the real
-    engine does: there is one engine, begun first, for it takes longest.
+    Where processes share the work (`-n 2`), what needs the engine comes first: it takes longest.
     """
     if not os.environ.get("WARDROBE_CHAOS"):
         later = [item for item in items if item.get_closest_marker("chaos")]
         config.hook.pytest_deselected(items=later)
         items[:] = [item for item in items if item not in later]
-    shared = getattr(config.option, "dist", "no") != "no"
     for item in items:
-        engine = item.get_closest_marker("engine")
-        item.add_marker(pytest.mark.xdist_group("engine" if engine else str(item.path)))
+        if "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.engine)
+    shared = hasattr(config, "workerinput")
     items.sort(key=lambda item: _turn(item, engine_first=shared))
 
 
@@ -73,6 +74,21 @@ def _turn(item: pytest.Item, *, engine_first: bool) -> int:
     if item.get_closest_marker("engine"):
         return -1 if engine_first else 2
     return 1 if item.get_closest_marker("slow") else 0
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file stays in one process, and so does all that needs the real engine: there is one.
+
+    Not by `xdist_group`, whose marks say nothing under pytest 9.2.
+    """
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = _shared_by
+    return scheduler
+
+
+def _shared_by(nodeid: str) -> str:
+    path = nodeid.partition("::")[0]
+    return "e2e" if "e2e" in path.split("/") else path
 
 
 @pytest.fixture
