@@ -18,7 +18,7 @@ endif
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test clients vllmtests chaos soak check lock bench clean
+.PHONY: help setup demo up test clients kills vllmtests chaos soak check lock bench clean
 
 help: ## List the commands
 	@echo "make COMMAND [ENGINE=auto|cpu|gpu] [BASE=tiny|smollm2|<Hugging Face id or path>] [STATE=<folder>] [PORT=<number>]"
@@ -36,7 +36,7 @@ up: setup ## Run the service and the trainer until Ctrl-C
 
 test: setup ## Format, lint, types, import layers and every test
 	@scripts/check.sh static
-	@$(BIN)/python -m pytest -m "not clients" -n 2 --dist loadscope --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "not clients and not kills" -n 2 --dist loadscope --no-loadscope-reorder
 
 clients: setup ## LangChain, LlamaIndex, LiteLLM, Instructor, Pydantic AI, agents, DSPy, Node: against a real service
 	@scripts/clients.sh
@@ -44,13 +44,16 @@ clients: setup ## LangChain, LlamaIndex, LiteLLM, Instructor, Pydantic AI, agent
 vllmtests: setup ## vLLM's own API tests, from its source distribution, against a real service
 	@$(BIN)/python -m tests.vllm_api
 
+kills: setup ## 20 kills -9 of a real service under callers, API process and engine core in turn: 15 minutes
+	@$(BIN)/python -m pytest -s -m kills tests/e2e
+
 chaos: setup ## 500 commands under every fault, 10,000 swaps, two real replicas: half an hour
 	@WARDROBE_CHAOS=1 SIMULATED_COMMANDS=500 SIMULATED_SWAPS=10000 $(BIN)/python -m pytest -s \
 		tests/e2e/test_two_replicas.py tests/simulation/test_promotions.py \
 		tests/simulation/test_swaps.py
 
-soak: setup ## 1,000 swaps of the real engine under 8 clients, then 200 kills of it: half a day
-	@SOAK_SWAPS=1000 SOAK_KILLS=200 $(BIN)/python -m pytest -s \
+soak: setup ## 1,000 swaps and canaries on the real engine under 8 clients, then 200 kills of it: half a day
+	@SOAK_SWAPS=1000 KILLS=200 $(BIN)/python -m pytest -s \
 		tests/e2e/test_service.py tests/e2e/test_killed_engine.py -k "mix_nothing or kills_of"
 
 check: setup ## Format, lint, types, import layers and the fast tests

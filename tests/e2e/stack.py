@@ -87,12 +87,32 @@ class Stack:
         self.opened.append(client)
         return client
 
+    def page(self, path: str, **parameters: Any) -> dict[str, Any]:
+        """What a path answers the admin."""
+        answer = self.http().get(path, params=parameters)
+        assert answer.status_code == 200, answer.text
+        document: dict[str, Any] = answer.json()
+        return document
+
     def ready(self) -> bool:
         """Whether /readyz is green."""
         try:
             return httpx2.get(f"{self.url}/readyz", timeout=2).status_code == 200
         except httpx2.HTTPError:
             return False
+
+    def asking(self, model: str, owner: str = "support") -> Callable[[str], httpx2.Response]:
+        """Asks `model` for a short answer to some words, over a connection of its own each time."""
+        headers = {"Authorization": f"Bearer {self.key(owner)}", "Connection": "close"}
+        client = httpx2.Client(base_url=self.url, headers=headers, timeout=1800)
+        self.opened.append(client)
+
+        def ask(words: str) -> httpx2.Response:
+            messages = [{"role": "user", "content": words}]
+            body = {"model": model, "messages": messages, "max_tokens": 8}
+            return client.post("/v1/chat/completions", json=body)
+
+        return ask
 
     def running(self, module: str) -> psutil.Process | None:
         """The process that runs `python -m <module>` below ours."""
@@ -104,16 +124,27 @@ class Stack:
                 continue
         return None
 
-    def engine_core(self) -> psutil.Process:
-        """vLLM's own process that runs the model: by its title, or as what the service spawned."""
+    def service(self) -> psutil.Process:
+        """The process that has the engine: an API process, or the parent of several."""
         service = self.running("service.engine.vllm_engine")
         assert service is not None, "there is no service"
-        for child in service.children():
+        return service
+
+    def spawned(self) -> list[psutil.Process]:
+        """What vLLM has started: the engine's core, then API processes where there are several."""
+        found = []
+        for child in self.service().children():
             with suppress(psutil.Error):
                 title = f"{child.name()} {' '.join(child.cmdline())}"
-                if "EngineCore" in title or "spawn_main" in title:
-                    return child
-        raise AssertionError("there is no engine core")
+                if "VLLM::" in title or "spawn_main" in title:
+                    found.append(child)
+        return sorted(found, key=psutil.Process.create_time)
+
+    def engine_core(self) -> psutil.Process:
+        """vLLM's own process that runs the model."""
+        found = self.spawned()
+        assert found, "there is no engine core"
+        return found[0]
 
     @contextmanager
     def registry(self) -> Iterator[Registry]:

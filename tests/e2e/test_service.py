@@ -18,13 +18,16 @@ import pytest
 
 from adapters.domain.gates import Outcome, all_passed
 from adapters.domain.versions import Version
-from examples.demo.callers import references, request
+from examples.demo.callers import references
 from examples.demo.data import Example
 from examples.demo.verdict import TIE, Reference
 from service.cli.client import Client
 from service.gateway.access import methods_at
+from tests.e2e.deaths import kill_under_a_stream, seconds_until_back
 from tests.e2e.jobs import follow, jsonl, lessons, lines, mixed_up, start_job
 from tests.e2e.stack import GREEDY, ROOT, Stack, command, environment, wait_for
+from tests.e2e.swaps import Witness, moves
+from tests.steady_callers import calling, check_nobody_was_refused
 
 CALLERS = 8
 SWAPS = int(os.environ.get("SOAK_SWAPS", "20"))
@@ -153,56 +156,29 @@ def command_of(stack: Stack, version: Version, *, back: bool) -> tuple[str, dict
     return ("rollback", seen) if back else ("promote", {"version": version.number, **seen})
 
 
-def test_promotions_and_rollbacks_under_eight_clients_mix_nothing(
-    stack: Stack, second: Version
-) -> None:
-    asked, reference = told_apart(stack, ("support:1", second.name), 6)
-    stop = threading.Event()
-    served: list[str] = []
-    wrong: list[tuple[Any, ...]] = []
-
-    def call(streaming: bool, start: int) -> None:
-        client = stack.client()
-        turn = start
-        while not stop.is_set():
-            which = turn % len(asked)
-            turn += 1
-            if streaming:
-                chunks = list(
-                    client.chat.completions.create(**request("support", asked[which]), stream=True)
-                )
-                names = {chunk.model for chunk in chunks}
-                text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-                ended = any(c.choices and c.choices[0].finish_reason for c in chunks)
-            else:
-                answer = client.chat.completions.create(**request("support", asked[which]))
-                names, text = {answer.model}, answer.choices[0].message.content
-                ended = answer.choices[0].finish_reason is not None
-            name = next(iter(names))
-            served.append(name)
-            if len(names) != 1 or not ended or text not in reference[name][which]:
-                whose = [version for version in reference if text in reference[version][which]]
-                wrong.append((names, ended, which, text, whose))
-
+def test_swaps_and_canaries_under_eight_clients_mix_nothing(stack: Stack, second: Version) -> None:
+    witness = Witness(*told_apart(stack, ("support:1", second.name), 6))
+    stop, made, http, looking = threading.Event(), 0, stack.http("support"), stack.client()
     with concurrent.futures.ThreadPoolExecutor(CALLERS) as pool:
-        callers = [pool.submit(call, bool(i % 2), i) for i in range(CALLERS)]
+        callers = [pool.submit(witness.call, stack.client(), stop, n) for n in range(CALLERS)]
         try:
-            http = stack.http("support")
-            for swap in range(SWAPS):
-                verb, body = command_of(stack, second, back=bool(swap % 2))
-                answer = http.post(f"/v1/adapters/support/{verb}", json=body)
-                assert answer.status_code == 200, answer.text
-                assert answer.json()["state"] == "complete"
-                expected = second.name if swap % 2 == 0 else "support:1"
-                now = stack.client().chat.completions.create(**request("support", asked[0]))
-                assert now.model == expected
+            while made < SWAPS:
+                for move in moves("support:1", second.name):
+                    route = http.get("/v1/adapters/support").json()["route"]
+                    said = {"expected_generation": route["generation"], **move.body}
+                    answer = http.post(f"/v1/adapters/support/{move.verb}", json=said)
+                    assert answer.status_code == 200, (move, answer.text)
+                    assert answer.json()["state"] == "complete"
+                    witness.hear_from(looking, move.answered_by)
+                    made += 1
         finally:
             stop.set()
         for caller in callers:
             caller.result()
-    print(f"{SWAPS} swaps, {len(served)} answers of {dict(Counter(served))}, wrong: {len(wrong)}")
+    served, wrong = witness.served, witness.wrong
+    print(f"{made} swaps, {len(served)} answers of {dict(Counter(served))}, wrong: {len(wrong)}")
     assert wrong == []
-    assert {"support:1", second.name} <= set(served)
+    assert set(served) == {"support:1", second.name}
 
 
 @pytest.mark.parametrize(
@@ -416,11 +392,11 @@ def test_a_killed_service_comes_back_with_every_live_version_before_it_is_ready(
     http = stack.http("support")
     live = http.get("/v1/adapters/support").json()["route"]["stable"]
     before = answers_of(stack, "support", prompts)
-    engine = stack.running("service.engine.vllm_engine")
-    assert engine is not None
-    engine.kill()
-    wait_for(lambda: not stack.ready(), seconds=300, what="the service is gone")
-    wait_for(stack.ready, seconds=1200, what="the service is back")
+    with calling(stack.asking("support")) as met:
+        wait_for(lambda: met["200"], seconds=1200, what="callers are answered")
+        stack.service().kill()
+        seconds_until_back(stack)
+    check_nobody_was_refused(met)
     status = stack.http().get("/v1/status").json()
     assert status["missing"] == []
     assert {live, "sales:1"} <= set(status["resident"])
@@ -433,17 +409,11 @@ def test_an_engine_core_killed_under_a_stream_raises_in_the_client_and_comes_bac
 ) -> None:
     prompts = questions(2)
     before = answers_of(stack, "support", prompts)
-    stream = stack.client().chat.completions.create(
-        model="support", messages=prompts[0], stream=True, max_tokens=900,
-        extra_body={"ignore_eos": True},
-    )  # fmt: skip
-    next(iter(stream))
-    stack.engine_core().kill()
-    with pytest.raises(openai.APIError):
-        for _ in stream:
-            pass
-    wait_for(lambda: not stack.ready(), seconds=600, what="the service is gone")
-    wait_for(stack.ready, seconds=1200, what="the service is back")
+    with calling(stack.asking("support")) as met:
+        wait_for(lambda: met["200"], seconds=1200, what="callers are answered")
+        kill_under_a_stream(stack, stack.engine_core(), "Where is my parcel?")
+        seconds_until_back(stack)
+    check_nobody_was_refused(met)
     assert stack.http().get("/v1/status").json()["missing"] == []
     assert answers_of(stack, "support", prompts) == before
 

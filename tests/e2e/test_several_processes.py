@@ -9,50 +9,48 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx2
-import psutil
 import pytest
 
 from adapters.domain.versions import Version
-from adapters.registry.open import open_registry
 from adapters.settings import Settings
-from benchmarks import stand
+from service.launch.launcher import with_base
+from tests.e2e.deaths import HANGS_SECONDS, kill_under_a_stream, seconds_until_back
 from tests.e2e.drawn import publish_drawn
-from tests.e2e.stack import wait_for
+from tests.e2e.stack import Stack, up, wait_for
+from tests.steady_callers import calling, check_nobody_was_refused
 
 pytestmark = pytest.mark.timeout(3600)
 
 SLOTS = 4
-HANGS_SECONDS = 1800.0
-"""For what hangs: a slow machine may take its time."""
 HELLO = [{"role": "user", "content": "Where is my parcel?"}]
 
 
 class Service:
     """A running service with two API processes, and what tests ask of it."""
 
-    def __init__(self, settings: Settings, pid: int) -> None:
-        self.settings = settings
-        self.pid = pid
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self._settings = with_base(
+            Settings(state=stack.state.root, units=stack.folder / "units", base="tiny")
+        )
         self._drawn = 0
 
     def http(self, owner: str = "support") -> httpx2.Client:
-        keys = json.loads(self.settings.state_folder.keys.read_text())
-        key = keys.get(owner) or keys["units"][owner]
         # each request on a connection of its own: the processes share them out
-        headers = {"Authorization": f"Bearer {key}", "Connection": "close"}
-        return httpx2.Client(base_url=self.settings.url, headers=headers, timeout=HANGS_SECONDS)
+        headers = {"Authorization": f"Bearer {self.stack.key(owner)}", "Connection": "close"}
+        return httpx2.Client(base_url=self.stack.url, headers=headers, timeout=HANGS_SECONDS)
 
     def publish(self) -> Version:
         """A version of a strength that no other has."""
         self._drawn += 1
-        return publish_drawn(self.settings, strength=1 + self._drawn)
+        return publish_drawn(self._settings, strength=1 + self._drawn)
 
     def wait_for_both(self) -> None:
         """Returns once both processes have said that they are ready."""
         found: set[int] = set()
 
         def both() -> bool:
-            with httpx2.Client(base_url=self.settings.url, timeout=HANGS_SECONDS) as client:
+            with httpx2.Client(base_url=self.stack.url, timeout=HANGS_SECONDS) as client:
                 answer = client.get("/readyz")
             if answer.status_code == 200:
                 found.add(answer.json()["process"])
@@ -62,31 +60,20 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    options: dict[str, Any] = {
-        "api_servers": 2,
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    options = {
+        "WARDROBE_API_SERVERS": "2",
         # two requests that are held leave room in a batch for whom they push out nobody
-        "max_loras": 3,
-        "max_cpu_loras": SLOTS,
-        "drain_seconds": 10.0,
+        "WARDROBE_MAX_LORAS": "3",
+        "WARDROBE_MAX_CPU_LORAS": str(SLOTS),
+        "WARDROBE_DRAIN_SECONDS": "10",
     }
-    with (
-        stand.prepared_settings(**options) as settings,
-        stand.running(settings, {}) as process,
-    ):
-        started = Service(settings, process.pid)
+    with up(tmp_path_factory.mktemp("several"), **options) as stack:
+        started = Service(stack)
         started.wait_for_both()
         yield started
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.ask_to_stop()
-        wait_for(
-            lambda: process.exit_code() is not None, seconds=HANGS_SECONDS, what="a clean exit"
-        )
-        left = [child for child in family if child.is_running() and child.status() != "zombie"]
-        assert left == []
-        registry = open_registry(settings.state_folder.database_url)
+    with stack.registry() as registry:
         assert registry.replicas.list() == [], "a clean exit takes its rows back at once"
-        registry.close()
 
 
 def move(http: httpx2.Client, verb: str, **body: Any) -> Any:
@@ -219,4 +206,32 @@ def test_no_version_is_unloaded_under_a_request_of_either_process(service: Servi
 def test_both_processes_are_one_replica_of_the_registry(service: Service) -> None:
     listed = service.http("admin").get("/v1/replicas").json()["data"]
     assert [(each["ready"], each["reporting"]) for each in listed] == [(True, True)]
-    assert len(list(service.settings.state_folder.engines.iterdir())) == 1
+    assert len(list(service.stack.state.engines.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "victim", ["the core", pytest.param("an API process", marks=pytest.mark.kills)]
+)
+def test_where_one_of_several_dies_all_come_back_and_nobody_is_refused(
+    service: Service, victim: str
+) -> None:
+    stack, live = service.stack, service.publish()
+    with service.http() as http:
+        assert move(http, "promote", version=live.number)["state"] == "complete"
+    core, *serving = stack.spawned()
+    assert len(serving) == 2
+    with calling(stack.asking("support")) as met:
+        wait_for(lambda: met["200"], seconds=HANGS_SECONDS, what="callers are answered")
+        if victim == "the core":
+            kill_under_a_stream(stack, core, "Where is my parcel?")
+        else:
+            serving[0].kill()
+        seconds_until_back(stack)
+        service.wait_for_both()
+    check_nobody_was_refused(met)
+    for _ in range(8):
+        with service.http() as http:
+            assert ask(http, "support", 1) == ({live.name}, True)
+    status = service.http("admin").get("/v1/status").json()
+    assert status["missing"] == []
+    assert len(list(stack.state.engines.iterdir())) == 1

@@ -1,0 +1,45 @@
+"""Ends processes of a running stack the hard way, and watches it come back."""
+
+from __future__ import annotations
+
+import time
+
+import openai
+import psutil
+import pytest
+
+from tests.e2e.stack import Stack, wait_for
+
+HANGS_SECONDS = 1800.0
+"""For what hangs: a slow machine may take its time."""
+
+
+def kill_under_a_stream(stack: Stack, victim: psutil.Process, words: str) -> None:
+    """Its reader must not take the end for a whole answer."""
+    stream = stack.client().chat.completions.create(
+        model="support", messages=[{"role": "user", "content": words}],
+        stream=True, max_tokens=900, extra_body={"ignore_eos": True},
+    )  # fmt: skip
+    next(iter(stream))
+    victim.kill()
+    with pytest.raises(openai.APIError):
+        for _ in stream:
+            pass
+
+
+def seconds_until_back(stack: Stack) -> float:
+    """Of a service that was killed just now; whoever probes it meanwhile leaves it alone."""
+    began = time.monotonic()
+    wait_for(lambda: not stack.ready(), seconds=HANGS_SECONDS, what="it is gone")
+    assert stack.http(None).get("/livez").status_code == 200
+    wait_for(stack.ready, seconds=HANGS_SECONDS, what="it is back")
+    return time.monotonic() - began
+
+
+def restarts(stack: Stack) -> float:
+    """Of the engine, for whatever reason."""
+    name = "wardrobe_engine_restarts_total"
+    page = stack.http().get("/metrics").text
+    lines = [line for line in page.splitlines() if line.startswith(name)]
+    assert len(lines) == 4, "a series for every reason, from the start"
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
