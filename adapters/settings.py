@@ -96,6 +96,10 @@ class Settings(BaseSettings):
         default="RS256", description="The one algorithm that its tokens are signed by."
     )
     oidc_claim: str = Field(default="roles", description="The claim with the holder's roles.")
+    oidc_roles: str = Field(
+        default="",
+        description="JSON: which of our roles others, or groups, in that claim stand for.",
+    )
     service_url: str = Field(
         default="", description="Where the trainer reaches the service; empty: this host and port."
     )

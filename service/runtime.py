@@ -10,7 +10,7 @@ import contextlib
 import os
 import platform
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -229,14 +229,18 @@ class Runtime:
         """Settled, and not on the way out."""
         return self.settled and not self.draining
 
-    def authenticate(self, header: bytes | None) -> Principal:
-        """Whose request it is. Raises InvalidKey, the same for every wrong key, and Unavailable
-        (`starting`) while no key can be known; for tokens what `TokenHolders` raises.
+    def authenticate(
+        self, header: bytes | None, others: Iterable[tuple[bytes, bytes]] = ()
+    ) -> Principal:
+        """Whose request it is; `others` are its headers, which choose among a token's units.
+
+        Raises InvalidKey, the same for every wrong key, and Unavailable (`starting`) while no key
+        can be known; for tokens what `TokenHolders` raises.
         """
         scheme, _, secret = (header or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not secret or len(secret) > MAX_TOKEN:
             raise InvalidKey("send your key as `Authorization: Bearer <key>`")
-        principal = self._key_holder(secret) or self._token_holder(secret)
+        principal = self._key_holder(secret) or self._token_holder(secret, others)
         if principal is None:
             if not self.swap.routes.synced:
                 raise Unavailable("this replica is starting", code="starting")
@@ -255,11 +259,13 @@ class Runtime:
             self.swap.key_uses.note(principal.id)
         return principal
 
-    def _token_holder(self, secret: bytes) -> Principal | None:
+    def _token_holder(
+        self, secret: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> Principal | None:
         """Where tokens are taken, and while the unit that it is for is there."""
         if self.swap.tokens is None:
             return None
-        principal = self.swap.tokens.principal(secret)
+        principal = self.swap.tokens.principal(secret, dict(headers).get(b"openai-project"))
         return principal if principal is not None and self.table.is_there(principal) else None
 
     def note_caller(self) -> None:

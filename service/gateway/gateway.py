@@ -153,7 +153,7 @@ class Gateway:
         if method == "OPTIONS" and _is_preflight(scope) and found:
             await self._app(scope, receive, Enveloped(send).send)
             return
-        principal = runtime.authenticate(header(scope, b"authorization"))
+        principal = runtime.authenticate(header(scope, b"authorization"), scope["headers"])
         record: RequestRecord = scope[RECORD]
         record.actor, record.unit = principal.id, principal.unit
         if runtime.traces is not None:

@@ -17,30 +17,32 @@ from typing import Any
 import jwt
 
 from adapters.domain.derived_keys import Purpose, derive
-from adapters.domain.names import Unit, is_name
-from adapters.domain.principals import OF_A_UNIT, OF_THE_WHOLE, Principal, Role, Scope, widened
+from adapters.domain.principals import Principal, Role, widened
 from adapters.errors import InvalidKey, NotPermitted, Unavailable
 from service.tokens.issuer import Issuer
 from service.tokens.issuer_keys import IssuerKeys
+from service.tokens.roles import granted
 
 MAX_TOKEN = 8192
 """Bytes; a longer one is refused before it is parsed."""
 MAX_KNOWN = 4096
 """Tokens whose signature is not verified again."""
-MAX_ROLES = 256
 LEEWAY_SECONDS = 30.0
 """How far the issuer's clock and ours may be apart."""
 MAX_MOMENT = 2**53
 """Seconds since the epoch; a whole number beyond it is none that a clock is compared with."""
-PREFIX = "wardrobe"
 _TYPES = ("jwt", "at+jwt")
 _BEGINS = b"eyJ"
 """Every JSON object in base64 begins so."""
 
 
+Grants = Mapping[bytes, Principal]
+"""Who a token's holder may ask as, by the unit's name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Known:
-    principal: Principal
+    grants: Grants
     until: float
     generation: int
 
@@ -62,11 +64,11 @@ class TokenHolders:
         self._clock = clock
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
-    def principal(self, token: bytes) -> Principal | None:
-        """Who holds it; None for what cannot be a token.
+    def principal(self, token: bytes, project: bytes | None = None) -> Principal | None:
+        """Who holds it; None for what cannot be a token. Of several units, `project` says which.
 
-        Raises InvalidKey, NotPermitted for one that grants nothing here, and Unavailable while the
-        issuer's keys are read.
+        Raises InvalidKey, NotPermitted for one that grants nothing here, or more units than one
+        where none of them is said, and Unavailable while the issuer's keys are read.
         """
         if not token.startswith(_BEGINS) or len(token) > MAX_TOKEN or token.count(b".") != 2:
             return None
@@ -75,12 +77,12 @@ class TokenHolders:
         if known is None or now >= known.until or known.generation != self.keys.generation:
             claims = self._verified(token)
             known = _Known(
-                principal=self._holder(claims),
+                grants=self._grants(claims),
                 until=claims["exp"] + LEEWAY_SECONDS,
                 generation=self.keys.generation,
             )
             self._remember(name, known)
-        return known.principal
+        return _chosen(known.grants, project)
 
     def _remember(self, name: bytes, known: _Known) -> None:
         self._known[name] = known
@@ -122,46 +124,34 @@ class TokenHolders:
             raise _not_known()
         return key
 
-    def _holder(self, claims: Mapping[str, Any]) -> Principal:
-        unit, scopes = granted(claims.get(self._issuer.claim))
+    def _grants(self, claims: Mapping[str, Any]) -> Grants:
+        """One holder, once for each unit that it may ask as."""
+        by_unit = granted(claims.get(self._issuer.claim), self._issuer.stands)
         who = f"{claims['iss']}\0{claims['sub']}".encode("utf-8", "surrogatepass")
-        return Principal(
-            # whose it is can be told from another's, and from a person's name by nobody
-            id=f"user_{hmac.digest(self._subject_key, who, 'sha256').hex()[:32]}",
-            role=Role.ADMIN if unit is None else Role.UNIT,
-            unit=unit,
-            scopes=widened(scopes),
+        # whose it is can be told from another's, and from a person's name by nobody
+        name = f"user_{hmac.digest(self._subject_key, who, 'sha256').hex()[:32]}"
+        return {
+            (unit or "").encode(): Principal(
+                id=name,
+                role=Role.ADMIN if unit is None else Role.UNIT,
+                unit=unit,
+                scopes=widened(scopes),
+            )
+            for unit, scopes in by_unit.items()
+        }
+
+
+def _chosen(grants: Grants, project: bytes | None) -> Principal:
+    """The one that is asked as. Raises NotPermitted where it is not said which."""
+    if len(grants) == 1:
+        return next(iter(grants.values()))
+    chosen = grants.get(project or b"")
+    if chosen is None:
+        raise NotPermitted(
+            "this token is for several units: name one of them with the header `OpenAI-Project` "
+            "(`project` of the SDK)"
         )
-
-
-def granted(roles: object) -> tuple[Unit | None, frozenset[Scope]]:
-    """What the claim's roles grant: `wardrobe:admin`, `wardrobe:metrics`, `wardrobe:support:infer`.
-
-    Other roles are others' business. Raises NotPermitted for none, and for several units.
-    """
-    said = [roles] if isinstance(roles, str) else roles
-    if not isinstance(said, list) or len(said) > MAX_ROLES:
-        said = []
-    pairs = {pair for role in said if isinstance(role, str) and (pair := _read(role)) is not None}
-    scopes = frozenset(scope for _, scope in pairs)
-    if Scope.ADMIN in scopes:
-        return None, scopes
-    units = {unit for unit, _ in pairs if unit is not None}
-    if len(units) > 1:
-        raise NotPermitted("this token is for several units; ask for one that names one of them")
-    if not scopes:
-        raise NotPermitted("this token has no role here")
-    return (units.pop() if units else None), scopes
-
-
-def _read(role: str) -> tuple[Unit | None, Scope] | None:
-    """`wardrobe:support:infer` → (support, infer); None for what is no role of ours."""
-    prefix, _, rest = role.partition(":")
-    unit, _, scope = rest.rpartition(":")
-    allowed = OF_A_UNIT if unit else OF_THE_WHOLE
-    if prefix != PREFIX or (unit and not is_name(unit)) or scope not in set(allowed):
-        return None
-    return (Unit(unit) if unit else None), Scope(scope)
+    return chosen
 
 
 def _typed(claims: Mapping[str, Any]) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
 from adapters.errors import InvalidRequest
 from adapters.settings import Settings
+from service.tokens.roles import NOTHING, Stands, parse_stands
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
 KEY_TYPES: Mapping[str, str] = {
@@ -33,6 +34,7 @@ class Issuer:
     algorithm: str
     claim: str
     """Where the roles stand."""
+    stands: Stands = field(default_factory=lambda: NOTHING)
     keys_url: str
     """Of its key set; empty is what its discovery document says."""
 
@@ -54,6 +56,7 @@ def issuer_of(settings: Settings) -> Issuer | None:
         audience=settings.oidc_audience,
         algorithm=settings.oidc_algorithm,
         claim=settings.oidc_claim,
+        stands=parse_stands(settings.oidc_roles),
         keys_url=settings.oidc_jwks_url,
     )
 

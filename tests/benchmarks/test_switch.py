@@ -48,7 +48,7 @@ class Closed:
 
     def tell(self, record: Any) -> None: ...
 
-    def authenticate(self, header: bytes | None) -> None:
+    def authenticate(self, header: bytes | None, others: Any = ()) -> None:
         from adapters.errors import InvalidKey
 
         raise InvalidKey("this key is not known")

@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from adapters.domain.principals import SYSTEM
+from adapters.registry import Registry
+from adapters.registry.open import open_registry
 from adapters.state_folder import StateFolder
 from tests.simulation.cluster import Cluster, cluster
 from tests.simulation.replica import Replica
@@ -101,3 +104,60 @@ def test_requests_are_counted_exactly_over_two_processes(tmp_path: Path) -> None
         crowd = Crowd(house, house.replicas)
         crowd.ask(until=time.monotonic() + 55.0)
         assert crowd.requests == 100
+
+
+class Caller:
+    """One client that asks again as soon as it is answered, until it is not."""
+
+    def __init__(self, house: Cluster) -> None:
+        self._headers = {"Authorization": f"Bearer {key(house)}"}
+        self._url = house.replicas[0].url
+        self.answered = 0
+
+    def ask(self) -> None:
+        """Until the replica is gone."""
+        with httpx2.Client(base_url=self._url, headers=self._headers, timeout=30) as client:
+            while True:
+                try:
+                    answer = client.post("/v1/chat/completions", json=REQUEST)
+                except httpx2.HTTPError:
+                    return
+                assert answer.status_code == 200, answer.text
+                self.answered += 1
+
+
+def counted(registry: Registry) -> int:
+    """Requests of the unit that the registry knows of."""
+    days = registry.usage.days(SYSTEM, since=0, until=10**6)
+    return sum(day.used.requests for day in days if day.key.unit == UNIT)
+
+
+def test_a_replica_killed_by_9_forgets_of_usage_what_came_since_it_told_last(
+    tmp_path: Path,
+) -> None:
+    with (
+        cluster(tmp_path, replicas=1, aliases=(UNIT,)) as house,
+        closing(open_registry(house.settings.registry_url)) as registry,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        (replica,) = house.replicas
+        replica.wait_ready()
+        caller = Caller(house)
+        asking = pool.submit(caller.ask)
+        # of each look that found more than the one before: what was answered before that one began
+        sure: list[int] = []
+        known = before = 0
+        while len(sure) < 3:
+            assert not asking.done()
+            answered, found = caller.answered, counted(registry)
+            if found > known:
+                sure.append(before)
+                known = found
+            before = answered
+            time.sleep(0.02)
+        replica.kill()
+        asking.result()
+        kept = counted(registry)
+        # A batch begins once the one before it is known: what was answered before that one came is
+        # in it. The last answer may not have been noted yet.
+        assert sure[-2] - 1 <= kept <= caller.answered + 1

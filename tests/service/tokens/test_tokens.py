@@ -9,12 +9,14 @@ from typing import Any
 
 import httpx2
 import jwt
+import openai
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from adapters.domain.principals import Scope
-from adapters.errors import NotPermitted
-from service.tokens.holders import MAX_TOKEN, granted
+from adapters.errors import InvalidRequest, NotPermitted
+from service.tokens.holders import MAX_TOKEN
+from service.tokens.roles import granted, parse_stands
 from tests.service.identity_provider import AUDIENCE, TestIssuer, issuing, new_key, part
 from tests.service.world import World, running
 from tests.simulation.engine import BASE
@@ -228,7 +230,7 @@ def test_an_issuer_that_is_slow_holds_up_nobody(tmp_path: Path) -> None:
     ],
 )
 def test_roles_grant_what_they_say(roles: Any, unit: str | None, scopes: set[Scope]) -> None:
-    assert granted(roles) == (unit, frozenset(scopes))
+    assert granted(roles) == {unit: frozenset(scopes)}
 
 
 @pytest.mark.parametrize(
@@ -236,10 +238,54 @@ def test_roles_grant_what_they_say(roles: Any, unit: str | None, scopes: set[Sco
     [
         ["wardrobe:support:admin"], ["wardrobe:support:metrics"], ["wardrobe:infer"],
         ["wardrobe:Support:infer"], ["wardrobe:../x:infer"], ["wardrobe::infer"], ["wardrobe:"],
-        ["wardrobe:support:infer", "wardrobe:sales:infer"], ["wardrobe:support:everything"],
+        ["wardrobe:support:everything"],
         ["wardrobe:admin"] * 300, ["Wardrobe:admin"], ["wardrobe:admin:"],
     ],
 )  # fmt: skip
 def test_what_is_no_role_grants_nothing(roles: Any) -> None:
     with pytest.raises(NotPermitted):
         granted(roles)
+
+
+def test_roles_of_several_units_are_granted_unit_by_unit() -> None:
+    roles = ["wardrobe:support:infer", "wardrobe:sales:read", "wardrobe:metrics"]
+    assert granted(roles) == {
+        "support": {Scope.INFER, Scope.METRICS},
+        "sales": {Scope.READ, Scope.METRICS},
+    }
+    assert granted([*roles, "wardrobe:admin"]).keys() == {None}
+
+
+def test_a_group_grants_what_the_settings_say_that_it_stands_for() -> None:
+    stands = parse_stands('{"ml": ["wardrobe:support:infer", "wardrobe:hr:read"], "none": []}')
+    assert granted(["ml", "others"], stands) == {"support": {Scope.INFER}, "hr": {Scope.READ}}
+    for nothing in (["others"], ["none"], [["ml"]], {"ml": 1}):
+        with pytest.raises(NotPermitted):
+            granted(nothing, stands)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ml", "[]", "7", '{"ml": "wardrobe:admin"}', '{"ml": ["admin"]}', '{"ml": [7]}',
+     '{"ml": ["wardrobe:support:admin"]}', '{"ml": [["wardrobe:admin"]]}'],
+)  # fmt: skip
+def test_settings_that_say_no_roles_are_refused_at_the_start(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="WARDROBE_OIDC_ROLES"):
+        parse_stands(text)
+
+
+def test_a_token_for_several_units_asks_as_the_one_that_it_names(
+    world: World, provider: TestIssuer
+) -> None:
+    token = provider.token(roles=["wardrobe:support:read", "wardrobe:sales:read"])
+
+    def units(**project: str) -> set[str]:
+        client = world.client(api_key=token, **project)
+        listed = client.get("/units", cast_to=object)
+        return {unit["id"] for unit in listed["data"]}
+
+    assert units(project="support") == {"support"}
+    assert units(project="sales") == {"sales"}
+    for wrong in ({}, {"project": "hr"}, {"project": ""}):
+        with pytest.raises(openai.PermissionDeniedError, match="OpenAI-Project"):
+            units(**wrong)
