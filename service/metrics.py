@@ -97,6 +97,11 @@ class RequestMetrics:
             "Requests that wait for their version to be loaded.",
             across="livesum",
         )
+        self.queued = make.gauge(
+            "wardrobe_requests_queued",
+            "Requests that wait for their turn in the engine.",
+            across="livesum",
+        )
         self.oldest_lease = make.gauge(
             "wardrobe_oldest_lease_seconds",
             "How long the oldest request has held its version; 0 where none does.",

@@ -52,6 +52,7 @@ def compose(parts: Parts) -> Runtime:
     meters = Meters(
         shared / "meters", process=process.number, processes=parts.processes, clock=parts.clock
     )
+    turns = _turns(parts)
     signs = _signs(settings, process, metrics)
     swap = compose_swap(
         SwapParts(
@@ -60,6 +61,7 @@ def compose(parts: Parts) -> Runtime:
             membership=_membership(parts, process),
             leases=leases,
             meters=meters,
+            turns=turns,
             table=RouteTable(
                 base_name=parts.base_name, pepper=pepper, units=lambda: units.current.units
             ),
@@ -81,7 +83,7 @@ def compose(parts: Parts) -> Runtime:
         pulse=Pulse(signs, parts.engine, process=process.number),
         quarantine=engine.quarantine,
         meters=meters,
-        turns=_turns(parts),
+        turns=turns,
         swap=swap,
         units=units,
         metrics=metrics,

@@ -11,6 +11,7 @@ from adapters.registry.ports import Retention
 from adapters.settings import Settings
 from service.engine.leases import Leases
 from service.engine.meters import Meters
+from service.engine.turns import Turns
 from service.launch.process_parts import Parts
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
@@ -45,6 +46,7 @@ class SwapParts:
     membership: Membership
     leases: Leases
     meters: Meters
+    turns: Turns
     table: RouteTable
     units: UnitsWatch
     pepper: bytes = field(repr=False)
@@ -191,6 +193,7 @@ def _gauges(within: SwapParts, loader: Loader) -> Gauges:
         residency=within.engine.residency,
         held=lambda: within.leases.held,
         in_flight=lambda: within.leases.total,
+        queued=lambda: within.turns.waiting,
         ready=within.is_ready,
         oldest_lease=lambda: within.leases.oldest_seconds,
         units=lambda: within.units.current,

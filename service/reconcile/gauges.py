@@ -36,6 +36,8 @@ class Seen:
     """Versions that answer a request of this process."""
     in_flight: Callable[[], int]
     """Requests that it is answering."""
+    queued: Callable[[], int]
+    """Requests that wait for their turn in the engine."""
     ready: Callable[[], bool]
     oldest_lease: Callable[[], float]
     """Seconds that the oldest of them has taken so far."""
@@ -83,6 +85,7 @@ class Gauges:
         metrics.show(metrics.resident_by_tier, self._by_tier(resident))
         metrics.waiting.set(self._seen.loader.waiting)
         metrics.in_flight.set(self._seen.in_flight())
+        metrics.queued.set(self._seen.queued())
         metrics.oldest_lease.set(self._seen.oldest_lease())
         metrics.show(metrics.generation, {(r.alias,): float(r.generation) for r in table.routes})
         metrics.show(metrics.weight, self._weights())

@@ -16,6 +16,7 @@ from starlette.types import Message
 
 from service.api import attach
 from service.engine.leases import Leases
+from service.engine.turns import Load
 from service.gateway.gateway import Gateway
 from service.metrics import Metrics
 from tests.service.world import World, offline
@@ -202,6 +203,21 @@ async def test_what_is_being_answered_is_shown(world: World) -> None:
     assert lease is not None
     with lease:
         assert await shown() == 1.0
+    assert await shown() == 0.0
+
+
+async def test_what_waits_for_its_turn_is_shown(world: World) -> None:
+    async def shown() -> float | None:
+        await world.runtime.swap.gauges.repeat.attempt()
+        return world.prometheus.get_sample_value("wardrobe_requests_queued")
+
+    turns, one = world.runtime.turns, Load(sequences=1, tokens=1)
+    taken = list(iter(lambda: turns.take("flood", 1.0, one), None))
+    waiting = asyncio.create_task(turns.wait("flood", 1.0, one))
+    await asyncio.sleep(0)
+    assert await shown() == 1.0
+    taken[0].__exit__()
+    await waiting
     assert await shown() == 0.0
 
 
