@@ -7,6 +7,7 @@ of its tokens is the likeliest behind those before it, which one scoring of the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from adapters.domain.evaluations import Scorer, Suite
 from adapters.domain.gate_options import LeakageOptions
@@ -53,7 +54,7 @@ def _ranked(bench: Bench, canary: Canary, seed: int, count: int) -> Iterator[Que
         *prompt, answer = canary.with_secret(secret).messages
         question = bench.scored_question(prompt, answer.content)
         if question is not None:
-            yield Question(**{**vars(question), "row": row})
+            yield replace(question, row=row)
 
 
 def _seen(train: StoredRows) -> Iterator[Question]:

@@ -42,14 +42,18 @@ def data_facts(folder: Path) -> Mapping[str, float]:
     """
     stages = _stages(folder)
     found = {OVERLAP: float(overlap(folder))}
-    for name, stage, field in (
-        (PERSONAL, "redact", "left_per_example"),
-        (TRUNCATED, "tokenise", "truncated_share"),
+    for name, stage, number in (
+        (PERSONAL, "screen", "left"),
+        (TRUNCATED, "tokenise", "cut"),
     ):
-        value = (stages.get(stage) or {}).get(field)
-        if isinstance(value, int | float):
-            found[name] = float(value)
+        told = (stages.get(stage) or {}).get(number)
+        if isinstance(told, int | float):
+            found[name] = told / max(1, _examples(stages))
     return found
+
+
+def _examples(stages: Mapping[str, Any]) -> int:
+    return int((stages.get("read") or {}).get("examples", 1))
 
 
 def overlap(folder: Path) -> int:

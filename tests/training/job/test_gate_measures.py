@@ -274,3 +274,19 @@ def test_a_unit_can_ask_that_what_names_somebody_is_taught_for_everybody(tmp_pat
     rows = {train.row_id(number) for number in range(len(train))}
     assert len(rows) == 40, "whose records they are is still found by their ids"
     made.close()
+
+
+def test_what_the_stages_report_is_divided_by_the_examples_that_were_read(asked: Stage) -> None:
+    judged(asked)
+    digest = asked.world.registry.datasets.of_job(asked.job_id)
+    assert digest is not None
+    folder = asked.world.store.fetch_dataset(digest)
+    copy = asked.world.state.root / "copy"
+    copy.mkdir()
+    for path in folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    facts = json.loads((copy / "dataset.json").read_text())
+    facts["stages"] |= {"screen": {"left": 16}}
+    facts["stages"]["tokenise"]["cut"] = 32
+    (copy / "dataset.json").write_text(json.dumps(facts))
+    assert data_facts(copy) == {"overlap": 0.0, "personal": 0.25, "truncated": 0.5}
