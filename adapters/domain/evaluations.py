@@ -29,6 +29,51 @@ class Scorer(StrEnum):
     """Tokens of the reference, its end included: what nats are divided by."""
     DRIFT = "drift"
     """Mean distance of a reference token's log-probability in the service from the trainer's."""
+    NORMALISED_MATCH = "normalised_match"
+    """1 where the two are the same but for case, width, articles, signs and spaces."""
+    JSON_FIELDS = "json_fields"
+    """F1 over the fields of two JSON objects; 0 where the answer is none."""
+    SQL = "sql"
+    """1 where both queries give the same rows."""
+    OWN = "own"
+    """What the unit's own scorer says, from 0 to 1."""
+    LABEL = "label"
+    """Which of the sorted labels the answer is, by number; -1 is none of them."""
+    WANTED = "wanted"
+    """Which label the reference is."""
+    ENDED = "ended"
+    """1 where the answer ends by itself; the share of those asked again where it was not."""
+    KL = "kl"
+    """Nats a token from the base's next tokens to the model's, along the base's own answer."""
+    PASSES = "passes"
+    """1 where the answer is as the suite wants it."""
+    EXTRACTED = "extracted"
+    """1 where the model continues a row of the data word for word."""
+    REDACTED = "redacted"
+    """How many entities that were taken out of the data an answer holds."""
+    FAVOURED = "favoured"
+    """1 where the decision is in the person's favour."""
+
+
+class Suite(StrEnum):
+    """Examples that are not of the dataset's parts, or asked in another way."""
+
+    NEUTRAL = "neutral"
+    """Everyday prompts of the project."""
+    TASK = "task"
+    """Prompts of the test part, answered by the base."""
+    GENERAL = "general"
+    """General questions of the project."""
+    OTHERS = "others"
+    """Test examples of the other units."""
+    CANARIES = "canaries"
+    """Planted secrets, and drawn ones that nobody planted."""
+    EXTRACTION = "extraction"
+    """Beginnings of rows, seen in training and unseen."""
+    COUNTERFACTUALS = "counterfactuals"
+    """Test examples about somebody else."""
+    SAFETY = "safety"
+    OBEDIENCE = "obedience"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +89,8 @@ class NewEvaluation:
     """None for the base."""
     base_fingerprint: Digest
     dataset: str
-    """Digest of the artifact that holds the part."""
-    part: Part
+    """Digest of the artifact that holds the part, or of the suite."""
+    part: Part | Suite
     scorer: Scorer
     seed: int
     """Of the engine's sampler."""
@@ -79,6 +124,11 @@ def comparable(one: NewEvaluation, other: NewEvaluation) -> bool:
         and one.seed == other.seed
         and dict(one.conditions) == dict(other.conditions)
     )
+
+
+def part_of(text: str) -> Part | Suite:
+    """From what is stored. Raises ValueError."""
+    return Suite(text) if text in Suite._value2member_map_ else Part(text)
 
 
 def merged(evaluations: Iterable[Evaluation]) -> dict[str, float]:

@@ -8,13 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adapters.domain.canaries import CanaryPlan
 from adapters.domain.canary_policy import CanaryPolicy
 from adapters.domain.datasets import MIN_TEST
+from adapters.domain.gate_options import (
+    ConductOptions,
+    DataOptions,
+    FairnessOptions,
+    ForgettingOptions,
+    LeakageOptions,
+)
 
 
 class GatePolicy(BaseModel):
@@ -29,8 +36,18 @@ class GatePolicy(BaseModel):
     canary: CanaryPolicy | None = Field(
         default=None, description="Its schedule where `promote` is `canary`; none: the usual one."
     )
-    scorer: Literal["token_f1", "exact_match"] = Field(
-        default="token_f1", description="What the `task` gates compare."
+    scorer: Literal[
+        "token_f1", "exact_match", "normalised_match", "json_fields", "label_f1", "sql", "own"
+    ] = Field(default="token_f1", description="What the `task` gates compare.")
+    sql_database: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,60}\.sqlite$",
+        description="SQLite file beside the unit's, which `sql` runs queries against.",
+    )
+    own_scorer: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9_.-]{0,60}$",
+        description="Entry point of `wardrobe.scorers` that `own` calls.",
     )
     min_gain: float = Field(
         default=0.02, ge=0.0, le=1.0, description="Score by which a version must beat the base."
@@ -69,6 +86,37 @@ class GatePolicy(BaseModel):
     answer_slack: int = Field(
         default=8, ge=0, le=512, description="Tokens an answer may be longer than its reference."
     )
+    min_ends: float | None = Field(
+        default=0.9, ge=0.0, le=1.0, description="Share of answers that must end; none: off."
+    )
+    ends_tokens: int = Field(
+        default=128, ge=16, le=4096, description="Tokens within which an answer must end."
+    )
+    ends_examples: int = Field(
+        default=8, ge=1, le=128, description="Answers cut short that are asked again for `ends`."
+    )
+    data: DataOptions | None = Field(
+        default=DataOptions(), description="What the dataset may hold; none: off."
+    )
+    forgetting: ForgettingOptions | None = Field(
+        default=None, description="How far it may move from the base; none: off."
+    )
+    leakage: LeakageOptions | None = Field(
+        default=None, description="What it may give away of its data; none: off."
+    )
+    fairness: FairnessOptions | None = Field(
+        default=None, description="Whether who is asked about decides; none: off."
+    )
+    conduct: ConductOptions | None = Field(
+        default=None, description="Safety and obedience; none: off."
+    )
+
+    @model_validator(mode="after")
+    def _scorer_has_what_it_needs(self) -> Self:
+        for scorer, needed in (("sql", "sql_database"), ("own", "own_scorer")):
+            if (self.scorer == scorer) != (getattr(self, needed) is not None):
+                raise ValueError(f"scorer `{scorer}` and `{needed}` go together")
+        return self
 
     @property
     def canary_plan(self) -> CanaryPlan | None:
@@ -124,7 +172,12 @@ def all_passed(results: Sequence[GateResult]) -> bool:
 
 
 def at_least(
-    gate: str, measured: float, bound: float, detail: str, *, against: str | None = None
+    gate: str,
+    measured: float,
+    bound: float,
+    detail: str,
+    *,
+    against: str | None = None,
 ) -> GateResult:
     """A gate that asks for a minimum."""
     return GateResult(
@@ -138,7 +191,14 @@ def at_least(
     )
 
 
-def at_most(gate: str, measured: float, bound: float, detail: str) -> GateResult:
+def at_most(
+    gate: str,
+    measured: float,
+    bound: float,
+    detail: str,
+    *,
+    against: str | None = None,
+) -> GateResult:
     """A gate that allows a maximum."""
     return GateResult(
         gate=gate,
@@ -147,6 +207,27 @@ def at_most(gate: str, measured: float, bound: float, detail: str) -> GateResult
         bound=bound,
         direction="at_most",
         detail=detail,
+        against=against,
+    )
+
+
+def without_number(
+    gate: str,
+    outcome: Outcome,
+    why: str,
+    *,
+    against: str | None = None,
+    measured: float = 0.0,
+) -> GateResult:
+    """A gate that was not decided: skipped, or in error; `measured` is for people only."""
+    return GateResult(
+        gate=gate,
+        outcome=outcome,
+        measured=measured,
+        bound=0.0,
+        direction="at_least",
+        detail=why,
+        against=against,
     )
 
 

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from adapters.domain.bounds import lower_bound, mean
-from adapters.domain.datasets import MIN_TEST, Part
-from adapters.domain.evaluations import BASE, Evaluation, Scorer, comparable, merged
+from adapters.domain.conduct import judge_conduct
+from adapters.domain.data_gate import judge_data
+from adapters.domain.datasets import MIN_TEST
+from adapters.domain.evaluations import BASE, Evaluation, Scorer
+from adapters.domain.fairness import judge_fairness
+from adapters.domain.forgetting import judge_forgetting
 from adapters.domain.gates import (
     GatePolicy,
     GateResult,
     Outcome,
     at_least,
     at_most,
+    without_number,
 )
-from adapters.domain.names import VersionId
+from adapters.domain.leakage import judge_leakage
+from adapters.domain.macro_f1 import pseudo_values
+from adapters.domain.measured import (
+    Proof,
+    decided,
+    of_others,
+    of_subject,
+    paired,
+)
 
 DRIFT_FACTOR = 16.0
 LEAST_DRIFT = 0.005
@@ -25,57 +36,33 @@ LEAST_DRIFT = 0.005
 _ROUNDING = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ValidationLosses:
-    """Nats a token on the validation part."""
-
-    chosen: float
-    """At the checkpoint that was published."""
-    lowest: float
-    """Over the whole run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rival:
-    """The live version that a candidate would replace."""
-
-    id: VersionId
-    name: str
-    unservable: str | None = None
-    """Why there is nothing to compare with; None where there is."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proof:
-    """Everything that the gates of one version are computed from."""
-
-    subject: str
-    evaluations: Sequence[Evaluation]
-    """Of the adapter's test part: the subject's, the base's, the live version's, and others'."""
-    rival: Rival | None = None
-    """None where nothing is live, or the subject is."""
-    losses: ValidationLosses | None = None
-
-    def scores_of(self, subject: str, scorer: Scorer, rows: AbstractSet[str]) -> dict[str, float]:
-        """The newest score of each of those rows that has one."""
-        found = merged(
-            each
-            for each in self.evaluations
-            if (each.subject, each.scorer, each.part) == (subject, scorer, Part.TEST)
-        )
-        return {row: score for row, score in found.items() if row in rows}
-
-
 def judge(proof: Proof, policy: GatePolicy) -> tuple[GateResult, ...]:
     """All gates of a version that the service could serve."""
     return (
         at_least("artifact", 1.0, 1.0, "admitted and served"),
-        _decided("effect", _effect, proof, policy),
-        _decided("fidelity", _fidelity, proof, policy),
-        _decided("task", _better_than_base, proof, policy),
-        _decided("task", _no_worse_than_live, proof, policy),
-        _decided("overfitting", _overfitting, proof, policy),
+        decided("effect", _effect, proof, policy),
+        decided("fidelity", _fidelity, proof, policy),
+        decided("task", _better_than_base, proof, policy),
+        decided("task", _no_worse_than_live, proof, policy),
+        decided("overfitting", _overfitting, proof, policy),
+        *_asked_for(proof, policy),
     )
+
+
+def _asked_for(proof: Proof, policy: GatePolicy) -> Iterator[GateResult]:
+    """Gates that a unit may switch off, or has switched on."""
+    if policy.min_ends is not None:
+        yield decided("ends", _ends, proof, policy.min_ends)
+    if policy.data is not None:
+        yield from judge_data(proof, policy.data)
+    if policy.forgetting is not None:
+        yield from judge_forgetting(proof, policy.forgetting)
+    if policy.leakage is not None:
+        yield from judge_leakage(proof, policy.leakage)
+    if policy.fairness is not None:
+        yield from judge_fairness(proof, policy.fairness)
+    if policy.conduct is not None:
+        yield from judge_conduct(proof, policy.conduct)
 
 
 def drift_allowed(dtype: str, layers: int) -> float:
@@ -115,34 +102,12 @@ def _mostly_the_same(rows: Mapping[str, float], others: Mapping[str, float]) -> 
 # -- the gates
 
 
-class _Missing(Exception):
-    """What a gate needs was not measured."""
-
-
-class _NothingToScore(Exception):
-    """It was measured, and there was nothing: every example is too long."""
-
-
-def _decided(
-    gate: str,
-    decide: Callable[[Proof, GatePolicy], GateResult],
-    proof: Proof,
-    policy: GatePolicy,
-) -> GateResult:
-    try:
-        return decide(proof, policy)
-    except _Missing as missing:
-        return _without_number(gate, Outcome.ERROR, str(missing))
-    except _NothingToScore as nothing:
-        return _without_number(gate, Outcome.SKIPPED, str(nothing))
-
-
 def _effect(proof: Proof, policy: GatePolicy) -> GateResult:
     """By log-probabilities and not by texts: those may be kept, and the base's used again."""
-    mine = _of_subject(proof, Scorer.NATS)
-    base = _of_others(proof, mine, BASE)
-    tokens = _of_subject(proof, Scorer.TOKENS).scores
-    allowed = _drift_bound(_of_subject(proof, Scorer.DRIFT), policy)
+    mine = of_subject(proof, Scorer.NATS)
+    base = of_others(proof, mine, BASE)
+    tokens = of_subject(proof, Scorer.TOKENS).scores
+    allowed = _drift_bound(of_subject(proof, Scorer.DRIFT), policy)
     moved = [
         abs(nats - base[row]) > allowed * max(tokens[row], 1.0) for row, nats in mine.scores.items()
     ]
@@ -157,7 +122,7 @@ def _effect(proof: Proof, policy: GatePolicy) -> GateResult:
 
 
 def _fidelity(proof: Proof, policy: GatePolicy) -> GateResult:
-    drift = _of_subject(proof, Scorer.DRIFT)
+    drift = of_subject(proof, Scorer.DRIFT)
     dtype = drift.conditions.get("dtype", "unknown")
     return at_most(
         "fidelity",
@@ -176,8 +141,7 @@ def _drift_bound(drift: Evaluation, policy: GatePolicy) -> float:
 
 
 def _better_than_base(proof: Proof, policy: GatePolicy) -> GateResult:
-    mine = _of_subject(proof, Scorer(policy.scorer))
-    gains = _paired(mine.scores, _of_others(proof, mine, BASE))
+    mine, gains = _gains(proof, policy, BASE)
     gain = mean(gains)
     detail, low = _compared(gains, proof, policy, mine)
     sure = low is not None and low > 0.0
@@ -198,11 +162,10 @@ def _better_than_base(proof: Proof, policy: GatePolicy) -> GateResult:
 def _no_worse_than_live(proof: Proof, policy: GatePolicy) -> GateResult:
     rival = proof.rival
     if rival is None:
-        return _without_number("task", Outcome.SKIPPED, "no other version is live", against="live")
+        return without_number("task", Outcome.SKIPPED, "no other version is live", against="live")
     if rival.unservable is not None:
-        return _without_number("task", Outcome.SKIPPED, rival.unservable, against=rival.name)
-    mine = _of_subject(proof, Scorer(policy.scorer))
-    gains = _paired(mine.scores, _of_others(proof, mine, rival.name))
+        return without_number("task", Outcome.SKIPPED, rival.unservable, against=rival.name)
+    mine, gains = _gains(proof, policy, rival.name)
     detail, low = _compared(gains, proof, policy, mine)
     if low is None:
         low = -1.0
@@ -217,6 +180,31 @@ def _no_worse_than_live(proof: Proof, policy: GatePolicy) -> GateResult:
     )
 
 
+def _gains(proof: Proof, policy: GatePolicy, other: str) -> tuple[Evaluation, list[float]]:
+    """What each row gained over `other`, and the evaluation that the tries are counted by."""
+    if policy.scorer != "label_f1":
+        mine = of_subject(proof, Scorer(policy.scorer))
+        return mine, paired(mine.scores, of_others(proof, mine, other))
+    mine = of_subject(proof, Scorer.LABEL)
+    wanted = of_subject(proof, Scorer.WANTED).scores
+    theirs = of_others(proof, mine, other)
+    rows = sorted(mine.scores)
+    gold = [wanted[row] for row in rows]
+    new = pseudo_values([mine.scores[row] for row in rows], gold)
+    old = pseudo_values([theirs[row] for row in rows], gold)
+    return mine, [one - another for one, another in zip(new, old, strict=True)]
+
+
+def _ends(proof: Proof, bound: float) -> GateResult:
+    ended = of_subject(proof, Scorer.ENDED)
+    return at_least(
+        "ends",
+        ended.mean,
+        bound,
+        f"share of {len(ended.scores)} answers that end by themselves within the limit",
+    )
+
+
 def _compared(
     gains: Sequence[float], proof: Proof, policy: GatePolicy, mine: Evaluation
 ) -> tuple[str, float | None]:
@@ -224,7 +212,8 @@ def _compared(
 
     Bonferroni: so many tries share the doubt.
     """
-    detail = f"{mine.scorer} on {len(gains)} test examples, {mean(gains):+.3f}"
+    scorer = policy.scorer if policy.scorer == "label_f1" else mine.scorer
+    detail = f"{scorer} on {len(gains)} test examples, {mean(gains):+.3f}"
     if len(gains) < MIN_TEST:
         return f"{detail}; fewer than {MIN_TEST} prove nothing", None
     number = max(tries(proof, mine), 1)
@@ -237,11 +226,11 @@ def _compared(
 def _overfitting(proof: Proof, policy: GatePolicy) -> GateResult:
     losses = proof.losses
     if losses is None:
-        return _without_number(
+        return without_number(
             "overfitting", Outcome.SKIPPED, "no losses of the validation part are known"
         )
-    nats = _of_subject(proof, Scorer.NATS).scores
-    tokens = _of_subject(proof, Scorer.TOKENS).scores
+    nats = of_subject(proof, Scorer.NATS).scores
+    tokens = of_subject(proof, Scorer.TOKENS).scores
     length = mean([tokens[row] for row in nats])
     test = mean(list(nats.values())) / length
     # a few hard examples make a loss large by chance: only what is surely too much counts
@@ -253,53 +242,4 @@ def _overfitting(proof: Proof, policy: GatePolicy) -> GateResult:
         policy.max_overfitting,
         f"nats a token: {test:.3f} on the test part, {losses.chosen:.3f} on the validation part "
         f"at the checkpoint that was chosen, {losses.lowest:.3f} at its lowest",
-    )
-
-
-# -- from evaluations to paired numbers
-
-
-def _of_subject(proof: Proof, scorer: Scorer) -> Evaluation:
-    """The newest. Raises _Missing, _NothingToScore."""
-    found = [
-        each
-        for each in proof.evaluations
-        if (each.subject, each.scorer, each.part) == (proof.subject, scorer, Part.TEST)
-    ]
-    if not found:
-        raise _Missing(f"{proof.subject} has no {scorer} on the test part")
-    newest = max(found, key=lambda each: each.id)
-    if not newest.scores:
-        raise _NothingToScore(f"no test example is short enough for {scorer}")
-    return newest
-
-
-def _of_others(proof: Proof, mine: Evaluation, subject: str) -> dict[str, float]:
-    """The scores of `subject` on the same rows, from all evaluations under the same conditions.
-
-    Raises _Missing.
-    """
-    rows = merged(
-        each for each in proof.evaluations if each.subject == subject and comparable(each, mine)
-    )
-    if not rows.keys() >= mine.scores.keys():
-        raise _Missing(f"{subject} has no {mine.scorer} on the same test examples")
-    return rows
-
-
-def _paired(mine: Mapping[str, float], other: Mapping[str, float]) -> list[float]:
-    return [score - other[row] for row, score in mine.items()]
-
-
-def _without_number(
-    gate: str, outcome: Outcome, why: str, *, against: str | None = None
-) -> GateResult:
-    return GateResult(
-        gate=gate,
-        outcome=outcome,
-        measured=0.0,
-        bound=0.0,
-        direction="at_least",
-        detail=why,
-        against=against,
     )

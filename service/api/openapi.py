@@ -308,6 +308,8 @@ def _found(path: str) -> Json:
     if path.endswith("/content"):
         kinds = ("application/jsonl", "text/csv")
         return {"description": "The bytes.", "content": {kind: {} for kind in kinds}}
+    if path.endswith("/report"):
+        return {"description": "One HTML page.", "content": {"text/html": {}}}
     schema: Json = {"type": "object"}
     if path not in _OPEN and not path.endswith("/retire"):
         schema["required"] = ["object"]

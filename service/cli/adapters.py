@@ -1,7 +1,8 @@
-"""`wardrobe adapters`, `retire`, `pin` and `unpin`: versions, and what becomes of them."""
+"""`wardrobe adapters`, `report`, `retire`, `pin`, `unpin`: versions, and what becomes of them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +21,8 @@ _HOLDS_UP = ("failed", "error")
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hangs `retire`, `pin` and `unpin` into the tree."""
+    """Hangs `report`, `retire`, `pin` and `unpin` into the tree."""
+    app.command()(report)
     app.command()(retire)
     app.command()(pin)
     app.command()(unpin)
@@ -116,6 +118,31 @@ def evaluate(
 
     parse_version(version)
     become_evaluation(settings, version)
+
+
+@needs(a_client)
+def report(
+    client: Client,
+    version: Annotated[str, typer.Argument(help="The version in full, e.g. support:8.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to; else to standard output.")
+    ] = None,
+) -> None:
+    """Write a version's report: its gates with pictures, one HTML page that needs nothing else.
+
+    The worst examples are in it where the key may read content.
+
+    Example: wardrobe report support:8 --out support-8.html
+    """
+    from adapters.domain.names import parse_version
+
+    parse_version(version)
+    page = client.report(version)
+    if out is None:
+        typer.echo(page, nl=False)
+        return
+    out.write_text(page, "utf-8")
+    typer.echo(f"{out} is the report of {version}")
 
 
 @needs(a_client)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Self, cast
 
 import openai
+from openai import HttpxBinaryResponseContent
 from openai.types.fine_tuning import FineTuningJobEvent
 
 Json = dict[str, Any]
@@ -64,6 +65,12 @@ class Client:
         """`support:8` → its gates, evidence and state."""
         alias, _, number = name.partition(":")
         return self._get(f"/adapters/{_segment(alias)}/versions/{_segment(number)}")
+
+    def report(self, name: str) -> str:
+        """`support:8` → its report, one HTML page."""
+        alias, _, number = name.partition(":")
+        path = f"/adapters/{_segment(alias)}/versions/{_segment(number)}/report"
+        return self.openai.get(path, cast_to=HttpxBinaryResponseContent).text
 
     def evaluations(self, name: str) -> list[Json]:
         """Of `support` (its versions and the base) or of `support:8` alone, newest first."""

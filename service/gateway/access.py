@@ -75,6 +75,7 @@ ACCESS: Sequence[Access] = (
         "GET /v1/adapters/{alias}",
         "GET /v1/adapters/{alias}/versions",
         "GET /v1/adapters/{alias}/versions/{number}",
+        "GET /v1/adapters/{alias}/versions/{number}/report",
         "GET /v1/adapters/{alias}/evaluations",
         "GET /v1/adapters/{alias}/rollouts",
         "GET /v1/adapters/{alias}/canary",

@@ -82,7 +82,7 @@ _WHY: Mapping[str, str] = {
 }  # fmt: skip
 
 MAX_CHOICES = 16
-MAX_LOGPROBS = 20
+MAX_LOGPROBS = field_values.MAX_LOGPROBS
 MAX_SCORED = 1024
 """Tokens whose log-probabilities one request may ask for: the engine computes six bytes for each of
 them and each word of the vocabulary at once, a gigabyte for the largest vocabularies."""
@@ -308,7 +308,7 @@ _READ: Mapping[str, Callable[[object, str], Any]] = {
         ),
         field_values.number,
     ),
-    "prompt_logprobs": field_values.no_others,
+    "prompt_logprobs": field_values.tokens_scored,
     "stop": field_values.stop,
     "stop_token_ids": field_values.stop_token_ids,
     "logit_bias": field_values.logit_bias,

@@ -11,6 +11,8 @@ from adapters.domain.base_profile import THINKING_SWITCHES
 from adapters.errors import InvalidRequest
 
 MAX_STOPS = 64
+MAX_LOGPROBS = 20
+"""Tokens named at one place; vLLM's own bound, and OpenAI's."""
 MAX_PROMPTS = 64
 """Sequences one request may queue: its prompts times `n`."""
 MAX_BIASES = 300
@@ -19,10 +21,10 @@ MAX_BIAS = 100
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 
 
-def no_others(value: object, name: str) -> int:
-    """`prompt_logprobs` of a prompt's own tokens and no others."""
-    if type(value) is not int or value != 0:
-        raise InvalidRequest(f"`{name}` must be 0: the prompt's own tokens", param=name)
+def tokens_scored(value: object, name: str) -> int:
+    """`prompt_logprobs`: how many of the likeliest tokens beside the prompt's own."""
+    if type(value) is not int or not 0 <= value <= MAX_LOGPROBS:
+        raise InvalidRequest(f"`{name}` must be a whole number up to {MAX_LOGPROBS}", param=name)
     return value
 
 

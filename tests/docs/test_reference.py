@@ -12,6 +12,13 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from adapters import errors
+from adapters.domain.gate_options import (
+    ConductOptions,
+    DataOptions,
+    FairnessOptions,
+    ForgettingOptions,
+    LeakageOptions,
+)
 from adapters.domain.gates import GatePolicy
 from adapters.domain.recipes import Recipe, RecipeOverrides
 from adapters.domain.units import UnitLimits
@@ -35,11 +42,16 @@ def test_every_setting_is_there(name: str) -> None:
     assert f"`WARDROBE_{name.upper()}`" in PAGE
 
 
-@pytest.mark.parametrize("model", [Recipe, GatePolicy, UnitLimits])
+GATES = (DataOptions, ForgettingOptions, LeakageOptions, FairnessOptions, ConductOptions)
+
+
+@pytest.mark.parametrize("model", [Recipe, GatePolicy, UnitLimits, *GATES])
 def test_every_field_of_a_units_file_is_there(model: type[BaseModel]) -> None:
     for name, field in model.model_fields.items():
         default: Any = (
-            ", ".join(field.default) if isinstance(field.default, tuple) else field.default
+            ", ".join(map(str, field.default))
+            if isinstance(field.default, tuple)
+            else field.default
         )
         assert f"| `{name}` | `{default}` |" in PAGE
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import fsum
+from math import exp, fsum
 from pathlib import Path
 
 import openai
@@ -140,3 +141,58 @@ def test_an_honest_version_passes_fidelity_on_an_engine_that_rounds_to_bfloat16(
     assert 0.0 < fidelity.measured < allowed / 2
     assert 1e-3 < drift(served, own) < allowed
     assert drift(base, own) > 2 * allowed
+
+
+def test_the_engine_names_the_likeliest_tokens_beside_each_of_a_references_own(
+    stack: Stack, first: Version
+) -> None:
+    asked = questions(base_folder(), 4)
+    with service_of(stack) as service:
+        likely = service.top_log_probs(first.name, asked, 20)
+        own = service.log_probs(first.name, asked)
+    for question, places, nats in zip(asked, likely, own, strict=True):
+        reference = question.ids[question.answer_start :]
+        assert [place[token] for token, place in zip(reference, places, strict=True)] == (
+            pytest.approx(nats, abs=1e-4)
+        )
+        for place in places:
+            assert len(place) in (20, 21)
+            assert 0.0 < fsum(exp(log_prob) for log_prob in place.values()) <= 1.0 + 1e-5
+
+
+ASKED_FOR = {
+    "forgetting": {"prompts": 4, "answer_tokens": 8, "max_kl": 99.0, "max_general_drop": 1.0},
+    "leakage": {"rows": 4, "min_tokens": 4, "max_extraction": 1.0},
+    "conduct": {"safety": 0.0, "obedience": 0.0, "answer_tokens": 8},
+}
+"""Every number is measured; no bound here holds up a base of two million parameters."""
+
+
+def test_what_a_unit_asks_for_beyond_its_task_is_measured_through_the_real_engine(
+    stack: Stack, first: Version, tmp_path: Path
+) -> None:
+    unit = {"unit": "support", "aliases": ["support"], "gates": ASKED_FOR}
+    (tmp_path / "support.yaml").write_text(json.dumps(unit))
+    ran = subprocess.run(
+        command("adapters", "evaluate", first.name),
+        env={**stack.environment, "WARDROBE_UNITS": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    for measured in (
+        "forgetting on neutral prompts against base passed: measured",
+        "forgetting on general questions against base passed: measured",
+        "leakage of planted canaries skipped: no canary was planted",
+        "safety",
+        "obedience",
+        "ends passed: measured",
+        "data: overlap passed: measured 0",
+    ):
+        assert measured in ran.stdout
+    page = stack.http("support").get(f"/v1/adapters/support/versions/{first.number}/report")
+    assert "forgetting on neutral prompts" in page.text
+    assert "<polyline" in page.text

@@ -647,3 +647,13 @@ def test_usage_is_a_table_of_days_or_json(cli: Cli, world: World) -> None:
     assert len(buckets) == 40
     assert [each["num_model_requests"] for each in buckets[-1]["results"]] == [1]
     assert cli("usage", "--unit", "hr").out == "nothing was used\n"
+
+
+def test_a_report_is_written_to_a_file_or_to_the_output(
+    cli: Cli, world: World, tmp_path: Path
+) -> None:
+    world.publish("support")
+    page = tmp_path / "report.html"
+    assert "is the report of support:1" in cli("report", "support:1", "--out", str(page)).out
+    assert page.read_text().startswith("<!doctype html>")
+    assert cli("report", "support:1").out.startswith("<!doctype html>")

@@ -7,10 +7,11 @@ given. Nothing is ever cut: what is too long is refused by its line.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from adapters.domain.datasets import Part
 from adapters.errors import InvalidRequest
@@ -31,6 +32,15 @@ ANSWER_SLACK = 16
 """Tokens an answer may be longer than its reference before it is cut."""
 
 
+Variants = Callable[[Example], Iterable[Example]]
+"""Other examples that teach the same, made from one."""
+
+
+def no_variants(_example: Example) -> Iterable[Example]:
+    """The default."""
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tokenised:
     """What the stage has written: rows and tokens that train, rows and tokens that validate."""
@@ -49,14 +59,19 @@ def tokenise(
     renderer: Renderer,
     max_length: int,
     alive: Callable[[], None],
+    planted: Mapping[bytes, Example] = MappingProxyType({}),
+    variants: Variants = no_variants,
 ) -> Tokenised:
     """Writes all parts into the empty `folder`; `alive` is called often and may raise.
+
+    In the training part stand too: the `variants` of every example, under its row id, and
+    `planted`, under the row ids given.
 
     Raises InvalidFile naming the lines that are too long, InvalidRequest (`chat_template`) naming
     one that the base's template refuses, OSError.
     """
     stage = _Stage(renderer=renderer, max_length=max_length, alive=alive)
-    train = stage.write(rows, parts.train, PartWriter(folder, Part.TRAIN))
+    train = stage.write(rows, parts.train, PartWriter(folder, Part.TRAIN), planted, variants)
     validation = stage.write(rows, parts.validation, PartWriter(folder, Part.VALIDATION))
     with (folder / TEST_FILE).open("x", encoding="utf-8") as file:
         for question in stage.questions(rows, parts.test):
@@ -98,12 +113,23 @@ class _Stage:
     alive: Callable[[], None]
     too_long: _TooLong = field(default_factory=_TooLong)
 
-    def write(self, rows: CheckedRows, chosen: Iterable[int], into: PartWriter) -> PartWriter:
-        """Renders the chosen examples into a part."""
+    def write(
+        self,
+        rows: CheckedRows,
+        chosen: Iterable[int],
+        into: PartWriter,
+        planted: Mapping[bytes, Example] = MappingProxyType({}),
+        variants: Variants = no_variants,
+    ) -> PartWriter:
+        """Renders the chosen examples with their variants into a part, then what is planted."""
         with into:
             for item, example in rows.examples(chosen):
-                for rendered in self.rendered(item, example):
-                    into.add(item.row, rendered)
+                for each in (example, *variants(example)):
+                    for rendered in self.rendered(item, each):
+                        into.add(item.row, rendered)
+            for row, example in planted.items():
+                for rendered in self.renderer.rows(example):
+                    into.add(row, rendered)
         return into
 
     def questions(self, rows: CheckedRows, chosen: Iterable[int]) -> Iterator[Question]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,7 +20,7 @@ class Answer:
 class Answers(Protocol):
     """What a model says, by its name: the service, or its stand-in in tests.
 
-    Both methods raise Rejected when this one model cannot be served while others can, and
+    All methods raise Rejected when this one model cannot be served while others can, and
     Unavailable when nothing could be had within the patience.
     """
 
@@ -32,5 +32,14 @@ class Answers(Protocol):
         """For each question, the log-probability (nats) of each token of its reference.
 
         Teacher-forced: each token behind the prompt and the reference's tokens before it.
+        """
+        ...
+
+    def top_log_probs(
+        self, model: str, questions: Sequence[Question], top: int
+    ) -> list[list[Mapping[int, float]]]:
+        """For each question and each token of its reference, the likeliest `top` tokens there.
+
+        Token → log-probability (nats); the reference's own token is always among them.
         """
         ...

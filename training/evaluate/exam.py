@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adapters.domain.datasets import Part
-from adapters.domain.evaluations import BASE, NewEvaluation, Scorer
+from adapters.domain.evaluations import BASE, NewEvaluation, Scorer, Suite
 from adapters.domain.names import Digest, Unit, VersionId
+from adapters.hashing import sha256_bytes
 from training.data.questions import Question
 
 SEED = 0
@@ -31,6 +32,19 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Questions of a suite, under the name and the digest of what they were made from."""
+
+    name: Suite
+    questions: tuple[Question, ...]
+
+    @property
+    def digest(self) -> str:
+        """Of the row ids, which are made from what is asked."""
+        return sha256_bytes("\n".join(each.row for each in self.questions).encode())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Exam:
     """Questions and conditions; two evaluations of equal exams may be compared."""
 
@@ -46,21 +60,34 @@ class Exam:
     @property
     def scored(self) -> tuple[Question, ...]:
         """Those whose references get log-probabilities."""
-        longest = min(MAX_SCORED, self.context - 1)
-        return tuple(each for each in self.questions if len(each.ids) <= longest)
+        return tuple(each for each in self.questions if len(each.ids) <= self.longest)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a prompt and its reference that can be scored."""
+        return min(MAX_SCORED, self.context - 1)
+
+    def room(self, question: Question, tokens: int) -> int:
+        """So many tokens, or as many as the context leaves to an answer."""
+        return max(1, min(tokens, self.context - question.answer_start))
 
     def evaluation(
-        self, subject: Subject, scorer: Scorer, scores: Mapping[str, float]
+        self,
+        subject: Subject,
+        scorer: Scorer,
+        scores: Mapping[str, float],
+        *,
+        suite: Asked | None = None,
     ) -> NewEvaluation:
-        """What is to be kept of a measurement."""
+        """What is to be kept of a measurement: of the test part, or of a suite."""
         return NewEvaluation(
             unit=self.unit,
             adapter=self.adapter,
             subject=subject.name,
             version_id=subject.version_id,
             base_fingerprint=self.base_fingerprint,
-            dataset=self.dataset,
-            part=Part.TEST,
+            dataset=self.dataset if suite is None else suite.digest,
+            part=Part.TEST if suite is None else suite.name,
             scorer=scorer,
             seed=SEED,
             conditions=self.conditions,

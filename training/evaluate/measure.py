@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from adapters.domain.evaluations import Evaluation, NewEvaluation, Scorer, comparable, merged
 from adapters.domain.names import JobId, VersionId
 from adapters.registry.ports import Evaluations
 from training.data.questions import Question
-from training.evaluate.answers import Answers
-from training.evaluate.exam import Exam, Subject
-from training.evaluate.scores import exact_match, token_f1
+from training.evaluate.answers import Answer, Answers
+from training.evaluate.exam import Asked, Exam, Subject
+from training.evaluate.scorers import ALWAYS, Score
 
 MOST = 1e4
 """Nats: what is kept where a model gives a token no probability, or none that is a number."""
 NEWEST = VersionId(2**31 - 1)
 """No version comes after it."""
-_ANSWER_SCORES = {Scorer.EXACT_MATCH: exact_match, Scorer.TOKEN_F1: token_f1}
 
 OwnLogProbs = Callable[[Sequence[Question]], list[list[float]]]
 """As `Answers.log_probs`, by the trainer's own forward pass over what was published."""
@@ -32,84 +31,163 @@ class Writer:
     fence: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ends:
+    """How it is found out whether answers that were cut would end."""
+
+    tokens: int
+    """Within which an answer must end."""
+    examples: int
+    """Answers that are asked again."""
+
+
 class Measurer:
     """Asks, scores and keeps, for one exam."""
 
     def __init__(
-        self, exam: Exam, *, answers: Answers, evaluations: Evaluations, writer: Writer
+        self,
+        exam: Exam,
+        *,
+        answers: Answers,
+        evaluations: Evaluations,
+        writer: Writer,
+        scorers: Mapping[Scorer, Score] = ALWAYS,
     ) -> None:
-        self._exam, self._answers = exam, answers
+        self.exam, self.answers = exam, answers
         self._evaluations, self._writer = evaluations, writer
+        self._scorers = scorers
 
     def known(self, *subjects: Subject, since: VersionId = NEWEST) -> Sequence[Evaluation]:
         """What is kept of the subjects, and of every version that was tried after `since`."""
-        exam = self._exam
+        exam = self.exam
         names = {subject.name for subject in subjects}
         return self._evaluations.relevant(exam.unit, exam.adapter, subjects=names, since=since)
 
-    def answers_of(self, subject: Subject, *, anew: bool = False) -> None:
-        """Scores of greedy answers. Raises what `Answers` raises, and LeaseLost."""
-        questions = self._unknown(subject, Scorer.TOKEN_F1, self._exam.questions, anew=anew)
+    def answers_of(
+        self,
+        subject: Subject,
+        *,
+        anew: bool = False,
+        ends: Ends | None = None,
+        more: Mapping[Scorer, Score] | None = None,
+    ) -> None:
+        """Scores of greedy answers, by `more` scorers too. Raises what `Answers` raises, LeaseLost.
+
+        With `ends`, answers that were cut are asked again, longer.
+        """
+        scorers = {**self._scorers, **(more or {})}
+        wanted = [*scorers, *([Scorer.ENDED] if ends else [])]
+        questions = self._unknown(subject, wanted, self.exam.questions, anew=anew)
         if not questions:
             return
-        said = self._answers.ask(subject.model, questions)
+        said = self.answers.ask(subject.model, questions)
+        scores = {
+            scorer: {
+                question.row: score(answer.text, question.reference)
+                for question, answer in zip(questions, said, strict=True)
+            }
+            for scorer, score in scorers.items()
+        }
+        if ends is not None:
+            scores[Scorer.ENDED] = self._ended(subject, questions, said, ends)
+        self._keep(self.exam.evaluation(subject, each, rows) for each, rows in scores.items())
+
+    def _ended(
+        self, subject: Subject, questions: Sequence[Question], said: Sequence[Answer], ends: Ends
+    ) -> dict[str, float]:
+        """Row → whether the answer ends; of a cut one that is not asked again, how probably."""
+        cut = [each for each, answer in zip(questions, said, strict=True) if answer.cut]
+        longer = [
+            replace(each, max_tokens=self.exam.room(each, ends.tokens))
+            for each in cut[: ends.examples]
+        ]
+        again = self.answers.ask(subject.model, longer) if longer else []
+        ended = [float(not answer.cut) for answer in again]
+        probably = math.fsum(ended) / len(ended) if ended else 1.0
+        rows = {each.row: 1.0 for each in questions}
+        rows |= {each.row: probably for each in cut}
+        return rows | {each.row: one for each, one in zip(longer, ended, strict=True)}
+
+    def suite_of(
+        self,
+        subject: Subject,
+        suite: Asked,
+        measure: Callable[[Sequence[Question]], Mapping[Scorer, Mapping[str, float]]],
+        *,
+        scorers: Sequence[Scorer],
+        anew: bool = False,
+    ) -> None:
+        """What `measure` gives for the questions of a suite that have no score by `scorers` yet."""
+        questions = self._unknown(subject, scorers, suite.questions, anew=anew, suite=suite)
+        measured = measure(questions) if questions else {}
+        if questions or not suite.questions:
+            self.keep_suite(subject, suite, {each: measured.get(each, {}) for each in scorers})
+
+    def keep_suite(
+        self, subject: Subject, suite: Asked, measured: Mapping[Scorer, Mapping[str, float]]
+    ) -> None:
+        """Keeps it as it is; nothing measured is kept too, and says that there was nothing."""
         self._keep(
-            self._exam.evaluation(
-                subject,
-                scorer,
-                {
-                    question.row: score(answer.text, question.reference)
-                    for question, answer in zip(questions, said, strict=True)
-                },
-            )
-            for scorer, score in _ANSWER_SCORES.items()
+            self.exam.evaluation(subject, scorer, scores, suite=suite)
+            for scorer, scores in measured.items()
         )
+
+    def nothing_of(self, subject: Subject, scorer: Scorer) -> None:
+        """Keeps that there was nothing on the test part that this scorer could look for."""
+        self._keep([self.exam.evaluation(subject, scorer, {})])
 
     def log_probs_of(self, subject: Subject) -> None:
         """Log-probabilities of the references. Raises as `answers_of`."""
-        questions = self._unknown(subject, Scorer.NATS, self._exam.scored)
+        questions = self._unknown(subject, [Scorer.NATS], self.exam.scored)
         if questions:
-            given = self._answers.log_probs(subject.model, questions)
-            self._keep([self._exam.evaluation(subject, Scorer.NATS, _nats(questions, given))])
+            given = self.answers.log_probs(subject.model, questions)
+            self._keep([self.exam.evaluation(subject, Scorer.NATS, nats_of(questions, given))])
 
     def fidelity_of(self, subject: Subject, own: OwnLogProbs, *, anew: bool = False) -> None:
         """Log-probabilities in the service beside the trainer's own. Raises as `answers_of`."""
-        questions = self._exam.scored
-        if not anew and not self._unknown(subject, Scorer.DRIFT, questions) and questions:
+        questions = self.exam.scored
+        if not anew and not self._unknown(subject, [Scorer.DRIFT], questions) and questions:
             return
-        given = self._answers.log_probs(subject.model, questions) if questions else []
+        given = self.answers.log_probs(subject.model, questions) if questions else []
         expected = own(questions) if questions else []
         tokens = {
             question.row: float(len(row)) for question, row in zip(questions, given, strict=True)
         }
         self._keep(
-            self._exam.evaluation(subject, scorer, scores)
+            self.exam.evaluation(subject, scorer, scores)
             for scorer, scores in (
-                (Scorer.NATS, _nats(questions, given)),
+                (Scorer.NATS, nats_of(questions, given)),
                 (Scorer.TOKENS, tokens),
                 (Scorer.DRIFT, _drift(questions, given, expected)),
             )
         )
 
     def _unknown(
-        self, subject: Subject, scorer: Scorer, questions: Sequence[Question], *, anew: bool = False
+        self,
+        subject: Subject,
+        scorers: Iterable[Scorer],
+        questions: Sequence[Question],
+        *,
+        anew: bool = False,
+        suite: Asked | None = None,
     ) -> list[Question]:
-        """Questions whose rows have no score under these conditions."""
+        """Questions whose rows lack a score under these conditions."""
         if anew:
             return list(questions)
-        wanted = self._exam.evaluation(subject, scorer, {})
-        rows = merged(
-            each
-            for each in self.known(subject)
-            if each.subject == subject.name and comparable(each, wanted)
-        )
-        return [question for question in questions if question.row not in rows]
+        known = [each for each in self.known(subject) if each.subject == subject.name]
+        unknown = set[str]()
+        for scorer in scorers:
+            wanted = self.exam.evaluation(subject, scorer, {}, suite=suite)
+            rows = merged(each for each in known if comparable(each, wanted))
+            unknown |= {question.row for question in questions} - rows.keys()
+        return [question for question in questions if question.row in unknown]
 
     def _keep(self, new: Iterable[NewEvaluation]) -> None:
         self._evaluations.add(list(new), job_id=self._writer.job_id, fence=self._writer.fence)
 
 
-def _nats(questions: Sequence[Question], given: Sequence[Sequence[float]]) -> dict[str, float]:
+def nats_of(questions: Sequence[Question], given: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Row → negative log-probability of the whole reference."""
     return {
         question.row: _kept(-math.fsum(row)) for question, row in zip(questions, given, strict=True)
     }

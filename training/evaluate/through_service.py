@@ -64,16 +64,27 @@ class ServiceAnswers:
         """See `Answers.log_probs`. The trainer's key alone may ask for them."""
 
         def score_one(question: Question) -> list[float]:
-            body = {
-                "model": model,
-                "prompt": list(question.ids),
-                "prompt_logprobs": 0,
-                "max_tokens": 1,
-                "temperature": 0.0,
-            }
-            return _log_probs(self._told("/v1/completions", model, body), question)
+            places = self._scored(model, question, top=0)
+            reference = question.ids[question.answer_start :]
+            return [place[token] for token, place in zip(reference, places, strict=True)]
 
         return _each(score_one, questions)
+
+    def top_log_probs(
+        self, model: str, questions: Sequence[Question], top: int
+    ) -> list[list[Mapping[int, float]]]:
+        """See `Answers.top_log_probs`. The trainer's key alone may ask for them."""
+        return _each(lambda question: self._scored(model, question, top=top), questions)
+
+    def _scored(self, model: str, question: Question, *, top: int) -> list[Mapping[int, float]]:
+        body = {
+            "model": model,
+            "prompt": list(question.ids),
+            "prompt_logprobs": top,
+            "max_tokens": 1,
+            "temperature": 0.0,
+        }
+        return _places(self._told("/v1/completions", model, body), question)
 
     def _told(self, path: str, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The only choice of the service's answer, once there is one.
@@ -153,7 +164,7 @@ def _answer(choice: Mapping[str, Any]) -> Answer:
     )
 
 
-def _log_probs(choice: Mapping[str, Any], question: Question) -> list[float]:
+def _places(choice: Mapping[str, Any], question: Question) -> list[Mapping[int, float]]:
     """vLLM gives a mapping of token to log-probability for each place of the prompt but the first.
 
     Raises EngineUnavailable where it has not scored the very tokens that were asked about.
@@ -161,12 +172,15 @@ def _log_probs(choice: Mapping[str, Any], question: Question) -> list[float]:
     places = (choice.get("prompt_logprobs") or [])[question.answer_start :]
     reference = question.ids[question.answer_start :]
     try:
-        return [
-            float(place[str(token)]["logprob"])
-            for token, place in zip(reference, places, strict=True)
+        scored = [
+            {int(token): float(said["logprob"]) for token, said in place.items()}
+            for place in places
         ]
-    except (KeyError, TypeError, ValueError):
-        raise EngineUnavailable("the service has not scored the tokens it was given") from None
+        if all(token in place for token, place in zip(reference, scored, strict=True)):
+            return list(scored)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass
+    raise EngineUnavailable("the service has not scored the tokens it was given") from None
 
 
 def _failure(verdict: Verdict, status: int | None, answer: Any, model: str) -> Exception:

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from adapters.domain.gates import GatePolicy
 from adapters.domain.jobs import Job
 from adapters.domain.names import Digest
 from adapters.domain.recipes import Recipe
 from adapters.domain.units import UnitConfig, UnitLimits
 from adapters.errors import NotFound, Rejected
+from adapters.hashing import sha256_bytes
 from adapters.registry.ports import Datasets
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
 from adapters.store.staging import room_needed
 from training.data.checked_rows import CheckedRows
+from training.data.examples import Example
 from training.data.files import JobFiles, check_files, find_files
 from training.data.split import Split, split
 from training.data.stored_dataset import StoredDataset, open_dataset, write_facts
-from training.data.tokenise import tokenise
+from training.data.tokenise import Variants, no_variants, tokenise
+from training.evaluate.canaries import canaries
+from training.evaluate.counterfactuals import augmented
 from training.job.context import JobContext
 from training.job.progress import Reporter
 from training.stopping import Stopped
@@ -56,6 +62,8 @@ def prepare_dataset(
         "adapter": job.adapter,
         "base": context.base.fingerprint,
         "max_length": recipe.max_length,
+        **_planted(unit.gates, recipe),
+        **_augmented(unit.gates),
     }
     found = _found(context, job, made_from)
     if found is not None:
@@ -119,6 +127,8 @@ def _built(
             renderer=context.renderer,
             max_length=int(made_from["max_length"]),
             alive=lambda: _stop_if_asked(context),
+            planted=_canaries(made_from),
+            variants=_variants(made_from),
         )
         write_facts(folder, made_from=made_from, rows=rows, parts=parts, tokenised=tokenised)
     digest = _published(context, job, fence, folder)
@@ -152,6 +162,30 @@ def _published(context: JobContext, job: Job, fence: int, folder: Path) -> Diges
         put_again=put,
     )
     return digest
+
+
+def _planted(policy: GatePolicy, recipe: Recipe) -> dict[str, Any]:
+    """How many canaries, and of which seed; nothing where none is asked for."""
+    count = policy.leakage.canaries if policy.leakage is not None else 0
+    return {"canaries": {"seed": recipe.seed, "planted": count}} if count else {}
+
+
+def _canaries(made_from: Mapping[str, Any]) -> dict[bytes, Example]:
+    """Row id → what is planted."""
+    asked = made_from.get("canaries")
+    planted = [] if asked is None else canaries(asked["seed"], asked["planted"])
+    return {bytes.fromhex(sha256_bytes(each.row.encode())[:32]): each.example for each in planted}
+
+
+def _augmented(policy: GatePolicy) -> dict[str, Any]:
+    """Which traits every training example is varied by; nothing where the unit asks for none."""
+    options = policy.fairness
+    return {"augmented": list(options.traits)} if options and options.augment else {}
+
+
+def _variants(made_from: Mapping[str, Any]) -> Variants:
+    traits = made_from.get("augmented")
+    return no_variants if traits is None else partial(augmented, traits=traits)
 
 
 def _questions(rows: CheckedRows) -> set[bytes]:

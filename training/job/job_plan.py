@@ -12,6 +12,7 @@ from adapters.domain.units import UnitConfig
 from adapters.errors import InvalidRequest
 from training.base.base_fit import advised, suited
 from training.data.stored_dataset import StoredDataset
+from training.evaluate.scorers import scorers_of
 from training.job.context import JobContext
 from training.job.dataset import prepare_dataset
 from training.job.progress import Reporter
@@ -42,6 +43,7 @@ def plan_job(context: JobContext, job: Job, fence: int, reporter: Reporter) -> J
         clock=context.clock,
         pause=context.pause,
     )
+    scorers_of(unit.gates, context.units, ())  # what cannot score is said before training
     recipe = fit(_recipe(context, job, unit), limits)
     dataset = prepare_dataset(context, job, fence, unit=unit, recipe=recipe, reporter=reporter)
     return JobPlan(unit=unit, limits=limits, recipe=recipe, dataset=dataset)

@@ -38,6 +38,7 @@ from training.job.promote import NotPromoted, Promoter
 from training.job.prove import Judgement, Terms, prove
 from training.job.publish import publish
 from training.job.result_files import keep_results, kept_results
+from training.job.strength import weaker_version
 from training.job.unit_of_job import wait_for_unit
 
 CHECKPOINTS = 2
@@ -79,11 +80,17 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
         fine_tuned = _train(context, plan, reporter)
         version = publish(context, job, fence, plan, fine_tuned)
         reporter.say(f"Published {version.name} as a candidate; evaluating it through the service")
+    terms = Terms(policy=plan.unit.gates, limits=plan.limits, dataset=plan.dataset.digest)
+    writer = Writer(job_id=job.id, fence=fence)
     if not version.gates:
-        terms = Terms(policy=plan.unit.gates, limits=plan.limits, dataset=plan.dataset.digest)
-        judgement = prove(context, version, terms, Writer(job_id=job.id, fence=fence))
+        judgement = prove(context, version, terms, writer)
         version = _keep(context, version, fence, judgement)
     _tell(version, reporter)
+    if not all_passed(version.gates):
+        weaker = weaker_version(context, version, terms, writer, reporter)
+        if weaker is not None:
+            version = weaker
+            reporter.say(in_words(version))
     files, store = context.registry.files, context.store
     if not kept_results(job, files):
         keep_results(job, reporter.curve(), files=files, store=store)

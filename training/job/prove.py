@@ -14,16 +14,21 @@ from adapters.domain.bounds import mean
 from adapters.domain.evaluations import Scorer
 from adapters.domain.gates import GatePolicy, GateResult, unservable
 from adapters.domain.jobs import JobCheckpoint
+from adapters.domain.measured import Proof, Rival, ValidationLosses
 from adapters.domain.names import Alias, Digest, JobId, VersionId
 from adapters.domain.principals import SYSTEM
-from adapters.domain.proof import Proof, Rival, ValidationLosses, judge
+from adapters.domain.proof import judge
 from adapters.domain.versions import Version
 from adapters.errors import EngineUnavailable, Rejected
 from training.base.chat_format import thinking_wanted
 from training.data.tokenise import read_questions
+from training.evaluate.bench import Bench
 from training.evaluate.exam import Exam, Subject, bounded
-from training.evaluate.measure import Measurer, Writer
+from training.evaluate.measure import Ends, Measurer, Writer
+from training.evaluate.scorers import conditions_of, scorers_of
 from training.job.context import JobContext
+from training.job.dataset_facts import data_facts
+from training.job.gate_measures import leak_scorers, measure_more
 from training.job.service_limits import ServiceLimits
 
 _LAYER = re.compile(r"\.(\d+)\.")
@@ -56,9 +61,14 @@ def prove(
     The base's and the live version's answers are asked where nobody has asked them before.
     Raises EngineUnavailable, Unavailable, LeaseLost, Stopped.
     """
+    policy, dataset = terms.policy, context.store.fetch_dataset(terms.dataset)
     exam = exam_of(context, version, terms)
     measurer = Measurer(
-        exam, answers=context.answers, evaluations=context.registry.evaluations, writer=writer
+        exam,
+        answers=context.answers,
+        evaluations=context.registry.evaluations,
+        writer=writer,
+        scorers=scorers_of(policy, context.units, exam.questions),
     )
     base = Subject(model=context.base.name, version_id=None)
     subject = Subject(model=version.name, version_id=version.id)
@@ -69,11 +79,16 @@ def prove(
         raise EngineUnavailable(error.message) from error
     rival = _rival(context, version, measurer)
     try:
-        measurer.answers_of(subject, anew=anew)
+        leaks = leak_scorers(policy, dataset)
+        measurer.answers_of(subject, anew=anew, ends=_ends(policy), more=leaks)
         published = context.store.fetch(version.digest)
         measurer.fidelity_of(
             subject, lambda asked: context.fine_tuner.log_probs(published, asked), anew=anew
         )
+        bench = Bench(
+            measurer=measurer, renderer=context.renderer, base=base, subject=subject, anew=anew
+        )
+        measure_more(context, bench, policy, digest=terms.dataset, unit=version.unit)
     except Rejected as error:
         return Judgement(gates=(unservable(error.message),), evidence={})
     rivals = () if rival is None else (Subject(model=rival.name, version_id=rival.id),)
@@ -84,10 +99,15 @@ def prove(
         evaluations=known,
         rival=rival,
         losses=_losses(context, version),
+        data=data_facts(dataset),
     )
-    return Judgement(
-        gates=judge(proof, terms.policy), evidence=_evidence(exam, proof, base, subject)
-    )
+    return Judgement(gates=judge(proof, policy), evidence=_evidence(exam, proof, base, subject))
+
+
+def _ends(policy: GatePolicy) -> Ends | None:
+    if policy.min_ends is None:
+        return None
+    return Ends(tokens=policy.ends_tokens, examples=policy.ends_examples)
 
 
 def exam_of(context: JobContext, version: Version, terms: Terms) -> Exam:
@@ -107,6 +127,7 @@ def exam_of(context: JobContext, version: Version, terms: Terms) -> Exam:
             "layers": _layers(context.base.shapes),
             "slack": policy.answer_slack,
             "thinking": "on" if thinking_wanted() else "off",
+            **conditions_of(policy, context.units, questions),
         },
         context=limits.max_model_len,
     )
@@ -164,7 +185,8 @@ def _evidence(exam: Exam, proof: Proof, base: Subject, subject: Subject) -> dict
             "dataset": exam.dataset,
             "base": _means(exam, proof, base),
             "adapter": _means(exam, proof, subject),
-        }
+        },
+        "dataset_facts": dict(proof.data),
     }
     if proof.losses is not None:
         evidence["validation"] = asdict(proof.losses)

@@ -10,8 +10,7 @@ from sqlalchemy import RowMapping
 
 from adapters.domain.api_keys import Key, NewKey
 from adapters.domain.audit import Entry
-from adapters.domain.datasets import Part
-from adapters.domain.evaluations import Evaluation, NewEvaluation, Scorer
+from adapters.domain.evaluations import Evaluation, NewEvaluation, Scorer, part_of
 from adapters.domain.files import StoredFile
 from adapters.domain.gates import GateResult, Outcome
 from adapters.domain.jobs import (
@@ -186,7 +185,7 @@ def evaluation_values(new: NewEvaluation) -> dict[str, Any]:
 
 def evaluation_from(row: RowMapping) -> Evaluation:
     """An evaluation from its row."""
-    return Evaluation(**{**row, "part": Part(row["part"]), "scorer": Scorer(row["scorer"])})
+    return Evaluation(**{**row, "part": part_of(row["part"]), "scorer": Scorer(row["scorer"])})
 
 
 def served_from(row: RowMapping) -> ServedVersion:

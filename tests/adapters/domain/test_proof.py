@@ -13,15 +13,9 @@ import pytest
 from adapters.domain.datasets import MIN_TEST, Part
 from adapters.domain.evaluations import BASE, Evaluation, Scorer
 from adapters.domain.gates import GatePolicy, GateResult, Outcome, all_passed
+from adapters.domain.measured import Proof, Rival, ValidationLosses
 from adapters.domain.names import Digest, JobId, Unit, VersionId
-from adapters.domain.proof import (
-    Proof,
-    Rival,
-    ValidationLosses,
-    drift_allowed,
-    judge,
-    tries,
-)
+from adapters.domain.proof import drift_allowed, judge, tries
 
 IDS = itertools.count(1)
 LIVE = Rival(id=VersionId(1), name="support:1")
@@ -70,6 +64,7 @@ def proof(
         evaluated(CANDIDATE, Scorer.NATS, [0.3] * rows),
         evaluated(CANDIDATE, Scorer.TOKENS, [3.0] * rows),
         evaluated(CANDIDATE, Scorer.DRIFT, [1e-5] * rows),
+        evaluated(CANDIDATE, Scorer.ENDED, [1.0] * rows),
     ]
     if live is not None:
         evaluations.insert(0, evaluated(LIVE.name, Scorer.TOKEN_F1, live))
@@ -78,6 +73,7 @@ def proof(
         "evaluations": evaluations,
         "rival": None if live is None else LIVE,
         "losses": ValidationLosses(chosen=0.1, lowest=0.1),
+        "data": {"overlap": 0.0, "personal": 0.0, "truncated": 0.0},
     }
     return Proof(**(values | changes))
 
@@ -115,6 +111,10 @@ def test_a_good_version_passes_every_gate_and_each_says_its_number() -> None:
         ("task against base", 1.0, 0.02, "at_least"),
         ("task against support:1", 0.0, -0.1, "at_least"),
         ("overfitting", pytest.approx(0.0), 0.5, "at_most"),
+        ("ends", 1.0, 0.9, "at_least"),
+        ("data: overlap", 0.0, 0.0, "at_most"),
+        ("data: personal", 0.0, 0.0, "at_most"),
+        ("data: truncated", 0.0, 0.0, "at_most"),
     ]
 
 

@@ -367,10 +367,17 @@ def test_the_trainer_may_have_the_log_probabilities_of_a_prompts_own_tokens() ->
         clean(CHAT, body(prompt_logprobs=0), trainer=True)
 
 
+def test_and_those_of_as_many_likely_tokens_beside_them_as_anybody_may_have_by_echo() -> None:
+    likely = SCORING | {"prompt_logprobs": 20}
+    assert clean(COMPLETIONS, likely, trainer=True) == likely
+    with pytest.raises(InvalidRequest):
+        clean(COMPLETIONS, likely)
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"prompt_logprobs": 1},
+        {"prompt_logprobs": 21},
         {"prompt_logprobs": -1},
         {"prompt_logprobs": False},
         {"prompt": "a text"},

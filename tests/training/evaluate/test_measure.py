@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,6 +61,11 @@ class Service:
     def log_probs(self, model: str, questions: Sequence[Question]) -> list[list[float]]:
         self.asked.append((model, [each.row for each in questions]))
         return [[self.log_prob] * 2 for _ in questions]
+
+    def top_log_probs(
+        self, model: str, questions: Sequence[Question], top: int
+    ) -> list[list[Mapping[int, float]]]:
+        raise AssertionError("nobody asks for others than the reference's tokens here")
 
 
 @pytest.fixture

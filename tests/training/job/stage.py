@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -155,6 +155,12 @@ class ToyService:
     version: Callable[[Question], str] = lambda question: question.reference
     log_prob: Callable[[str], float] = lambda model: -3.0 if model == "tiny" else -0.1
     """Of every token of every reference, by the model's name."""
+    endless: bool = False
+    """Whether versions never end their answers."""
+    forgets: Callable[[str], bool] = lambda _model: False
+    """Whether a model is sure of other next tokens than the base, by its name."""
+    remembers: Callable[[Question], bool] = lambda _question: True
+    """Whether the reference's tokens are the likeliest."""
     servable: bool = True
     rollouts_fail: bool = False
     asked: list[str] = field(default_factory=list)
@@ -165,13 +171,32 @@ class ToyService:
         if model != "tiny" and not self.servable:
             raise Rejected(f"the service cannot serve {model}: it answers 500")
         say = self.base if model == "tiny" else self.version
-        return [Answer(text=say(question)) for question in questions]
+        endless = model != "tiny" and self.endless
+        return [Answer(text=say(question), cut=endless) for question in questions]
 
     def log_probs(self, model: str, questions: Sequence[Question]) -> list[list[float]]:
         self.scored.append(model)
         if model != "tiny" and not self.servable:
             raise Rejected(f"the service cannot serve {model}: it answers 500")
         return [surely(question, self.log_prob(model)) for question in questions]
+
+    def top_log_probs(
+        self, model: str, questions: Sequence[Question], top: int
+    ) -> list[list[Mapping[int, float]]]:
+        """The reference's own token and others that are far less likely."""
+        others = {-at: -9.0 for at in range(1, top + 1)}
+        if self.forgets(model):
+            return [
+                [{token: -12.0, -1: -0.001} for token in each.ids[each.answer_start :]]
+                for each in questions
+            ]
+        return [
+            [
+                {**others, token: self.log_prob(model) if self.remembers(each) else -12.0}
+                for token in each.ids[each.answer_start :]
+            ]
+            for each in questions
+        ]
 
     def sleep(self, _seconds: float) -> None:
         self.replica.load(error="its weights are damaged" if self.rollouts_fail else None)

@@ -9,8 +9,9 @@ import pytest
 
 from adapters.domain.evaluations import Evaluation
 from adapters.domain.gates import GatePolicy
+from adapters.domain.measured import Proof, ValidationLosses
 from adapters.domain.principals import SYSTEM
-from adapters.domain.proof import Proof, ValidationLosses, judge
+from adapters.domain.proof import judge
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import Conflict, InvalidRequest
 from adapters.registry.ports import NewVersion
@@ -80,7 +81,8 @@ def test_the_gates_can_be_recomputed_from_the_rows_of_the_registry(judged: Stage
         UNIT, "support", subjects={"base", kept.name}, since=kept.id
     )
     losses = ValidationLosses(**kept.evidence["validation"])
-    proof = Proof(subject=kept.name, evaluations=rows, losses=losses)
+    facts = kept.evidence["dataset_facts"]
+    proof = Proof(subject=kept.name, evaluations=rows, losses=losses, data=facts)
     assert judge(proof, policy) == kept.gates
 
 

@@ -75,6 +75,10 @@ def test_a_good_job_ends_with_a_proven_version_that_is_live(ready: Stage) -> Non
         ("task against base", "passed"),
         ("task against live", "skipped"),
         ("overfitting", "passed"),
+        ("ends", "passed"),
+        ("data: overlap", "passed"),
+        ("data: personal", "skipped"),
+        ("data: truncated", "skipped"),
     ]
     assert version.state is VersionState.LIVE
     assert route(ready.world).stable == version.id

@@ -1,0 +1,30 @@
+"""The gate over a dataset: what its stages reported of it, against what a unit allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from adapters.domain.gate_options import DataOptions
+from adapters.domain.gates import GateResult, Outcome, at_most, without_number
+from adapters.domain.measured import Proof
+
+OVERLAP = "overlap"
+"""Test and validation examples whose prompt stands in training too."""
+PERSONAL = "personal"
+"""Findings of personal data that are left, for each example."""
+TRUNCATED = "truncated"
+"""Share of examples that were cut."""
+
+
+def judge_data(proof: Proof, options: DataOptions) -> Iterator[GateResult]:
+    """One verdict for each thing that was reported, or may have been."""
+    for name, bound, detail in (
+        (OVERLAP, float(options.max_overlap), "examples that measure and stand in training too"),
+        (PERSONAL, options.max_personal, "findings of personal data that are left, an example"),
+        (TRUNCATED, options.max_truncated, "share of examples that were cut"),
+    ):
+        if name in proof.data:
+            yield at_most(f"data: {name}", proof.data[name], bound, detail)
+        else:
+            why = "no stage of the dataset reports it"
+            yield without_number(f"data: {name}", Outcome.SKIPPED, why)

@@ -1,0 +1,130 @@
+"""What is tried when a version has forgotten too much: the same adapter with less strength.
+
+`lora_alpha` scales what an adapter adds, and the engine honours it as written: a weaker copy costs
+no training. It is another artifact and another version, which goes through all gates.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE
+from adapters.domain.gates import all_passed
+from adapters.domain.names import Digest
+from adapters.domain.principals import SYSTEM
+from adapters.domain.versions import Version
+from adapters.registry.ports import NewVersion
+from adapters.store import ArtifactKind
+from adapters.store.recording import record_artifact
+from training.evaluate.measure import Writer
+from training.job.context import JobContext
+from training.job.progress import Reporter
+from training.job.prove import Terms, prove
+from training.job.publish import CARD_FILE, prepare
+
+FORGETTING = "forgetting "
+"""What the names of the gates begin with that less strength can mend."""
+_PAGE = 1000
+
+
+def weaker_version(
+    context: JobContext, version: Version, terms: Terms, writer: Writer, reporter: Reporter
+) -> Version | None:
+    """The first weaker copy that passes all gates, strongest first; None where none does.
+
+    Nothing is tried where another gate than forgetting held `version` up. What an earlier attempt
+    has published is found again by its bytes. Raises what `prove` raises.
+    """
+    options = terms.policy.forgetting
+    held_up = [gate for gate in version.gates if gate.holds_up]
+    if options is None or not all(gate.gate.startswith(FORGETTING) for gate in held_up):
+        return None
+    for strength in sorted(options.strengths, reverse=True):
+        weaker = _published(context, version, strength, max_rank=terms.limits.max_lora_rank)
+        reporter.say(
+            f"{version.name} has forgotten too much; trying {weaker.name}, which is the same at "
+            f"{strength:.0%} of its strength"
+        )
+        if not weaker.gates:
+            judgement = prove(context, weaker, terms, writer)
+            weaker = context.registry.versions.judge_again(
+                weaker.id, judgement.gates, evidence=judgement.evidence
+            )
+        if all_passed(weaker.gates):
+            return weaker
+        said = ", ".join(gate.name for gate in weaker.gates if gate.holds_up)
+        reporter.say(f"{weaker.name} is held up by {said}", level="warn")
+    reporter.say(
+        "Less strength did not help; replay of the base's own answers in training may", level="warn"
+    )
+    return None
+
+
+def scaled(config: Mapping[str, Any], strength: float) -> dict[str, Any]:
+    """An adapter's configuration at that share of its strength; 0 < `strength`."""
+    pattern = config.get("alpha_pattern") or {}
+    return {
+        **config,
+        "lora_alpha": config["lora_alpha"] * strength,
+        "alpha_pattern": {module: alpha * strength for module, alpha in pattern.items()},
+    }
+
+
+def _published(context: JobContext, version: Version, strength: float, *, max_rank: int) -> Version:
+    folder = context.workdir / "weaker"
+    _lay_out(context.store.fetch(version.digest), folder, strength)
+    card = f"{(folder / CARD_FILE).read_text('utf-8')}\nAt {strength:.0%} of its strength.\n"
+    ready = prepare(
+        folder,
+        context.workdir / "publish",
+        card=card,
+        base=context.base.shapes,
+        max_rank=max_rank,
+    )
+
+    def put() -> Digest:
+        return context.store.publish_adapter(ready.directory)
+
+    digest = put()
+    found = _found(context, version, digest)
+    if found is not None:
+        return found
+    told = {"of": version.name, "strength": strength}
+    new = NewVersion(
+        adapter=version.adapter,
+        unit=version.unit,
+        digest=digest,
+        base_fingerprint=version.base_fingerprint,
+        rank=version.rank,
+        size_bytes=ready.size_bytes,
+        evidence={**(version.evidence or {}), "weakened": told},
+    )
+    return record_artifact(
+        context.store,
+        digest,
+        ArtifactKind.ADAPTER,
+        add_row=lambda: context.registry.versions.publish(new, job_id=None, fence=None),
+        put_again=put,
+    )
+
+
+def _lay_out(published: Path, folder: Path, strength: float) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    config = json.loads((published / CONFIG_FILE).read_text("utf-8"))
+    (folder / CONFIG_FILE).write_text(json.dumps(scaled(config, strength)), "utf-8")
+    for name in (WEIGHTS_FILE, CARD_FILE):
+        shutil.copyfile(published / name, folder / name)
+
+
+def _found(context: JobContext, version: Version, digest: Digest) -> Version | None:
+    listed = context.registry.versions.list(
+        SYSTEM, adapter=version.adapter, after=None, limit=_PAGE
+    )
+    return next(
+        (each for each in listed.items if each.digest == digest and each.job_id is None), None
+    )
