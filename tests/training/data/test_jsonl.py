@@ -110,7 +110,7 @@ def _with_message_key(key: str, value: Any) -> bytes:
         (b'{"messages": []}', "line 1: `messages` must be a list"),
         (b'{"messages": {"role": 1}}', "line 1: `messages` must be"),
         (b'{"messages": ["x"]}', "line 1: message 1 is not a JSON dict"),
-        (b'{"prompt": "a", "answer": "b"}', "has no `completion`"),
+        (b'{"prompt": "a"}', "has no `completion`"),
         (b'{"input": {}, "preferred_completion": []}', "`input` must be a dictionary with"),
         (line(("user", "a"), ("assistant", "b"), **{SECRET: 1}), "not known"),
         (line(("user", "a"), ("assistant", "b"), tools=[{}]), "tool 1 is no `function`"),
