@@ -77,7 +77,8 @@ class Recipe(BaseModel):
         default=0.0,
         ge=0.0,
         le=0.5,
-        description="Share of training rows that the base has answered itself: less is forgotten.",
+        description="Share of the rows of supervised jobs that are the base's own answers: less is "
+        "forgotten.",
     )
     sweep: Sweep | None = Field(
         default=None,
@@ -121,8 +122,6 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.replay and self.method is not Method.SUPERVISED:
-            raise ValueError("`replay` is of supervised jobs; preferences have a reference instead")
         if self.start != FROM_BASE and self.sweep is not None and self.sweep.rank:
             raise ValueError("`sweep.rank` needs `start: base`: a version has the rank it has")
         if len(self.trials()) > MAX_TRIALS:
@@ -219,7 +218,8 @@ def resolve(
     """The recipe a job runs with: defaults, then base, then unit, then the job's own words.
 
     Whoever names a rank and no alpha gets an alpha of twice that rank. A method of preferences
-    learns at `PREFERENCE_RATE` of the rate. `seed` is the job's own; None leaves the unit's.
+    learns at `PREFERENCE_RATE` of the rate and replays nothing: it is held to where it began
+    anyway. `seed` is the job's own; None leaves the unit's.
 
     Raises InvalidRequest (`invalid_recipe`) where what they ask for together is out of bounds.
     """
@@ -232,6 +232,7 @@ def resolve(
     settings |= job.model_dump(exclude_none=True, exclude={"learning_rate_multiplier"})
     if settings["method"] != Method.SUPERVISED:
         settings["learning_rate"] *= PREFERENCE_RATE
+        settings["replay"] = 0.0
     if job.learning_rate_multiplier is not None:
         settings["learning_rate"] *= job.learning_rate_multiplier
     if seed is not None:

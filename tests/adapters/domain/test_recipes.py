@@ -118,6 +118,12 @@ def test_a_method_of_preferences_learns_at_a_tenth_of_the_rate() -> None:
     assert recipe.learning_rate == pytest.approx(4e-4)
 
 
+def test_a_units_replay_is_for_its_supervised_jobs() -> None:
+    unit = RecipeOverrides(replay=0.2)
+    assert resolve(base=NONE, unit=unit, job=AUTO).replay == 0.2
+    assert resolve(base=NONE, unit=unit, job=Hyperparameters(method=Method.KTO)).replay == 0.0
+
+
 def test_a_job_without_a_method_has_its_units() -> None:
     unit = RecipeOverrides(method=Method.KTO)
     assert resolve(base=NONE, unit=unit, job=AUTO).method is Method.KTO
@@ -128,7 +134,6 @@ def test_a_job_without_a_method_has_its_units() -> None:
 @pytest.mark.parametrize(
     ("values", "why"),
     [
-        ({"method": "dpo", "replay": 0.2}, "`replay` is of supervised jobs"),
         ({"start": "live", "sweep": {"rank": [8]}}, "`sweep.rank` needs `start: base`"),
         ({"sweep": {"rank": [1, 2, 3, 4, 5], "learning_rate": [0.1] * 4}}, "more than 16 trials"),
     ],
