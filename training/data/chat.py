@@ -32,6 +32,8 @@ _TOOL_KEYS = ("tools", "functions")
 _RECORD_KEYS = frozenset({"messages", "parallel_tool_calls", "metadata", *_TOOL_KEYS})
 MAX_GROUPS = 10
 """Names of `metadata` in one record."""
+MAX_DEPTH = 32
+"""Levels of a tool's description, or of a call's arguments: whoever walks over them ends."""
 MAX_GROUP = 64
 """Characters of a name or a value of `metadata`."""
 
@@ -118,6 +120,9 @@ def parse_tools(record: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
             raise Mistake(f"tool {at} is no `function` with its description")
         if not isinstance(function.get("name"), str) or not function["name"]:
             raise Mistake(f"tool {at} has no `name`")
+        if _is_too_deep(tool):
+            raise Mistake(f"tool {at} is nested deeper than {MAX_DEPTH} levels")
+        _encodable(json.dumps(tool, ensure_ascii=False), f"tool {at}")
     return (*tools, *functions)
 
 
@@ -233,9 +238,17 @@ def _call(item: Any, where: str) -> ToolCall:
 
 def _is_object(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
+        said = json.loads(text)
     except (ValueError, RecursionError):
         return False
+    return isinstance(said, dict) and not _is_too_deep(said)
+
+
+def _is_too_deep(value: Any, left: int = MAX_DEPTH) -> bool:
+    inside = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list):
+        return False
+    return left == 0 or any(_is_too_deep(item, left - 1) for item in inside)
 
 
 def _learn(item: Mapping[str, Any], role: str, where: str) -> bool:
@@ -252,9 +265,11 @@ def _text_or_none(item: Mapping[str, Any], key: str, where: str) -> str | None:
     text = item.get(key)
     if text is None and item.get("role") == "function" and key == "tool_call_id":
         return "call_0"
-    if text is not None and not isinstance(text, str):
+    if text is None:
+        return None
+    if not isinstance(text, str):
         raise Mistake(f"{where}: `{key}` must be a string")
-    return text
+    return _encodable(text, f"{where}: `{key}`")
 
 
 def _listed(record: Mapping[str, Any], key: str) -> list[Any]:

@@ -59,40 +59,41 @@ class DirectoryFinder:
     """`Finder` of entries; a text costs the same however many there are."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        self._by_first: dict[str, list[Entry]] = {}
+        self._by_words: dict[tuple[str, ...], list[Entry]] = {}
+        lengths: dict[str, set[int]] = {}
         for entry in entries:
-            self._by_first.setdefault(entry.words[0], []).append(entry)
-        for listed in self._by_first.values():
-            listed.sort(key=lambda entry: -len(entry.words))
+            self._by_words.setdefault(entry.words, []).append(entry)
+            lengths.setdefault(entry.words[0], set()).add(len(entry.words))
+        self._lengths = {first: sorted(each, reverse=True) for first, each in lengths.items()}
 
     def find(self, text: str) -> Iterator[Span]:
         """See `Finder.find`."""
-        if not self._by_first:
+        if not self._by_words:
             return
         matches = list(WORD.finditer(text))
         words = [folded(match[0]) for match in matches]
         for at, word in enumerate(words):
-            for entry in self._by_first.get(word, ()):
-                end = at + len(entry.words)
-                if tuple(words[at:end]) != entry.words:
-                    continue
-                if entry.exactly not in (None, matches[at][0]):
-                    continue
-                places = [match.span() for match in matches[at:end]]
-                if _is_one(places):
+            for length in self._lengths.get(word, ()):
+                entry = self._entry(tuple(words[at : at + length]), matches[at][0])
+                places = [match.span() for match in matches[at : at + length]]
+                if entry is not None and _is_one(places):
                     yield Span(
                         start=places[0][0],
                         end=places[-1][1],
                         entity=entry.entity,
                         subject=entry.subject,
-                        rank=_RANK + len(entry.words),
+                        rank=_RANK + length,
                     )
                     break
 
     def subjects_of(self, words: tuple[str, ...]) -> set[str]:
         """Under which subjects an entry of these words is known."""
-        listed = self._by_first.get(words[0], ()) if words else ()
-        return {entry.subject for entry in listed if entry.words == words}
+        return {entry.subject for entry in self._by_words.get(words, ())}
+
+    def _entry(self, words: tuple[str, ...], first: str) -> Entry | None:
+        """Of those who share these words, the one who is listed first."""
+        listed = self._by_words.get(words, ())
+        return next((entry for entry in listed if entry.exactly in (None, first)), None)
 
 
 def read_directory(path: Path) -> Iterator[Entry]:
@@ -129,7 +130,7 @@ def _people(lines: Iterable[str]) -> Iterator[Entry]:
 
 
 def _entries(terms: Sequence[tuple[Entity, str]]) -> Iterator[Entry]:
-    """Every term of one person, and a name of two words the other way round as well."""
+    """Every term of one person, and a name of two parts the other way round as well."""
     said = [(entity, value, words_of(value)) for entity, value in terms]
     known = [(entity, value, words) for entity, value, words in said if words]
     if not known:
@@ -137,11 +138,17 @@ def _entries(terms: Sequence[tuple[Entity, str]]) -> Iterator[Entry]:
     first_entity, first_value, _ = known[0]
     subject = subject_of(first_entity, first_value)
     for entity, value, words in known:
-        ways = [words, words[::-1]] if entity is Entity.PERSON and len(words) == 2 else [words]
+        ways = [words, *_the_other_way_round(entity, value)]
         for way in ways:
             if len(way) <= MAX_WORDS:
                 exactly = value if len(way) == 1 else None
                 yield Entry(words=way, entity=entity, subject=subject, exactly=exactly)
+
+
+def _the_other_way_round(entity: Entity, value: str) -> list[tuple[str, ...]]:
+    """`Groß, Anna` for `Anna Groß`."""
+    parts = value.split()
+    return [words_of(" ".join(parts[::-1]))] if entity is Entity.PERSON and len(parts) == 2 else []
 
 
 def _is_one(places: Sequence[tuple[int, int]]) -> bool:

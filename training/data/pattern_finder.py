@@ -20,13 +20,13 @@ from training.data.pseudonyms import subject_of
 from training.data.spans import Span
 
 _EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}")
-_CARD = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){11,18}(?![\w-])")
+_CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){12,18}(?![\w-])")
 _IBAN = re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]){11,30}(?!\w)")
-_IP = re.compile(
-    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)|[0-9A-Fa-f:]{2,39}(?:%\w{1,16})?(?![\w:]))"
-)
+_IP4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)")
+_IP6 = re.compile(r"(?<!\w)\w{0,20}:[\w:.%]{1,60}")
+"""What could be one, perhaps behind a word and a colon."""
 _SSN = re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")
-_DIGITS = re.compile(r"[+(]?\d(?:[\s().\-/]{0,3}\d){6,17}(?!\d)")
+_DIGITS = re.compile(r"[+(]{0,2}\d(?:[\s().\-/]{0,3}\d){6,17}(?!\d)")
 """What could be a telephone number."""
 _AROUND = 12
 """Characters on both sides of it that tell a telephone number from other digits."""
@@ -65,9 +65,13 @@ class PatternFinder:
         for start, end in found:
             begins = max(0, start - _AROUND)
             window = text[begins : end + _AROUND]
-            for region in self._regions:
-                for match in PhoneNumberMatcher(window, region, Leniency.VALID, 100):
-                    yield begins + match.start, begins + match.end
+            # with its country in front it is one, whether or not that country has given it out
+            abroad = "+" in text[start : start + 2]
+            leniency = Leniency.POSSIBLE if abroad else Leniency.VALID
+            for region in self._regions[:1] if abroad else self._regions:
+                for match in PhoneNumberMatcher(window, region, leniency, 100):
+                    if match.start + begins >= start:
+                        yield begins + match.start, begins + match.end
 
 
 def _emails(text: str) -> Iterator[tuple[int, int]]:
@@ -107,15 +111,24 @@ def _ssns(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _ips(text: str) -> Iterator[tuple[int, int]]:
-    for match in _IP.finditer(text):
-        if match[0].count(":") < 2 and match[0].count(".") != 3:
-            continue
-        try:
-            address = ipaddress.ip_address(match[0])
-        except ValueError:
-            continue
-        if not address.is_unspecified:
+    for match in _IP4.finditer(text):
+        if _is_address(match[0]):
             yield match.span()
+    for match in _IP6.finditer(text):
+        if match[0].count(":") < 2:
+            continue
+        said = match[0].rstrip(".:") or match[0]
+        for begins in (0, said.find(":") + 1):
+            if _is_address(said[begins:]):
+                yield match.start() + begins, match.start() + len(said)
+                break
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return not ipaddress.ip_address(text).is_unspecified
+    except ValueError:
+        return False
 
 
 def _ends_group(text: str, at: int) -> bool:

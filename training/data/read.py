@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,7 +35,7 @@ class Rules:
     policy: DataPolicy
     folder: Path
     """Where the unit's directories lie."""
-    key: bytes
+    key: bytes = field(repr=False)
     """The unit's own: pseudonyms and erased terms are made with it."""
     erased: Erased
     kind: DataKind = DataKind.CHAT

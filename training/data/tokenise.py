@@ -256,5 +256,5 @@ def _naming(item: Trace) -> Iterator[None]:
 def _question_from(line: str) -> Question:
     values = json.loads(line)
     prompt = tuple(message_from(message) for message in values.pop("prompt"))
-    ids, tools = tuple(values.pop("ids")), tuple(values.pop("tools"))
+    ids, tools = tuple(values.pop("ids")), tuple(values.pop("tools", ()))
     return Question(prompt=prompt, ids=ids, tools=tools, **values)

@@ -213,3 +213,25 @@ def test_all_mistakes_of_all_lines_are_listed_and_beyond_a_bound_counted() -> No
     many = refusal(b"x\n" * (LISTED + 7))
     assert (len(many.problems), many.counts) == (LISTED, {"training_file": LISTED + 7})
     assert many.message.endswith(f"and {LISTED + 7 - 20} more")
+
+
+def test_what_is_nested_too_deeply_or_is_no_text_is_refused_before_anything_walks_it() -> None:
+    deep: Any = {}
+    for _ in range(400):
+        deep = {"a": deep}
+    tool = {"type": "function", "function": {"name": "f", "parameters": deep}}
+    call = {"id": "c", "function": {"name": "f", "arguments": json.dumps(deep)}}
+    half = {"type": "function", "function": {"name": "f", "description": "\ud800"}}
+    asked = {"role": "user", "content": "a"}
+    said = {"role": "assistant", "content": "b"}
+    calling = {"role": "assistant", "tool_calls": [call]}
+    error = refusal(
+        lines(
+            {"messages": [asked, said], "tools": [tool]},
+            {"messages": [asked, calling]},
+            {"messages": [asked, said], "tools": [half]},
+        )
+    )
+    assert [problem.line for problem in error.problems] == [1, 2, 3]
+    assert "nested deeper than 32 levels" in error.message
+    assert "surrogate" in error.message
