@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from adapters.domain.data_policy import DataPolicy
 from adapters.domain.gates import GatePolicy
 from adapters.domain.limits import MAX_LIMIT, KeyLimits, Limits
 from adapters.domain.names import Alias, Unit, is_name
@@ -106,6 +107,7 @@ class UnitConfig(BaseModel):
     recipe: RecipeOverrides = RecipeOverrides()
     gates: GatePolicy = GatePolicy()
     limits: UnitLimits = UnitLimits()
+    data: DataPolicy = DataPolicy()
 
 
 class InvalidUnits(WardrobeError):
@@ -124,6 +126,8 @@ class Units:
 
     by_name: Mapping[Unit, UnitConfig]
     owner_of: Mapping[Alias, Unit]
+    folder: Path = Path()
+    """Where their files lie, and those that they name."""
 
     def get(self, unit: str) -> UnitConfig:
         """Raises NotFound."""
@@ -176,7 +180,7 @@ def load_units(folder: Path) -> Units:
                 problems.append(f"{path.name}: aliases: `{alias}` belongs to unit `{owner}`")
     if problems:
         raise InvalidUnits(tuple(problems))
-    return Units(MappingProxyType(units), MappingProxyType(owner_of))
+    return Units(MappingProxyType(units), MappingProxyType(owner_of), folder)
 
 
 class _Loader(yaml.SafeLoader):

@@ -10,6 +10,7 @@ from adapters.registry.sql.canaries import SqlCanaries
 from adapters.registry.sql.collection import SqlCollection
 from adapters.registry.sql.database import PATIENCE_S, Database
 from adapters.registry.sql.datasets import SqlDatasets
+from adapters.registry.sql.erasures import SqlErasures
 from adapters.registry.sql.evaluations import SqlEvaluations
 from adapters.registry.sql.files import SqlFiles
 from adapters.registry.sql.jobs import SqlJobs
@@ -46,6 +47,7 @@ def open_registry(
         files=SqlFiles(database),
         jobs=SqlJobs(database),
         datasets=SqlDatasets(database),
+        erasures=SqlErasures(database),
         versions=SqlVersions(database),
         evaluations=SqlEvaluations(database),
         routes=SqlRoutes(database),

@@ -13,6 +13,7 @@ from adapters.registry.ports import (
     Canaries,
     Collection,
     Datasets,
+    Erasures,
     Evaluations,
     Files,
     Jobs,
@@ -34,6 +35,7 @@ class Registry:
     files: Files
     jobs: Jobs
     datasets: Datasets
+    erasures: Erasures
     versions: Versions
     evaluations: Evaluations
     routes: Routes

@@ -16,6 +16,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic_core import to_json
 from starlette.datastructures import FormData, UploadFile
 
+from adapters.domain.data_columns import delimiter_of
 from adapters.domain.files import OTHER_PURPOSES, PURPOSES, StoredFile
 from adapters.domain.names import Digest, FileId, Unit, new_file_id
 from adapters.domain.principals import Principal
@@ -130,9 +131,12 @@ def _look_at_head(file: BinaryIO) -> None:
         raise InvalidFile("the file is empty", param="file")
     if b"\0" in head:
         raise InvalidFile("the file is binary; send JSONL, one JSON object per line", param="file")
-    if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+    begins = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not begins.startswith(b"{") and delimiter_of(begins.partition(b"\n")[0]) is None:
         raise InvalidFile(
-            "expected JSONL, where every line is a JSON object; line 1 is not one", param="file"
+            "expected JSONL, where every line is a JSON object, or CSV, whose first line names "
+            "columns such as prompt and completion; line 1 is neither",
+            param="file",
         )
 
 

@@ -8,6 +8,7 @@ from service.cli import (
     adapters,
     asking,
     audit,
+    data,
     engine,
     jobs,
     keys,
@@ -38,6 +39,7 @@ rollouts.add_to(app)
 app.add_typer(replicas.app, name="replicas")
 app.add_typer(audit.app, name="audit")
 app.add_typer(engine.app, name="engine")
+app.add_typer(data.app, name="data")
 app.add_typer(jobs.app, name="jobs")
 jobs.add_to(app)
 asking.add_to(app)

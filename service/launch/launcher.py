@@ -223,6 +223,17 @@ def become_evaluation(settings: Settings, version: str) -> None:
     os.execve(sys.executable, words, environment)  # noqa: S606
 
 
+def become_data_command(settings: Settings, words: Sequence[str]) -> None:
+    """Turns this process into one that looks at training data, as the trainer would.
+
+    Raises what `with_base` raises.
+    """
+    settings.state_folder.create()
+    environment = child_environment(with_base(settings), "trainer")
+    command = [sys.executable, "-m", "training.job.data_commands", *words]
+    os.execve(sys.executable, command, environment)  # noqa: S606
+
+
 def is_ready(url: str, *, instance: str | None = None, timeout: float = 3.0) -> bool:
     """Whether the service says that every live version answers; never asked through a proxy.
 

@@ -125,9 +125,9 @@ class ChatFormat:
     options: Mapping[str, Any]
     """`chat_template_kwargs`, the same for the server and for training."""
 
-    def prompt_ids(self, messages: Sequence[Chat]) -> list[int]:
+    def prompt_ids(self, messages: Sequence[Chat], tools: Sequence[Chat] = ()) -> list[int]:
         """The tokens a server sends to the model for `messages`. Raises TemplateError."""
-        return self._encoded(self._prompt(messages))
+        return self._encoded(self._prompt(messages, tools))
 
     def shown(
         self,
@@ -141,12 +141,13 @@ class ChatFormat:
             self.template, messages, tools=tools, add_generation_prompt=answer_follows
         )
 
-    def answered(self, messages: Sequence[Chat]) -> Answered:
+    def answered(self, messages: Sequence[Chat], tools: Sequence[Chat] = ()) -> Answered:
         """Tokens of `messages`, whose last one is the answer to learn. Raises TemplateError."""
-        self._refuse_control_tokens(messages)
-        prompt = self._prompt(messages[:-1])
+        self._refuse_control_tokens([*messages, *tools])
+        prompt = self._prompt(messages[:-1], tools)
         _refuse_dropped_tools(messages[:-1], prompt)
-        said = self._said(messages, prompt)
+        _refuse_hidden_tools(tools, prompt)
+        said = self._said(messages, prompt, tools)
         before, ids = self._encoded(prompt), self._encoded(prompt + said)
         if ids[: len(before)] != before:
             ids = before + self._encoded(said)
@@ -156,25 +157,22 @@ class ChatFormat:
             raise TemplateError("the chat template ends answers with no token that ends an answer")
         return Answered(ids=tuple(ids), start=len(before))
 
-    def _said(self, messages: Sequence[Chat], prompt: str) -> str:
+    def _said(self, messages: Sequence[Chat], prompt: str, tools: Sequence[Chat]) -> str:
         """What the model must say after `prompt`, from the first form that gives both back."""
         forms = (self.training_form, self.template) if self.training_form else (self.template,)
         refusal: TemplateError | None = None
         for form in forms:
             try:
-                whole = self._rendered(form, messages, add_generation_prompt=False)
+                whole = self._rendered(form, messages, tools=tools, add_generation_prompt=False)
+                if messages[-1].get("tool_calls"):
+                    return self._calling(_rest(prompt, whole), messages[-1])
                 return self._behind(prompt, whole, str(messages[-1]["content"]))
             except TemplateError as error:
                 refusal = error
         raise refusal or TemplateError("the base model has no chat template")
 
     def _behind(self, prompt: str, whole: str, answer: str) -> str:
-        if not whole.startswith(prompt):
-            raise TemplateError(
-                "what is served is not how a finished conversation begins: the chat template opens "
-                "answers with something (often a thought) that it does not render afterwards"
-            )
-        rest, words = whole[len(prompt) :], answer.rpartition(THOUGHT_END)[2].strip()
+        rest, words = _rest(prompt, whole), answer.rpartition(THOUGHT_END)[2].strip()
         at = rest.find(words)
         if at < 0:
             raise TemplateError("the chat template changes the words of an answer")
@@ -186,6 +184,20 @@ class ChatFormat:
         if self._seen(tail[: stop.start()]):
             raise TemplateError("the chat template adds words of its own to the end of an answer")
         return rest[: at + len(words)] + tail[: stop.end()]
+
+    def _calling(self, rest: str, answer: Chat) -> str:
+        """An answer that calls tools, up to the first end token behind the last call."""
+        at = rest.find(str(answer["content"]).strip())
+        if at < 0:
+            raise TemplateError("the chat template changes the words of an answer")
+        for call in answer["tool_calls"]:
+            at = rest.find(call["function"]["name"], at)
+            if at < 0:
+                raise TemplateError("the base model's chat template drops tool calls")
+        stop = self._end_of.search(rest, at)
+        if stop is None:
+            raise TemplateError("the chat template ends answers with no token that ends an answer")
+        return rest[: stop.end()]
 
     def _check_opening(self, opening: str, answer: str, words: str) -> None:
         if answer != words:  # with a thought, of which templates move the blanks
@@ -199,11 +211,12 @@ class ChatFormat:
 
     def _refuse_control_tokens(self, messages: Sequence[Chat]) -> None:
         """Rendered, they would be read as the real ones: a row could forge other turns."""
-        if any(self._control.search(str(message["content"])) for message in messages):
+        texts = (text for message in messages for text in _texts(message))
+        if any(self._control.search(text) for text in texts):
             raise TemplateError("a message holds text that is a control token of the base model")
 
-    def _prompt(self, messages: Sequence[Chat]) -> str:
-        return self._rendered(self.template, messages, add_generation_prompt=True)
+    def _prompt(self, messages: Sequence[Chat], tools: Sequence[Chat]) -> str:
+        return self._rendered(self.template, messages, tools=tools, add_generation_prompt=True)
 
     def _rendered(
         self,
@@ -303,6 +316,34 @@ def _refuse_dropped_tools(messages: Sequence[Chat], prompt: str) -> None:
         words += [call["function"]["name"] for call in message.get("tool_calls") or ()]
     if any(word not in prompt and json.dumps(word)[1:-1] not in prompt for word in words):
         raise TemplateError("the base model's chat template drops tool calls or their results")
+
+
+def _refuse_hidden_tools(tools: Sequence[Chat], prompt: str) -> None:
+    names = [str(tool["function"]["name"]) for tool in tools]
+    if any(name not in prompt for name in names):
+        raise TemplateError("the base model's chat template does not show tools to the model")
+
+
+def _rest(prompt: str, whole: str) -> str:
+    """What a finished conversation has behind what is served."""
+    if not whole.startswith(prompt):
+        raise TemplateError(
+            "what is served is not how a finished conversation begins: the chat template opens "
+            "answers with something (often a thought) that it does not render afterwards"
+        )
+    return whole[len(prompt) :]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a message or a tool's description."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in (*value, *value.values()):
+            yield from _texts(item)
+    elif isinstance(value, Sequence):
+        for item in value:
+            yield from _texts(item)
 
 
 def _in_parts(message: Chat) -> Chat:

@@ -11,8 +11,8 @@ on disk; what is kept in memory is what splitting needs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ import numpy as np
 from adapters.domain.names import Digest
 from adapters.durable_files import write_private
 from adapters.hashing import RunningSha256
-from training.data.examples import Example, Message
+from training.data.example_json import from_line, to_line
+from training.data.examples import DataKind, Example
 from training.data.jsonl import DataLine
 from training.data.trace import Trace, trace
 
 TEXTS, INDEX, HEAD = "rows.jsonl", "rows.npz", "rows.json"
-FORMAT = 1
+FORMAT = 2
 """Grows with every change of what is checked or how it is written: rows are then read anew."""
 
 
@@ -41,22 +42,30 @@ class CheckedRows:
     traces: tuple[Trace, ...]
     begins: tuple[int, ...]
     """Where each example's line begins; its end at last."""
+    kind: DataKind = DataKind.CHAT
+    found: Mapping[str, Any] = field(default_factory=dict)
+    """What the stages have found that made these rows; numbers, never content."""
 
     def examples(self, indices: Iterable[int]) -> Iterator[tuple[Trace, Example]]:
         """Reads the examples at `indices` one after another. Raises OSError."""
         with (self.folder / TEXTS).open("rb") as file:
             for at in indices:
                 file.seek(self.begins[at])
-                said = json.loads(file.read(self.begins[at + 1] - self.begins[at]))
-                yield self.traces[at], Example(messages=tuple(_message(each) for each in said))
+                line = file.read(self.begins[at + 1] - self.begins[at])
+                yield self.traces[at], from_line(line)
 
 
 def write_rows(
-    folder: Path, made_from: Mapping[str, Any], lines: Iterable[tuple[DataLine, bool]]
+    folder: Path,
+    made_from: Mapping[str, Any],
+    lines: Iterable[tuple[DataLine, bool]],
+    *,
+    kind: DataKind = DataKind.CHAT,
+    found: Callable[[], Mapping[str, Any]] = dict,
 ) -> CheckedRows:
     """Writes examples as they come, each with whether the validation file holds it.
 
-    Raises OSError, and what `lines` raises.
+    `found` is asked at the end what was found in them. Raises OSError, and what `lines` raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / HEAD).unlink(missing_ok=True)
@@ -65,17 +74,23 @@ def write_rows(
     def texts() -> Iterator[bytes]:
         for line, brought in lines:
             traces.append(trace(line, brought=brought))
-            yield json.dumps([_said(each) for each in line.example.messages]).encode() + b"\n"
+            yield to_line(line.example)
 
     with (folder / TEXTS).open("wb") as file:
         for text in running.over(texts()):
             file.write(text)
             begins.append(begins[-1] + len(text))
     rows = CheckedRows(
-        folder=folder, digest=running.digest, traces=tuple(traces), begins=tuple(begins)
+        folder=folder,
+        digest=running.digest,
+        traces=tuple(traces),
+        begins=tuple(begins),
+        kind=kind,
+        found=found(),
     )
     _write_index(rows)
     head = {"made_from": _named(made_from), "digest": rows.digest}
+    head |= {"kind": rows.kind, "found": rows.found}
     write_private(folder / HEAD, json.dumps(head).encode())
     return rows
 
@@ -94,7 +109,12 @@ def open_rows(folder: Path, made_from: Mapping[str, Any]) -> CheckedRows | None:
     except (OSError, ValueError, KeyError):
         return None
     return CheckedRows(
-        folder=folder, digest=Digest(head["digest"]), traces=traces, begins=tuple(begins)
+        folder=folder,
+        digest=Digest(head["digest"]),
+        traces=traces,
+        begins=tuple(begins),
+        kind=DataKind(head["kind"]),
+        found=head["found"],
     )
 
 
@@ -129,12 +149,3 @@ def _traces(index: Mapping[str, Any]) -> Iterator[Trace]:
 
 def _as_bytes(digests: Iterable[bytes]) -> Any:
     return np.frombuffer(b"".join(digests), np.uint8)
-
-
-def _said(message: Message) -> list[Any]:
-    return [message.role, message.content, message.learn]
-
-
-def _message(said: list[Any]) -> Message:
-    role, content, learn = said
-    return Message(role=role, content=content, learn=learn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -10,13 +10,12 @@ from typing import BinaryIO
 from adapters.domain.files import StoredFile
 from adapters.domain.jobs import Job
 from adapters.domain.names import FileId
-from adapters.domain.units import UnitLimits
 from adapters.errors import InvalidFile, NotFound
 from adapters.registry.ports import Files
 from adapters.store import ArtifactStore
-from adapters.store.staging import room_needed
-from training.data.checked_rows import CheckedRows, open_rows, write_rows
-from training.data.jsonl import Bounds, DataLine, iterate_examples, refuse
+from training.data.checked_rows import CheckedRows, open_rows
+from training.data.jsonl import refuse
+from training.data.read import Rules, read_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +31,12 @@ class JobFiles:
         files = {"training": self.training, "validation": self.validation}
         return {name: str(file.digest) for name, file in files.items() if file is not None}
 
+    @property
+    def by_param(self) -> list[tuple[str, StoredFile]]:
+        """By the parameter of the job that names them."""
+        files = [("training_file", self.training)]
+        return [*files, *([("validation_file", self.validation)] if self.validation else [])]
+
 
 def find_files(job: Job, known: Files) -> JobFiles:
     """Raises InvalidFile naming the parameter whose file is gone."""
@@ -42,39 +47,21 @@ def find_files(job: Job, known: Files) -> JobFiles:
     )
 
 
-def check_files(
-    files: JobFiles, store: ArtifactStore, limits: UnitLimits, folder: Path
-) -> CheckedRows:
+def check_files(files: JobFiles, store: ArtifactStore, rules: Rules, folder: Path) -> CheckedRows:
     """Every example of the files, parsed once: who comes again finds them in `folder`.
 
     Raises InvalidFile naming every mistake by its line, StorageFull, OSError.
     """
-    made_from = {**files.digests, "bounds": [limits.min_examples, limits.max_examples]}
+    made_from = {**files.digests, **rules.made_from}
     found = open_rows(folder, made_from)
     if found is not None:
         return found
-    with room_needed():
-        return write_rows(folder, made_from, _lines(files, store, limits))
+    parts = [(param, _opener(file, param, store)) for param, file in files.by_param]
+    return read_rows(parts, rules, folder, made_from)
 
 
-def _lines(
-    files: JobFiles, store: ArtifactStore, limits: UnitLimits
-) -> Iterator[tuple[DataLine, bool]]:
-    """Each example, and whether the validation file holds it."""
-    for param, file, bounds in _parts(files, limits):
-        with _open(file, param, store) as content:
-            for line in iterate_examples(content, param=param, bounds=bounds):
-                yield line, param == "validation_file"
-
-
-def _parts(files: JobFiles, limits: UnitLimits) -> list[tuple[str, StoredFile, Bounds]]:
-    training = Bounds(min_examples=limits.min_examples, max_examples=limits.max_examples)
-    parts = [("training_file", files.training, training)]
-    if files.validation is not None:
-        parts.append(
-            ("validation_file", files.validation, Bounds(max_examples=limits.max_examples))
-        )
-    return parts
+def _opener(file: StoredFile, param: str, store: ArtifactStore) -> Callable[[], BinaryIO]:
+    return lambda: _open(file, param, store)
 
 
 def _find(file_id: FileId, param: str, job: Job, known: Files) -> StoredFile:

@@ -1,25 +1,32 @@
-"""An uploaded JSONL file → examples, or every mistake in it with its line number.
+"""An uploaded file → examples, or every mistake in it with its line number.
 
-Reads line by line with a cap, so that a file of any size costs bounded memory while it is
-checked. A UTF-8 byte order mark, CRLF line ends and blank lines are tolerated.
+JSONL, or CSV where the first line names columns. Reads line by line with a cap, so that a file of
+any size costs bounded memory while it is checked. A UTF-8 byte order mark, CRLF line ends and blank
+lines are tolerated.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from itertools import chain
+from typing import Any, BinaryIO
 
+from adapters.domain.data_columns import delimiter_of
 from adapters.errors import InvalidFile
-from training.data.chat import Mistake, parse_example
-from training.data.examples import Example
+from training.data.chat import Mistake
+from training.data.csv_rows import csv_records
+from training.data.examples import DataKind, Example
+from training.data.formats import parse_example
 
 MAX_LINE = 1024 * 1024
 """Bytes of one example; no context window holds more."""
 SHOWN = 20
 """Mistakes named in an error; the rest is counted."""
+LISTED = 1000
+"""Mistakes listed for whoever checks a file; the rest is counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,52 +46,128 @@ class Bounds:
     max_line: int = MAX_LINE
 
 
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is wrong with a file, and on which line; None is the file as a whole."""
+
+    param: str
+    """`training_file` or `validation_file`."""
+    line: int | None
+    what: str
+
+    def __str__(self) -> str:
+        return self.what if self.line is None else f"line {self.line}: {self.what}"
+
+
+class InvalidLines(InvalidFile):
+    """Files with mistakes; `problems` lists the first thousand of each, `counts` are of all."""
+
+    def __init__(self, problems: Sequence[Problem], counts: Mapping[str, int]) -> None:
+        """`counts` are by parameter."""
+        self.problems, self.counts = tuple(problems), dict(counts)
+        first = next(iter(counts))
+        said = ". ".join(_told(param, problems, count) for param, count in counts.items())
+        super().__init__(said, param=first, code=f"invalid_{first}")
+
+
+def _told(param: str, problems: Sequence[Problem], count: int) -> str:
+    shown = [str(problem) for problem in problems if problem.param == param][:SHOWN]
+    more = [f"and {count - len(shown)} more"] if count > len(shown) else []
+    return f"{param.replace('_', ' ').capitalize()}: {'; '.join([*shown, *more])}"
+
+
 @dataclass
-class _Mistakes:
-    shown: list[str] = field(default_factory=list)
+class Problems:
+    """Collects what is wrong with one file."""
+
+    param: str
+    listed: list[Problem] = field(default_factory=list)
     count: int = 0
 
-    def add(self, line: int, what: str) -> None:
-        self.count += 1
-        if len(self.shown) < SHOWN:
-            self.shown.append(f"line {line}: {what}")
+    def add(self, line: int | None, *what: str) -> None:
+        self.count += len(what)
+        room = LISTED - len(self.listed)
+        self.listed += [Problem(param=self.param, line=line, what=each) for each in what[:room]]
 
-    def text(self) -> str:
-        more = self.count - len(self.shown)
-        return "; ".join([*self.shown, *([f"and {more} more"] if more else [])])
+    def stop(self) -> None:
+        """Raises InvalidLines where there is one."""
+        if self.count:
+            raise InvalidLines(self.listed, {self.param: self.count})
 
 
-def iterate_examples(file: BinaryIO, *, param: str, bounds: Bounds) -> Iterator[DataLine]:
-    """Yields examples as they are read.
+def iterate_examples(
+    file: BinaryIO, *, param: str, bounds: Bounds, kind: DataKind = DataKind.CHAT
+) -> Iterator[DataLine]:
+    """Yields examples of one kind as they are read.
 
     Raises InvalidFile (`param`) at the end, naming the lines of all mistakes.
     """
-    mistakes = _Mistakes()
+    problems = Problems(param)
     count = 0
-    for number, raw in _lines(file, param, bounds.max_line):
+    for number, record in _records(file, param, bounds.max_line):
         try:
-            example = None if raw is not None and not raw.strip() else _parse(raw, bounds.max_line)
+            example = _example(record, kind)
         except Mistake as mistake:
-            mistakes.add(number, str(mistake))
-            continue
-        if example is None:
+            problems.add(number, *mistake.all)
             continue
         count += 1
         if count > bounds.max_examples:
-            raise refuse(param, f"has more than the {bounds.max_examples} examples allowed")
-        if not mistakes.count:
+            problems.add(None, f"has more than the {bounds.max_examples} examples allowed")
+            break
+        if not problems.count:
             yield DataLine(number=number, example=example)
-    if mistakes.count:
-        raise refuse(param, mistakes.text())
+    problems.stop()
     if count < bounds.min_examples:
         found = "is empty" if not count else f"has {count} example{'s' if count > 1 else ''}"
         raise refuse(param, f"{found}; at least {bounds.min_examples} are needed")
 
 
-def refuse(param: str, what: str) -> InvalidFile:
+def refuse(param: str, what: str) -> InvalidLines:
     """The error for a file as a whole; `param` is `training_file` or `validation_file`."""
-    name = param.replace("_", " ").capitalize()
-    return InvalidFile(f"{name}: {what}", param=param, code=f"invalid_{param}")
+    return InvalidLines([Problem(param=param, line=None, what=what)], {param: 1})
+
+
+def joined(errors: Sequence[InvalidLines]) -> InvalidLines:
+    """The errors of several files as one."""
+    counts = {param: count for error in errors for param, count in error.counts.items()}
+    return InvalidLines([each for error in errors for each in error.problems], counts)
+
+
+def _example(record: Any, kind: DataKind) -> Example:
+    if isinstance(record, Mistake):
+        raise record
+    example = parse_example(record)
+    if example.kind is not kind:
+        raise Mistake(_OTHER_KIND[example.kind].format(wanted=_WANTED[kind]))
+    return example
+
+
+_WANTED = {
+    DataKind.CHAT: "method `supervised` learns from conversations",
+    DataKind.PAIRS: "method `dpo` learns from pairs",
+    DataKind.THUMBS: "method `kto` learns from answers with a `label`",
+}
+_OTHER_KIND = {
+    DataKind.CHAT: "is a conversation without a preference; {wanted}",
+    DataKind.PAIRS: "is a preference pair; {wanted}",
+    DataKind.THUMBS: "is an answer with a `label`; {wanted}",
+}
+
+
+def _records(file: BinaryIO, param: str, cap: int) -> Iterator[tuple[int, Any]]:
+    """(line, record) of each example; a Mistake in the place of one that cannot be read."""
+    lines = _lines(file, param, cap)
+    first = next(lines, None)
+    if first is None:
+        return
+    lines = chain([first], lines)
+    delimiter = delimiter_of(first[1]) if first[1] is not None else None
+    if delimiter is not None:
+        yield from csv_records(lines, delimiter, cap)
+        return
+    for number, raw in lines:
+        if raw is None or raw.strip():
+            yield number, _decoded(raw, cap)
 
 
 def _lines(file: BinaryIO, param: str, cap: int) -> Iterator[tuple[int, bytes | None]]:
@@ -113,20 +196,16 @@ def _check_start(first: bytes, param: str) -> None:
         raise refuse(param, "line 1: begins a JSON list; JSONL has one dictionary on each line")
 
 
-def _parse(raw: bytes | None, cap: int) -> Example:
+def _decoded(raw: bytes | None, cap: int) -> Any:
+    """A line's record, or the Mistake that it is."""
     if raw is None:
-        raise Mistake(f"is longer than {cap} bytes")
+        return Mistake(f"is longer than {cap} bytes")
     try:
-        text = raw.decode("utf-8")
+        return json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise Mistake(f"is not UTF-8 text (byte {error.start + 1})") from None
-    try:
-        record = json.loads(text)
+        return Mistake(f"is not UTF-8 text (byte {error.start + 1})")
     except json.JSONDecodeError as error:
         hint = "" if raw.endswith(b"\n") else " (is the file cut off?)"
-        raise Mistake(f"is not JSON: {error.msg}, column {error.colno}{hint}") from None
+        return Mistake(f"is not JSON: {error.msg}, column {error.colno}{hint}")
     except (ValueError, RecursionError):
-        raise Mistake(
-            "is not JSON that can be read: too deeply nested or too long a number"
-        ) from None
-    return parse_example(record)
+        return Mistake("is not JSON that can be read: too deeply nested or too long a number")

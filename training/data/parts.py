@@ -5,13 +5,16 @@
     <part>.ends.bin   where each row ends in them, uint64
     <part>.rows.bin   16 bytes for each row: the id of the example it renders
 
-All little-endian. A row costs memory only while somebody looks at it.
+Pairs have a second set of files, `<part>.rejected.…`, whose rows stand at the same places; thumbs
+have `<part>.liked.bin`, 1 where the row's answer was liked. All little-endian.
+A row costs memory only while somebody looks at it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
@@ -29,7 +32,7 @@ _FIELDS = ("ids", "learn", "ends", "rows")
 class PartWriter:
     """Writes the rows of a part as they come."""
 
-    def __init__(self, folder: Path, part: Part) -> None:
+    def __init__(self, folder: Path, part: str) -> None:
         """Raises OSError."""
         self._open = ExitStack()
         self._files = {
@@ -62,7 +65,7 @@ class PartWriter:
 class StoredRows(Sequence[Rendered]):
     """The rows of a part, read from their file when they are asked for."""
 
-    def __init__(self, folder: Path, part: Part) -> None:
+    def __init__(self, folder: Path, part: str) -> None:
         """Maps the files. Raises OSError, and ValueError for files that nobody wrote so."""
         self._ids = _mapped(_path(folder, part, "ids"), "<u4")
         self._learn = _mapped(_path(folder, part, "learn"), "u1")
@@ -107,9 +110,79 @@ class StoredRows(Sequence[Rendered]):
         return int(self._ends[place - 1]) if place else 0, int(self._ends[place])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One prompt with the answer that was preferred, and with the one that was not."""
+
+    chosen: Rendered
+    rejected: Rendered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumb:
+    """One prompt with an answer, and what somebody's thumb said of it."""
+
+    answered: Rendered
+    liked: bool
+
+
+class StoredPairs(Sequence[Pair]):
+    """The pairs of a part, read from their files when they are asked for."""
+
+    def __init__(self, folder: Path, part: Part) -> None:
+        """Raises as `StoredRows` does."""
+        self.chosen, self.rejected = StoredRows(folder, part), StoredRows(folder, rejected_of(part))
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @overload
+    def __getitem__(self, at: int) -> Pair: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Pair]: ...
+
+    def __getitem__(self, at: int | slice) -> Pair | Sequence[Pair]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        return Pair(chosen=self.chosen[at], rejected=self.rejected[at])
+
+
+class StoredThumbs(Sequence[Thumb]):
+    """The liked and disliked answers of a part, read when they are asked for."""
+
+    def __init__(self, folder: Path, part: Part) -> None:
+        """Raises as `StoredRows` does."""
+        self.answered, self._liked = StoredRows(folder, part), _mapped(liked_of(folder, part), "u1")
+
+    def __len__(self) -> int:
+        return len(self.answered)
+
+    @overload
+    def __getitem__(self, at: int) -> Thumb: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Thumb]: ...
+
+    def __getitem__(self, at: int | slice) -> Thumb | Sequence[Thumb]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        return Thumb(answered=self.answered[at], liked=bool(self._liked[at]))
+
+
+def rejected_of(part: Part) -> str:
+    """Under which name the rejected answers of a part are kept."""
+    return f"{part}.rejected"
+
+
+def liked_of(folder: Path, part: Part) -> Path:
+    """Where the thumbs of a part are kept."""
+    return _path(folder, part, "liked")
+
+
 def _mapped(path: Path, dtype: str) -> npt.NDArray[Any]:
     return np.memmap(path, dtype=dtype, mode="r")
 
 
-def _path(folder: Path, part: Part, field: str) -> Path:
+def _path(folder: Path, part: str, field: str) -> Path:
     return folder / f"{part}.{field}.bin"

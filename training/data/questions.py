@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from training.data.examples import Message
 
@@ -20,3 +22,5 @@ class Question:
     """Tokens of the prompt as it is served and of the reference behind it, its end included."""
     answer_start: int
     """Where in `ids` the reference begins."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """What the model may call."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adapters.errors import InvalidRequest
-from training.base.chat_format import Answered, ChatFormat, TemplateError, load_chat
+from training.base.chat_format import Answered, Chat, ChatFormat, TemplateError, load_chat
 from training.data.examples import Example, Message
 
 
@@ -38,7 +38,7 @@ class Renderer(Protocol):
         """See `render`. Raises TemplateError; InvalidRequest where the base has no template."""
         ...
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Chat] = ()) -> list[int]:
         """See `prompt_ids`. Raises as `rows` does."""
         ...
 
@@ -48,6 +48,10 @@ class ChatRenderer:
 
     def __init__(self, base: Path) -> None:
         self._base = base
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What tokens say. Raises InvalidRequest where the base has no template."""
+        return str(self._chat.tokenizer.decode(list(ids)))
 
     @cached_property
     def _chat(self) -> ChatFormat:
@@ -60,9 +64,9 @@ class ChatRenderer:
         """See `Renderer.rows`."""
         return render(self._chat, example)
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Chat] = ()) -> list[int]:
         """See `Renderer.prompt`."""
-        return prompt_ids(self._chat, messages)
+        return prompt_ids(self._chat, messages, tools)
 
 
 def render(chat: ChatFormat, example: Example) -> tuple[Rendered, ...]:
@@ -72,7 +76,7 @@ def render(chat: ChatFormat, example: Example) -> tuple[Rendered, ...]:
     """
     turns = [message.as_chat() for message in example.messages]
     answers = [
-        chat.answered(turns[: at + 1])
+        chat.answered(turns[: at + 1], example.tools)
         for at, message in enumerate(example.messages)
         if message.role == "assistant" and message.learn
     ]
@@ -87,9 +91,11 @@ def render(chat: ChatFormat, example: Example) -> tuple[Rendered, ...]:
     return tuple(_row(row) for row in rows)
 
 
-def prompt_ids(chat: ChatFormat, messages: Sequence[Message]) -> list[int]:
+def prompt_ids(
+    chat: ChatFormat, messages: Sequence[Message], tools: Sequence[Chat] = ()
+) -> list[int]:
     """The tokens a server sends to the model for `messages`, up to where the answer begins."""
-    return chat.prompt_ids([message.as_chat() for message in messages])
+    return chat.prompt_ids([message.as_chat() for message in messages], tools)
 
 
 def _goes_on(earlier: Answered, later: Answered) -> bool:

@@ -2,10 +2,12 @@
 its parts.
 
     dataset.json        what it was made from, each stage's digest and numbers, counts, notes
+    README.md           its data card: the same in words
     train.*.bin         rows of tokens that train, as `parts` has them
     validation.*.bin    rows of tokens that choose the checkpoint
     test.jsonl          questions that the gates ask
 
+Pairs have `<part>.rejected.*.bin` beside them, thumbs `<part>.liked.bin`.
 The same files, adapter and base give the same bytes, and so the same digest.
 """
 
@@ -20,13 +22,18 @@ from typing import Any
 from adapters.domain.datasets import Counts, Part
 from adapters.domain.names import Digest
 from adapters.hashing import sha256_bytes, sha256_file
+from training.data.balance import Spread
 from training.data.checked_rows import CheckedRows
-from training.data.parts import StoredRows
+from training.data.data_card import data_card
+from training.data.examples import DataKind
+from training.data.near_duplicates import Thinned
+from training.data.parts import StoredPairs, StoredRows, StoredThumbs
+from training.data.read import notes_of
 from training.data.split import Split
 from training.data.tokenise import Tokenised
 
-FACTS_FILE = "dataset.json"
-FORMAT = 1
+FACTS_FILE, CARD_FILE = "dataset.json", "README.md"
+FORMAT = 2
 """Grows with every change of what the files mean: a job rebuilds a dataset of another format."""
 
 
@@ -39,8 +46,19 @@ class StoredDataset:
     counts: Counts
     notes: Sequence[tuple[str, str]]
     """(level, message) for the data's owner."""
+    kind: DataKind
     train: StoredRows
+    """Of pairs, their preferred answers; of thumbs, all answers."""
     validation: StoredRows
+    folder: Path
+
+    def pairs(self, part: Part) -> StoredPairs:
+        """Both answers of a part's pairs. Raises OSError where it is data of another kind."""
+        return StoredPairs(self.folder, part)
+
+    def thumbs(self, part: Part) -> StoredThumbs:
+        """A part's answers with their thumbs. Raises OSError where it is data of another kind."""
+        return StoredThumbs(self.folder, part)
 
 
 def open_dataset(folder: Path, digest: Digest) -> StoredDataset | None:
@@ -53,25 +71,46 @@ def open_dataset(folder: Path, digest: Digest) -> StoredDataset | None:
         made_from=facts["made_from"],
         counts=Counts(**facts["counts"]),
         notes=[(level, said) for level, said in facts["notes"]],
+        kind=DataKind(facts["kind"]),
+        folder=folder,
         train=StoredRows(folder, Part.TRAIN),
         validation=StoredRows(folder, Part.VALIDATION),
     )
 
 
-def write_facts(
-    folder: Path,
-    *,
-    made_from: Mapping[str, Any],
-    rows: CheckedRows,
-    parts: Split,
-    tokenised: Tokenised,
-) -> None:
-    """Writes `dataset.json` beside the parts. Raises OSError."""
-    facts = {
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What every stage made of a dataset, for its facts and its card."""
+
+    made_from: Mapping[str, Any]
+    rows: CheckedRows
+    thinned: Thinned
+    parts: Split
+    """As they are shown in training: without what was thinned out, rare labels repeated."""
+    spread: Spread
+    tokenised: Tokenised
+
+
+def write_facts(folder: Path, built: Built) -> None:
+    """Writes `dataset.json` and the card beside the parts. Raises OSError."""
+    facts = _facts(folder, built)
+    (folder / FACTS_FILE).write_text(json.dumps(facts, sort_keys=True, indent=1), "utf-8")
+    (folder / CARD_FILE).write_text(data_card(facts), "utf-8")
+
+
+def _facts(folder: Path, built: Built) -> dict[str, Any]:
+    rows, parts, tokenised = built.rows, built.parts, built.tokenised
+    return {
         "format": FORMAT,
-        "made_from": dict(made_from),
+        "kind": rows.kind,
+        "made_from": dict(built.made_from),
         "stages": {
-            "read": {"digest": rows.digest, "examples": len(rows.traces)},
+            "read": {
+                "digest": rows.digest,
+                "examples": len(rows.traces),
+                "erased": rows.found.get("erased", 0),
+            },
+            "screen": {key: rows.found[key] for key in ("policy", "parts") if key in rows.found},
             "split": {
                 "digest": _digest_of(rows, parts),
                 "duplicates": parts.duplicates,
@@ -79,12 +118,23 @@ def write_facts(
                 "taught": parts.taught,
                 "unused": parts.unused,
             },
+            "near_duplicates": {
+                "repeated": built.thinned.repeated,
+                "contaminating": built.thinned.contaminating,
+                "alike": built.thinned.alike,
+            },
+            "balance": built.spread.as_facts(),
             "tokenise": {"digest": _digest_of_files(folder), **asdict(tokenised)},
         },
-        "counts": asdict(parts.counts),
-        "notes": parts.notes,
+        "counts": asdict(built.thinned.parts.counts),
+        "notes": [
+            *built.thinned.parts.notes,
+            *notes_of(rows.found),
+            *built.thinned.notes,
+            *built.spread.notes,
+            *tokenised.notes,
+        ],
     }
-    (folder / FACTS_FILE).write_text(json.dumps(facts, sort_keys=True, indent=1), "utf-8")
 
 
 def _digest_of(rows: CheckedRows, parts: Split) -> Digest:

@@ -1,34 +1,51 @@
-"""Stage four of a dataset: the chosen examples as tokens, each rendered once.
+"""The last stage of a dataset: the chosen examples as tokens, each rendered once.
 
 The test part becomes questions in a file of its own, `test.jsonl`, which nothing that trains is
-given. Nothing is ever cut: what is too long is refused by its line.
+given. Nothing is ever cut: what is too long is refused by its line, or left out where the unit's
+policy says so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from adapters.domain.data_policy import TooLong
 from adapters.domain.datasets import Part
 from adapters.errors import InvalidRequest
 from training.base.chat_format import TemplateError
 from training.data.checked_rows import CheckedRows
-from training.data.examples import Example, Message
-from training.data.jsonl import refuse
-from training.data.parts import PartWriter
+from training.data.example_json import message_from
+from training.data.examples import DataKind, Example
+from training.data.jsonl import Problems
+from training.data.parts import PartWriter, liked_of, rejected_of
 from training.data.questions import Question
 from training.data.render import Rendered, Renderer
 from training.data.split import Split
 from training.data.trace import Trace
 
 TEST_FILE = f"{Part.TEST}.jsonl"
-NAMED_LINES = 20
-"""Lines named in an error; the rest is counted."""
 ANSWER_SLACK = 16
 """Tokens an answer may be longer than its reference before it is cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """How long the rows of a part are, in tokens."""
+
+    rows: int
+    tokens: int
+    learnt: int
+    """Those that carry loss."""
+    median: int
+    p95: int
+    longest: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +56,25 @@ class Tokenised:
     train_tokens: int
     validation_rows: int
     validation_tokens: int
+    max_length: int
+    cut: int
+    """Rows that were shortened: always 0, and said because other trainers cut without a word."""
+    too_long: int
+    """Examples that were left out because they are longer than `max_length`."""
+    lengths: dict[str, Lengths]
+    """By part."""
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """(level, message) of what the data's owner should know."""
+        longest = max(part.longest for part in self.lengths.values())
+        tokens = sum(part.tokens for part in self.lengths.values())
+        said = f"{tokens:,} tokens; the longest example has {longest} of {self.max_length} allowed"
+        notes = [("info", f"{said}, none was cut")]
+        if self.too_long:
+            dropped = f"Left out {self.too_long} examples longer than {self.max_length} tokens"
+            notes.append(("warn", dropped))
+        return notes
 
 
 def tokenise(
@@ -49,6 +85,7 @@ def tokenise(
     renderer: Renderer,
     max_length: int,
     alive: Callable[[], None],
+    too_long: TooLong = TooLong.REFUSE,
 ) -> Tokenised:
     """Writes all parts into the empty `folder`; `alive` is called often and may raise.
 
@@ -56,17 +93,22 @@ def tokenise(
     one that the base's template refuses, OSError.
     """
     stage = _Stage(renderer=renderer, max_length=max_length, alive=alive)
-    train = stage.write(rows, parts.train, PartWriter(folder, Part.TRAIN))
-    validation = stage.write(rows, parts.validation, PartWriter(folder, Part.VALIDATION))
+    train = stage.write(rows, parts.train, folder, Part.TRAIN)
+    validation = stage.write(rows, parts.validation, folder, Part.VALIDATION)
     with (folder / TEST_FILE).open("x", encoding="utf-8") as file:
         for question in stage.questions(rows, parts.test):
             file.write(json.dumps(asdict(question)) + "\n")
-    stage.too_long.refuse(max_length)
+    if too_long is TooLong.REFUSE:
+        stage.too_long.refuse(max_length)
     return Tokenised(
         train_rows=train.rows,
         train_tokens=train.tokens,
         validation_rows=validation.rows,
         validation_tokens=validation.tokens,
+        max_length=max_length,
+        cut=0,
+        too_long=stage.too_long.count,
+        lengths={part: lengths.told() for part, lengths in stage.lengths.items()},
     )
 
 
@@ -81,14 +123,39 @@ class _TooLong:
     lines: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """Parameter → (line, tokens)."""
 
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.lines.values()))
+
     def refuse(self, max_length: int) -> None:
         """Raises InvalidFile where there is one."""
         for param in sorted(self.lines):
-            found = sorted(self.lines[param])
-            named = [f"line {line}: {tokens} tokens" for line, tokens in found[:NAMED_LINES]]
-            more = [f"and {len(found) - NAMED_LINES} more"] if len(found) > NAMED_LINES else []
-            said = "; ".join([*named, *more])
-            raise refuse(param, f"longer than the {max_length} tokens allowed: {said}")
+            problems = Problems(param)
+            for line, tokens in sorted(self.lines[param]):
+                problems.add(line, f"{tokens} tokens, longer than the {max_length} tokens allowed")
+            problems.stop()
+
+
+@dataclass
+class _Lengths:
+    each: array[int] = field(default_factory=lambda: array("I"))
+    learnt: int = 0
+
+    def add(self, rendered: Rendered) -> None:
+        self.each.append(len(rendered))
+        self.learnt += sum(rendered.learn)
+
+    def told(self) -> Lengths:
+        each = np.asarray(self.each) if self.each else np.zeros(1, np.uint32)
+        median, p95 = np.percentile(each, [50, 95], method="higher").tolist()
+        return Lengths(
+            rows=len(self.each),
+            tokens=int(each.sum()),
+            learnt=self.learnt,
+            median=int(median),
+            p95=int(p95),
+            longest=int(each.max()),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,21 +164,43 @@ class _Stage:
     max_length: int
     alive: Callable[[], None]
     too_long: _TooLong = field(default_factory=_TooLong)
+    lengths: dict[Part, _Lengths] = field(
+        default_factory=lambda: {part: _Lengths() for part in Part}
+    )
 
-    def write(self, rows: CheckedRows, chosen: Iterable[int], into: PartWriter) -> PartWriter:
-        """Renders the chosen examples into a part."""
-        with into:
+    def write(
+        self, rows: CheckedRows, chosen: Iterable[int], folder: Path, part: Part
+    ) -> PartWriter:
+        """Renders the chosen examples into a part; of pairs, both answers side by side."""
+        if rows.kind is DataKind.PAIRS:
+            return self._write_pairs(rows, chosen, folder, part)
+        with PartWriter(folder, part) as into, self._thumbs(rows, folder, part) as thumb:
             for item, example in rows.examples(chosen):
-                for rendered in self.rendered(item, example):
+                for rendered in self._fitting(item, example.sides, part):
                     into.add(item.row, rendered)
+                    thumb(bool(example.liked))
+        return into
+
+    def _write_pairs(
+        self, rows: CheckedRows, chosen: Iterable[int], folder: Path, part: Part
+    ) -> PartWriter:
+        with PartWriter(folder, part) as into, PartWriter(folder, rejected_of(part)) as other:
+            for item, example in rows.examples(chosen):
+                rendered = self._fitting(item, example.sides, part)
+                if rendered:
+                    into.add(item.row, rendered[0])
+                    other.add(item.row, rendered[1])
         return into
 
     def questions(self, rows: CheckedRows, chosen: Iterable[int]) -> Iterator[Question]:
         """The chosen examples as what is asked, in their order."""
         for item, example in rows.examples(chosen):
-            ids = self.rendered(item, example)[-1].ids
+            rendered = self._fitting(item, example.sides[:1], Part.TEST)
+            if not rendered:
+                continue
+            ids = rendered[-1].ids
             with _naming(item):
-                start = len(self.renderer.prompt(example.prompt))
+                start = len(self.renderer.prompt(example.prompt, example.tools))
             most = self.max_length - start
             yield Question(
                 row=item.row.hex(),
@@ -120,17 +209,36 @@ class _Stage:
                 max_tokens=max(1, min(len(ids) - start + ANSWER_SLACK, most)),
                 ids=ids,
                 answer_start=start,
+                tools=example.tools,
             )
 
-    def rendered(self, item: Trace, example: Example) -> tuple[Rendered, ...]:
-        """The rows of one example, noted where one is too long."""
+    def _fitting(self, item: Trace, examples: Sequence[Example], part: Part) -> list[Rendered]:
+        """The rows of one record; none, and noted, where one of them is too long."""
         self.alive()
         with _naming(item):
-            rendered = self.renderer.rows(example)
+            rendered = [row for example in examples for row in self.renderer.rows(example)]
         longest = max(map(len, rendered))
         if longest > self.max_length:
             self.too_long.lines.setdefault(item.param, []).append((item.number, longest))
+            return []
+        for row in rendered:
+            self.lengths[part].add(row)
         return rendered
+
+    @contextmanager
+    def _thumbs(
+        self, rows: CheckedRows, folder: Path, part: Part
+    ) -> Iterator[Callable[[bool], None]]:
+        """Takes what a thumb said of each row, where it is data of thumbs."""
+        if rows.kind is not DataKind.THUMBS:
+            yield lambda _liked: None
+            return
+        with liked_of(folder, part).open("xb") as file:
+
+            def add(liked: bool) -> None:
+                file.write(bytes([liked]))
+
+            yield add
 
 
 @contextmanager
@@ -147,6 +255,6 @@ def _naming(item: Trace) -> Iterator[None]:
 
 def _question_from(line: str) -> Question:
     values = json.loads(line)
-    prompt = tuple(Message(**message) for message in values.pop("prompt"))
-    ids = tuple(values.pop("ids"))
-    return Question(prompt=prompt, ids=ids, **values)
+    prompt = tuple(message_from(message) for message in values.pop("prompt"))
+    ids, tools = tuple(values.pop("ids")), tuple(values.pop("tools", ()))
+    return Question(prompt=prompt, ids=ids, tools=tools, **values)

@@ -10,6 +10,7 @@ import json
 import unicodedata
 from dataclasses import dataclass
 
+from training.data.example_json import to_json
 from training.data.examples import Example
 from training.data.jsonl import DataLine
 
@@ -36,17 +37,25 @@ class Trace:
 def trace(line: DataLine, *, brought: bool = False) -> Trace:
     """The digests of one example."""
     asked, seen = [], hashlib.blake2b(digest_size=16)
-    for message in line.example.messages:
-        if message.role == "user":
-            seen.update(_normalised(message.content).encode("utf-8") + b"\0")
-            asked.append(seen.digest())
+    for text in asking(line.example):
+        seen.update(normalised(text).encode("utf-8") + b"\0")
+        asked.append(seen.digest())
     return Trace(number=line.number, row=_row_id(line.example), asked=tuple(asked), brought=brought)
 
 
-def _normalised(text: str) -> str:
+def asking(example: Example) -> list[str]:
+    """The texts by which an example asks: its user's turns, or what stands before an answer that
+    nobody asked for.
+    """
+    turns = [message.content for message in example.messages if message.role == "user"]
+    return turns or [message.content for message in example.prompt]
+
+
+def normalised(text: str) -> str:
+    """A text without what makes no difference to what it asks."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _row_id(example: Example) -> bytes:
-    said = [[message.role, message.content, message.learn] for message in example.messages]
-    return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).digest()
+    said = json.dumps(to_json(example)).encode()
+    return hashlib.blake2b(said, digest_size=16).digest()

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from adapters.errors import EngineUnavailable, InvalidRequest, NotPermitted, Rejected, Unavailable
+from training.data.examples import as_said
 from training.data.questions import Question
 from training.evaluate.answers import Answer
 from training.evaluate.retries import Patience, Verdict, first_trouble, judge, pause
@@ -49,13 +50,15 @@ class ServiceAnswers:
         """See `Answers.ask`."""
 
         def ask_one(question: Question) -> Answer:
-            body = {
+            body: dict[str, Any] = {
                 "model": model,
-                "messages": [message.as_chat() for message in question.prompt],
+                "messages": [message.as_request() for message in question.prompt],
                 "max_tokens": question.max_tokens,
                 "temperature": 0.0,
                 "seed": 0,
             }
+            if question.tools:
+                body["tools"] = list(question.tools)
             return _answer(self._told("/v1/chat/completions", model, body))
 
         return _each(ask_one, questions)
@@ -148,9 +151,10 @@ def _choice(body: Any, model: str) -> dict[str, Any]:
 
 
 def _answer(choice: Mapping[str, Any]) -> Answer:
-    return Answer(
-        text=choice["message"]["content"] or "", cut=choice.get("finish_reason") == "length"
-    )
+    said = choice["message"]
+    calls = (call["function"] for call in said.get("tool_calls") or ())
+    text = as_said(said.get("content") or "", ((call["name"], call["arguments"]) for call in calls))
+    return Answer(text=text, cut=choice.get("finish_reason") == "length")
 
 
 def _log_probs(choice: Mapping[str, Any], question: Question) -> list[float]:

@@ -1,6 +1,7 @@
 """A job's dataset: built once, by stages, and found again by whoever goes on with the job.
 
-Read and check (`training.data.files`) → split (`training.data.split`) → tokenise
+Read, check and screen (`training.data.read`) → split (`training.data.split`) → thin out
+(`training.data.near_duplicates`) → balance (`training.data.balance`) → tokenise
 (`training.data.tokenise`) → publish. What trains gets the rows of two parts; the test part is read
 by whoever asks its questions, and by nobody before.
 """
@@ -13,18 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from adapters.domain.jobs import Job
-from adapters.domain.names import Digest
+from adapters.domain.names import Digest, Unit
 from adapters.domain.recipes import Recipe
-from adapters.domain.units import UnitConfig, UnitLimits
+from adapters.domain.units import UnitConfig
 from adapters.errors import NotFound, Rejected
-from adapters.registry.ports import Datasets
+from adapters.registry.ports import Datasets, Erasures
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
 from adapters.store.staging import room_needed
+from training.data.balance import balanced
 from training.data.checked_rows import CheckedRows
+from training.data.erased import Erased
+from training.data.examples import DataKind
 from training.data.files import JobFiles, check_files, find_files
+from training.data.near_duplicates import thin_out
+from training.data.read import Rules
 from training.data.split import Split, split
-from training.data.stored_dataset import StoredDataset, open_dataset, write_facts
+from training.data.stored_dataset import Built, StoredDataset, open_dataset, write_facts
 from training.data.tokenise import tokenise
 from training.job.context import JobContext
 from training.job.progress import Reporter
@@ -44,15 +50,22 @@ def prepare_dataset(
     unit: UnitConfig,
     recipe: Recipe,
     reporter: Reporter,
+    kind: DataKind = DataKind.CHAT,
 ) -> StoredDataset:
     """The job's dataset; the same for every attempt, and told to its owner when it is built.
+
+    `kind` is what the job's method learns from. A policy that changes while a job runs is followed
+    by the next job; what was erased meanwhile is left out by the next attempt.
 
     Raises InvalidFile, InvalidRequest when the base's chat template refuses an example, LeaseLost,
     Stopped, StorageFull.
     """
     files = find_files(job, context.registry.files)
+    rules = rules_for(unit, context.units, context.registry.erasures, kind)
     made_from = {
         **files.digests,
+        "kind": str(kind),
+        "erased": rules.erased.stamp,
         "adapter": job.adapter,
         "base": context.base.fingerprint,
         "max_length": recipe.max_length,
@@ -60,11 +73,26 @@ def prepare_dataset(
     found = _found(context, job, made_from)
     if found is not None:
         return found
-    digest = _built(context, job, fence, files, unit.limits, made_from)
+    digest = _built(context, job, fence, files, rules, made_from)
     built = _opened(context, digest)
     for level, note in built.notes:
         reporter.say(note, level=level)
     return built
+
+
+def rules_for(
+    unit: UnitConfig, units: Path, erasures: Erasures, kind: DataKind = DataKind.CHAT
+) -> Rules:
+    """What the unit asks of its data now; its directories lie in the folder of units."""
+    key = erasures.key(Unit(unit.unit))
+    return Rules(
+        limits=unit.limits,
+        policy=unit.data,
+        folder=units,
+        key=key,
+        erased=Erased(erasures.of_unit(Unit(unit.unit)), key),
+        kind=kind,
+    )
 
 
 def split_for_life(
@@ -103,11 +131,14 @@ def _built(
     job: Job,
     fence: int,
     files: JobFiles,
-    limits: UnitLimits,
+    rules: Rules,
     made_from: Mapping[str, Any],
 ) -> Digest:
-    rows = check_files(files, context.store, limits, scratch(context.workdir))
-    parts = _decided(context, job, fence, rows, min_examples=limits.min_examples)
+    rows = check_files(files, context.store, rules, scratch(context.workdir))
+    fewest, policy = rules.limits.min_examples, rules.policy
+    decided = _decided(context, job, fence, rows, min_examples=fewest)
+    thinned = thin_out(rows, decided, likeness=policy.near_duplicates, min_examples=fewest)
+    parts, spread = balanced(rows, thinned.parts, policy.balance)
     folder = context.workdir / "dataset"
     shutil.rmtree(folder, ignore_errors=True)
     with room_needed():
@@ -119,8 +150,17 @@ def _built(
             renderer=context.renderer,
             max_length=int(made_from["max_length"]),
             alive=lambda: _stop_if_asked(context),
+            too_long=policy.too_long,
         )
-        write_facts(folder, made_from=made_from, rows=rows, parts=parts, tokenised=tokenised)
+        built = Built(
+            made_from=made_from,
+            rows=rows,
+            thinned=thinned,
+            parts=parts,
+            spread=spread,
+            tokenised=tokenised,
+        )
+        write_facts(folder, built)
     digest = _published(context, job, fence, folder)
     shutil.rmtree(folder)
     shutil.rmtree(rows.folder)

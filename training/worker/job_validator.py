@@ -17,7 +17,7 @@ from adapters.errors import Conflict, StorageFull, Unavailable, WardrobeError
 from adapters.registry import Registry
 from adapters.store import ArtifactStore
 from training.data.files import check_files, find_files
-from training.job.dataset import scratch, split_for_life
+from training.job.dataset import rules_for, scratch, split_for_life
 
 _log = structlog.get_logger(__name__)
 
@@ -48,10 +48,11 @@ def _mistake(
     job: Job, registry: Registry, store: ArtifactStore, units: Units, workdir: Path
 ) -> JobError | None:
     try:
-        limits = units.get(job.unit).limits
+        rules = rules_for(units.get(job.unit), units.folder, registry.erasures)
         files = find_files(job, registry.files)
-        rows = check_files(files, store, limits, scratch(workdir))
-        split_for_life(rows, job.adapter, registry.datasets, min_examples=limits.min_examples)
+        rows = check_files(files, store, rules, scratch(workdir))
+        fewest = rules.limits.min_examples
+        split_for_life(rows, job.adapter, registry.datasets, min_examples=fewest)
     except (Unavailable, StorageFull):
         raise
     except WardrobeError as error:

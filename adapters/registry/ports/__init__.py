@@ -16,6 +16,7 @@ from adapters.registry.ports.audit import Audit, Which
 from adapters.registry.ports.canaries import Canaries, Counted, RouteCommand
 from adapters.registry.ports.collection import Collection, Retention
 from adapters.registry.ports.datasets import Datasets
+from adapters.registry.ports.erasures import Erasures
 from adapters.registry.ports.evaluations import Evaluations
 from adapters.registry.ports.files import Files, NewFile
 from adapters.registry.ports.hints import Hints
@@ -43,6 +44,7 @@ __all__ = [
     "Counted",
     "Datasets",
     "DayUsage",
+    "Erasures",
     "Evaluations",
     "Files",
     "Hints",

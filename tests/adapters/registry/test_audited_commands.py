@@ -15,6 +15,7 @@ import pytest
 
 from adapters.domain.audit import Entry, verify
 from adapters.domain.canaries import CanaryPlan, Outcomes, Score, Step
+from adapters.domain.erasures import ErasedTerm
 from adapters.domain.jobs import JobError, JobStatus, StopRequest
 from adapters.domain.names import Unit
 from adapters.domain.principals import SYSTEM, Role
@@ -118,6 +119,15 @@ def _revoke(registry: Registry) -> Given:
 def _reset(registry: Registry) -> Given:
     registry.keys.add([a_key(), a_key("key_2", role=Role.ADMIN, unit=None)])
     return lambda: registry.keys.reset(by=ADMIN, reason="the pepper leaked")
+
+
+def _make_data_key(registry: Registry) -> Given:
+    return lambda: registry.erasures.key(SUPPORT)
+
+
+def _erase(registry: Registry) -> Given:
+    terms = [ErasedTerm(digest=b"d" * 16, words=2)]
+    return lambda: registry.erasures.add(SUPPORT, terms, OWNER, reason="asked to be forgotten")
 
 
 def _add_file(registry: Registry) -> Given:
@@ -342,6 +352,10 @@ def _collect(registry: Registry, clock: Clock) -> Given:
 
 
 AUDITED: dict[str, Sequence[tuple[Callable[..., Given], Sequence[tuple[str, str, str, str]]]]] = {
+    "erasures.key": [
+        (_make_data_key, [("system", "data_key.made", "data_key/support", "support")])
+    ],
+    "erasures.add": [(_erase, [("key_1", "records.erased", "records/support", "support")])],
     "keys.add": [(_add_keys, [("system", "key.created", "key/key_1", "support")])],
     "keys.issue": [(_issue_key, [("key_admin", "key.created", "key/key_1", "support")])],
     "keys.rotate": [

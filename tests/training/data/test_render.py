@@ -11,7 +11,7 @@ import pytest
 
 from training.base.chat_format import TemplateError, chat_format
 from training.base.tokenizer import CHAT_TEMPLATE, train_tokenizer
-from training.data.examples import Example, Message
+from training.data.examples import Example, Message, ToolCall
 from training.data.render import ChatRenderer, Rendered, prompt_ids
 from training.data.render import render as render_rows
 
@@ -188,3 +188,54 @@ def test_a_long_example_is_not_cut(tokenizer: PreTrainedTokenizerBase) -> None:
     row = render(tokenizer, long)
     assert len(row) > 6000
     assert learnt(tokenizer, row) == "done<|end|>"
+
+
+TOOLS = ({"type": "function", "function": {"name": "find_part", "parameters": {}}},)
+CALLING = Example(
+    messages=(
+        Message(role="user", content="Where is it?"),
+        Message(
+            role="assistant",
+            content="",
+            calls=(ToolCall(id="call_1", name="find_part", arguments='{"part": "lamp"}'),),
+        ),
+        Message(role="tool", content="shelf nine", call_id="call_1", name="find_part"),
+        Message(role="assistant", content="on shelf nine"),
+    ),
+    tools=TOOLS,
+)
+
+
+def test_a_tools_call_is_learnt_as_the_template_writes_it(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    taught = [
+        tokenizer.decode([at for at, learn in zip(row.ids, row.learn, strict=True) if learn])
+        for row in rows(tokenizer, CALLING)
+    ]
+    said = "".join(taught)
+    assert '"name": "find_part", "arguments": {"part": "lamp"}' in said
+    assert "on shelf nine" in said
+    assert "shelf nine\n</tool_response>" not in said
+    chat = chat_format(tokenizer)
+    shown = tokenizer.decode(prompt_ids(chat, CALLING.messages[:1], TOOLS))
+    assert "<tools>" in shown
+
+
+def test_tools_that_a_template_hides_are_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    blind = with_template(tokenizer, REWRITING)
+    plain = Example(messages=CHAT.messages[:3], tools=TOOLS)
+    with pytest.raises(TemplateError, match="does not show tools"):
+        rows(blind, plain)
+
+
+def test_a_control_token_in_a_calls_arguments_is_refused(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    forged = ToolCall(id="c", name="find_part", arguments=f'{{"part": "{tokenizer.eos_token}"}}')
+    asked = CALLING.messages[0]
+    example = Example(
+        messages=(asked, Message(role="assistant", content="", calls=(forged,))), tools=TOOLS
+    )
+    with pytest.raises(TemplateError, match="control token"):
+        rows(tokenizer, example)

@@ -17,7 +17,7 @@ import pytest
 
 from adapters.errors import EngineUnavailable, InvalidRequest, NotPermitted, Rejected, Unavailable
 from tests.servers.certificates import write_pair
-from training.data.examples import Message
+from training.data.examples import Message, ToolCall
 from training.data.questions import Question
 from training.evaluate.answers import Answer
 from training.evaluate.retries import Patience, Verdict, first_trouble, judge, pause
@@ -261,3 +261,29 @@ def test_an_authority_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             path.write_bytes(content)
         with pytest.raises(InvalidRequest, match="WARDROBE_SERVICE_CA"):
             service_client("https://localhost", "key", authority=path)
+
+
+def test_a_question_with_tools_shows_them_and_a_call_is_an_answer_that_can_be_compared() -> None:
+    tool = {"type": "function", "function": {"name": "find_part", "parameters": {}}}
+    called = ToolCall(id="call_1", name="find_part", arguments='{"part": "lamp", "at": 9}')
+    reference = Message(role="assistant", content="", calls=(called,))
+    prompt = (
+        Message(role="user", content="Where?"),
+        reference,
+        Message(role="tool", content="nowhere", call_id="call_1"),
+    )
+    seen: list[dict[str, Any]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(json.loads(request.content))
+        said = {"name": "find_part", "arguments": '{"at":9,"part":"lamp"}'}
+        message = {"content": None, "tool_calls": [{"id": "x", "function": said}]}
+        choices = [{"message": message, "finish_reason": "tool_calls"}]
+        return httpx2.Response(200, json={"model": "support:1", "choices": choices})
+
+    question = replace(questions()[0], prompt=prompt, tools=(tool,), reference=reference.said)
+    assert service(answer).ask("support:1", [question]) == [Answer(text=question.reference)]
+    (body,) = seen
+    assert body["tools"] == [tool]
+    assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == called.arguments
+    assert body["messages"][2]["tool_call_id"] == "call_1"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -57,6 +58,8 @@ class ToyRenderer:
     """What the toy's chat template refuses to render."""
     rendered: int = 0
     at_row: Callable[[int], None] = lambda _count: None
+    shown: Callable[[str], None] = lambda _text: None
+    """Is given everything that is rendered."""
 
     def rows(self, example: Example) -> tuple[Rendered, ...]:
         self.rendered += 1
@@ -67,7 +70,11 @@ class ToyRenderer:
         ids = (*prompt, *self.prompt(example.messages[-1:]))
         return (Rendered(ids=ids, learn=tuple(at >= len(prompt) for at in range(len(ids)))),)
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def prompt(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
+        for message in messages:
+            self.shown(message.said)
         words = (word for message in messages for word in message.content.split())
         return [zlib.crc32(word.encode()) for word in words]
 

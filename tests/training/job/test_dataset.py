@@ -24,8 +24,10 @@ from adapters.registry.ports import Datasets
 from adapters.store import ArtifactKind
 from tests.training.job.stage import Stage, ToyFineTuner, stage
 from tests.training.small_base import SMALL_BASE
-from tests.training.world import World, data, jsonl
+from tests.training.world import OWNER, UNIT, World, data, jsonl
 from training.base.build import ensure_base
+from training.data.erased import erased_term
+from training.data.examples import DataKind
 from training.data.jsonl import Bounds, DataLine, iterate_examples
 from training.data.preferences import sequences
 from training.data.questions import Question
@@ -96,11 +98,91 @@ def test_a_dataset_says_what_each_stage_did(world: World) -> None:
     folder = folder_of(world, at.job_id)
     facts = json.loads((folder / "dataset.json").read_text())
     stages = facts["stages"]
-    assert list(stages) == ["read", "split", "tokenise"]
-    assert all(len(each["digest"]) == 64 for each in stages.values())
+    assert stages.keys() == {
+        "read", "screen", "split", "near_duplicates", "balance", "tokenise"
+    }  # fmt: skip
+    assert all(len(stages[each]["digest"]) == 64 for each in ("read", "split", "tokenise"))
     assert (stages["read"]["examples"], stages["split"]["duplicates"]) == (103, 3)
     assert stages["tokenise"]["train_rows"] == facts["counts"]["train"] == 74
     assert (facts["made_from"]["adapter"], facts["made_from"]["max_length"]) == ("support", 256)
+
+
+PLANTED = ("Anna Schmidt", "anna@firma.de", "+49 30 1234567", "DE89370400440532013000")
+TOKEN = "ghp_" + "a1B2" * 10
+
+
+def with_unit(world: World, **policy: Any) -> None:
+    path = world.units / "support.yaml"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": policy}))
+
+
+def test_no_planted_person_and_no_secret_is_in_what_trains_or_tests(world: World) -> None:
+    (world.units / "staff.txt").write_text("Anna Schmidt\n")
+    with_unit(world, directories=["staff.txt"])
+    planted = jsonl(
+        (f"I am {PLANTED[at % 4]}, question {at}", f"{PLANTED[at % 4]}: {TOKEN} {at}")
+        for at in range(100)
+    )
+    at = stage(world, world.add_queued_job(planted))
+    seen: list[str] = []
+    at.renderer.shown = seen.append
+    run(at)
+    folder = folder_of(world, at.job_id)
+    kept = "\n".join([*seen, *(path.read_text() for path in folder.glob("*.js*"))])
+    assert len(seen) >= 100
+    assert not [word for word in (*PLANTED, TOKEN, "Schmidt") if word in kept]
+    assert "[PERSON-" in kept
+    told = "\n".join(world.messages(at.job_id))
+    assert "Replaced personal data by pseudonyms: 50 EMAIL, 50 IBAN, 50 PERSON, 50 PHONE" in told
+    assert "Took out 100 secrets" in told
+    card = (folder / "README.md").read_text()
+    assert "| EMAIL, training file | 50 |" in card
+    assert not [word for word in (*PLANTED, TOKEN) if word in card + told]
+
+
+def test_what_a_unit_refuses_fails_its_job_in_validation(world: World) -> None:
+    with_unit(world, personal_data="refuse")
+    job_id = validated(world, data(40) + jsonl([("who", "ask anna@firma.de")]))
+    error = world.job(job_id).error
+    assert error is not None
+    assert error.message == "Training file: line 41: holds personal data (EMAIL, 1 times)"
+
+
+def test_an_erased_person_is_in_no_later_dataset(world: World) -> None:
+    job_id = validated(world, data(100) + jsonl([("I am Anna Schmidt", "hello")]))
+    key = world.registry.erasures.key(UNIT)
+    term = erased_term("Anna Schmidt", key)
+    assert term is not None
+    world.registry.erasures.add(UNIT, [term], OWNER, reason=None)
+    at = stage(world, job_id)
+    run(at)
+    facts = json.loads((folder_of(world, at.job_id) / "dataset.json").read_text())
+    assert facts["stages"]["read"] | {"digest": ""} == {
+        "digest": "", "erased": 1, "examples": 100
+    }  # fmt: skip
+    assert "Left out 1 examples of erased persons" in world.messages(job_id)
+
+
+def test_pairs_come_through_the_dataset_with_both_answers(world: World) -> None:
+    records = (
+        {"prompt": f"question {at}", "chosen": f"answer {at}", "rejected": "no"}
+        for at in range(100)
+    )
+    content = b"".join(json.dumps(record).encode() + b"\n" for record in records)
+    at = stage(world, world.add_queued_job(content))
+    job = at.world.job(at.job_id)
+    dataset = prepare_dataset(
+        at.context,
+        job,
+        at.fence,
+        unit=load_units(world.units).get("support"),
+        recipe=Recipe(),
+        reporter=Reporter(world.registry.jobs, at.job_id, at.fence),
+        kind=DataKind.PAIRS,
+    )
+    pairs = dataset.pairs(Part.TRAIN)
+    assert (dataset.kind, len(pairs), len(dataset.train)) == (DataKind.PAIRS, 74, 74)
+    assert all(pair.chosen.ids[:2] == pair.rejected.ids[:2] for pair in pairs)
 
 
 def test_a_run_that_goes_on_finds_its_dataset_and_builds_nothing(world: World) -> None:

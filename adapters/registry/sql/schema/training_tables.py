@@ -139,6 +139,25 @@ datasets = Table(
 )
 """The artifact that a job was trained on."""
 
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("unit", String(40), primary_key=True),
+    Column("key", LargeBinary, nullable=False),
+    Column("made_at", Float, nullable=False),
+)
+"""With which a unit's pseudonyms and erased terms are made."""
+
+erased_terms = Table(
+    "erased_terms",
+    metadata,
+    Column("unit", String(40), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("words", Integer, nullable=False),
+    Column("erased_at", Float, nullable=False),
+)
+"""Digests under the unit's key, never texts. They are kept for ever: a record may come again."""
+
 versions = Table(
     "versions",
     metadata,

@@ -1,0 +1,159 @@
+"""The first stages of a dataset: files → examples that may be learnt, on disk.
+
+Each example is read, checked, left out where its person asked for that, and screened for personal
+data and secrets before anything of it is written. All files are read to their ends, so that all
+their mistakes are told at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from adapters.domain.data_policy import DataPolicy, PersonalData
+from adapters.domain.units import UnitLimits
+from adapters.hashing import sha256_bytes, sha256_file
+from adapters.store.staging import room_needed
+from training.data.checked_rows import CheckedRows, write_rows
+from training.data.erased import Erased
+from training.data.examples import DataKind
+from training.data.jsonl import Bounds, DataLine, InvalidLines, Problems, iterate_examples, joined
+from training.data.redact import Redaction, Screen, screen_for
+
+Part = tuple[str, Callable[[], BinaryIO]]
+"""The parameter that names a file, and what opens it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a unit asks of its files, and what is to become of what they hold."""
+
+    limits: UnitLimits
+    policy: DataPolicy
+    folder: Path
+    """Where the unit's directories lie."""
+    key: bytes = field(repr=False)
+    """The unit's own: pseudonyms and erased terms are made with it."""
+    erased: Erased
+    kind: DataKind = DataKind.CHAT
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """Changes with everything that changes what is made of a file. Raises OSError."""
+        bounds = [self.limits.min_examples, self.limits.max_examples]
+        return {
+            "bounds": bounds,
+            "kind": str(self.kind),
+            "policy": self._stamp(),
+            "erased": self.erased.stamp,
+        }
+
+    def _stamp(self) -> str:
+        said = self.policy.model_dump(mode="json")
+        said["entities"] = sorted(said["entities"])
+        files = [self.folder / name for name in self.policy.directories]
+        listed = [str(sha256_file(path)) for path in files if path.is_file()]
+        text = json.dumps([said, listed, sha256_bytes(self.key)], sort_keys=True)
+        return str(sha256_bytes(text.encode()))[:16]
+
+    def screen(self) -> Screen:
+        """Raises InvalidRequest where a directory or the model of names cannot be used."""
+        return screen_for(self.policy, folder=self.folder, key=self.key)
+
+
+def read_rows(
+    parts: Sequence[Part], rules: Rules, folder: Path, made_from: Mapping[str, Any]
+) -> CheckedRows:
+    """Writes the examples of all files into `folder`.
+
+    Raises InvalidFile naming every mistake of every file by its line, InvalidRequest where the
+    unit's policy cannot be followed, StorageFull, OSError.
+    """
+    reading = _Reading(rules, parts)
+    with room_needed():
+        return write_rows(folder, made_from, reading.lines(), kind=rules.kind, found=reading.found)
+
+
+class _Reading:
+    """One walk over all files."""
+
+    def __init__(self, rules: Rules, parts: Sequence[Part]) -> None:
+        self._rules, self._parts = rules, parts
+        screen = rules.screen()
+        self._redactions = {
+            param: Redaction(screen=screen, problems=Problems(param)) for param, _ in parts
+        }
+        self._erased = 0
+
+    def lines(self) -> Iterator[tuple[DataLine, bool]]:
+        """Each example that may be learnt, and whether the validation file holds it.
+
+        Raises InvalidLines at the end.
+        """
+        failed: list[InvalidLines] = []
+        for param, opened in self._parts:
+            try:
+                for line in self._of(param, opened):
+                    if not failed:
+                        yield line, param == "validation_file"
+            except InvalidLines as error:
+                failed.append(error)
+        if failed:
+            raise joined(failed)
+
+    def found(self) -> dict[str, Any]:
+        """Numbers of what was found, and by which policy."""
+        policy = self._rules.policy
+        approval = policy.approval if policy.personal_data is PersonalData.ALLOW else None
+        return {
+            "erased": self._erased,
+            "policy": {
+                "personal_data": str(policy.personal_data),
+                "secrets": str(policy.secrets),
+                "entities": sorted(map(str, policy.entities)),
+                "directories": len(policy.directories),
+                "names_model": policy.names_model or None,
+                "approval": approval.model_dump() if approval else None,
+            },
+            "parts": {param: each.found() for param, each in self._redactions.items()},
+        }
+
+    def _of(self, param: str, opened: Callable[[], BinaryIO]) -> Iterator[DataLine]:
+        redaction, limits = self._redactions[param], self._rules.limits
+        fewest = limits.min_examples if param == "training_file" else 1
+        bounds = Bounds(min_examples=fewest, max_examples=limits.max_examples)
+        with opened() as content:
+            for line in iterate_examples(
+                content, param=param, bounds=bounds, kind=self._rules.kind
+            ):
+                if self._rules.erased.hold_any_of(line.example):
+                    self._erased += 1
+                    continue
+                clean = redaction.screened(line.number, line.example)
+                yield DataLine(number=line.number, example=clean)
+        redaction.problems.stop()
+
+
+def notes_of(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(level, message) of what reading has found, for the data's owner."""
+    notes: list[tuple[str, str]] = []
+    if found.get("erased"):
+        notes.append(("info", f"Left out {found['erased']} examples of erased persons"))
+    policy = found.get("policy", {})
+    if policy.get("approval"):
+        by = policy["approval"]["by"]
+        notes.append(("warn", f"Personal data is learnt as it is, as approved by {by}"))
+    kinds: dict[str, int] = {}
+    for part in found.get("parts", {}).values():
+        for label, count in part["entities"].items():
+            kinds[label] = kinds.get(label, 0) + count
+    secrets = kinds.pop("SECRET", 0)
+    if kinds:
+        listed = ", ".join(f"{count} {label}" for label, count in sorted(kinds.items()))
+        notes.append(("info", f"Replaced personal data by pseudonyms: {listed}"))
+    if secrets:
+        notes.append(("warn", f"Took out {secrets} secrets; whoever owns them should change them"))
+    return notes

@@ -1,0 +1,182 @@
+"""Checks files as a job would, without training: every problem, every stage, what to expect.
+
+`check_data` is the one function of it; commands and servers say what it found.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from adapters.domain.datasets import Part
+from adapters.domain.recipes import Recipe
+from adapters.errors import InvalidFile, InvalidRequest
+from training.data.balance import balanced
+from training.data.jsonl import InvalidLines, Problem
+from training.data.learning_curve import is_cheap
+from training.data.near_duplicates import thin_out
+from training.data.read import Rules, read_rows
+from training.data.render import Renderer
+from training.data.split import split
+from training.data.stored_dataset import FACTS_FILE, Built, write_facts
+from training.data.tokenise import tokenise
+
+Known = Callable[[set[bytes]], Mapping[bytes, Part]]
+"""The parts that questions have had in the adapter's life."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What a job of these files would be made with."""
+
+    adapter: str
+    recipe: Recipe
+    renderer: Renderer
+    base: str
+    """The base's fingerprint."""
+    known: Known
+    tokens_per_second: float | None = None
+    """As earlier jobs here have trained; None where there was none."""
+    price_per_hour: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What training on the files would take."""
+
+    tokens: int
+    """Read in all epochs."""
+    steps: int
+    seconds: float | None
+    cost: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was found. A stage that finds a problem ends the check: what follows needs its rows."""
+
+    problems: tuple[Problem, ...] = ()
+    """The first thousand of each file."""
+    problem_count: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """The dataset's own, as `dataset.json` has them; empty where there are problems."""
+    expected: Expected | None = None
+
+    @property
+    def usable(self) -> bool:
+        return not self.problem_count
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "usable": self.usable,
+            "problems": [asdict(problem) for problem in self.problems],
+            "problem_count": self.problem_count,
+            "expected": asdict(self.expected) if self.expected else None,
+            "dataset": dict(self.facts),
+        }
+
+    def as_lines(self) -> list[str]:
+        """For people."""
+        if not self.usable:
+            shown = [f"{each.param}: {each}" for each in self.problems]
+            more = self.problem_count - len(shown)
+            return [*shown, *([f"and {more} more"] if more else [])]
+        said = [
+            f"{'note' if level == 'info' else 'WARNING'}: {note}" for level, note in self._notes
+        ]
+        return [*said, *([_expected(self.expected)] if self.expected else [])]
+
+    @property
+    def _notes(self) -> Sequence[Sequence[str]]:
+        notes: Sequence[Sequence[str]] = self.facts["notes"]
+        if is_cheap(self.facts["counts"]["train"]):
+            small = "Few examples: training on a quarter and a half of them first tells what more"
+            notes = [*notes, ("info", f"{small} would buy")]
+        return notes
+
+
+def check_data(
+    files: Mapping[str, Callable[[], BinaryIO]], rules: Rules, offer: Offer, *, workdir: Path
+) -> Report:
+    """`files` open what a job's parameters would name; `workdir` is emptied, and removed at last.
+
+    Raises InvalidRequest where the unit's policy or the base cannot be used, StorageFull, OSError.
+    """
+    shutil.rmtree(workdir, ignore_errors=True)
+    try:
+        return _checked(files, rules, offer, workdir)
+    except InvalidLines as error:
+        return Report(problems=error.problems, problem_count=sum(error.counts.values()))
+    except InvalidFile as error:
+        return _refused(error.param, error.message)
+    except InvalidRequest as error:
+        if error.param is None:
+            raise
+        return _refused(error.param, error.message)
+    finally:
+        shutil.rmtree(workdir, ignore_errors=True)
+
+
+def _checked(
+    files: Mapping[str, Callable[[], BinaryIO]], rules: Rules, offer: Offer, workdir: Path
+) -> Report:
+    rows = read_rows(list(files.items()), rules, workdir / "rows", rules.made_from)
+    fewest, policy = rules.limits.min_examples, rules.policy
+    asked = {each for item in rows.traces for each in item.asked}
+    parts = split(rows.traces, adapter=offer.adapter, known=offer.known(asked), min_examples=fewest)
+    thinned = thin_out(rows, parts, likeness=policy.near_duplicates, min_examples=fewest)
+    shown, spread = balanced(rows, thinned.parts, policy.balance)
+    folder = workdir / "dataset"
+    folder.mkdir()
+    tokenised = tokenise(
+        rows,
+        shown,
+        folder,
+        renderer=offer.renderer,
+        max_length=offer.recipe.max_length,
+        alive=lambda: None,
+        too_long=policy.too_long,
+    )
+    made_from = {**rules.made_from, "adapter": offer.adapter, "base": offer.base}
+    built = Built(
+        made_from=made_from,
+        rows=rows,
+        thinned=thinned,
+        parts=shown,
+        spread=spread,
+        tokenised=tokenised,
+    )
+    write_facts(folder, built)
+    facts = json.loads((folder / FACTS_FILE).read_text("utf-8"))
+    expected = _expect(offer, rows=tokenised.train_rows, tokens=tokenised.train_tokens)
+    return Report(facts=facts, expected=expected)
+
+
+def _expect(offer: Offer, *, rows: int, tokens: int) -> Expected:
+    """Early stopping may end a run sooner."""
+    recipe = offer.recipe
+    steps = math.ceil(rows / recipe.batch_size * recipe.n_epochs)
+    read = round(tokens * recipe.n_epochs)
+    seconds = read / offer.tokens_per_second if offer.tokens_per_second else None
+    price = offer.price_per_hour
+    cost = None if seconds is None or price is None else seconds / 3600 * price
+    return Expected(tokens=read, steps=steps, seconds=seconds, cost=cost)
+
+
+def _expected(expected: Expected) -> str:
+    said = f"expect: at most {expected.steps} steps over {expected.tokens:,} tokens"
+    if expected.seconds is None:
+        return f"{said}; how long that takes is known once a job has run here"
+    time = f"{said}, about {max(1, round(expected.seconds / 60))} min"
+    return time if expected.cost is None else f"{time}, cost {expected.cost:.2f}"
+
+
+def _refused(param: str | None, what: str) -> Report:
+    problem = Problem(param=param or "training_file", line=None, what=what)
+    return Report(problems=(problem,), problem_count=1)
