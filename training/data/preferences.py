@@ -1,35 +1,34 @@
-"""Rows of preferences: which of two answers is better, or whether one is liked.
-
-Each answer stands behind the very prompt that is served, and it alone is learnt.
-"""
+"""What methods learn from: answers, pairs of answers, or answers with thumbs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from adapters.domain.datasets import Part
+from adapters.domain.recipes import Method
+from training.data.examples import DataKind
+from training.data.parts import Pair, Thumb
 from training.data.render import Rendered
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """One prompt with the answer that was preferred, and with the one that was not."""
-
-    chosen: Rendered
-    rejected: Rendered
-
-
-@dataclass(frozen=True, kw_only=True)
-class Thumb:
-    """One prompt with an answer, and what somebody's thumb said of it."""
-
-    answered: Rendered
-    liked: bool
-
+from training.data.stored_dataset import StoredDataset
 
 Preference: TypeAlias = Pair | Thumb
 Row: TypeAlias = Rendered | Preference
+
+KIND_OF: Mapping[Method, DataKind] = {
+    Method.SUPERVISED: DataKind.CHAT,
+    Method.DPO: DataKind.PAIRS,
+    Method.KTO: DataKind.THUMBS,
+}
+
+
+def rows_of(dataset: StoredDataset, part: Part) -> Sequence[Row]:
+    """The rows of a part that trains or validates, as what they are."""
+    if dataset.kind is DataKind.PAIRS:
+        return dataset.pairs(part)
+    if dataset.kind is DataKind.THUMBS:
+        return dataset.thumbs(part)
+    return dataset.train if part is Part.TRAIN else dataset.validation
 
 
 def sequences(row: Row) -> Sequence[Rendered]:

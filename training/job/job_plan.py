@@ -11,6 +11,7 @@ from adapters.domain.recipes import Recipe, base_overrides, resolve
 from adapters.domain.units import UnitConfig
 from adapters.errors import InvalidRequest
 from training.base.base_fit import advised, suited
+from training.data.preferences import KIND_OF
 from training.data.stored_dataset import StoredDataset
 from training.job.context import JobContext
 from training.job.dataset import prepare_dataset
@@ -46,9 +47,12 @@ def plan_job(context: JobContext, job: Job, fence: int, reporter: Reporter) -> J
         pause=context.pause,
     )
     recipe = fit(_recipe(context, job, unit, reporter), limits)
+    kind = KIND_OF[recipe.method]
     published = context.registry.versions.of_job(job.id) is not None
     start = None if published else starting_point(context, job, recipe)
-    dataset = prepare_dataset(context, job, fence, unit=unit, recipe=recipe, reporter=reporter)
+    dataset = prepare_dataset(
+        context, job, fence, unit=unit, recipe=recipe, reporter=reporter, kind=kind
+    )
     return JobPlan(unit=unit, limits=limits, recipe=recipe, dataset=dataset, start=start)
 
 

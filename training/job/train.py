@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from adapters.domain.recipes import Method, Recipe
-from adapters.errors import InvalidRequest
+from adapters.domain.datasets import Part
+from adapters.domain.recipes import Recipe
 from adapters.hashing import sha256_bytes
-from training.data.preferences import Pair, Row, Thumb
-from training.data.render import Rendered
+from training.data.preferences import rows_of
 from training.finetune.device_plan import DevicePlan, Estimate
 from training.finetune.port import ChosenBy, FineTuned, Measures, Task, Watch
 from training.job.context import JobContext
@@ -21,11 +20,6 @@ from training.job.replay import Joined, Replay, make_replay
 
 CHECKPOINTS = 3
 """Counts the forms of checkpoints: those of a build that wrote another one are left alone."""
-_LEARNT_FROM: Mapping[Method, tuple[type[Row], str]] = {
-    Method.SUPERVISED: (Rendered, "answers"),
-    Method.DPO: (Pair, "pairs of answers"),
-    Method.KTO: (Thumb, "answers with thumbs"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +36,8 @@ class Trained:
 def train(context: JobContext, plan: JobPlan, reporter: Reporter) -> Trained:
     """Trains each of the recipe's trials; those that an earlier attempt has finished are kept.
 
-    Raises as `FineTuner.tune` does, what asking the base for its answers raises, and
-    InvalidRequest where the rows are not what the method learns from.
+    Raises as `FineTuner.tune` does, and what asking the base for its answers raises.
     """
-    check_rows(plan.recipe.method, plan.dataset.train)
     replay = make_replay(context, plan.recipe, len(plan.dataset.train), reporter)
     trials, done = plan.recipe.trials(), list[FineTuned]()
     with reporter.steps() as step:
@@ -67,19 +59,6 @@ def train(context: JobContext, plan: JobPlan, reporter: Reporter) -> Trained:
         replay=replay,
         evidence=_sweep(trials, done, best) if len(trials) > 1 else {},
     )
-
-
-def check_rows(method: Method, rows: Sequence[Row]) -> None:
-    """Raises InvalidRequest (`invalid_recipe`)."""
-    kind, words = _LEARNT_FROM[method]
-    if not isinstance(rows[0], kind):
-        found = next(said for other, said in _LEARNT_FROM.values() if isinstance(rows[0], other))
-        raise InvalidRequest(
-            f"the method `{method}` learns from {words}, and the training file holds {found}; "
-            "name another `method`, or another file",
-            param="method",
-            code="invalid_recipe",
-        )
 
 
 def among(measures: Measures, at: int, trials: int) -> Measures:
@@ -112,9 +91,10 @@ def winner(done: Sequence[FineTuned]) -> int:
 
 def _task(context: JobContext, plan: JobPlan, recipe: Recipe, replay: Replay) -> Task:
     same = _same_training(context, plan, recipe, replay)
+    rows = rows_of(plan.dataset, Part.TRAIN)
     return Task(
-        train=Joined(plan.dataset.train, replay.rows) if replay.rows else plan.dataset.train,
-        validation=plan.dataset.validation,
+        train=Joined(rows, replay.rows) if replay.rows else rows,
+        validation=rows_of(plan.dataset, Part.VALIDATION),
         recipe=recipe,
         workdir=context.workdir / f"tuning-{same}",
         start=plan.start.directory if plan.start else None,

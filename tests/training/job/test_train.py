@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from adapters.domain.jobs import JobStatus
 from adapters.domain.principals import SYSTEM
 from adapters.domain.recipes import Recipe
 from tests.training.job.stage import STEPS, Stage, stage
-from tests.training.job.test_pipeline import run, versions
+from tests.training.job.test_pipeline import error_of, run, versions
 from tests.training.world import World, data, write_unit
+from training.data.preferences import Pair, Thumb, sequences
 from training.finetune.port import Measures
 from training.job.train import among
 
@@ -66,3 +70,48 @@ def test_a_trials_time_left_is_that_of_all() -> None:
     second = among(measures, 1, 4)
     assert (second.step, second.total_steps, second.seconds_left) == (15, 40, 10.0 + 2 * 40.0)
     assert among(measures, 0, 1) == measures
+
+
+def preferences(method: str) -> bytes:
+    """60 records, as `method` learns from them."""
+
+    def record(at: int) -> dict[str, Any]:
+        asked, better, worse = f"question {at}", f"answer {at}", f"worse answer {at}"
+        if method == "kto":
+            return {
+                "prompt": asked,
+                "completion": better if at % 2 else worse,
+                "label": at % 2 == 1,
+            }
+        return {
+            "input": {"messages": [{"role": "user", "content": asked}]},
+            "preferred_output": [{"role": "assistant", "content": better}],
+            "non_preferred_output": [{"role": "assistant", "content": worse}],
+        }
+
+    return b"".join(json.dumps(record(at)).encode() + b"\n" for at in range(60))
+
+
+@pytest.mark.parametrize(("method", "kind"), [("dpo", Pair), ("kto", Thumb)])
+def test_a_method_of_preferences_is_given_rows_of_its_kind(
+    world: World, method: str, kind: type
+) -> None:
+    write_unit(world.units, recipe={"method": method})
+    at = stage(world, world.add_queued_job(preferences(method)))
+    assert run(at).status is JobStatus.SUCCEEDED
+    (task,) = at.fine_tuner.fine_tuned
+    rows = (*task.train, *task.validation)
+    assert rows
+    assert all(isinstance(row, kind) for row in rows)
+    assert all(any(read.learn) for row in rows for read in sequences(row))
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_a_file_of_another_kind_than_the_method_learns_from_is_refused(
+    world: World, method: str
+) -> None:
+    write_unit(world.units, recipe={"method": method})
+    at = stage(world, world.add_queued_job(data(60)))
+    code, _ = error_of(at)
+    assert code == "invalid_training_file"
+    assert at.fine_tuner.fine_tuned == []
