@@ -12,6 +12,8 @@ from training.data.parts import Pair, Thumb
 from training.data.render import Rendered
 from training.data.stored_dataset import StoredDataset
 
+__all__ = ["KIND_OF", "Pair", "Preference", "Row", "Thumb", "length", "rows_of", "sequences"]
+
 Preference: TypeAlias = Pair | Thumb
 Row: TypeAlias = Rendered | Preference
 
