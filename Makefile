@@ -47,8 +47,9 @@ vllmtests: setup ## vLLM's own API tests, from its source distribution, against 
 kills: setup ## 20 kills -9 of a real service under callers, API process and engine core in turn: 15 minutes
 	@$(BIN)/python -m pytest -s -m kills tests/e2e
 
-chaos: setup ## 500 commands under every fault, 10,000 swaps, two real replicas: half an hour
-	@WARDROBE_CHAOS=1 SIMULATED_COMMANDS=500 SIMULATED_SWAPS=10000 $(BIN)/python -m pytest -s \
+chaos: setup ## 500 commands under every fault, 10,000 swaps, 100 kills of jobs, two real replicas
+	@WARDROBE_CHAOS=1 SIMULATED_COMMANDS=500 SIMULATED_SWAPS=10000 JOB_KILLS=100 \
+		$(BIN)/python -m pytest -s tests/training/worker/test_killed_jobs.py \
 		tests/e2e/test_two_replicas.py tests/simulation/test_promotions.py \
 		tests/simulation/test_swaps.py
 

@@ -119,6 +119,19 @@ class Settings(BaseSettings):
     train_threads: int = Field(
         default=0, ge=0, le=1024, description="CPU threads of a training; 0: all it may use."
     )
+    train_jobs: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Jobs that a trainer runs at once; each has its own memory, and its part of "
+        "the threads.",
+    )
+    train_metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Where the trainer tells Prometheus of its running jobs; 0: nowhere.",
+    )
     train_niceness: int = Field(
         default=5,
         ge=0,

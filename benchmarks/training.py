@@ -39,7 +39,7 @@ from training.finetune.batches import BatchOrder, learnt_tokens, parts
 from training.finetune.clock import rate_share
 from training.finetune.device_plan import DevicePlan, Rows, plan_device
 from training.finetune.loaded_base import LoadedBase
-from training.finetune.passes import Passes
+from training.finetune.passes import AnswerPasses
 from training.finetune.this_device import this_device
 from training.finetune.trainee import Trainee
 
@@ -76,7 +76,7 @@ def main() -> None:
     plan = _plan(base, recipe, rows, chosen.precision, chosen.threads)
     torch.set_num_threads(plan.threads)
     order = BatchOrder([len(row) for row in rows], recipe.batch_size, seed=recipe.seed)
-    with base.with_fresh_lora(recipe, plan) as model, disable_input_dtype_casting(model):
+    with base.with_lora(recipe, plan) as model, disable_input_dtype_casting(model):
         loops = [
             _loop("ours", _ours(model, recipe, plan, steps=chosen.steps)),
             _loop("plain", _plain(base.path, recipe, plan, steps=chosen.steps)),
@@ -116,7 +116,7 @@ def _plan(
 
 
 def _ours(model: Any, recipe: Recipe, plan: DevicePlan, *, steps: int) -> Step:
-    passes, trainee = Passes(model, plan), Trainee(model, recipe)
+    passes, trainee = AnswerPasses(model, plan), Trainee(model, recipe)
 
     def step(rows: Sequence[Rendered], number: int) -> float:
         sums = passes.gradients(rows, plan, seed=number)

@@ -8,14 +8,46 @@ higher learning rate than a real one), and last the published defaults for real 
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapters.errors import InvalidRequest
 
 RECIPE_FILE = "recipe.json"
+PREFERENCE_RATE = 0.1
+"""Of the learning rate, where a job learns from preferences: recipes are written for answers, and
+a method that pushes answers apart leaves the base's language at the same rate. TRL's defaults
+differ by a factor of 20."""
+MAX_TRIALS = 16
+FROM_BASE, FROM_LIVE = "base", "live"
+
+
+class Method(StrEnum):
+    """What an adapter learns from."""
+
+    SUPERVISED = "supervised"
+    """Answers that are to be given."""
+    DPO = "dpo"
+    """Pairs of answers to one prompt, of which one is preferred (arXiv 2305.18290)."""
+    KTO = "kto"
+    """Answers that were found good or bad, each alone (arXiv 2402.01306)."""
+
+
+class Sweep(BaseModel):
+    """What one job tries, each rate with each rank; none of a kind: the recipe's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
+        default=(), max_length=8
+    )
+    rank: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field(default=(), max_length=8)
+
+
+Start = Annotated[str, Field(pattern=r"^(base|live|[a-z][a-z0-9-]{0,39}:[1-9][0-9]{0,8})$")]
 
 
 class Recipe(BaseModel):
@@ -27,6 +59,31 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    method: Method = Field(
+        default=Method.SUPERVISED,
+        description="What is learnt from: answers (`supervised`), pairs (`dpo`) or thumbs (`kto`).",
+    )
+    beta: float = Field(
+        default=0.1,
+        gt=0.0,
+        le=2.0,
+        description="Of preferences: how dearly answers leave what they were before training.",
+    )
+    start: Start = Field(
+        default=FROM_BASE,
+        description="Where training begins: `base`, the alias's `live` version, or a version.",
+    )
+    replay: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=0.5,
+        description="Share of the rows of supervised jobs that are the base's own answers: less is "
+        "forgotten.",
+    )
+    sweep: Sweep | None = Field(
+        default=None,
+        description="Lists of `learning_rate` and `rank`: each pair is tried, the best is kept.",
+    )
     rank: int = Field(default=16, ge=1, le=512, description="LoRA rank.")
     alpha: int = Field(
         default=32,
@@ -63,12 +120,45 @@ class Recipe(BaseModel):
     max_length: int = Field(default=2048, ge=16, description="Tokens; longer examples are refused.")
     seed: int = Field(default=17, ge=0, le=2**31 - 1)
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.start != FROM_BASE and self.sweep is not None and self.sweep.rank:
+            raise ValueError("`sweep.rank` needs `start: base`: a version has the rank it has")
+        if len(self.trials()) > MAX_TRIALS:
+            raise ValueError(f"`sweep` asks for more than {MAX_TRIALS} trials")
+        return self
+
+    def trials(self) -> tuple[Recipe, ...]:
+        """The recipes that a sweep tries, without a sweep; the recipe itself where there is none.
+
+        A rank keeps the scaling, alpha / rank.
+        """
+        if self.sweep is None:
+            return (self,)
+        return tuple(
+            self.model_copy(
+                update={
+                    "learning_rate": rate,
+                    "rank": rank,
+                    "alpha": max(1, round(rank * self.alpha / self.rank)),
+                    "sweep": None,
+                }
+            )
+            for rank in self.sweep.rank or (self.rank,)
+            for rate in self.sweep.learning_rate or (self.learning_rate,)
+        )
+
 
 class RecipeOverrides(BaseModel):
     """A unit's or base's opinion on a recipe: any field of `Recipe`, all optional."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    method: Method | None = None
+    beta: float | None = Field(default=None, gt=0.0, le=2.0)
+    start: Start | None = None
+    replay: float | None = Field(default=None, ge=0.0, le=0.5)
+    sweep: Sweep | None = None
     rank: int | None = Field(default=None, ge=1, le=512)
     alpha: int | None = Field(default=None, ge=1, le=2048)
     dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
@@ -87,9 +177,12 @@ class RecipeOverrides(BaseModel):
 
 
 class Hyperparameters(BaseModel):
-    """OpenAI's three knobs of a supervised job; `None` is OpenAI's `"auto"`."""
+    """OpenAI's method and its knobs; `None` is OpenAI's `"auto"`, and nothing said."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method | None = None
+    beta: float | None = Field(default=None, gt=0.0, le=2.0)
 
     n_epochs: int | None = Field(default=None, ge=1, le=50)
     batch_size: int | None = Field(default=None, ge=1, le=256)
@@ -108,7 +201,7 @@ def base_overrides(base: Path) -> RecipeOverrides:
     try:
         return RecipeOverrides.model_validate(json.loads(path.read_text("utf-8")))
     except ValidationError as error:
-        raise _invalid(error, advice) from error
+        raise _invalid(error, advice, whole=RECIPE_FILE) from error
     except ValueError as error:
         raise InvalidRequest(
             f"{RECIPE_FILE} is not proper JSON; {advice}", code="invalid_recipe"
@@ -124,8 +217,9 @@ def resolve(
 ) -> Recipe:
     """The recipe a job runs with: defaults, then base, then unit, then the job's own words.
 
-    Whoever names a rank and no alpha gets an alpha of twice that rank. `seed` is the job's own;
-    None leaves the unit's.
+    Whoever names a rank and no alpha gets an alpha of twice that rank. A method of preferences
+    learns at `PREFERENCE_RATE` of the rate and replays nothing: it is held to where it began
+    anyway. `seed` is the job's own; None leaves the unit's.
 
     Raises InvalidRequest (`invalid_recipe`) where what they ask for together is out of bounds.
     """
@@ -135,10 +229,10 @@ def resolve(
         if "rank" in opinion:  # a scaling that was meant for another rank is nobody's opinion
             opinion.setdefault("alpha", 2 * opinion["rank"])
         settings |= opinion
-    if job.n_epochs is not None:
-        settings["n_epochs"] = float(job.n_epochs)
-    if job.batch_size is not None:
-        settings["batch_size"] = job.batch_size
+    settings |= job.model_dump(exclude_none=True, exclude={"learning_rate_multiplier"})
+    if settings["method"] != Method.SUPERVISED:
+        settings["learning_rate"] *= PREFERENCE_RATE
+        settings["replay"] = 0.0
     if job.learning_rate_multiplier is not None:
         settings["learning_rate"] *= job.learning_rate_multiplier
     if seed is not None:
@@ -147,12 +241,13 @@ def resolve(
         return Recipe.model_validate(settings)
     except ValidationError as error:
         advice = "change the job's hyperparameters, or its unit's or base model's recipe"
-        raise _invalid(error, advice) from error
+        raise _invalid(error, advice, whole="recipe") from error
 
 
-def _invalid(error: ValidationError, advice: str) -> InvalidRequest:
+def _invalid(error: ValidationError, advice: str, *, whole: str) -> InvalidRequest:
+    """`whole` is what a mistake is of that is no one field's."""
     mistake = error.errors(include_input=False, include_url=False)[0]
-    field = ".".join(str(part) for part in mistake["loc"]) or RECIPE_FILE
+    field = ".".join(str(part) for part in mistake["loc"]) or whole
     return InvalidRequest(
         f"{field}: {mistake['msg']}; {advice}", param=field, code="invalid_recipe"
     )

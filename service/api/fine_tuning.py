@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -16,6 +16,7 @@ from adapters.domain.jobs import Job, JobCheckpoint, JobEvent, StopRequest
 from adapters.domain.names import FileId, JobId, new_job_id
 from adapters.domain.principals import Principal
 from adapters.domain.recipes import Hyperparameters
+from adapters.domain.recipes import Method as LearningMethod
 from adapters.domain.units import UnitConfig
 from adapters.errors import InvalidRequest, NotFound
 from adapters.registry.ports import Files, NewJob
@@ -55,21 +56,45 @@ class RequestedHyperparameters(BaseModel):
     )
 
 
+class PreferenceHyperparameters(RequestedHyperparameters):
+    """Those, and how dearly answers leave what they were before training."""
+
+    beta: Annotated[float | None, BeforeValidator(_auto)] = Field(
+        default=None, gt=0.0, le=2.0, allow_inf_nan=False
+    )
+
+
 class Supervised(BaseModel):
-    """OpenAI's `supervised`, the only method there is."""
+    """OpenAI's `supervised`: from answers."""
 
     model_config = ConfigDict(extra="forbid")
 
     hyperparameters: RequestedHyperparameters = RequestedHyperparameters()
 
 
-class Method(BaseModel):
-    """OpenAI's `method`."""
+class Preferences(BaseModel):
+    """OpenAI's `dpo`, from pairs, and `kto`, from single answers with thumbs."""
 
     model_config = ConfigDict(extra="forbid")
 
-    type: Literal["supervised"]
+    hyperparameters: PreferenceHyperparameters = PreferenceHyperparameters()
+
+
+class Method(BaseModel):
+    """OpenAI's `method`, and `kto` in the same form."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: LearningMethod
     supervised: Supervised = Supervised()
+    dpo: Preferences = Preferences()
+    kto: Preferences = Preferences()
+
+    @property
+    def knobs(self) -> Hyperparameters:
+        """The method with the hyperparameters that belong to it."""
+        chosen: Supervised | Preferences = getattr(self, self.type)
+        return Hyperparameters(method=self.type, **chosen.hyperparameters.model_dump())
 
 
 class CreateJob(BaseModel):
@@ -92,8 +117,10 @@ class CreateJob(BaseModel):
 
     def knobs(self) -> Hyperparameters:
         """`method`'s hyperparameters, else the deprecated ones at the top."""
-        given = self.method.supervised.hyperparameters if self.method else self.hyperparameters
-        return Hyperparameters.model_validate((given or RequestedHyperparameters()).model_dump())
+        if self.method is not None:
+            return self.method.knobs
+        given = self.hyperparameters or RequestedHyperparameters()
+        return Hyperparameters.model_validate(given.model_dump())
 
 
 @router.post("")
@@ -303,6 +330,9 @@ def wire_job(job: Job) -> dict[str, Any]:
         "batch_size": resolved.get("batch_size", job.hyperparameters.batch_size or "auto"),
         "learning_rate_multiplier": job.hyperparameters.learning_rate_multiplier or "auto",
     }
+    method = resolved.get("method") or job.hyperparameters.method or LearningMethod.SUPERVISED
+    beta = resolved.get("beta") or job.hyperparameters.beta or "auto"
+    of_method = knobs if method == LearningMethod.SUPERVISED else knobs | {"beta": beta}
     return {
         "id": job.id,
         "object": "fine_tuning.job",
@@ -319,7 +349,7 @@ def wire_job(job: Job) -> dict[str, Any]:
         "validation_file": job.validation_file,
         "seed": (job.resolved or {}).get("seed", job.seed),
         "hyperparameters": knobs,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": knobs}},
+        "method": {"type": str(method), str(method): {"hyperparameters": of_method}},
         "metadata": job.metadata,
         "integrations": [],
         "error": None

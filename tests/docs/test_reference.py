@@ -20,13 +20,16 @@ from adapters.domain.gate_options import (
     LeakageOptions,
 )
 from adapters.domain.gates import GatePolicy
+from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.recipes import Recipe, RecipeOverrides
 from adapters.domain.units import UnitLimits
 from adapters.settings import Settings
+from adapters.state_folder import StateFolder
 from service.api import attach
 from service.engine.engine_version import missing
 from service.gateway import pattern_bounds, schema_bounds, tools
 from service.metrics import Metrics
+from training.worker.metrics import RunningJobs
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference.md").read_text()
@@ -60,9 +63,17 @@ def test_a_unit_may_override_every_field_of_a_recipe() -> None:
     assert set(RecipeOverrides.model_fields) == set(Recipe.model_fields)
 
 
+class NoJobs:
+    """A trainer's port of jobs while nothing runs."""
+
+    def in_status(self, *_: JobStatus) -> list[Job]:
+        return []
+
+
 def test_every_metric_is_there_and_none_that_is_not() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
+    registry.register(RunningJobs(NoJobs(), StateFolder(ROOT)))  # type: ignore[arg-type]
     real = {
         metric.name + ("_total" if metric.type == "counter" else "")
         for metric in registry.collect()

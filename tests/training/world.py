@@ -54,14 +54,19 @@ class World:
         return self.registry.files.add(file, by=SYSTEM).id
 
     def add_job(
-        self, content: bytes, validation: bytes | None = None, *, seed: int | None = 5
+        self,
+        content: bytes,
+        validation: bytes | None = None,
+        *,
+        seed: int | None = 5,
+        model: str = "tiny",
     ) -> JobId:
         """A job as the service stores a new one."""
         job = NewJob(
             id=new_job_id(),
             unit=UNIT,
             adapter="support",
-            model="tiny",
+            model=model,
             training_file=self.upload(content),
             validation_file=None if validation is None else self.upload(validation),
             seed=seed,
@@ -70,9 +75,14 @@ class World:
         return self.registry.jobs.create(job, OWNER, idempotency_key=None).id
 
     def add_queued_job(
-        self, content: bytes, validation: bytes | None = None, *, seed: int | None = 5
+        self,
+        content: bytes,
+        validation: bytes | None = None,
+        *,
+        seed: int | None = 5,
+        model: str = "tiny",
     ) -> JobId:
-        job_id = self.add_job(content, validation, seed=seed)
+        job_id = self.add_job(content, validation, seed=seed, model=model)
         self.registry.jobs.accept(job_id, error=None)
         return job_id
 
@@ -106,9 +116,7 @@ class World:
 def make_world(folder: Path, gates: dict[str, Any] | None = None) -> World:
     units = folder / "units"
     units.mkdir(exist_ok=True)
-    policy = {"evaluation_examples": 20} | (gates or {})
-    unit = {"unit": "support", "aliases": ["support"], "gates": policy}
-    (units / "support.yaml").write_text(json.dumps(unit))
+    write_unit(units, gates=gates)
     state = new_state_folder(folder / "state")
     registry = open_registry(state.database_url)
     return World(
@@ -118,6 +126,15 @@ def make_world(folder: Path, gates: dict[str, Any] | None = None) -> World:
         store=FolderStore(state.artifacts),
         replica=ToyReplica(registry),
     )
+
+
+def write_unit(
+    units: Path, *, gates: dict[str, Any] | None = None, recipe: dict[str, Any] | None = None
+) -> None:
+    """The file of the unit `support`, anew."""
+    policy = {"evaluation_examples": 20} | (gates or {})
+    unit = {"unit": "support", "aliases": ["support"], "gates": policy, "recipe": recipe or {}}
+    (units / "support.yaml").write_text(json.dumps(unit))
 
 
 def jsonl(pairs: Iterable[tuple[str, str]]) -> bytes:
@@ -138,7 +155,8 @@ def child_command(state: StateFolder, mode: str) -> Callable[[Order], Sequence[s
     """The command line of a fake child of that mode."""
 
     def command(order: Order) -> Sequence[str]:
-        module = "tests.training.worker.fake_child"
+        child = "mortal_child" if mode == "mortal" else "fake_child"
+        module = f"tests.training.worker.{child}"
         return [sys.executable, "-m", module, str(state.root), order.job_id, str(order.fence), mode]
 
     return command

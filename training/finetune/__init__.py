@@ -6,6 +6,10 @@ run.py                the run from the rendered rows to the adapter, resumed whe
 loop.py               the training loop, top to bottom
 passes.py             forward and backward passes as the device plan says
 loss.py               the loss of the learnt tokens, the head in chunks
+lesson.py             which passes a method takes, and the rows as they read them
+preference_passes.py  the same for pairs of answers, and for single ones with thumbs
+preference_loss.py    what preferences cost
+compared_rows.py      preferences with how likely their answers were before training
 batches.py            rendered rows as padded tensors, and the order they come in
 trainee.py            the numbers that training changes
 run_state.py          how far a run is, and which checkpoint is the best

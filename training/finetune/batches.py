@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TypeVar, overload
 
 import torch
 
+from training.data.preferences import Row, sequences
 from training.data.render import Rendered
+
+T = TypeVar("T")
 
 GROUPS = 50
 """Batches that are sorted by length together; the order of an epoch stays mostly random."""
@@ -77,31 +80,31 @@ def collate(rows: Sequence[Rendered]) -> Batch:
     )
 
 
-def learnt_tokens(row: Rendered) -> int:
+def learnt_tokens(row: Row) -> int:
     """How many tokens of a row carry loss."""
-    return sum(row.learn) - row.learn[0]
+    return sum(sum(read.learn) - read.learn[0] for read in sequences(row))
 
 
-def parts(rows: Sequence[Rendered], size: int) -> Iterator[Sequence[Rendered]]:
+def parts(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Slices of at most `size` rows."""
     for start in range(0, len(rows), size):
         yield [rows[at] for at in range(start, min(start + size, len(rows)))]
 
 
-class InOrder(Sequence[Rendered]):
+class InOrder(Sequence[T]):
     """Rows in another order, each read when it is asked for."""
 
-    def __init__(self, rows: Sequence[Rendered], order: Sequence[int]) -> None:
+    def __init__(self, rows: Sequence[T], order: Sequence[int]) -> None:
         self._rows, self._order = rows, order
 
     def __len__(self) -> int:
         return len(self._order)
 
     @overload
-    def __getitem__(self, at: int) -> Rendered: ...
+    def __getitem__(self, at: int) -> T: ...
     @overload
-    def __getitem__(self, at: slice) -> Sequence[Rendered]: ...
-    def __getitem__(self, at: int | slice) -> Rendered | Sequence[Rendered]:
+    def __getitem__(self, at: slice) -> Sequence[T]: ...
+    def __getitem__(self, at: int | slice) -> T | Sequence[T]:
         if isinstance(at, slice):
             return InOrder(self._rows, self._order[at])
         return self._rows[self._order[at]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from training.data.preferences import Row
 from training.data.render import Rendered
 from training.finetune.port import ChosenBy
 
@@ -14,15 +15,15 @@ KNOWN = 0.8
 """Share of validation answers that stand among the training answers: labels are a closed set."""
 
 
-def choose_by(train: Sequence[Rendered], validation: Sequence[Rendered]) -> ChosenBy:
-    """Whole answers where they are short labels, the loss of free text.
+def choose_by(train: Sequence[Row], validation: Sequence[Row]) -> ChosenBy:
+    """Whole answers where they are short labels, the loss of free text and of preferences.
 
     Of free text no answer is ever right to the last token, so that counting them tells nothing.
     """
-    answers = [_learnt(row) for row in validation]
-    if median(map(len, answers)) > SHORT:
+    answers = [_learnt(row) for row in validation if isinstance(row, Rendered)]
+    if not answers or median(map(len, answers)) > SHORT:
         return ChosenBy.LOSS
-    taught = {_learnt(row) for row in train}
+    taught = {_learnt(row) for row in train if isinstance(row, Rendered)}
     known = sum(answer in taught for answer in answers) / len(answers)
     return ChosenBy.ANSWERS if known >= KNOWN else ChosenBy.LOSS
 

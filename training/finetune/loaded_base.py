@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from adapters.admission.adapter_config import parse_config
+from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE
 from adapters.domain.recipes import Recipe
 from training.finetune.device_plan import BaseSize, DevicePlan
 
@@ -28,13 +31,19 @@ class LoadedBase:
         self._model: Any = None
 
     @contextmanager
-    def with_fresh_lora(self, recipe: Recipe, plan: DevicePlan) -> Iterator[Any]:
-        """The base with a new adapter, whose numbers follow from the recipe's seed."""
+    def with_lora(
+        self, recipe: Recipe, plan: DevicePlan, *, start: Path | None = None
+    ) -> Iterator[Any]:
+        """The base with an adapter to train: a new one, whose numbers follow from the recipe's
+        seed, or the one in `start`, of the same rank and layers.
+        """
         base = self.model(
             dtype=getattr(torch, plan.precision), device=plan.device, attention=plan.attention
         )
         torch.manual_seed(recipe.seed)
         model = get_peft_model(base, _lora(recipe)).train()
+        if start is not None:
+            _begin_with(model, start, alpha=recipe.alpha)
         if plan.gradient_checkpointing:
             recompute_activations(model)
         try:
@@ -93,6 +102,22 @@ class LoadedBase:
     @cached_property
     def _config(self) -> Any:
         return AutoConfig.from_pretrained(self.path, local_files_only=True)
+
+
+def _begin_with(model: Any, start: Path, *, alpha: float) -> None:
+    """Gives the adapter the weights in `start`, as they act there, whatever its own alpha is.
+
+    Raises ValueError where they are not all of the adapter's: the rest would be at random.
+    """
+    share = parse_config((start / CONFIG_FILE).read_bytes()).lora_alpha / alpha
+    weights = {
+        name: tensor * share if ".lora_B." in name else tensor
+        for name, tensor in load_file(start / WEIGHTS_FILE).items()
+    }
+    learnt = sum(part.requires_grad for part in model.parameters())
+    told = set_peft_model_state_dict(model, weights)
+    if told.unexpected_keys or len(weights) != learnt:
+        raise ValueError("the adapter to begin with has other layers than the one to train")
 
 
 def recompute_activations(model: Any) -> None:

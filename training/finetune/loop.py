@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from adapters.domain.recipes import Recipe
-from training.data.render import Rendered
 from training.finetune.batches import BatchOrder
 from training.finetune.checkpoints import save_checkpoint
 from training.finetune.clock import Clock, rate_share
@@ -18,12 +17,17 @@ from training.finetune.device_plan import DevicePlan
 from training.finetune.passes import Passes, Sums
 from training.finetune.port import Diverged, Measures, Watch
 from training.finetune.run_state import RunState
-from training.finetune.this_device import give_back_memory, ran_out_of_memory
+from training.finetune.this_device import (
+    give_back_memory,
+    memory_held,
+    ran_out_of_memory,
+)
 from training.finetune.trainee import Trainee
 from training.stopping import Stopped
 
 REPORTS = 100
 """Reports of the training loss, spread over a run."""
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -37,15 +41,15 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Generic[R]):
     """What the loop works with; `RunState` is how far it is."""
 
-    train: Sequence[Rendered]
-    validation: Sequence[Rendered]
+    train: Sequence[R]
+    validation: Sequence[R]
     recipe: Recipe
     workdir: Path
     order: BatchOrder
-    passes: Passes
+    passes: Passes[R]
     trainee: Trainee
     clock: Clock
     watch: Watch
@@ -63,7 +67,7 @@ def schedule(recipe: Recipe, rows: int) -> Schedule:
     )
 
 
-def train(run: Run, state: RunState) -> RunState:
+def train(run: Run[Any], state: RunState) -> RunState:
     """Steps until the run ends, with a checkpoint behind every evaluation.
 
     Raises Stopped behind a checkpoint of the step at whose end the watch says so, Diverged,
@@ -101,7 +105,7 @@ def train(run: Run, state: RunState) -> RunState:
     return state
 
 
-def fitting(run: Run, state: RunState, work: Callable[[DevicePlan], T]) -> tuple[RunState, T]:
+def fitting(run: Run[Any], state: RunState, work: Callable[[DevicePlan], T]) -> tuple[RunState, T]:
     """Does `work` from its start with a smaller plan, each time it runs out of memory."""
     while True:
         try:
@@ -118,7 +122,7 @@ def fitting(run: Run, state: RunState, work: Callable[[DevicePlan], T]) -> tuple
 
 
 def _evaluated(
-    run: Run, state: RunState, plan: Schedule, *, trained: Sequence[tuple[int, Sums]]
+    run: Run[Any], state: RunState, plan: Schedule, *, trained: Sequence[tuple[int, Sums]]
 ) -> RunState:
     """The state after measuring the validation rows, told; the trainee keeps its best self."""
     now = _measures(run, state, plan, trained=trained)
@@ -139,13 +143,13 @@ def _evaluated(
     return state
 
 
-def _told(run: Run, state: RunState, measures: Measures) -> RunState:
+def _told(run: Run[Any], state: RunState, measures: Measures) -> RunState:
     run.watch.step(measures)
     return state.evolve(history=(*state.history, measures))
 
 
 def _measures(
-    run: Run, state: RunState, plan: Schedule, *, trained: Sequence[tuple[int, Sums]]
+    run: Run[Any], state: RunState, plan: Schedule, *, trained: Sequence[tuple[int, Sums]]
 ) -> Measures:
     """What the steps since the last report have computed. Raises Diverged."""
     losses = [(step, float(sums.loss), sums.learnt) for step, sums in trained]
@@ -161,6 +165,8 @@ def _measures(
         tokens=state.tokens,
         seconds=round(run.clock.seconds(), 2),
         seconds_left=round(run.clock.left(state.step / plan.steps), 1) if state.step else None,
+        memory_bytes=memory_held(),
+        accuracy_of=run.passes.accuracy_of,
     )
 
 

@@ -26,8 +26,8 @@ Head = Callable[[torch.Tensor], torch.Tensor]
 class Scored:
     """What a batch's learnt tokens cost."""
 
-    loss: torch.Tensor
-    """Sum over them, nats."""
+    losses: torch.Tensor
+    """(learnt tokens,): of each, nats."""
     hits: torch.Tensor
     """(learnt tokens,): whether each is the likeliest after the ones before it."""
 
@@ -55,14 +55,14 @@ class Scorer:
     ) -> Scored:
         def one(part: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             scored = _scored(head(part), wanted)
-            return scored.loss, scored.hits
+            return scored.losses, scored.hits
 
         done = [
             checkpoint(one, part, wanted, use_reentrant=False, preserve_rng_state=False)
             for part, wanted in zip(said.split(chunk), targets.split(chunk), strict=True)
         ]
         return Scored(
-            loss=torch.stack([loss for loss, _ in done]).sum(),
+            losses=torch.cat([losses for losses, _ in done]),
             hits=torch.cat([hits for _, hits in done]),
         )
 
@@ -118,6 +118,6 @@ def _finish(config: Any) -> Callable[[torch.Tensor], torch.Tensor]:
 def _scored(logits: torch.Tensor, targets: torch.Tensor) -> Scored:
     logits = logits.float()
     return Scored(
-        loss=cross_entropy(logits, targets, reduction="sum"),
+        losses=cross_entropy(logits, targets, reduction="none"),
         hits=logits.detach().argmax(-1) == targets,
     )

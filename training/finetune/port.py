@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from adapters.domain.recipes import Recipe
 from adapters.errors import WardrobeError
+from training.data.preferences import Row
 from training.data.questions import Question
-from training.data.render import Rendered
 from training.finetune.device_plan import DevicePlan, Estimate
 
 
@@ -41,9 +41,20 @@ class ChosenBy(StrEnum):
     alone stops too early there: it rises with over-confidence while answers still get better."""
 
 
+class AccuracyOf(StrEnum):
+    """What a run gets right or wrong; the values end the names of its numbers."""
+
+    TOKENS = "mean_token_accuracy"
+    """Learnt tokens that greedy decoding gives back."""
+    PREFERENCES = "preference_accuracy"
+    """Preferences that the model tells as they are; before training it tells none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measures:
-    """How far a run is at one step; None: not measured there. Losses are nats per learnt token.
+    """How far a run is at one step; None: not measured there.
+
+    Losses are nats per learnt token, or of a preference.
 
     All validation rows are measured each time, so OpenAI's `valid_…` and `full_valid_…` are the
     same here.
@@ -54,7 +65,7 @@ class Measures:
     total_steps: int
     train_loss: float | None
     train_accuracy: float | None
-    """Share of learnt tokens that greedy decoding gets right."""
+    """Share of what `accuracy_of` says."""
     valid_loss: float | None = None
     valid_accuracy: float | None = None
     """As `train_accuracy`, on the validation rows."""
@@ -64,6 +75,9 @@ class Measures:
     """Read in training so far."""
     seconds: float = 0.0
     seconds_left: float | None = None
+    memory_bytes: int | None = None
+    """Held by the process: of the GPU where it trains there, else of the machine."""
+    accuracy_of: AccuracyOf = AccuracyOf.TOKENS
 
     def evolve(self, **changes: Any) -> Measures:
         return replace(self, **changes)
@@ -79,11 +93,11 @@ class Measures:
             "step": self.step,
             "total_steps": self.total_steps,
             "train_loss": self.train_loss,
-            "train_mean_token_accuracy": self.train_accuracy,
+            f"train_{self.accuracy_of}": self.train_accuracy,
             "valid_loss": self.valid_loss,
-            "valid_mean_token_accuracy": self.valid_accuracy,
+            f"valid_{self.accuracy_of}": self.valid_accuracy,
             "full_valid_loss": self.valid_loss,
-            "full_valid_mean_token_accuracy": self.valid_accuracy,
+            f"full_valid_{self.accuracy_of}": self.valid_accuracy,
             "valid_exact_match": self.valid_answers,
         }
         return {
@@ -99,14 +113,23 @@ class Measures:
         return f"Step {self.step}/{self.total_steps}: {', '.join(parts)}"
 
 
+def measures_from_json(values: dict[str, Any]) -> Measures:
+    """What `dataclasses.asdict` made of measures."""
+    accuracy_of = AccuracyOf(values.get("accuracy_of", AccuracyOf.TOKENS))
+    return Measures(**{**values, "accuracy_of": accuracy_of})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What is to be learnt, how, and the folder that belongs to this alone."""
 
-    train: Sequence[Rendered]
-    validation: Sequence[Rendered]
+    train: Sequence[Row]
+    """Of one kind, which the recipe's method learns from; so are those of `validation`."""
+    validation: Sequence[Row]
     recipe: Recipe
     workdir: Path
+    start: Path | None = None
+    """The adapter that is trained further, of the recipe's rank and layers; None: a new one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +192,9 @@ class FineTuner(Protocol):
 
         A finished task is handed back as it is.
 
-        Raises Stopped behind a checkpoint of the step at whose end `watch.stopping` says so,
-        Diverged, OutOfMemory, and OSError when the disk has no room.
+        Raises Stopped behind a checkpoint of the step at whose end `watch.stopping` says so, or
+        before the first step while preferences are measured; Diverged, OutOfMemory, and OSError
+        when the disk has no room.
         """
         ...
 

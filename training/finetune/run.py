@@ -21,6 +21,7 @@ from peft.helpers import disable_input_dtype_casting
 from adapters.durable_files import sync_folder, write_private
 from adapters.settings import TrainPrecision
 from training.base.precision import choose
+from training.data.preferences import length
 from training.finetune.batches import BatchOrder, InOrder, learnt_tokens
 from training.finetune.checkpoint_choice import choose_by
 from training.finetune.checkpoints import full_disk_told, newest_sealed, read_seal
@@ -37,10 +38,18 @@ from training.finetune.device_plan import (
     plan_from_json,
     smaller,
 )
+from training.finetune.lesson import lesson_of
 from training.finetune.loaded_base import LoadedBase, recompute_activations
 from training.finetune.loop import Run, fitting, schedule, train
-from training.finetune.passes import Passes
-from training.finetune.port import ChosenBy, Diverged, FineTuned, Measures, Task, Watch
+from training.finetune.port import (
+    ChosenBy,
+    Diverged,
+    FineTuned,
+    Measures,
+    Task,
+    Watch,
+    measures_from_json,
+)
 from training.finetune.run_state import RunState, state_from_json
 from training.finetune.this_device import ran_out_of_memory, this_device
 from training.finetune.trainee import Trainee
@@ -91,7 +100,7 @@ def finetune(
     checkpoint = newest_sealed(task.workdir)
     state = _resumed(checkpoint, sizes) if checkpoint else _begun(task, sizes, precision)
     try:
-        with base.with_fresh_lora(task.recipe, state.plan) as model:
+        with base.with_lora(task.recipe, state.plan, start=task.start) as model:
             return _trained(model, task, watch, sizes, state, checkpoint)
     except (RuntimeError, MemoryError) as error:
         if ran_out_of_memory(error):
@@ -100,8 +109,7 @@ def finetune(
 
 
 def _sizes(base: LoadedBase, task: Task, device: Device) -> Sizes:
-    lengths = [len(row) for row in task.train]
-    validation = [len(row) for row in task.validation]
+    lengths, validation = list(map(length, task.train)), list(map(length, task.validation))
     return Sizes(
         base=base.size(task.recipe),
         device=device,
@@ -151,19 +159,20 @@ def _trained(
 
     minutes, trainee = task.recipe.max_minutes, Trainee(model, task.recipe)
     by_length = sorted(range(len(sizes.validation)), key=sizes.validation.__getitem__)
-    run = Run(
-        train=task.train,
-        validation=InOrder(task.validation, by_length),  # less padding
-        recipe=task.recipe,
-        workdir=task.workdir,
-        order=BatchOrder(sizes.train, task.recipe.batch_size, seed=task.recipe.seed),
-        passes=Passes(model, state.plan),
-        trainee=trainee,
-        clock=Clock(limit=minutes and minutes * 60, before=state.seconds),
-        watch=watch,
-        smaller=next_smaller,
-    )
     with disable_input_dtype_casting(model):  # autocast does it; twice costs time
+        lesson = lesson_of(model, task, watch, state.plan)
+        run = Run[Any](
+            train=lesson.train,
+            validation=InOrder(lesson.validation, by_length),  # less padding
+            recipe=task.recipe,
+            workdir=task.workdir,
+            order=BatchOrder(sizes.train, task.recipe.batch_size, seed=task.recipe.seed),
+            passes=lesson.passes,
+            trainee=trainee,
+            clock=Clock(limit=minutes and minutes * 60, before=state.seconds),
+            watch=watch,
+            smaller=next_smaller,
+        )
         if checkpoint is not None:
             trainee.load(checkpoint, step=state.step)
             _tell_again(state.history, watch)
@@ -176,7 +185,7 @@ def _trained(
     return _publish(task, trainee, model, state)
 
 
-def _dry_step(run: Run, state: RunState, sizes: Sizes) -> tuple[RunState, Estimate]:
+def _dry_step(run: Run[Any], state: RunState, sizes: Sizes) -> tuple[RunState, Estimate]:
     """The longest rows, once: whether the plan fits, and how long the run will take."""
     longest = nlargest(state.plan.batch, range(len(sizes.train)), key=sizes.train.__getitem__)
     rows = [run.train[row] for row in longest]
@@ -191,7 +200,7 @@ def _dry_step(run: Run, state: RunState, sizes: Sizes) -> tuple[RunState, Estima
     return state, Estimate(steps=plan.steps, tokens=tokens, seconds=seconds)
 
 
-def _rest(run: Run, state: RunState) -> Estimate:
+def _rest(run: Run[Any], state: RunState) -> Estimate:
     """What is left of a run, at the pace it had."""
     steps = schedule(run.recipe, len(run.train)).steps
     done = max(1, state.step)
@@ -249,6 +258,6 @@ def _read_result(workdir: Path) -> FineTuned:
             "directory": workdir / ADAPTER,
             "chosen_by": ChosenBy(values["chosen_by"]),
             "device": plan_from_json(values["device"]),
-            "history": tuple(Measures(**measures) for measures in values["history"]),
+            "history": tuple(map(measures_from_json, values["history"])),
         }
     )

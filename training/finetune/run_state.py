@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from training.finetune.device_plan import DevicePlan, plan_from_json
-from training.finetune.port import ChosenBy, Measures
+from training.finetune.port import ChosenBy, Measures, measures_from_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def state_from_json(values: Mapping[str, Any]) -> RunState:
             **values,
             "plan": plan_from_json(values["plan"]),
             "chosen_by": ChosenBy(values["chosen_by"]),
-            "history": tuple(Measures(**measures) for measures in values["history"]),
+            "history": tuple(map(measures_from_json, values["history"])),
         }
     )
 

@@ -41,6 +41,16 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
+def memory_held() -> int | None:
+    """Bytes that this process holds of what it trains in; None where nothing tells."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.memory_reserved())
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
 def give_back_memory() -> None:
     """Frees what a failed step has left behind."""
     gc.collect()

@@ -11,12 +11,14 @@ from adapters.domain.recipes import Recipe, base_overrides, resolve
 from adapters.domain.units import UnitConfig
 from adapters.errors import InvalidRequest
 from training.base.base_fit import advised, suited
+from training.data.preferences import KIND_OF
 from training.data.stored_dataset import StoredDataset
 from training.evaluate.scorers import scorers_of
 from training.job.context import JobContext
 from training.job.dataset import prepare_dataset
 from training.job.progress import Reporter
 from training.job.service_limits import ServiceLimits, fit, wait_for_limits
+from training.job.starting_point import StartingPoint, settle_start, starting_point
 from training.job.unit_of_job import wait_for_unit
 
 
@@ -28,6 +30,8 @@ class JobPlan:
     limits: ServiceLimits
     recipe: Recipe
     dataset: StoredDataset
+    start: StartingPoint | None = None
+    """The version that is trained further; None is the base, or that nothing is left to train."""
 
 
 def plan_job(context: JobContext, job: Job, fence: int, reporter: Reporter) -> JobPlan:
@@ -44,12 +48,17 @@ def plan_job(context: JobContext, job: Job, fence: int, reporter: Reporter) -> J
         pause=context.pause,
     )
     scorers_of(unit.gates, context.units, ())  # what cannot score is said before training
-    recipe = fit(_recipe(context, job, unit), limits)
-    dataset = prepare_dataset(context, job, fence, unit=unit, recipe=recipe, reporter=reporter)
-    return JobPlan(unit=unit, limits=limits, recipe=recipe, dataset=dataset)
+    recipe = fit(_recipe(context, job, unit, reporter), limits)
+    kind = KIND_OF[recipe.method]
+    published = context.registry.versions.of_job(job.id) is not None
+    start = None if published else starting_point(context, job, recipe)
+    dataset = prepare_dataset(
+        context, job, fence, unit=unit, recipe=recipe, reporter=reporter, kind=kind
+    )
+    return JobPlan(unit=unit, limits=limits, recipe=recipe, dataset=dataset, start=start)
 
 
-def _recipe(context: JobContext, job: Job, unit: UnitConfig) -> Recipe:
+def _recipe(context: JobContext, job: Job, unit: UnitConfig, reporter: Reporter) -> Recipe:
     """What the first attempt decided, whatever the configuration says since."""
     base = context.base
     if job.resolved is None:
@@ -59,7 +68,8 @@ def _recipe(context: JobContext, job: Job, unit: UnitConfig) -> Recipe:
             job=job.hyperparameters,
             seed=None if job.seed_drawn and unit.recipe.seed is not None else job.seed,
         )
-        return suited(recipe, base.shapes, base.path)
+        suitable = suited(recipe, base.shapes, base.path)
+        return settle_start(context, job, suitable, reporter)
     try:
         return Recipe.model_validate(job.resolved)
     except ValidationError as error:

@@ -118,7 +118,7 @@ def real_context(
             base=load_base_model(base, name=settings.base_name or base.name, cache=settings.cache),
             renderer=ChatRenderer(base),
             fine_tuner=LoraFineTuner(
-                base, precision=settings.train_precision, threads=settings.train_threads
+                base, precision=settings.train_precision, threads=threads_of_a_job(settings)
             ),
             answers=ServiceAnswers(client, stopping=stopping.is_set),
             workdir=workdir,
@@ -129,6 +129,13 @@ def real_context(
     finally:
         client.close()
         registry.close()
+
+
+def threads_of_a_job(settings: Settings) -> int:
+    """What the settings say, else one job's part of the cores; 0: all that it may use."""
+    if settings.train_threads or settings.train_jobs == 1:
+        return settings.train_threads
+    return max(1, len(os.sched_getaffinity(0)) // settings.train_jobs)
 
 
 def trainer_key(

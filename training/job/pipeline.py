@@ -8,7 +8,6 @@ state.
 from __future__ import annotations
 
 import errno
-import json
 from dataclasses import asdict
 
 import structlog
@@ -26,23 +25,19 @@ from adapters.errors import (
     Unavailable,
     WardrobeError,
 )
-from adapters.hashing import sha256_bytes
 from training.evaluate.measure import Writer
 from training.evaluate.verdicts import GateFailed, in_words, refusal
-from training.finetune.device_plan import DevicePlan, Estimate
-from training.finetune.port import FineTuned, Task, Watch
 from training.job.context import JobContext
-from training.job.job_plan import JobPlan, plan_job
-from training.job.progress import Reporter, in_advance
+from training.job.job_plan import plan_job
+from training.job.progress import Reporter
 from training.job.promote import NotPromoted, Promoter
 from training.job.prove import Judgement, Terms, prove
 from training.job.publish import publish
 from training.job.result_files import keep_results, kept_results
 from training.job.strength import weaker_version
+from training.job.train import train
 from training.job.unit_of_job import wait_for_unit
 
-CHECKPOINTS = 2
-"""Counts the forms of checkpoints: those of a build that wrote another one are left alone."""
 END_PATIENCE = 600.0
 """Seconds to wait for a registry that cannot take the job's end now."""
 
@@ -51,7 +46,7 @@ _log = structlog.get_logger(__name__)
 
 def run_job(context: JobContext, job_id: JobId, fence: int) -> None:
     """Runs a leased job to a final state. Raises LeaseLost, Stopped, and what nobody foresaw."""
-    reporter = Reporter(context.registry.jobs, job_id, fence)
+    reporter = Reporter(context.registry.jobs, job_id, fence, scratch=context.workdir)
     job = context.registry.jobs.get(job_id, SYSTEM)
     try:
         version = _run(context, job, fence, reporter)
@@ -77,8 +72,8 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
 
     version = context.registry.versions.of_job(job.id)
     if version is None:
-        fine_tuned = _train(context, plan, reporter)
-        version = publish(context, job, fence, plan, fine_tuned)
+        trained = train(context, plan, reporter)
+        version = publish(context, job, fence, plan, trained)
         reporter.say(f"Published {version.name} as a candidate; evaluating it through the service")
     terms = Terms(policy=plan.unit.gates, limits=plan.limits, dataset=plan.dataset.digest)
     writer = Writer(job_id=job.id, fence=fence)
@@ -91,38 +86,13 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
         if weaker is not None:
             version = weaker
             reporter.say(in_words(version))
-    files, store = context.registry.files, context.store
-    if not kept_results(job, files):
-        keep_results(job, reporter.curve(), files=files, store=store)
+    keep_results(job, reporter.curve(), files=context.registry.files, store=context.store)
 
     if not all_passed(version.gates):
         raise GateFailed(refusal(version))
     if plan.unit.gates.promote != "manual":
         _promote(context, job, version, reporter, plan.unit.gates)
     return version
-
-
-def _train(context: JobContext, plan: JobPlan, reporter: Reporter) -> FineTuned:
-    task = Task(
-        train=plan.dataset.train,
-        validation=plan.dataset.validation,
-        recipe=plan.recipe,
-        workdir=context.workdir / f"tuning-{_same_training(context, plan)}",
-    )
-
-    def planned(device: DevicePlan, estimate: Estimate | None) -> None:
-        reporter.say(in_advance(device, estimate))
-
-    with reporter.steps() as step:
-        watch = Watch(step=step, stopping=context.stopping, planned=planned)
-        return context.fine_tuner.tune(task, watch)
-
-
-def _same_training(context: JobContext, plan: JobPlan) -> str:
-    """Names what checkpoints depend on: those of another recipe, base or dataset do not fit."""
-    decided = [CHECKPOINTS, plan.recipe.model_dump(mode="json"), plan.dataset.digest]
-    text = json.dumps([*decided, context.base.fingerprint], sort_keys=True)
-    return sha256_bytes(text.encode())[:16]
 
 
 def _keep(context: JobContext, version: Version, fence: int, judgement: Judgement) -> Version:

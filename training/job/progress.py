@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -22,6 +23,7 @@ from adapters.errors import StorageFull, Unavailable
 from adapters.registry.ports import Jobs, Progress
 from training.finetune.device_plan import DevicePlan, Estimate
 from training.finetune.port import Measures
+from training.job.progress_file import write_progress
 
 EVERY = 1.0
 """Seconds between two writes of what steps have measured."""
@@ -35,8 +37,17 @@ _log = structlog.get_logger(__name__)
 class Reporter:
     """One run's voice."""
 
-    def __init__(self, jobs: Jobs, job_id: JobId, fence: int, *, every: float = EVERY) -> None:
-        """`every` is in seconds."""
+    def __init__(
+        self,
+        jobs: Jobs,
+        job_id: JobId,
+        fence: int,
+        *,
+        every: float = EVERY,
+        scratch: Path | None = None,
+    ) -> None:
+        """`every` is in seconds; into the folder `scratch` go the newest measures, for metrics."""
+        self._scratch = scratch
         self._jobs = jobs
         self._job_id = job_id
         self._fence = fence
@@ -76,6 +87,9 @@ class Reporter:
         return told
 
     def _write(self, measures: Measures) -> None:
+        if self._scratch is not None:
+            with suppress(OSError):
+                write_progress(self._scratch, measures)
         with _if_possible():
             progress = _progress(measures)
             self._jobs.report_progress(self._job_id, progress, fence=self._fence)

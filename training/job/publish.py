@@ -20,10 +20,10 @@ from adapters.registry.ports import NewVersion
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
 from training.evaluate.verdicts import GateFailed
-from training.finetune.port import FineTuned
 from training.job.context import JobContext
 from training.job.job_plan import JobPlan
 from training.job.model_card import Card
+from training.job.train import Trained
 
 CARD_FILE = "README.md"
 _NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -38,12 +38,11 @@ class Publishable:
     size_bytes: int
 
 
-def publish(
-    context: JobContext, job: Job, fence: int, plan: JobPlan, fine_tuned: FineTuned
-) -> Version:
+def publish(context: JobContext, job: Job, fence: int, plan: JobPlan, trained: Trained) -> Version:
     """The admitted adapter in the store, then its row. Raises StorageFull, GateFailed."""
+    fine_tuned = trained.fine_tuned
     context.registry.jobs.trained(job.id, fence=fence, tokens=fine_tuned.trained_tokens)
-    evidence = _evidence(plan, fine_tuned)
+    evidence = _evidence(plan, trained)
     card = Card(
         job_id=job.id,
         unit=job.unit,
@@ -85,18 +84,22 @@ def publish(
     )
 
 
-def _evidence(plan: JobPlan, fine_tuned: FineTuned) -> dict[str, Any]:
+def _evidence(plan: JobPlan, trained: Trained) -> dict[str, Any]:
     """What is kept beside the version for whoever asks where it comes from."""
+    start = plan.start.version if plan.start else None
     return {
         "data": {
             **_files(plan),
+            **({"replay": trained.replay.evidence} if trained.replay.rows else {}),
             "dataset": plan.dataset.digest,
             "train_examples": plan.dataset.counts.train,
             "validation_examples": plan.dataset.counts.validation,
             "test_examples": plan.dataset.counts.test,
         },
-        "recipe": plan.recipe.model_dump(mode="json"),
-        "training": fine_tuned.as_evidence(),
+        "recipe": trained.recipe.model_dump(mode="json"),
+        "training": trained.fine_tuned.as_evidence(),
+        **({"start": {"version": start.name, "digest": start.digest}} if start else {}),
+        **trained.evidence,
     }
 
 

@@ -1,10 +1,11 @@
-"""The result file of a job: OpenAI's CSV of the training curve, kept once for its owner."""
+"""The result files of a job: OpenAI's CSV of the training curve, and a picture of it; kept once."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from adapters.domain.jobs import Job
@@ -14,16 +15,18 @@ from adapters.hashing import sha256_bytes
 from adapters.registry.ports import Files, NewFile
 from adapters.store import ArtifactKind, ArtifactStore
 from adapters.store.recording import record_artifact
+from training.job.loss_picture import loss_png
 
 MAX_BYTES = 64 * 1024 * 1024
 _COLUMNS = {
-    "step": "step",
-    "train_loss": "train_loss",
-    "train_accuracy": "train_mean_token_accuracy",
-    "valid_loss": "valid_loss",
-    "valid_mean_token_accuracy": "valid_mean_token_accuracy",
+    "step": ("step",),
+    "train_loss": ("train_loss",),
+    "train_accuracy": ("train_mean_token_accuracy", "train_preference_accuracy"),
+    "valid_loss": ("valid_loss",),
+    "valid_mean_token_accuracy": ("valid_mean_token_accuracy", "valid_preference_accuracy"),
 }
-"""Column → key of a metrics event's data."""
+"""Column → keys of a metrics event's data, of which an event has one."""
+CSV_FILE, PNG_FILE = "step_metrics.csv", "loss_curve.png"
 
 
 def result_csv(curve: Iterable[Mapping[str, Any]]) -> bytes:
@@ -32,37 +35,48 @@ def result_csv(curve: Iterable[Mapping[str, Any]]) -> bytes:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(_COLUMNS)
     for point in curve:
-        rows.writerow([point.get(key, "") for key in _COLUMNS.values()])
+        rows.writerow([_first(point, keys) for keys in _COLUMNS.values()])
     return text.getvalue().encode("utf-8")
 
 
-def result_file_id(job_id: JobId) -> FileId:
+def _first(point: Mapping[str, Any], keys: Iterable[str]) -> Any:
+    return next((point[key] for key in keys if key in point), "")
+
+
+def result_file_id(job_id: JobId, name: str = CSV_FILE) -> FileId:
     """The same for every attempt of a job, so that a resumed run writes no second file."""
-    return FileId(f"file-{sha256_bytes(job_id.encode())[:24]}")
+    text = job_id if name == CSV_FILE else f"{job_id}/{name}"
+    return FileId(f"file-{sha256_bytes(text.encode())[:24]}")
 
 
 def kept_results(job: Job, files: Files) -> tuple[FileId, ...]:
-    """What this job has kept, in whichever attempt."""
-    try:
-        return (files.get(result_file_id(job.id), job.principal).id,)
-    except NotFound:
-        return ()
+    """What this job has kept, in whichever attempt; OpenAI's file comes first."""
+    found = []
+    for name in (CSV_FILE, PNG_FILE):
+        with suppress(NotFound):
+            found.append(files.get(result_file_id(job.id, name), job.principal).id)
+    return tuple(found)
 
 
 def keep_results(
-    job: Job, curve: Iterable[Mapping[str, Any]], *, files: Files, store: ArtifactStore
+    job: Job, curve: Sequence[Mapping[str, Any]], *, files: Files, store: ArtifactStore
 ) -> None:
-    """Stores the curve as the job's result file. Raises Conflict, StorageFull, Unavailable."""
-    content = result_csv(curve)
+    """Stores the curve as the job's result files. Raises Conflict, StorageFull, Unavailable."""
+    kept = kept_results(job, files)
+    for name, content in ((CSV_FILE, result_csv(curve)), (PNG_FILE, loss_png(curve))):
+        if result_file_id(job.id, name) not in kept:
+            _keep(job, name, content, files=files, store=store)
 
+
+def _keep(job: Job, name: str, content: bytes, *, files: Files, store: ArtifactStore) -> None:
     def put() -> tuple[Digest, int]:
         return store.put_file([content], max_bytes=MAX_BYTES)
 
     digest, size = put()
     new = NewFile(
-        id=result_file_id(job.id),
+        id=result_file_id(job.id, name),
         unit=job.unit,
-        filename="step_metrics.csv",
+        filename=name,
         purpose="fine-tune-results",
         size_bytes=size,
         digest=digest,

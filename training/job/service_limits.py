@@ -87,9 +87,10 @@ def fit(recipe: Recipe, limits: ServiceLimits) -> Recipe:
     A context longer than the service's is cut down to it: examples beyond are refused, not
     truncated.
     """
-    if recipe.rank > limits.max_lora_rank:
+    highest = max(trial.rank for trial in recipe.trials())
+    if highest > limits.max_lora_rank:
         raise InvalidRequest(
-            f"the recipe asks for rank {recipe.rank} and the service serves at most "
+            f"the recipe asks for rank {highest} and the service serves at most "
             f"{limits.max_lora_rank}; lower `recipe.rank` of the unit or raise "
             "WARDROBE_MAX_LORA_RANK",
             code="invalid_recipe",

@@ -12,11 +12,13 @@ from pathlib import Path
 import structlog
 
 from adapters.domain.jobs import Job, JobError
+from adapters.domain.recipes import Method
 from adapters.domain.units import Units
 from adapters.errors import Conflict, StorageFull, Unavailable, WardrobeError
 from adapters.registry import Registry
 from adapters.store import ArtifactStore
 from training.data.files import check_files, find_files
+from training.data.preferences import KIND_OF
 from training.job.dataset import rules_for, scratch, split_for_life
 
 _log = structlog.get_logger(__name__)
@@ -48,7 +50,9 @@ def _mistake(
     job: Job, registry: Registry, store: ArtifactStore, units: Units, workdir: Path
 ) -> JobError | None:
     try:
-        rules = rules_for(units.get(job.unit), units.folder, registry.erasures)
+        unit = units.get(job.unit)
+        kind = KIND_OF[job.hyperparameters.method or unit.recipe.method or Method.SUPERVISED]
+        rules = rules_for(unit, units.folder, registry.erasures, kind)
         files = find_files(job, registry.files)
         rows = check_files(files, store, rules, scratch(workdir))
         fewest = rules.limits.min_examples

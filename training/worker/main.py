@@ -1,8 +1,8 @@
 """The trainer: `python -m training.worker.main`, one process beside the service.
 
-Validates new jobs, claims queued ones and deserted running ones, and runs each in turn. It
-holds nothing that it could not lose: killed at any point, it or another trainer takes the jobs up
-again when their leases end.
+Validates new jobs, claims queued ones and deserted running ones, and runs each in turn, or as many
+at once as it is told. It holds nothing that it could not lose: killed at any point, it or another
+trainer takes the jobs up again when their leases end.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from training.job.order import Order
 from training.job.service_limits import reporting
 from training.worker.job_supervisor import Supervision, supervise
 from training.worker.job_validator import validate_job
+from training.worker.metrics import serve_metrics
 from training.worker.spare_process import Starter
 
 POLL = 0.25
@@ -59,26 +60,55 @@ class Trainer:
     owner: str
     supervision: Supervision
     stopping: threading.Event
+    more: Sequence[Supervision] = ()
+    """One for each job that may run beside the first: each has a thread, and a starter, of its
+    own."""
 
     def run(self) -> None:
-        """Until `stopping` is set. Runs jobs in the calling thread, which children die with."""
+        """Until `stopping` is set. The first job's children die with the calling thread."""
         validator = threading.Thread(target=self._validate, name="validator", daemon=True)
         validator.start()
-        swept = waiting = False
-        self.supervision.starter.prepare()
-        while not self.stopping.is_set():
-            try:
-                if not swept:
-                    sweep(self.state, self.registry.jobs)
-                    swept = True
-                waiting = self._turn(waiting)
-            except (Unavailable, StorageFull) as error:
-                _log.warning("registry_unavailable", reason=error.message)
-                self.stopping.wait(1.0)
-        self.supervision.starter.close()
+        beside = [
+            threading.Thread(target=self._beside, args=(each,), name=f"jobs-{at}")
+            for at, each in enumerate(self.more, start=2)
+        ]
+        for thread in beside:
+            thread.start()
+        try:
+            self._take_jobs(self.supervision)
+        finally:
+            self.stopping.set()
+            for thread in beside:  # each ends its child, which `supervise` bounds
+                thread.join()
         validator.join(_JOIN)
 
-    def _turn(self, waiting: bool) -> bool:
+    def _beside(self, supervision: Supervision) -> None:
+        """The edge of a thread: whatever ends it ends the trainer, which is started anew."""
+        try:
+            self._take_jobs(supervision)
+        except Exception:
+            _log.exception("jobs_crashed")
+        finally:
+            self.stopping.set()
+
+    def _take_jobs(self, supervision: Supervision) -> None:
+        """One job after the other."""
+        swept = waiting = False
+        supervision.starter.prepare()
+        try:
+            while not self.stopping.is_set():
+                try:
+                    if not swept:
+                        sweep(self.state, self.registry.jobs)
+                        swept = True
+                    waiting = self._turn(supervision, waiting)
+                except (Unavailable, StorageFull) as error:
+                    _log.warning("registry_unavailable", reason=error.message)
+                    self.stopping.wait(1.0)
+        finally:
+            supervision.starter.close()
+
+    def _turn(self, supervision: Supervision, waiting: bool) -> bool:
         """One look at the queue; the answer is whether the service was waited for."""
         if not reporting(self.registry.replicas):
             if not waiting:
@@ -87,15 +117,13 @@ class Trainer:
             return True
         if waiting:
             _log.info("service_reports")
-        job = self.registry.jobs.claim(
-            owner=self.owner, lease_seconds=self.supervision.lease_seconds
-        )
+        job = self.registry.jobs.claim(owner=self.owner, lease_seconds=supervision.lease_seconds)
         if job is None:
             self.stopping.wait(POLL)
             return False
         _log.info("job_claimed", job=job.id, unit=job.unit, attempt=job.attempts)
-        supervise(job, self.supervision)
-        self.supervision.starter.prepare()
+        supervise(job, supervision)
+        supervision.starter.prepare()
         sweep(self.state, self.registry.jobs)
         return False
 
@@ -197,14 +225,21 @@ def _check_base(settings: Settings) -> None:
 def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> None:
     registry = open_registry(settings.registry_url)
     environment = trainer_environment(settings, os.environ)
-    starter = Starter(child_command, environment, waiting=[*_RUN, "--wait"])
-    try:
-        supervision = Supervision(
+
+    def supervision(starter: Starter) -> Supervision:
+        return Supervision(
             jobs=registry.jobs,
             starter=starter,
             lease_seconds=settings.lease_seconds,
             stopping=stopping,
         )
+
+    try:
+        # a spare for one: each holds the memory of its imports
+        first = Starter(child_command, environment, waiting=[*_RUN, "--wait"])
+        others = [Starter(child_command, environment) for _ in range(settings.train_jobs - 1)]
+        if settings.train_metrics_port:
+            serve_metrics(settings.train_metrics_port, registry.jobs, state)
         _log.info("trainer_started", pid=os.getpid())
         Trainer(
             registry=registry,
@@ -212,8 +247,9 @@ def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> N
             state=state,
             units=settings.units,
             owner=f"{socket.gethostname()}:{os.getpid()}",
-            supervision=supervision,
+            supervision=supervision(first),
             stopping=stopping,
+            more=[supervision(starter) for starter in others],
         ).run()
         _log.info("trainer_stopped")
     finally:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from adapters.domain.recipes import (
     Hyperparameters,
+    Method,
     Recipe,
     RecipeOverrides,
+    Sweep,
     base_overrides,
     resolve,
 )
@@ -105,3 +108,52 @@ def test_a_broken_recipe_file_is_told_with_what_to_do(tmp_path: Path, text: str,
     assert raised.value.message.startswith(told)
     assert "mend or remove the base model's recipe.json" in raised.value.message
     assert "12345" not in raised.value.message
+
+
+def test_a_method_of_preferences_learns_at_a_tenth_of_the_rate() -> None:
+    unit = RecipeOverrides(learning_rate=2e-3)
+    job = Hyperparameters(method=Method.DPO, beta=0.3, learning_rate_multiplier=2.0)
+    recipe = resolve(base=NONE, unit=unit, job=job)
+    assert (recipe.method, recipe.beta) == (Method.DPO, 0.3)
+    assert recipe.learning_rate == pytest.approx(4e-4)
+
+
+def test_a_units_replay_is_for_its_supervised_jobs() -> None:
+    unit = RecipeOverrides(replay=0.2)
+    assert resolve(base=NONE, unit=unit, job=AUTO).replay == 0.2
+    assert resolve(base=NONE, unit=unit, job=Hyperparameters(method=Method.KTO)).replay == 0.0
+
+
+def test_a_job_without_a_method_has_its_units() -> None:
+    unit = RecipeOverrides(method=Method.KTO)
+    assert resolve(base=NONE, unit=unit, job=AUTO).method is Method.KTO
+    job = Hyperparameters(method=Method.SUPERVISED)
+    assert resolve(base=NONE, unit=unit, job=job).learning_rate == Recipe().learning_rate
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"start": "live", "sweep": {"rank": [8]}}, "`sweep.rank` needs `start: base`"),
+        ({"sweep": {"rank": [1, 2, 3, 4, 5], "learning_rate": [0.1] * 4}}, "more than 16 trials"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused_with_the_reason(
+    values: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=why) as raised:
+        resolve(base=NONE, unit=RecipeOverrides.model_validate(values), job=AUTO)
+    assert raised.value.param == "recipe"
+
+
+def test_a_sweep_tries_each_rate_with_each_rank_at_the_same_scaling() -> None:
+    recipe = Recipe(rank=16, alpha=16, sweep=Sweep(learning_rate=(1e-3, 1e-4), rank=(8, 32)))
+    tried = [(each.rank, each.alpha, each.learning_rate) for each in recipe.trials()]
+    assert tried == [(8, 8, 1e-3), (8, 8, 1e-4), (32, 32, 1e-3), (32, 32, 1e-4)]
+    assert all(each.trials() == (each,) for each in recipe.trials())
+
+
+def test_a_start_that_is_no_version_is_refused() -> None:
+    for start in ("support:0", "../support:1", "somewhere", ""):
+        with pytest.raises(ValidationError):
+            Recipe.model_validate({"start": start})

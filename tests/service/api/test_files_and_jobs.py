@@ -373,6 +373,34 @@ def test_a_job_is_created_listed_and_cancelled(world: World) -> None:
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
 
 
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_a_job_learns_from_preferences_by_the_method_it_names(world: World, method: str) -> None:
+    client = world.client()
+    asked: Any = {"type": method, method: {"hyperparameters": {"beta": 0.4, "n_epochs": "auto"}}}
+    job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id, method=asked)
+    assert job.method is not None
+    answer = job.method.to_dict()
+    assert answer["type"] == method
+    assert answer[method]["hyperparameters"]["beta"] == 0.4
+
+
+@pytest.mark.parametrize(
+    ("method", "param"),
+    [
+        ({"type": "reinforcement", "reinforcement": {"grader": {}}}, "method"),
+        ({"type": "dpo", "dpo": {"hyperparameters": {"beta": 2.5}}}, "beta"),
+        ({"type": "supervised", "supervised": {"hyperparameters": {"beta": 0.1}}}, "beta"),
+    ],
+)
+def test_another_method_or_a_knob_that_is_not_its_own_is_refused_by_name(
+    world: World, method: Any, param: str
+) -> None:
+    client = world.client()
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id, method=method)
+    assert param in (refused.value.param or "")
+
+
 def test_a_list_of_jobs_takes_so_many_filters_and_no_more(world: World) -> None:
     http = world.http("support")
     query = [f"metadata[k{n}]=v" for n in range(MAX_METADATA + 1)]
@@ -529,7 +557,7 @@ def test_an_admin_starts_a_job_with_the_named_units_own_files_only(world: World)
         ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs"),
         ({"hyperparameters": {"n_epochs": "many"}}, "hyperparameters.n_epochs"),
         ({"hyperparameters": {"unknown": 1}}, "hyperparameters.unknown"),
-        ({"method": {"type": "dpo"}}, "method.type"),
+        ({"method": {"type": "reinforcement"}}, "method.type"),
         ({"metadata": {"k": "v" * 600}}, "metadata.k"),
         ({"extra": 1}, "extra"),
     ],

@@ -70,7 +70,7 @@ def test_the_loss_is_the_models_own_whatever_its_family_does_to_logits(
 ) -> None:
     scored = Scorer(causal)(collate(ROWS), chunk=chunk)
     loss, right = by_hand(causal)
-    assert float(scored.loss.detach()) == pytest.approx(loss, rel=1e-4)
+    assert float(scored.losses.detach().sum()) == pytest.approx(loss, rel=1e-4)
     assert int(scored.hits.sum()) == right
     assert len(scored.hits) == sum(sum(row.learn) for row in ROWS)
 
@@ -118,9 +118,9 @@ def test_a_long_answer_never_has_all_its_logits_in_memory(llama: Any, training: 
     with Largest() as seen, torch.set_grad_enabled(training):
         scored = scorer(batch, chunk=50)
         if training:
-            scored.loss.backward()
+            scored.losses.sum().backward()
     assert seen.numbers == 50 * 20_000
-    assert math.isfinite(float(scored.loss.detach()))
+    assert math.isfinite(float(scored.losses.detach().sum()))
 
 
 def test_chunks_give_the_gradient_of_the_whole(llama: Any) -> None:
@@ -129,6 +129,6 @@ def test_chunks_give_the_gradient_of_the_whole(llama: Any) -> None:
     gradients = []
     for chunk in (1000, 33):
         learnt.grad = None
-        Scorer(llama)(collate([row]), chunk=chunk).loss.backward()
+        Scorer(llama)(collate([row]), chunk=chunk).losses.sum().backward()
         gradients.append(learnt.grad.clone())
     assert torch.allclose(*gradients, rtol=1e-4, atol=1e-6)

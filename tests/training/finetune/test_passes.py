@@ -17,10 +17,11 @@ from tests.training.finetune.test_finetune import RECIPE, a_run  # noqa: E402
 from tests.training.small_base import SMALL_BASE  # noqa: E402
 from training.base.build import ensure_base  # noqa: E402
 from training.base.precision import Precision  # noqa: E402
+from training.data.preferences import sequences  # noqa: E402
 from training.data.render import Rendered  # noqa: E402
 from training.finetune.device_plan import DevicePlan, Rows, plan_device  # noqa: E402
 from training.finetune.loaded_base import LoadedBase, recompute_activations  # noqa: E402
-from training.finetune.passes import Passes  # noqa: E402
+from training.finetune.passes import AnswerPasses  # noqa: E402
 from training.finetune.this_device import this_device  # noqa: E402
 from training.finetune.trainee import Trainee  # noqa: E402
 
@@ -33,7 +34,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rows(base: Path) -> list[Rendered]:
     """Of different lengths, and with different numbers of learnt tokens."""
-    found = list(a_run(base, base).task.train[:9])
+    found = [row for each in a_run(base, base).task.train[:9] for row in sequences(each)]
     return [replace(row, learn=row.learn[:-at] + (True,) * at) for at, row in enumerate(found, 1)]
 
 
@@ -45,13 +46,13 @@ def plan(base: Path) -> DevicePlan:
 
 @pytest.fixture
 def model(base: Path, plan: DevicePlan) -> Iterator[Any]:
-    with LoadedBase(base).with_fresh_lora(RECIPE, plan) as model:
+    with LoadedBase(base).with_lora(RECIPE, plan) as model:
         yield model
 
 
 def gradients(model: Any, rows: list[Rendered], plan: DevicePlan) -> tuple[float, dict[str, Any]]:
     model.zero_grad(set_to_none=True)
-    sums = Passes(model, plan).gradients(rows, plan)
+    sums = AnswerPasses(model, plan).gradients(rows, plan)
     found = {
         name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None
     }
@@ -84,7 +85,7 @@ def test_a_gradient_is_the_same_where_activations_are_computed_twice(
 def test_an_evaluation_is_the_same_whatever_the_micro_batch(
     model: Any, rows: list[Rendered], plan: DevicePlan
 ) -> None:
-    passes = Passes(model, plan)
+    passes = AnswerPasses(model, plan)
     whole, single = (
         passes.evaluate(rows, replace(plan, micro_batch=size, loss_chunk=chunk))
         for size, chunk in ((9, 1000), (1, 3))
@@ -97,7 +98,7 @@ def test_an_evaluation_is_the_same_whatever_the_micro_batch(
 def test_a_dry_step_leaves_no_gradient_behind(
     model: Any, rows: list[Rendered], plan: DevicePlan
 ) -> None:
-    pace = Passes(model, plan).dry_step(rows, plan)
+    pace = AnswerPasses(model, plan).dry_step(rows, plan)
     assert 0.0 < pace < 60.0
     assert all(part.grad is None for part in model.parameters())
 
@@ -111,7 +112,7 @@ def test_one_loaded_base_is_trained_on_and_asked_with_the_adapter_after(
     weights = bare.get_input_embeddings().weight
     with torch.no_grad():
         before = bare(input_ids=ids).logits
-    with loaded.with_fresh_lora(RECIPE, plan) as model:
+    with loaded.with_lora(RECIPE, plan) as model:
         trainee = Trainee(model, RECIPE)
         loss = model(input_ids=ids, labels=ids).loss
         loss.backward()

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from adapters.admission.base_model import BaseModel
 from adapters.domain.names import JobId
+from adapters.domain.recipes import Recipe
 from adapters.errors import Rejected
 from tests.training.job.toy_replica import FINGERPRINT, ToyReplica
 from tests.training.world import World
@@ -91,6 +92,8 @@ class ToyFineTuner:
     first_steps: list[int] = field(default_factory=list)
     at_step: Callable[[int], None] = lambda _step: None
     own: Callable[[Question], list[float]] = surely
+    loss_of: Callable[[Recipe], float] = lambda _recipe: 0.1
+    """The validation loss in the end."""
 
     def tune(self, task: Task, watch: Watch) -> FineTuned:
         self.fine_tuned.append(task)
@@ -99,22 +102,23 @@ class ToyFineTuner:
         done = task.workdir / "steps"
         start = int(done.read_text()) if done.exists() else 0
         self.first_steps.append(start)
+        told: list[Measures] = []
         for step in range(1, STEPS + 1):
             evaluated = step % 5 == 0
             if step > start:
                 self.at_step(step)
             elif not evaluated:
                 continue
-            watch.step(
-                Measures(
-                    step=step,
-                    total_steps=STEPS,
-                    train_loss=2.0 / step,
-                    train_accuracy=step / STEPS,
-                    valid_loss=1.0 / step if evaluated else None,
-                    seconds_left=float(STEPS - step),
-                )
+            measures = Measures(
+                step=step,
+                total_steps=STEPS,
+                train_loss=2.0 / step,
+                train_accuracy=step / STEPS,
+                valid_loss=1.0 / step if evaluated else None,
+                seconds_left=float(STEPS - step),
             )
+            told.append(measures)
+            watch.step(measures)
             if step > start:
                 done.write_text(str(step))
                 if watch.stopping():
@@ -127,11 +131,12 @@ class ToyFineTuner:
             trained_tokens=1234,
             seconds=1.5,
             first_loss=3.0,
-            best_loss=0.1,
-            last_loss=0.1,
+            best_loss=self.loss_of(task.recipe),
+            last_loss=self.loss_of(task.recipe),
             best_answers=0.9,
             ended="finished",
             device=DEVICE,
+            history=tuple(told),
         )
 
     def log_probs(self, adapter: Path, questions: Sequence[Question]) -> list[list[float]]:

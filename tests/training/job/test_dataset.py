@@ -29,6 +29,7 @@ from training.base.build import ensure_base
 from training.data.erased import erased_term
 from training.data.examples import DataKind
 from training.data.jsonl import Bounds, DataLine, iterate_examples
+from training.data.preferences import sequences
 from training.data.questions import Question
 from training.data.render import ChatRenderer
 from training.data.stored_dataset import open_dataset
@@ -354,8 +355,13 @@ class Onlooker(ToyFineTuner):
     def tune(self, task: Task, watch: Watch) -> FineTuned:
         self.opened |= opened_by_this_process()
         with out_of_reach(self.test_file()):
-            assert all(row.ids for row in (*task.train, *task.validation))
+            assert all(read_by(task))
             return super().tune(task, watch)
+
+
+def read_by(task: Task) -> list[tuple[int, ...]]:
+    """The tokens of every sequence that a task's rows hold."""
+    return [read.ids for row in (*task.train, *task.validation) for read in sequences(row)]
 
 
 def test_what_trains_never_opens_the_test_part(world: World) -> None:
@@ -370,7 +376,7 @@ def test_what_trains_is_given_no_row_that_tests(world: World) -> None:
     at = stage(world, world.add_queued_job(data(100)))
     run(at)
     (task,) = at.fine_tuner.fine_tuned
-    given = {row.ids for row in (*task.train, *task.validation)}
+    given = set(read_by(task))
     assert given.isdisjoint(question.ids for question in questions_of(world, at.job_id))
     assert len(given) == 84
 

@@ -15,7 +15,7 @@ from adapters.durable_files import write_private
 from adapters.errors import Unavailable
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
-from training.job.job_process import trainer_key
+from training.job.job_process import threads_of_a_job, trainer_key
 from training.stopping import Stopped
 
 
@@ -102,3 +102,13 @@ def test_a_job_yields_to_a_service_on_the_same_cores(state: StateFolder) -> None
             assert time.monotonic() < until
             time.sleep(0.05)
         waiting.kill()
+
+
+def test_jobs_that_run_at_once_share_the_cores_unless_threads_are_named(state: StateFolder) -> None:
+    def threads(**settings: int) -> int:
+        return threads_of_a_job(Settings(state=state.root, **settings))  # type: ignore[arg-type]
+
+    cores = len(os.sched_getaffinity(0))
+    assert threads() == 0, "all that it may use"
+    assert threads(train_jobs=2) == max(1, cores // 2)
+    assert threads(train_jobs=2, train_threads=3) == 3

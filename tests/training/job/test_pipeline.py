@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import Alias, Digest, FileId, JobId
@@ -125,7 +126,7 @@ def test_metrics_events_and_checkpoints_have_openais_shape(ready: Stage) -> None
 
 
 def test_the_result_file_is_openais_csv(ready: Stage) -> None:
-    (file_id,) = run(ready).result_files
+    file_id, _ = run(ready).result_files
     file = ready.world.registry.files.get(file_id, SYSTEM)
     assert file.purpose == "fine-tune-results"
     with ready.world.store.open_file(file.digest) as content:
@@ -139,6 +140,15 @@ def test_the_result_file_is_openais_csv(ready: Stage) -> None:
     ]
     assert rows[-1]["step"] == "10"
     assert rows[-1]["valid_loss"] == "0.1"
+
+
+def test_the_curve_is_a_picture_too(ready: Stage) -> None:
+    _, file_id = run(ready).result_files
+    file = ready.world.registry.files.get(file_id, SYSTEM)
+    assert (file.filename, file.purpose) == ("loss_curve.png", "fine-tune-results")
+    with ready.world.store.open_file(file.digest) as content, Image.open(content) as picture:
+        colours = {colour for _, colour in picture.getcolors(1 << 20) or ()}
+    assert {(0x1F, 0x77, 0xB4), (0xD6, 0x27, 0x28)} <= colours, "both curves are drawn"
 
 
 def test_what_is_published_is_clean_and_has_a_card(ready: Stage) -> None:

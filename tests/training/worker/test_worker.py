@@ -133,6 +133,37 @@ def test_another_units_typo_lets_new_jobs_wait_and_tells_them_nothing(world: Wor
     assert world.job(job_id).status is JobStatus.QUEUED
 
 
+def test_a_trainer_runs_as_many_jobs_at_once_as_it_may(world: World) -> None:
+    world.report_ready()
+    jobs = [world.add_queued_job(data(40, start=100 * at)) for at in range(3)]
+    stopping = threading.Event()
+
+    def supervision() -> Supervision:
+        return Supervision(
+            jobs=world.registry.jobs,
+            starter=Starter(child_command(world.state, "hang"), os.environ),
+            lease_seconds=60.0,
+            stopping=stopping,
+        )
+
+    trainer = replace(
+        a_trainer(world, world.registry, stopping),
+        supervision=supervision(),
+        more=[supervision()],
+    )
+    thread = threading.Thread(target=trainer.run)
+    thread.start()
+    try:
+        wait_until(lambda: all(hanging(world, job_id)() for job_id in jobs[:2]))
+        assert world.job(jobs[2]).status is JobStatus.QUEUED
+        pids = [int((world.state.job(job_id) / "started").read_text()) for job_id in jobs[:2]]
+        assert all(map(alive, pids))
+    finally:
+        stopping.set()
+        thread.join()
+    assert not any(map(alive, pids))
+
+
 class FullAtFirst:
     """The port of jobs without room for the first claim; it ends the trainer at the second."""
 
