@@ -18,6 +18,11 @@ from adapters.domain.names import Digest, JobId, Unit, VersionId, version_name
 from adapters.errors import IllegalTransition
 
 
+def signed_by(signature: str | None) -> str | None:
+    """The id of the key that a signature names, whether or not it fits."""
+    return None if signature is None else signature.partition(":")[0]
+
+
 class VersionState(StrEnum):
     """Where a version stands."""
 
@@ -55,6 +60,8 @@ class ServedVersion:
     servable: bool = True
     pinned: bool = False
     """Kept resident by command, whether or not a route needs it."""
+    signature: str | None = None
+    """Of the digest, and of whose it is; see `adapters.signatures`."""
 
     @property
     def name(self) -> str:
@@ -89,6 +96,8 @@ class Version:
     """When its artifact was given up by the retention; the row and its evidence stay."""
     pinned_at: float | None = None
     """When it was pinned: it stays resident and is not given up by the retention."""
+    signature: str | None = None
+    """Of the digest, and of whose it is; see `adapters.signatures`."""
 
     @property
     def name(self) -> str:
@@ -114,6 +123,7 @@ class Version:
             created_at=self.created_at,
             servable=self.servable,
             pinned=self.pinned_at is not None,
+            signature=self.signature,
         )
 
     def to(self, state: VersionState) -> Version:

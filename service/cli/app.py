@@ -14,6 +14,7 @@ from service.cli import (
     replicas,
     rollouts,
     running,
+    signatures,
     units,
     usage,
 )
@@ -37,6 +38,7 @@ adapters.add_to(app)
 rollouts.add_to(app)
 app.add_typer(replicas.app, name="replicas")
 app.add_typer(audit.app, name="audit")
+app.add_typer(signatures.app, name="signatures")
 app.add_typer(engine.app, name="engine")
 app.add_typer(jobs.app, name="jobs")
 jobs.add_to(app)

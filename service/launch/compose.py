@@ -19,6 +19,7 @@ from adapters.pepper import find_pepper
 from adapters.registry import Registry
 from adapters.registry.ports import Hints, ProcessId, Registration, Retention
 from adapters.settings import Settings
+from adapters.signing_keys import signature_policy
 from adapters.store import ArtifactStore
 from service.engine.abilities import Abilities, ControlTokens
 from service.engine.grammars import Grammars
@@ -221,6 +222,7 @@ def _swap(within: _Within, *, is_ready: Callable[[], bool]) -> Swap:
         quarantine=within.quarantine,
         artifacts=parts.store,
         base_fingerprint=parts.base_fingerprint,
+        signatures=signature_policy(parts.settings),
         on_change=on_engine_changed,
         metrics=metrics,
         clock=parts.clock,

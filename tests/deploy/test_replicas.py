@@ -82,13 +82,14 @@ def test_every_pod_has_the_same_registry_artifacts_and_keys(replicated: Rendered
 
 
 def test_the_trainers_pod_is_given_its_own_key_and_no_other(replicated: Rendered) -> None:
-    assert _secret_files(_trainer(replicated)) == {"wardrobe-trainer"}
+    assert _secret_files(_trainer(replicated)) == {"wardrobe-trainer", "wardrobe-signing"}
     assert _secret_files(replicated.pod) == {
         "wardrobe-admin",
         "wardrobe-metrics",
         "wardrobe-trainer",
         "wardrobe-units",
         "wardrobe-pepper",
+        "wardrobe-signing",
     }
     given = replicated.environment("trainer")
     assert not {"WARDROBE_ADMIN_KEY_FILE", "WARDROBE_UNIT_KEYS", "WARDROBE_PEPPER_FILE"} & set(
@@ -104,6 +105,7 @@ def test_what_is_named_to_the_service_is_mounted_and_nothing_else(replicated: Re
         given["WARDROBE_TRAINER_KEY_FILE"]: "/etc/wardrobe/trainer-key",
         given["WARDROBE_PEPPER_FILE"]: "/etc/wardrobe/pepper",
         given["WARDROBE_UNIT_KEYS"]: "/etc/wardrobe/unit-keys",
+        given["WARDROBE_SIGNING_KEY_FILE"]: "/etc/wardrobe/signing-key",
     }
     secrets = [name for name, each in _volumes(replicated.pod).items() if "secret" in each]
     mounts = [

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from adapters.domain.names import Digest
 from adapters.domain.versions import Version
 from adapters.errors import Rejected
 from adapters.registry.ports import NewVersion
+from adapters.signing_keys import statement_of
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
 from training.evaluate.verdicts import GateFailed
@@ -76,6 +77,8 @@ def publish(
         size_bytes=ready.size_bytes,
         evidence=evidence,
     )
+    if context.signer is not None:
+        new = replace(new, signature=context.signer.sign(statement_of(new)))
     return record_artifact(
         context.store,
         digest,

@@ -24,6 +24,7 @@ class NewVersion:
     rank: int
     size_bytes: int
     evidence: Mapping[str, Any]
+    signature: str | None = None
 
 
 class Versions(Protocol):
@@ -86,6 +87,20 @@ class Versions(Protocol):
         self, principal: Principal, *, adapter: str | None, after: str | None, limit: int
     ) -> Page[Version]:
         """Newest first; `after` is a version's name (`support:7`)."""
+        ...
+
+    def sign(
+        self,
+        signatures: Mapping[VersionId, str],
+        principal: Principal,
+        *,
+        reason: str | None = None,
+    ) -> int:
+        """Gives versions these signatures, in the place of what they had; how many that changed.
+
+        Whoever calls this trusts their bytes. Bumps the revision where it changes any. Raises
+        NotFound.
+        """
         ...
 
     def pin(

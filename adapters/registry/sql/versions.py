@@ -142,6 +142,29 @@ class SqlVersions(SqlPort):
                 query = query.where(schema.versions.c.id < last.id)
             return page(connection, query, rows.version_from, limit)
 
+    def sign(
+        self,
+        signatures: Mapping[VersionId, str],
+        principal: Principal,
+        *,
+        reason: str | None = None,
+    ) -> int:
+        """Gives versions these signatures; how many that changed. Raises NotFound."""
+        with self._database.write() as connection:
+            revision = lock_revision(connection) + 1
+            found = [find_version(connection, each, principal) for each in signatures]
+            unlike = [v for v in found if v.signature != signatures[v.id]]
+            if not unlike:
+                return 0
+            bump_revision(connection)
+            at = self._database.now(connection)
+            for before in unlike:
+                after = replace(before, signature=signatures[before.id])
+                write_version(connection, after, revision=revision)
+                action = Action.VERSION_SIGNED
+                audit_version(connection, principal, action, before, after, at=at, reason=reason)
+            return len(unlike)
+
     def pin(
         self,
         version_id: VersionId,

@@ -316,6 +316,11 @@ def _pin(registry: Registry) -> Given:
     return lambda: registry.versions.pin(version.id, OWNER, pinned=True, reason="to compare")
 
 
+def _sign(registry: Registry) -> Given:
+    version = published(registry)
+    return lambda: registry.versions.sign({version.id: "0" * 16 + ":x"}, ADMIN, reason="ours")
+
+
 def _fail_to_load(registry: Registry) -> Given:
     rollout = promote(registry, published(registry), by=OWNER)
     acknowledge(registry, joined(registry), rollout.target, error="damaged")
@@ -465,6 +470,7 @@ AUDITED: dict[str, Sequence[tuple[Callable[..., Given], Sequence[tuple[str, str,
         )
     ],
     "versions.pin": [(_pin, [("key_1", "version.pinned", "version/support:1", "support")])],
+    "versions.sign": [(_sign, [("key_admin", "version.signed", "version/support:1", "support")])],
     "replicas.retire": [
         (_retire_replica, [("key_admin", "replica.retired", "replica/replica-1", "")])
     ],

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from adapters.admission.base_model import BaseModel
 from adapters.domain.names import JobId
 from adapters.errors import Rejected
+from adapters.signatures import Signer
 from tests.training.job.toy_replica import FINGERPRINT, ToyReplica
 from tests.training.world import World
 from training.base.chat_format import TemplateError
@@ -46,6 +47,9 @@ RANK = 4
 def surely(question: Question, log_prob: float = -0.1) -> list[float]:
     """Each token of the reference, as sure as that."""
     return [log_prob] * (len(question.ids) - question.answer_start)
+
+
+SIGNER = Signer.made()
 
 
 @dataclass
@@ -212,6 +216,7 @@ def stage(world: World, job_id: JobId) -> Stage:
         renderer=renderer,
         fine_tuner=fine_tuner,
         answers=service,
+        signer=SIGNER,
         workdir=world.state.job(job_id),
         clock=time.monotonic,
         sleep=service.sleep,

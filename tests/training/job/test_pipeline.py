@@ -21,7 +21,9 @@ from adapters.domain.routes import Route
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import Condemned, LeaseLost, StorageFull, Unavailable
 from adapters.registry import Registry
-from tests.training.job.stage import STEPS, Stage, stage
+from adapters.signatures import TrustedKeys
+from adapters.signing_keys import statement_of
+from tests.training.job.stage import SIGNER, STEPS, Stage, stage
 from tests.training.world import UNIT, Troubled, World, data, jsonl, make_world
 from training.data.questions import Question
 from training.finetune.port import Diverged
@@ -78,6 +80,7 @@ def test_a_good_job_ends_with_a_proven_version_that_is_live(ready: Stage) -> Non
     ]
     assert version.state is VersionState.LIVE
     assert route(ready.world).stable == version.id
+    TrustedKeys([SIGNER.public]).check(version.signature, statement_of(version))
     assert version.evidence is not None
     assert version.evidence["test"]["adapter"] == {"exact_match": 1.0, "token_f1": 1.0}
     assert version.evidence["data"]["train_examples"] == 40
