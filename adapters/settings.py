@@ -157,6 +157,9 @@ class Settings(BaseSettings):
     price_completion: float = Field(
         default=0.0, ge=0.0, le=1e6, description="The same of answers' tokens."
     )
+    price_training: float = Field(
+        default=0.0, ge=0.0, le=1e6, description="Price of a million trained tokens on this base."
+    )
     currency: str = Field(
         default="usd", pattern="^[a-z]{3}$", description="What prices are in; a name, no more."
     )

@@ -23,6 +23,10 @@ class GatePolicy(BaseModel):
     promote: Literal["automatic", "manual"] = Field(
         default="automatic", description="Put a version live when it has passed its gates."
     )
+    approval: Literal["none", "second_person"] = Field(
+        default="none",
+        description="Who must have said yes before a version answers, beside its gates.",
+    )
     scorer: Literal["token_f1", "exact_match"] = Field(
         default="token_f1", description="What the `task` gates compare."
     )

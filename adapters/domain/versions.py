@@ -17,6 +17,9 @@ from adapters.domain.gates import GateResult
 from adapters.domain.names import Digest, JobId, Unit, VersionId, version_name
 from adapters.errors import IllegalTransition
 
+IMPORT = "import"
+"""Where a version's evidence tells who brought it from elsewhere, and as what."""
+
 
 def signed_by(signature: str | None) -> str | None:
     """The id of the key that a signature names, whether or not it fits."""
@@ -103,6 +106,11 @@ class Version:
     def name(self) -> str:
         """`support:8`: the engine's `lora_name` and what answers call themselves."""
         return version_name(self.adapter, self.number)
+
+    @property
+    def imported(self) -> bool:
+        """Whether somebody brought it from elsewhere."""
+        return IMPORT in (self.evidence or {})
 
     @property
     def servable(self) -> bool:

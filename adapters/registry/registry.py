@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from adapters.registry.ports import (
+    Approvals,
     Audit,
     Canaries,
     Collection,
@@ -36,6 +37,7 @@ class Registry:
     datasets: Datasets
     versions: Versions
     evaluations: Evaluations
+    approvals: Approvals
     routes: Routes
     rollouts: Rollouts
     canaries: Canaries

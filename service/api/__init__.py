@@ -12,7 +12,20 @@ from fastapi.responses import Response
 
 from adapters.errors import NotFound, WardrobeError
 from service import http_errors
-from service.api import adapters, audit, canaries, files, health, keys, models, status, usage
+from service.api import (
+    adapters,
+    approvals,
+    audit,
+    canaries,
+    exchange,
+    files,
+    health,
+    keys,
+    models,
+    provenance,
+    status,
+    usage,
+)
 from service.api import fine_tuning as jobs
 from service.api.request import known_query
 from service.api.uploads import Uploads
@@ -22,7 +35,21 @@ def attach(app: FastAPI) -> None:
     """Adds every router, and the one exception handler they share."""
     app.state.wardrobe_uploads = Uploads()
     app.add_exception_handler(WardrobeError, _answer_error)
-    for module in (health, models, files, jobs, adapters, canaries, audit, status, keys, usage):
+    for module in (
+        health,
+        models,
+        files,
+        jobs,
+        adapters,
+        exchange,
+        approvals,
+        provenance,
+        canaries,
+        audit,
+        status,
+        keys,
+        usage,
+    ):
         walls = [Depends(check_route)]
         if module is not health:  # whoever probes may say what it likes
             walls.append(Depends(known_query))

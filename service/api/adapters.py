@@ -42,6 +42,7 @@ from service.api.route_commands import (
     command_of,
     find_version,
     named,
+    needs_approval,
     seen_generation,
 )
 from service.runtime import Runtime
@@ -236,6 +237,7 @@ async def promote(
         unit=unit,
         expected_generation=asked.expected_generation,
         reason=asked.reason,
+        needs_approval=needs_approval(runtime, unit),
     )
     return await answer(runtime, principal, rollout, asked, version=version.name)
 

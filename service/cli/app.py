@@ -6,11 +6,14 @@ import typer
 
 from service.cli import (
     adapters,
+    approvals,
     asking,
     audit,
     engine,
+    exchange,
     jobs,
     keys,
+    provenance,
     replicas,
     rollouts,
     running,
@@ -35,6 +38,9 @@ app.add_typer(units.app, name="units")
 app.add_typer(keys.app, name="keys")
 app.add_typer(adapters.app, name="adapters")
 adapters.add_to(app)
+exchange.add_to(app)
+approvals.add_to(app)
+provenance.add_to(app)
 rollouts.add_to(app)
 app.add_typer(replicas.app, name="replicas")
 app.add_typer(audit.app, name="audit")

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from adapters.admission.base_model import BaseShapes
 from adapters.domain.names import Digest
 from adapters.domain.units import Units
 from adapters.pepper import find_pepper
 from adapters.registry import Registry
 from adapters.registry.ports import Hints, ProcessId, Registration, Retention
 from adapters.settings import Settings
-from adapters.signing_keys import signature_policy
+from adapters.signing_keys import find_signer, signature_policy
 from adapters.store import ArtifactStore
 from service.engine.abilities import Abilities, ControlTokens
 from service.engine.grammars import Grammars
@@ -78,6 +79,7 @@ class Parts:
     base_name: str
     base_fingerprint: Digest
     prometheus: CollectorRegistry
+    base_shapes: BaseShapes = field(default_factory=dict)
     base_created: float = 0.0
     """When the base was put where it is, in seconds since 1970."""
     control_tokens: Sequence[str] = ()
@@ -161,8 +163,10 @@ def compose(parts: Parts) -> Runtime:
             tools=settings.calls_tools,
             control_tokens=ControlTokens(parts.control_tokens),
         ),
+        base_shapes=parts.base_shapes,
         base_created=int(parts.base_created),
         request_log=_request_log(settings, process, metrics),
+        signer=find_signer(settings),
         traces=parts.traces,
         pepper=pepper,
         end=parts.end,

@@ -92,6 +92,11 @@ class Loader:
         """Whether this process loads for its engine."""
         return self._owner
 
+    @property
+    def requires_signatures(self) -> bool:
+        """Whether a version that nobody has signed is not loaded."""
+        return self._signatures.mode == "require"
+
     def failure(self, version: ServedVersion) -> Failure | None:
         """Why a version cannot be served by this replica."""
         return self._failures.of(version)

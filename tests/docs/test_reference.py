@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from adapters import errors
 from adapters.domain.gates import GatePolicy
 from adapters.domain.recipes import Recipe, RecipeOverrides
-from adapters.domain.units import UnitLimits
+from adapters.domain.units import CardWords, UnitLimits
 from adapters.settings import Settings
 from service.api import attach
 from service.engine.engine_version import missing
@@ -35,7 +35,7 @@ def test_every_setting_is_there(name: str) -> None:
     assert f"`WARDROBE_{name.upper()}`" in PAGE
 
 
-@pytest.mark.parametrize("model", [Recipe, GatePolicy, UnitLimits])
+@pytest.mark.parametrize("model", [Recipe, GatePolicy, UnitLimits, CardWords])
 def test_every_field_of_a_units_file_is_there(model: type[BaseModel]) -> None:
     for name, field in model.model_fields.items():
         default: Any = (

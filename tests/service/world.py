@@ -40,6 +40,7 @@ from service.launch.connection_bounds import BoundedHttp
 from service.launch.key_files import read_kept
 from service.observe.traces import Traces
 from service.runtime import Runtime
+from tests.adapters.admission.tensors import SHAPES
 from tests.service.tiny_tokenizer import tiny_tokenizer
 from tests.simulation.engine import BASE, SimulatedEngine
 from tests.simulation.weights import write_adapter
@@ -187,6 +188,7 @@ def build(
             base_name=BASE,
             base_fingerprint=FINGERPRINT,
             prometheus=prometheus,
+            base_shapes=SHAPES,
             base_created=BASE_CREATED,
             control_tokens=CONTROL_TOKENS,
             process=process,

@@ -5,8 +5,10 @@ bytes in the store, its row in the registry.
 from __future__ import annotations
 
 import errno
+import platform
 import shutil
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from training.job.job_plan import JobPlan
 from training.job.model_card import Card
 
 CARD_FILE = "README.md"
+_DECIDING = ("wardrobe", "torch", "transformers", "peft", "tokenizers")
 _NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -44,13 +47,14 @@ def publish(
 ) -> Version:
     """The admitted adapter in the store, then its row. Raises StorageFull, GateFailed."""
     context.registry.jobs.trained(job.id, fence=fence, tokens=fine_tuned.trained_tokens)
-    evidence = _evidence(plan, fine_tuned)
+    evidence = _evidence(context, plan, fine_tuned)
     card = Card(
         job_id=job.id,
         unit=job.unit,
         adapter=job.adapter,
         base_name=context.base.name,
         base_fingerprint=context.base.fingerprint,
+        words=plan.unit.card,
         evidence=evidence,
     )
     try:
@@ -88,7 +92,7 @@ def publish(
     )
 
 
-def _evidence(plan: JobPlan, fine_tuned: FineTuned) -> dict[str, Any]:
+def _evidence(context: JobContext, plan: JobPlan, fine_tuned: FineTuned) -> dict[str, Any]:
     """What is kept beside the version for whoever asks where it comes from."""
     return {
         "data": {
@@ -100,7 +104,15 @@ def _evidence(plan: JobPlan, fine_tuned: FineTuned) -> dict[str, Any]:
         },
         "recipe": plan.recipe.model_dump(mode="json"),
         "training": fine_tuned.as_evidence(),
+        "base": {"name": context.base.name, "fingerprint": context.base.fingerprint},
+        "environment": environment(engine=plan.limits.engine),
     }
+
+
+def environment(*, engine: str) -> dict[str, str]:
+    """What it was trained and is served with, as far as that decides numbers."""
+    installed = {name: metadata.version(name) for name in _DECIDING}
+    return {"python": platform.python_version(), "engine": engine, **installed}
 
 
 def _files(plan: JobPlan) -> dict[str, Any]:

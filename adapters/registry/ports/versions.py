@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from adapters.domain.gates import GateResult
 from adapters.domain.names import Alias, Digest, JobId, Unit, VersionId
 from adapters.domain.pages import Page
-from adapters.domain.principals import Principal
+from adapters.domain.principals import SYSTEM, Principal
 from adapters.domain.versions import Version
 
 
@@ -30,8 +30,17 @@ class NewVersion:
 class Versions(Protocol):
     """Keeps every version of every adapter."""
 
-    def publish(self, new: NewVersion, *, job_id: JobId | None, fence: int | None) -> Version:
+    def publish(
+        self,
+        new: NewVersion,
+        *,
+        job_id: JobId | None,
+        fence: int | None,
+        by: Principal = SYSTEM,
+    ) -> Version:
         """A candidate with the adapter's next number; bumps the revision.
+
+        What no job has made is published by `by`.
 
         At most one version per job: a second call for the same job returns the first version.
         Raises LeaseLost when `job_id` is given and `fence` is not its current one, or a cancel of

@@ -42,14 +42,20 @@ from adapters.registry.transitions import versions as transitions
 class SqlVersions(SqlPort):
     """Implements `Versions`."""
 
-    def publish(self, new: NewVersion, *, job_id: JobId | None, fence: int | None) -> Version:
+    def publish(
+        self,
+        new: NewVersion,
+        *,
+        job_id: JobId | None,
+        fence: int | None,
+        by: Principal = SYSTEM,
+    ) -> Version:
         """A candidate with the adapter's next number; the job's first one when it has published.
 
         Raises LeaseLost, Conflict (`foreign_adapter`), Condemned.
         """
         with self._database.write() as connection:
             lock_revision(connection)
-            by = SYSTEM
             if job_id is not None:
                 by = held_job(connection, job_id, fence).principal
                 first = _published_by(connection, job_id)
