@@ -32,8 +32,9 @@ MAX_MEMBERS = 4096
 """A folder of a training run with its checkpoints has some hundred files."""
 MAX_DEPTH = 8
 MAX_ZIP_DIRECTORY = 4 << 20
-_MAX_TAR_READ = 4 << 20
-"""Of a header: tar's long names and notes are read whole by the standard library."""
+_MAX_TAR_READ = 1 << 20
+"""Of a header: tar's long names and notes are read whole by the standard library, and kept."""
+_MAX_TAR_HEADERS = 16 << 20
 _OTHER_FILES = MAX_MEMBERS * 1024
 """Bytes of headers and small files, beside as much again as is wanted."""
 _CHUNK = 1 << 20
@@ -109,21 +110,31 @@ def _opened(archive: BinaryIO, *, most: int) -> Iterator[Sequence[_Member]]:
         plain = gzip.GzipFile(fileobj=archive) if head.startswith(_GZIP) else archive
         bounded = _Bounded(plain, most=2 * most + _OTHER_FILES)
         with tarfile.open(fileobj=bounded, mode="r:") as packed_tar:
-            yield _tar_members(packed_tar)
+            members = _tar_members(packed_tar)
+            bounded.listed = True
+            yield members
     else:
         raise _refused("send a zip, a tar or a tar.gz")
 
 
 class _Bounded(io.RawIOBase):
-    """A file of which no more is read than may be, at once and in all."""
+    """A file of which no more is read than may be, at once and in all.
+
+    While it is listed, a tar is read for its headers alone: those are few.
+    """
 
     def __init__(self, file: io.BufferedIOBase | BinaryIO, *, most: int) -> None:
         self._file = file
         self._most = most
+        self._headers_left = _MAX_TAR_HEADERS
+        self.listed = False
 
     def read(self, size: int = -1) -> bytes:
         """Raises Rejected."""
-        if not 0 <= size <= _MAX_TAR_READ or self._file.tell() > self._most:
+        if not self.listed:
+            self._headers_left -= size
+        wrong = size < 0 or self._headers_left < 0 or self._file.tell() > self._most
+        if wrong or size > _MAX_TAR_READ:
             raise _refused("the archive claims sizes that no adapter has")
         return self._file.read(size)
 
@@ -152,7 +163,7 @@ def _check_zip_directory(archive: BinaryIO) -> None:
         if len(tail) - found >= 22:
             (size,) = struct.unpack_from("<I", tail, found + 12)
             if size > MAX_ZIP_DIRECTORY:
-                raise _refused(f"the archive holds more than {MAX_MEMBERS} files")
+                raise _too_many()
         found = tail.rfind(_ZIP_END, 0, found)
 
 
@@ -173,7 +184,9 @@ def _opener(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], Bina
 
 def _tar_members(packed: tarfile.TarFile) -> Sequence[_Member]:
     members = _Members()
-    for info in packed:
+    for number, info in enumerate(packed):
+        if number >= MAX_MEMBERS:  # folders, too: the standard library keeps each
+            raise _too_many()
         if not info.isdir():
             plain = info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not info.issparse()
             members.add(info.name, is_plain=plain, open=_tar_opener(packed, info))
@@ -204,7 +217,7 @@ class _Members:
         if path in self._names:
             raise _refused("a name stands twice in the archive")
         if len(self.found) >= MAX_MEMBERS:
-            raise _refused(f"the archive holds more than {MAX_MEMBERS} files")
+            raise _too_many()
         self._names.add(path)
         self.found.append(_Member(path=path, open=open))
 
@@ -248,6 +261,10 @@ def _copy(member: _Member, to: Path, *, most: int) -> None:
             if left < 0:
                 raise Rejected(f"{to.name} is larger than {most} bytes", code="adapter_too_large")
             target.write(chunk)
+
+
+def _too_many() -> Rejected:
+    return _refused(f"the archive holds more than {MAX_MEMBERS} files")
 
 
 def _refused(problem: str) -> Rejected:

@@ -65,6 +65,7 @@ def translate(content: bytes, tensors: Mapping[str, Tensor], base: BaseShapes) -
     if kept.get("task_type") is None:
         kept["task_type"] = "CAUSAL_LM"
     ranks = _ranks(tensors)
+    _check_layers(ranks.keys(), base)
     kept |= _targets(kept, ranks.keys(), base)
     kept |= _patterns(kept, ranks)
     return Translated(content=json.dumps(kept).encode(), dropped=dropped)
@@ -76,6 +77,15 @@ def _ranks(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     return {match["module"]: tensor.shape[0] for match, tensor in found if match and tensor.shape}
 
 
+def _check_layers(modules: AbstractSet[str], base: BaseShapes) -> None:
+    """Before anything is looked for among them: a file may name very many."""
+    unknown = sorted(modules - base.keys())
+    if unknown:
+        raise Rejected(
+            f"the base model has no linear layer {unknown[0][:200]!r}", code="adapter_tensors"
+        )
+
+
 def _targets(
     config: Mapping[str, Any], modules: AbstractSet[str], base: BaseShapes
 ) -> dict[str, Any]:
@@ -84,11 +94,6 @@ def _targets(
     is_open = isinstance(said, str) or bool(config.get("exclude_modules"))
     if not is_open or not modules:
         return {}
-    unknown = sorted(modules - base.keys())
-    if unknown:
-        raise Rejected(
-            f"the base model has no linear layer {unknown[0][:200]!r}", code="adapter_tensors"
-        )
     if said == _ALL and len(modules) != len(base):
         raise _refused(
             f"says {_ALL!r}, which are {len(base)} layers of this base, and there are tensors for "

@@ -36,13 +36,19 @@ class Imported:
 
 
 def prepare_import(
-    archive: BinaryIO, directory: Path, *, base: BaseShapes, max_rank: int, card: str
+    archive: BinaryIO,
+    directory: Path,
+    *,
+    base: BaseShapes,
+    max_rank: int,
+    card: str,
+    max_bytes: int = Limits.weights,
 ) -> Imported:
     """Fills the empty `directory` from an archive; `card` is for one that brings none.
 
-    Raises Rejected with the reason, OSError.
+    `max_bytes` bounds the weights as they are unpacked. Raises Rejected with the reason, OSError.
     """
-    limits = Limits()
+    limits = Limits(weights=min(max_bytes, Limits.weights))
     wanted = {
         CONFIG_FILE: limits.config,
         WEIGHTS_FILE: limits.weights,

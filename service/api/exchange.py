@@ -28,6 +28,7 @@ from adapters.registry.ports import NewVersion
 from adapters.signing_keys import statement_of
 from adapters.store import ArtifactKind, pinned
 from adapters.store.recording import record_artifact
+from adapters.store.staging import room_needed
 from service.api.adapter_objects import wire_version
 from service.api.bill_of_materials import bill_of_materials
 from service.api.files import UploadsOf
@@ -84,7 +85,7 @@ def _import(
             code="signing_key_missing",
         )
     adapter, unit = of
-    with tempfile.TemporaryDirectory(prefix="import-") as folder:
+    with room_needed(), tempfile.TemporaryDirectory(prefix="import-") as folder:
         directory = Path(folder)
         imported = prepare_import(
             upload.file,
@@ -92,6 +93,7 @@ def _import(
             base=runtime.base_shapes,
             max_rank=int(runtime.engine.limits["max_lora_rank"]),
             card=CARD.format(adapter=adapter, unit=unit, by=principal.id),
+            max_bytes=runtime.units.current.max_file_bytes(unit),
         )
         return _publish(runtime, principal, of, (directory, imported))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -41,7 +41,7 @@ CARD_FILE = "README.md"
 MAX_CARD = 1 << 20
 _PAGE = 100
 _MOST_ROLLOUTS = 1000
-"""An alias's newest that are looked through for those of one version."""
+"""Of an alias: its newest, which are looked through for those of one version."""
 _DAY = 86_400
 
 
@@ -186,17 +186,20 @@ def _changes(runtime: Runtime, principal: Principal, version: Version) -> list[d
 
 def _rollouts(runtime: Runtime, version: Version) -> Sequence[Rollout]:
     """Those that put it before callers or took it away, oldest first."""
-    found: list[Rollout] = []
+    unit = runtime.units.current.units.by_name.get(version.unit)
+    aliases = {version.adapter, *(() if unit is None else unit.aliases)}
+    found = [each for alias in aliases for each in _of_alias(runtime, Alias(alias), version)]
+    return sorted(found, key=lambda each: each.id)
+
+
+def _of_alias(runtime: Runtime, alias: Alias, version: Version) -> Iterator[Rollout]:
     after = None
     for _ in range(_MOST_ROLLOUTS // _PAGE):
-        page = runtime.registry.rollouts.history(
-            Alias(version.adapter), version.unit, after=after, limit=_PAGE
-        )
-        found += [each for each in page.items if version.id in (each.target, each.replaced)]
+        page = runtime.registry.rollouts.history(alias, version.unit, after=after, limit=_PAGE)
+        yield from (each for each in page.items if version.id in (each.target, each.replaced))
         if not page.has_more:
             break
         after = str(page.items[-1].id)
-    return found[::-1]
 
 
 def _wire_rollout(rollout: Rollout, version: Version) -> dict[str, Any]:

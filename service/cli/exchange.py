@@ -36,7 +36,7 @@ def import_adapter(
 ) -> None:
     """Make a candidate of an adapter that PEFT, Unsloth, Axolotl, LLaMA-Factory or ms-swift made.
 
-    It is checked as a trained one is; evaluate it, and it can be promoted.
+    It is checked as a trained one is, and can be promoted once its gates have passed.
 
     Example: wardrobe import ./outputs/checkpoint-300 --unit support
     """
@@ -53,7 +53,7 @@ def import_adapter(
     if version["gates"]:
         typer.echo(f"it is not proven: {version['gates'][-1]['detail']}")
     else:
-        typer.echo(f"prove it with `wardrobe adapters evaluate {version['id']}`")
+        typer.echo(f"the trainer proves it; look with `wardrobe adapters show {version['id']}`")
 
 
 def _first_alias(client: Client, unit: str) -> str:

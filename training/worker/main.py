@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import structlog
 
 from adapters.brought_keys import trainer_environment
 from adapters.domain.jobs import Job, JobError, JobStatus
-from adapters.domain.names import JobId
+from adapters.domain.names import Digest, JobId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.units import InvalidUnits, Units, load_units
 from adapters.errors import InvalidRequest, NotFound, StorageFull, Unavailable, WardrobeError
@@ -36,6 +36,7 @@ from adapters.store.open import open_store
 from adapters.telemetry_off import turn_telemetry_off
 from training.job.order import Order
 from training.job.service_limits import reporting
+from training.worker.import_prover import ImportProver
 from training.worker.job_supervisor import Supervision, supervise
 from training.worker.job_validator import validate_job
 from training.worker.spare_process import Starter
@@ -44,6 +45,7 @@ POLL = 0.25
 """Seconds between two looks at the queue."""
 _JOIN = 2.0
 _RUN = (sys.executable, "-m", "training.job")
+_EVALUATE = (sys.executable, "-m", "training.job.evaluate_again")
 
 _log = structlog.get_logger(__name__)
 
@@ -59,6 +61,7 @@ class Trainer:
     owner: str
     supervision: Supervision
     stopping: threading.Event
+    imports: ImportProver | None = None
 
     def run(self) -> None:
         """Until `stopping` is set. Runs jobs in the calling thread, which children die with."""
@@ -80,7 +83,8 @@ class Trainer:
 
     def _turn(self, waiting: bool) -> bool:
         """One look at the queue; the answer is whether the service was waited for."""
-        if not reporting(self.registry.replicas):
+        replicas = reporting(self.registry.replicas)
+        if not replicas:
             if not waiting:
                 _log.info("waiting_for_service", hint="no replica reports")
             self.stopping.wait(POLL)
@@ -91,13 +95,17 @@ class Trainer:
             owner=self.owner, lease_seconds=self.supervision.lease_seconds
         )
         if job is None:
-            self.stopping.wait(POLL)
+            if not self._prove_import({each.base_fingerprint for each in replicas}):
+                self.stopping.wait(POLL)
             return False
         _log.info("job_claimed", job=job.id, unit=job.unit, attempt=job.attempts)
         supervise(job, self.supervision)
         self.supervision.starter.prepare()
         sweep(self.state, self.registry.jobs)
         return False
+
+    def _prove_import(self, bases: Collection[Digest]) -> bool:
+        return self.imports is not None and self.imports.step(bases)
 
     def _validate(self) -> None:
         """Checks new jobs beside the running one, until asked to stop: the edge of its thread."""
@@ -214,6 +222,13 @@ def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> N
             owner=f"{socket.gethostname()}:{os.getpid()}",
             supervision=supervision,
             stopping=stopping,
+            imports=ImportProver(
+                versions=registry.versions,
+                datasets=registry.datasets,
+                command=lambda version: [*_EVALUATE, version],
+                environment=environment,
+                stopping=stopping,
+            ),
         ).run()
         _log.info("trainer_stopped")
     finally:

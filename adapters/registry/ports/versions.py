@@ -92,6 +92,13 @@ class Versions(Protocol):
         """What the job has published."""
         ...
 
+    def unproven_imports(self) -> Sequence[Version]:
+        """Candidates that somebody brought and no gate has spoken for or against yet, oldest first.
+
+        Among them those that could not be measured.
+        """
+        ...
+
     def list(
         self, principal: Principal, *, adapter: str | None, after: str | None, limit: int
     ) -> Page[Version]:

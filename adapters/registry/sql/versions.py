@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from adapters.domain.audit import Action
-from adapters.domain.gates import GateResult
+from adapters.domain.gates import GateResult, all_passed
 from adapters.domain.names import Alias, JobId, VersionId, split_version
 from adapters.domain.pages import Page
 from adapters.domain.principals import SYSTEM, Principal
-from adapters.domain.versions import Version
+from adapters.domain.versions import Version, VersionState
 from adapters.errors import NotFound
 from adapters.registry.ports.versions import NewVersion
 from adapters.registry.sql import rows, schema
@@ -22,6 +22,7 @@ from adapters.registry.sql.job_rows import find_job, held_job
 from adapters.registry.sql.queries import (
     SqlPort,
     add_numbered,
+    all_of,
     bump_revision,
     first_of,
     lock_revision,
@@ -131,6 +132,22 @@ class SqlVersions(SqlPort):
         """What the job has published."""
         with self._database.read() as connection:
             return _published_by(connection, job_id)
+
+    def unproven_imports(self) -> Sequence[Version]:
+        """Candidates that somebody brought and no gate has spoken for or against yet."""
+        table = schema.versions.c
+        query = (
+            select(schema.versions)
+            .where(
+                table.job_id.is_(None),
+                table.state == VersionState.CANDIDATE.value,
+                table.collected_at.is_(None),
+            )
+            .order_by(table.id)
+        )
+        with self._database.read() as connection:
+            found = all_of(connection, query, rows.version_from)
+            return [each for each in found if each.imported and not all_passed(each.gates)]
 
     def list(
         self, principal: Principal, *, adapter: str | None, after: str | None, limit: int

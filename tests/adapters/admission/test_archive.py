@@ -162,6 +162,18 @@ def test_very_many_files_are_refused(tmp_path: Path) -> None:
     assert "more than" in refusal(tarred(many), tmp_path).message
 
 
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.XGLTYPE])
+def test_very_many_folders_and_notes_fill_no_memory(tmp_path: Path, kind: bytes) -> None:
+    """Each is kept by the standard library; packed, a million of them are nothing."""
+    note = b"1048576 x=" + b"y" * (1 << 20)
+    content = b"" if kind == tarfile.DIRTYPE else note[: (1 << 20) - 1] + b"\n"
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, len(content)
+    header = info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+    many = gzip.compress(header * (MAX_MEMBERS + 1 if not content else 20))
+    assert refusal(many, tmp_path).reason == "adapter_files"
+
+
 def test_a_small_packed_file_that_is_a_huge_one_is_not_unpacked(tmp_path: Path) -> None:
     """Of a tar in gzip, sizes are those of its headers: what lies between is passed over."""
     info = tarfile.TarInfo("other")
