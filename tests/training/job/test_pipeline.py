@@ -288,6 +288,34 @@ def test_a_manual_policy_leaves_a_candidate(tmp_path_factory: pytest.TempPathFac
     world.close()
 
 
+def test_where_two_people_are_asked_for_a_job_puts_nothing_live(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = make_world(tmp_path_factory.mktemp("two"), {"approval": "second_person"})
+    at = stage(world, world.add_queued_job(data(), data(24, start=100)))
+    assert run(at).status is JobStatus.SUCCEEDED
+    assert versions(world)[0].state is VersionState.CANDIDATE
+    assert any(
+        "waits for the approval of a second person (`wardrobe approve support:1`)" in message
+        for message in world.messages(at.job_id)
+    )
+    world.close()
+
+
+def test_the_card_has_metadata_the_environment_and_what_its_unit_says(ready: Stage) -> None:
+    unit = {"unit": "support", "aliases": ["support"], "card": {"intended_use": "For callers."}}
+    (ready.world.units / "support.yaml").write_text(json.dumps(unit))
+    run(ready)
+    (version,) = versions(ready.world)
+    text = (ready.world.store.fetch(version.digest) / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name: peft\n")
+    for said in ("## Intended use\n\nFor callers.", "| peft | ", "| seed | ", version.job_id or ""):
+        assert said in text
+    assert version.evidence is not None
+    assert version.evidence["environment"]["engine"]
+    assert version.evidence["base"]["name"] == "tiny"
+
+
 def test_a_rollout_that_fails_is_told_and_does_not_fail_the_job(ready: Stage) -> None:
     ready.service.rollouts_fail = True
     assert run(ready).status is JobStatus.SUCCEEDED
