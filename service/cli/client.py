@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 
 import openai
@@ -29,7 +30,17 @@ class Client:
     Every method raises `openai.APIError` and its kinds.
     """
 
-    def __init__(self, url: str, key: str, *, retries: int = 2, timeout: float = 120.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        retries: int = 2,
+        timeout: float = 120.0,
+        logs: Path | None = None,
+    ) -> None:
+        """`logs` is where a service of this machine keeps the lines of its requests."""
+        self.logs = logs
         self.url = url.rstrip("/")
         self.openai = openai.OpenAI(
             base_url=f"{self.url}/v1", api_key=key, max_retries=retries, timeout=timeout

@@ -53,7 +53,7 @@ def lineage(
     ],
     log: Annotated[
         list[Path] | None,
-        typer.Option("--log", help="Where requests are logged; else logs of WARDROBE_STATE."),
+        typer.Option("--log", help="Where requests are logged; else the state folder's logs."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -65,7 +65,7 @@ def lineage(
     """
     request = None
     if _REQUEST.fullmatch(subject):
-        request = _logged(subject, log or _logs())
+        request = _logged(subject, log or _logs_of(client))
         subject = str(request["version"])
     found = client.lineage(_checked(subject))
     if as_json:
@@ -86,10 +86,8 @@ def _checked(version: str) -> str:
     return version
 
 
-def _logs() -> list[Path]:
-    from adapters.settings import Settings
-
-    return sorted(Settings().state_folder.logs.glob("*.log*"))
+def _logs_of(client: Client) -> list[Path]:
+    return sorted(client.logs.glob("*.log*")) if client.logs else []
 
 
 def _logged(request: str, logs: Iterable[Path]) -> dict[str, Any]:

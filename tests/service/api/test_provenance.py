@@ -215,6 +215,12 @@ def test_an_export_has_the_card_the_bill_and_the_signature_of_today_beside_its_f
     assert signed["adapter"] == "support"
 
 
+def last_json(out: str) -> dict[str, Any]:
+    """Behind what the service of this process has logged."""
+    found: dict[str, Any] = json.loads(out[out.index("\n{\n") if "\n{\n" in out else 0 :])
+    return found
+
+
 def wardrobe(world: World, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     capsys.readouterr()
     code = run(app, [*words, "--url", world.url, "--state", str(world.settings.state)])
@@ -239,6 +245,10 @@ def test_a_request_leads_back_to_its_version_by_its_line_in_the_log(
     assert f"req_{'a' * 24}: answered 200 at 2026-11-26T22:00:00Z to key_1 as support" in out
     assert "support:1 of unit support" in out
     assert "approved by key_colleague" in out
+    kept = world.settings.state_folder.logs / "requests-8000-0.log"
+    kept.write_text(json.dumps({**line, "request_id": f"req_{'d' * 24}"}))
+    code, out, _ = wardrobe(world, capsys, "lineage", f"req_{'d' * 24}", "--json")
+    assert (code, last_json(out)["request"]["version"]) == (0, "support:1")
     for request, said in ((f"req_{'b' * 24}", "no version"), (f"req_{'c' * 24}", "no log here")):
         code, _, err = wardrobe(world, capsys, "lineage", request, "--log", str(log))
         assert code == 1
