@@ -18,12 +18,12 @@ endif
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test clients chaos soak check lock bench clean
+.PHONY: help setup demo up test clients vllmtests chaos soak check lock bench clean
 
 help: ## List the commands
 	@echo "make COMMAND [ENGINE=auto|cpu|gpu] [BASE=tiny|smollm2|<Hugging Face id or path>] [STATE=<folder>] [PORT=<number>]"
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | \
-		while IFS="$$(printf '\t')" read -r name what; do printf '  %-8s %s\n' "$$name" "$$what"; done
+		while IFS="$$(printf '\t')" read -r name what; do printf '  %-9s %s\n' "$$name" "$$what"; done
 
 setup: ## Make .venv from the exact lock (done by the others when needed)
 	@scripts/setup.sh
@@ -36,10 +36,13 @@ up: setup ## Run the service and the trainer until Ctrl-C
 
 test: setup ## Format, lint, types, import layers and every test
 	@scripts/check.sh static
-	@$(BIN)/python -m pytest -m "not clients"
+	@$(BIN)/python -m pytest -m "not clients" -n 2 --dist loadscope --no-loadscope-reorder
 
 clients: setup ## LangChain, LlamaIndex, LiteLLM, Instructor, Pydantic AI, agents, DSPy, Node: against a real service
 	@scripts/clients.sh
+
+vllmtests: setup ## vLLM's own API tests, from its source distribution, against a real service
+	@$(BIN)/python -m tests.vllm_api
 
 chaos: setup ## 500 commands under every fault, 10,000 swaps, two real replicas: half an hour
 	@WARDROBE_CHAOS=1 SIMULATED_COMMANDS=500 SIMULATED_SWAPS=10000 $(BIN)/python -m pytest -s \

@@ -99,6 +99,10 @@ class Settings(BaseSettings):
     service_url: str = Field(
         default="", description="Where the trainer reaches the service; empty: this host and port."
     )
+    service_ca: Path | None = Field(
+        default=None,
+        description="Authority in PEM that signed the service's certificate, for the trainer.",
+    )
     engine: Literal["cpu", "gpu"] = Field(default="cpu", description="Which build of vLLM runs.")
     engine_args: str = Field(default="", description="More vLLM arguments, as on a command line.")
     dtype: str = Field(

@@ -14,6 +14,10 @@ readonly UV_VERSION=0.13.9 TORCH_CPU=2.13.0 VENV=.venv
 PYTHON=${PYTHON:-python3}
 ENGINE=${ENGINE:-auto}
 
+# an engine imports vLLM three times at each start, one after the other: reading source doubles that,
+# and an environment may forbid Python to keep what it compiled; a slow machine may take its time
+export UV_COMPILE_BYTECODE=1 UV_COMPILE_BYTECODE_TIMEOUT=0
+
 say() { printf '\033[1m»\033[0m %s\n' "$*"; }
 stop() { printf 'error: %s\n' "$*" >&2; exit 1; }
 

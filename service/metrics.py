@@ -7,8 +7,9 @@ versions of the registry, never a caller's text.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
@@ -17,191 +18,205 @@ _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 _BETWEEN = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 _SWAP = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ROUTE = ("unit", "alias", "version")
+_Across = Literal["livesum", "livemin", "livemax", "livemostrecent"]
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """Set by vLLM where several API processes answer for one engine: no series can be removed then."""
 
 
-class Metrics:
+class _Instruments:
+    """Makes instruments in one registry.
+
+    `across` says what several API processes make of a gauge together: their sum, the smallest, ….
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def gauge(self, name: str, text: str, *labels: str, across: _Across) -> Gauge:
+        return Gauge(name, text, labels, registry=self._registry, multiprocess_mode=across)
+
+    def histogram(self, name: str, text: str, *labels: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
+
+
+class RequestMetrics:
+    """What is counted of requests and their answers."""
+
+    def __init__(self, make: _Instruments) -> None:
+        self.requests = make.counter(
+            "wardrobe_requests_total", "Inference requests by outcome.", *_ROUTE, "outcome"
+        )
+        self.tokens = make.counter(
+            "wardrobe_tokens_total",
+            "Tokens by kind (prompt, completion), counted by the engine.",
+            *_ROUTE,
+            "kind",
+        )
+        self.latency = make.histogram(
+            "wardrobe_request_duration_seconds",
+            "Whole time of an inference request.",
+            *_ROUTE,
+            buckets=_LATENCY,
+        )
+        self.first_token = make.histogram(
+            "wardrobe_time_to_first_token_seconds",
+            "Time until the first byte of an answer's body.",
+            *_ROUTE,
+            buckets=_LATENCY,
+        )
+        self.between_tokens = make.histogram(
+            "wardrobe_time_between_tokens_seconds",
+            "Mean time between the tokens of a streamed answer, behind the first.",
+            *_ROUTE,
+            buckets=_BETWEEN,
+        )
+        self.errors = make.counter(
+            "wardrobe_errors_total",
+            "Requests answered with an error, within a stream too, by its code.",
+            "code",
+        )
+        self.refused = make.counter(
+            "wardrobe_requests_refused_total",
+            "Requests refused before the engine, by error code.",
+            "code",
+        )
+        self.shadow_copies = make.counter(
+            "wardrobe_shadow_copies_total",
+            "Copies of requests for a shadow: agreed, differed, failed, dropped.",
+            *_ROUTE,
+            "outcome",
+        )
+        self.in_flight = make.gauge(
+            "wardrobe_requests_in_flight", "Requests being answered.", across="livesum"
+        )
+        self.waiting = make.gauge(
+            "wardrobe_requests_waiting_for_load",
+            "Requests that wait for their version to be loaded.",
+            across="livesum",
+        )
+        self.oldest_lease = make.gauge(
+            "wardrobe_oldest_lease_seconds",
+            "How long the oldest request has held its version; 0 where none does.",
+            across="livemax",
+        )
+        self.log_lines_dropped = make.counter(
+            "wardrobe_log_lines_dropped_total",
+            "Requests whose log line was dropped: too many ended at once, or there was no room.",
+        )
+
+
+class SwapMetrics:
+    """What is counted of versions, routes and rollouts."""
+
+    def __init__(self, make: _Instruments) -> None:
+        self.loads = make.counter(
+            "wardrobe_version_loads_total", "Adapter versions loaded into the engine.", "outcome"
+        )
+        self.resident = make.gauge(
+            "wardrobe_version_resident",
+            "1 for each version the engine holds.",
+            "version",
+            across="livemostrecent",
+        )
+        self.resident_by_tier = make.gauge(
+            "wardrobe_versions_resident",
+            "Versions the engine holds: live, target (of a rollout), idle.",
+            "tier",
+            across="livemostrecent",
+        )
+        self.unavailable = make.gauge(
+            "wardrobe_version_unavailable",
+            "1 for each live version that cannot be served, with the reason.",
+            *_ROUTE,
+            "reason",
+            across="livemostrecent",
+        )
+        self.generation = make.gauge(
+            "wardrobe_route_generation",
+            "Generation of a route; grows with every flip.",
+            "alias",
+            across="livemostrecent",
+        )
+        self.weight = make.gauge(
+            "wardrobe_canary_weight",
+            "Per cent of an alias's requests that its canary answers.",
+            *_ROUTE,
+            across="livemostrecent",
+        )
+        self.rollouts = make.counter(
+            "wardrobe_rollouts_total", "Rollouts ended, by action and outcome.", "action", "outcome"
+        )
+        self.open_rollouts = make.gauge(
+            "wardrobe_rollout_open",
+            "1 for each rollout that has not ended, by its state (loading, flipped).",
+            "unit",
+            "alias",
+            "state",
+            across="livemostrecent",
+        )
+        self.swap_phase = make.histogram(
+            "wardrobe_swap_phase_seconds",
+            "Phases of a swap: load, flip, drain.",
+            "phase",
+            buckets=_SWAP,
+        )
+        self.swap_errors = make.counter(
+            "wardrobe_swap_errors_total", "Steps that failed, by the owner of the step.", "owner"
+        )
+
+
+class ProcessMetrics:
+    """What a process says of itself and of what it reads."""
+
+    def __init__(self, make: _Instruments) -> None:
+        self.ready = make.gauge(
+            "wardrobe_ready",
+            "1 when this replica may answer and every live version answers or has failed.",
+            across="livemin",
+        )
+        self.revision = make.gauge(
+            "wardrobe_registry_revision", "Revision this replica routes by.", across="livemin"
+        )
+        self.registry_read = make.gauge(
+            "wardrobe_registry_read_timestamp_seconds",
+            "When this process last read the registry, in seconds since 1970.",
+            across="livemin",
+        )
+        self.units_errors = make.gauge(
+            "wardrobe_units_folder_invalid",
+            "1 while the units folder has mistakes and the last good one is in use.",
+            across="livemax",
+        )
+        self.audit_entries = make.gauge(
+            "wardrobe_audit_entries",
+            "Entries of the audit log; a number that falls says that somebody cut it.",
+            across="livemax",
+        )
+        self.budget_used = make.gauge(
+            "wardrobe_budget_used_ratio",
+            "Share of a unit's token budget (day, month) that is used, over all replicas.",
+            "unit",
+            "budget",
+            across="livemax",
+        )
+        self.engine_restarts = make.counter(
+            "wardrobe_engine_restarts_total",
+            "Engines started again by this supervisor, by why the one before ended.",
+            "reason",
+        )
+
+
+class Metrics(RequestMetrics, SwapMetrics, ProcessMetrics):
     """Every instrument; one object per process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
-            "wardrobe_requests_total",
-            "Inference requests by outcome.",
-            (*_ROUTE, "outcome"),
-            registry=registry,
-        )
-        self.tokens = Counter(
-            "wardrobe_tokens_total",
-            "Tokens by kind (prompt, completion), counted by the engine.",
-            (*_ROUTE, "kind"),
-            registry=registry,
-        )
-        self.latency = Histogram(
-            "wardrobe_request_duration_seconds",
-            "Whole time of an inference request.",
-            _ROUTE,
-            buckets=_LATENCY,
-            registry=registry,
-        )
-        self.first_token = Histogram(
-            "wardrobe_time_to_first_token_seconds",
-            "Time until the first byte of an answer's body.",
-            _ROUTE,
-            buckets=_LATENCY,
-            registry=registry,
-        )
-        self.between_tokens = Histogram(
-            "wardrobe_time_between_tokens_seconds",
-            "Mean time between the tokens of a streamed answer, behind the first.",
-            _ROUTE,
-            buckets=_BETWEEN,
-            registry=registry,
-        )
-        self.in_flight = Gauge(
-            "wardrobe_requests_in_flight",
-            "Requests being answered.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self.waiting = Gauge(
-            "wardrobe_requests_waiting_for_load",
-            "Requests that wait for their version to be loaded.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self.oldest_lease = Gauge(
-            "wardrobe_oldest_lease_seconds",
-            "How long the oldest request has held its version; 0 where none does.",
-            registry=registry,
-            multiprocess_mode="livemax",
-        )
-        self.errors = Counter(
-            "wardrobe_errors_total",
-            "Requests answered with an error, within a stream too, by its code.",
-            ("code",),
-            registry=registry,
-        )
-        self.refused = Counter(
-            "wardrobe_requests_refused_total",
-            "Requests refused before the engine, by error code.",
-            ("code",),
-            registry=registry,
-        )
-        self.shadow_copies = Counter(
-            "wardrobe_shadow_copies_total",
-            "Copies of requests for a shadow: agreed, differed, failed, dropped.",
-            (*_ROUTE, "outcome"),
-            registry=registry,
-        )
-        self.weight = Gauge(
-            "wardrobe_canary_weight",
-            "Per cent of an alias's requests that its canary answers.",
-            _ROUTE,
-            registry=registry,
-            multiprocess_mode="livemostrecent",
-        )
-        self.loads = Counter(
-            "wardrobe_version_loads_total",
-            "Adapter versions loaded into the engine.",
-            ("outcome",),
-            registry=registry,
-        )
-        self.swap_phase = Histogram(
-            "wardrobe_swap_phase_seconds",
-            "Phases of a swap: load, flip, drain.",
-            ("phase",),
-            buckets=_SWAP,
-            registry=registry,
-        )
-        self.rollouts = Counter(
-            "wardrobe_rollouts_total",
-            "Rollouts ended, by action and outcome.",
-            ("action", "outcome"),
-            registry=registry,
-        )
-        self.open_rollouts = Gauge(
-            "wardrobe_rollout_open",
-            "1 for each rollout that has not ended, by its state (loading, flipped).",
-            ("unit", "alias", "state"),
-            registry=registry,
-            multiprocess_mode="livemostrecent",
-        )
-        self.resident = Gauge(
-            "wardrobe_version_resident",
-            "1 for each version the engine holds.",
-            ("version",),
-            registry=registry,
-            multiprocess_mode="livemostrecent",
-        )
-        self.resident_by_tier = Gauge(
-            "wardrobe_versions_resident",
-            "Versions the engine holds: live, target (of a rollout), idle.",
-            ("tier",),
-            registry=registry,
-            multiprocess_mode="livemostrecent",
-        )
-        self.unavailable = Gauge(
-            "wardrobe_version_unavailable",
-            "1 for each live version that cannot be served, with the reason.",
-            (*_ROUTE, "reason"),
-            registry=registry,
-            multiprocess_mode="livemostrecent",
-        )
-        self.generation = Gauge(
-            "wardrobe_route_generation",
-            "Generation of a route; grows with every flip.",
-            ("alias",),
-            registry=registry,
-            multiprocess_mode="livemostrecent",
-        )
-        self.revision = Gauge(
-            "wardrobe_registry_revision",
-            "Revision this replica routes by.",
-            registry=registry,
-            multiprocess_mode="livemin",
-        )
-        self.registry_read = Gauge(
-            "wardrobe_registry_read_timestamp_seconds",
-            "When this process last read the registry, in seconds since 1970.",
-            registry=registry,
-            multiprocess_mode="livemin",
-        )
-        self.log_lines_dropped = Counter(
-            "wardrobe_log_lines_dropped_total",
-            "Requests whose log line was dropped: too many ended at once, or there was no room.",
-            registry=registry,
-        )
-        self.swap_errors = Counter(
-            "wardrobe_swap_errors_total",
-            "Steps that failed, by the owner of the step.",
-            ("owner",),
-            registry=registry,
-        )
-        self.units_errors = Gauge(
-            "wardrobe_units_folder_invalid",
-            "1 while the units folder has mistakes and the last good one is in use.",
-            registry=registry,
-            multiprocess_mode="livemax",
-        )
-        self.ready = Gauge(
-            "wardrobe_ready",
-            "1 when this replica may answer and every live version answers or has failed.",
-            registry=registry,
-            multiprocess_mode="livemin",
-        )
-        self.audit_entries = Gauge(
-            "wardrobe_audit_entries",
-            "Entries of the audit log; a number that falls says that somebody cut it.",
-            registry=registry,
-            multiprocess_mode="livemax",
-        )
-        self.engine_restarts = Counter(
-            "wardrobe_engine_restarts_total",
-            "Engines started again by this supervisor, by why the one before ended.",
-            ("reason",),
-            registry=registry,
-        )
+        make = _Instruments(registry)
+        RequestMetrics.__init__(self, make)
+        SwapMetrics.__init__(self, make)
+        ProcessMetrics.__init__(self, make)
         self._about_versions: tuple[MetricWrapperBase, ...] = (
             self.requests,
             self.tokens,

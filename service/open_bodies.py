@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from adapters.errors import RateLimited
+from service.deadlines import Deadlines
 
 MAX_OPEN_BODIES = 32
 """Of one unit or role in one process, 2 MiB each unless the settings say otherwise."""
@@ -19,6 +20,7 @@ class OpenBodies:
 
     def __init__(self, *, seconds: float = BODY_SECONDS) -> None:
         self.seconds = seconds
+        self.deadlines = Deadlines()
         self._by_owner: Counter[str] = Counter()
 
     @contextmanager

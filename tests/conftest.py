@@ -5,18 +5,20 @@ shows soon.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.contract.facts import facts  # noqa: F401 - a fixture
 from tests.servers.postgres import postgres  # noqa: F401 - a fixture
-
-_LATER = ("slow", "engine")
 
 # a shell's background job has SIGINT ignored, and so would every process that tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,17 +36,59 @@ structlog.configure(
 )
 
 
+_MEMORY = Path("/dev/shm")
+_ROOMY = 8 * 1024**3
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary folders are in memory where there is plenty: most tests write a registry, and wait
+    for a disk longer than for anything else. What a dead session has left there goes.
+    """
+    if config.option.basetemp or hasattr(config, "workerinput") or not _MEMORY.is_dir():
+        return
+    for left in _MEMORY.glob("wardrobe-tests-*"):
+        pid = re.search(r"\d+$", left.name)
+        if pid and not Path("/proc", pid[0]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    if shutil.disk_usage(_MEMORY).free >= _ROOMY:
+        config.option.basetemp = str(_MEMORY / f"wardrobe-tests-{os.getpid()}")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests keep their order within their kind; those of `make chaos` run when it asks for them."""
+    """Tests keep their order within their kind; those of `make chaos` run when it asks for them.
+
+    Where processes share the work (`-n 2`), what needs the engine comes first: it takes longest.
+    """
     if not os.environ.get("WARDROBE_CHAOS"):
         later = [item for item in items if item.get_closest_marker("chaos")]
         config.hook.pytest_deselected(items=later)
         items[:] = [item for item in items if item not in later]
-    items.sort(
-        key=lambda item: max(
-            (_LATER.index(m) + 1 for m in _LATER if item.get_closest_marker(m)), default=0
-        )
-    )
+    for item in items:
+        if "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.engine)
+    shared = hasattr(config, "workerinput")
+    items.sort(key=lambda item: _turn(item, engine_first=shared))
+
+
+def _turn(item: pytest.Item, *, engine_first: bool) -> int:
+    if item.get_closest_marker("engine"):
+        return -1 if engine_first else 2
+    return 1 if item.get_closest_marker("slow") else 0
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file stays in one process, and so does all that needs the real engine: there is one.
+
+    Not by `xdist_group`, whose marks say nothing under pytest 9.2.
+    """
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = _shared_by
+    return scheduler
+
+
+def _shared_by(nodeid: str) -> str:
+    path = nodeid.partition("::")[0]
+    return "e2e" if "e2e" in path.split("/") else path
 
 
 @pytest.fixture

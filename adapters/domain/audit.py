@@ -90,6 +90,8 @@ class Action(StrEnum):
     """A version that it named was withdrawn."""
     REPLICA_RETIRED = "replica.retired"
     """An operator said that a silent replica is gone."""
+    QUARANTINE_CLEARED = "quarantine.cleared"
+    """An operator lets requests reach an engine again that died of them."""
     ROWS_COLLECTED = "registry.collected"
     """The retention deleted rows that nobody may name any more."""
 

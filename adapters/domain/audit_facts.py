@@ -24,6 +24,7 @@ def of_key(key: Key) -> Facts:
         "scopes": None if key.scopes is None else sorted(key.scopes),
         "aliases": None if key.aliases is None else sorted(key.aliases),
         "expires_at": key.expires_at,
+        "limits": dict(key.limits.said),
     }
 
 

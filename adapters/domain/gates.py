@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from adapters.domain.canaries import CanaryPlan
+from adapters.domain.canary_policy import CanaryPolicy
 from adapters.domain.datasets import MIN_TEST
 
 
@@ -20,8 +22,12 @@ class GatePolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    promote: Literal["automatic", "manual"] = Field(
-        default="automatic", description="Put a version live when it has passed its gates."
+    promote: Literal["automatic", "canary", "manual"] = Field(
+        default="automatic",
+        description="Put a version live when it has passed its gates; `canary`: in steps.",
+    )
+    canary: CanaryPolicy | None = Field(
+        default=None, description="Its schedule where `promote` is `canary`; none: the usual one."
     )
     approval: Literal["none", "second_person"] = Field(
         default="none",
@@ -67,6 +73,11 @@ class GatePolicy(BaseModel):
     answer_slack: int = Field(
         default=8, ge=0, le=512, description="Tokens an answer may be longer than its reference."
     )
+
+    @property
+    def canary_plan(self) -> CanaryPlan | None:
+        """The schedule by which a version goes live; None is at once."""
+        return (self.canary or CanaryPolicy()).plan() if self.promote == "canary" else None
 
 
 class Outcome(StrEnum):

@@ -8,11 +8,15 @@ request asks nobody, and the limit holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cached_property
 from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from adapters.errors import InvalidRequest
 
 MAX_LIMIT = 10**15
 """Of anything: what is added up stays within 64 bits, whatever callers and settings say."""
@@ -84,6 +88,59 @@ class Limits:
     def told(self) -> Sequence[bytes | None]:
         """`most` as headers say it."""
         return tuple(None if most is None else b"%d" % most for most in self.most)
+
+
+class KeyLimits(BaseModel):
+    """What a key may ask for within its unit's limits; None is no limit of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_concurrent_requests: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
+    requests_per_minute: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
+    tokens_per_day: int | None = Field(default=None, ge=0, le=MAX_LIMIT)
+    tokens_per_month: int | None = Field(default=None, ge=0, le=MAX_LIMIT)
+
+    @property
+    def limits(self) -> Limits:
+        """Those that a request is admitted by."""
+        return Limits(
+            concurrent_requests=self.max_concurrent_requests,
+            most=(
+                self.requests_per_minute,
+                self.tokens_per_minute,
+                self.tokens_per_day,
+                self.tokens_per_month,
+            ),
+        )
+
+    @property
+    def said(self) -> Mapping[str, int]:
+        """Those that there are, by name."""
+        return self.model_dump(exclude_none=True)
+
+    def over(self, usual: KeyLimits) -> KeyLimits:
+        """These, and what is usual where they say nothing."""
+        return KeyLimits.model_validate({**usual.said, **self.said})
+
+
+NO_KEY_LIMITS = KeyLimits()
+
+
+def parse_key_limits(text: str) -> KeyLimits:
+    """`requests_per_minute=60,tokens_per_day=100000`; nothing is none. Raises InvalidRequest."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    said = {name.strip(): most.strip() for name, _, most in pairs}
+    if len(said) == len(pairs):
+        try:
+            return KeyLimits.model_validate(said)
+        except ValidationError:
+            pass
+    raise InvalidRequest(
+        f"`limits` are each of {', '.join(KeyLimits.model_fields)} at most once, with a whole "
+        "number: requests_per_minute=60,tokens_per_day=100000",
+        param="limits",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 
+from adapters.domain.limits import NO_KEY_LIMITS, KeyLimits
 from adapters.domain.names import Alias, Unit
 
 
@@ -111,8 +113,10 @@ class Principal(Grant):
     id: str
     """A key's or a job's id, a token's holder without a name, or `system`: the actor in histories.
     """
+    limits: KeyLimits = NO_KEY_LIMITS
+    """A key's own, within its unit's."""
 
-    @property
+    @cached_property
     def owner(self) -> str:
         """Whose shares and whose cache it uses. Typed, for a unit may be called like a role."""
         return unit_account(self.unit) if self.unit is not None else f"role:{self.role}"

@@ -17,7 +17,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.domain.gates import GatePolicy
-from adapters.domain.limits import MAX_LIMIT, Limits
+from adapters.domain.limits import MAX_LIMIT, KeyLimits, Limits
 from adapters.domain.names import Alias, Unit, is_name
 from adapters.domain.principals import Grant, Role, Scope
 from adapters.domain.recipes import RecipeOverrides
@@ -42,31 +42,6 @@ def _check_not_a_role(text: str) -> str:
 
 Name = Annotated[str, AfterValidator(_check_name)]
 UnitName = Annotated[Name, AfterValidator(_check_not_a_role)]
-
-
-class KeyLimits(BaseModel):
-    """What each key of a unit may ask for; none: what the unit may."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_concurrent_requests: int | None = Field(default=None, ge=1)
-    requests_per_minute: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
-    tokens_per_minute: int | None = Field(default=None, ge=1, le=MAX_LIMIT)
-    tokens_per_day: int | None = Field(default=None, ge=0, le=MAX_LIMIT)
-    tokens_per_month: int | None = Field(default=None, ge=0, le=MAX_LIMIT)
-
-    @property
-    def limits(self) -> Limits:
-        """Those that a request is admitted by."""
-        return Limits(
-            concurrent_requests=self.max_concurrent_requests,
-            most=(
-                self.requests_per_minute,
-                self.tokens_per_minute,
-                self.tokens_per_day,
-                self.tokens_per_month,
-            ),
-        )
 
 
 class UnitLimits(BaseModel):

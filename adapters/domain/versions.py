@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from adapters.domain.gates import GateResult
@@ -66,7 +67,7 @@ class ServedVersion:
     signature: str | None = None
     """Of the digest, and of whose it is; see `adapters.signatures`."""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """`support:8`: the engine's `lora_name` and what answers call themselves."""
         return version_name(self.adapter, self.number)

@@ -34,16 +34,18 @@ from service.api.request import (
 from service.api.route_commands import (
     Command,
     Reason,
+    VersionCommand,
     Waiting,
     Why,
     WhyOf,
     answer,
-    check_base,
     command_of,
     find_version,
+    load_version,
     named,
     needs_approval,
     seen_generation,
+    version_to_load,
 )
 from service.runtime import Runtime
 
@@ -58,10 +60,8 @@ class Promote(Waiting):
     reason: Reason = None
 
 
-class Warm(Command):
+class Warm(VersionCommand):
     """The body of warm; the generation may be left out, for no route moves."""
-
-    version: int | str
 
 
 class Pin(Why):
@@ -226,8 +226,7 @@ async def promote(
     """Puts a version live. 409 when the route moved, another rollout runs or a gate said no."""
     unit = unit_of_alias(runtime, principal, alias)
     asked = await body_of(request, Promote)
-    version = await find_version(runtime, principal, *named(alias, str(asked.version)))
-    await check_base(runtime, principal, version)
+    version = await version_to_load(runtime, principal, alias, asked.version)
     rollout = await runtime.threads.command(
         principal,
         runtime.registry.rollouts.promote,
@@ -282,12 +281,9 @@ async def warm(
 ) -> dict[str, Any]:
     """Loads a version everywhere, so that its first answer waits for nothing; moves no route."""
     asked = await body_of(request, Warm)
-    version = await find_version(runtime, principal, *named(alias, str(asked.version)))
-    await check_base(runtime, principal, version)
     command = command_of(runtime, principal, alias, asked, needs_seen=False)
-    begin = runtime.registry.rollouts.warm
-    rollout = await runtime.threads.command(principal, begin, command, version.id)
-    return await answer(runtime, principal, rollout, asked, version=version.name)
+    warm_up = runtime.registry.rollouts.warm
+    return await load_version(runtime, principal, command, asked, warm_up)
 
 
 @router.post("/adapters/{alias}/versions/{number}/pin")

@@ -2,74 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from adapters.domain.canaries import DEFAULT_STEPS, CanaryPlan, Score, Step
+from adapters.domain.canaries import Score
+from adapters.domain.canary_policy import CanaryPolicy, PerCent
 from adapters.domain.names import Alias
 from adapters.errors import NotFound
 from service.api.canary_objects import wire_canary, wire_shadow
 from service.api.request import PrincipalOf, RuntimeOf, body_of, unit_of_alias
-from service.api.route_commands import Command, answer, command_of, find_version, named
+from service.api.route_commands import (
+    Command,
+    VersionCommand,
+    answer,
+    command_of,
+    find_version,
+    load_version,
+    named,
+)
 
 router = APIRouter(prefix="/v1/adapters/{alias}")
 
-MAX_STEPS = 20
 MAX_SCORES_AT_ONCE = 1000
-MAX_MINUTES = 30 * 24 * 60.0
-
-PerCent = Annotated[float, Field(ge=0.0, le=100.0, allow_inf_nan=False)]
-Part = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class StepBody(_Strict):
-    """One step of a schedule."""
-
-    weight: PerCent
-    minutes: float = Field(default=0.0, ge=0.0, le=MAX_MINUTES, allow_inf_nan=False)
-
-
-class Start(Command):
-    """The body that starts a canary. What is not said is as in `CanaryPlan`."""
-
-    version: int | str
-    steps: list[StepBody] = Field(default=[], max_length=MAX_STEPS)
-    advances: bool = True
-    rolls_back: bool = True
-    min_requests: int = Field(default=CanaryPlan.min_requests, ge=10, le=1_000_000)
-    tolerance: Part = CanaryPlan.tolerance
-    slow_tolerance: Part = CanaryPlan.slow_tolerance
-    score_tolerance: Part = CanaryPlan.score_tolerance
-    needs_scores: bool = False
-
-    @model_validator(mode="after")
-    def _check_steps(self) -> Self:
-        if self.advances and not all(0.0 < step.weight < 100.0 for step in self.steps):
-            raise ValueError(
-                "a step that goes on by itself compares: its weight is within 0 and 100"
-            )
-        return self
-
-    def plan(self) -> CanaryPlan:
-        """What the registry keeps of it: weights only grow, in whichever order they are said."""
-        said = sorted(self.steps, key=lambda step: step.weight)
-        steps = tuple(Step(weight=one.weight, minutes=one.minutes) for one in said)
-        return CanaryPlan(
-            steps=steps or DEFAULT_STEPS,
-            advances=self.advances,
-            rolls_back=self.rolls_back,
-            min_requests=self.min_requests,
-            tolerance=self.tolerance,
-            slow_tolerance=self.slow_tolerance,
-            score_tolerance=self.score_tolerance,
-            needs_scores=self.needs_scores,
-        )
+class Start(VersionCommand, CanaryPolicy):
+    """The body that starts a canary."""
 
 
 class Weight(Command):
@@ -78,10 +43,9 @@ class Weight(Command):
     weight: PerCent
 
 
-class StartShadow(Command):
+class StartShadow(VersionCommand):
     """The body that starts a shadow."""
 
-    version: int | str
     share: PerCent = 10.0
 
 
@@ -105,11 +69,9 @@ async def start_canary(
 ) -> dict[str, Any]:
     """Loads a version everywhere, and gives it the first part of its schedule."""
     asked = await body_of(request, Start)
-    version = await find_version(runtime, principal, *named(alias, str(asked.version)))
     command = command_of(runtime, principal, alias, asked)
-    start = runtime.registry.canaries.start
-    rollout = await runtime.threads.command(principal, start, command, version.id, asked.plan())
-    return await answer(runtime, principal, rollout, asked, version=version.name)
+    start = partial(runtime.registry.canaries.start, plan=asked.plan())
+    return await load_version(runtime, principal, command, asked, start)
 
 
 @router.get("/canary")
@@ -159,11 +121,9 @@ async def start_shadow(
 ) -> dict[str, Any]:
     """Loads a version everywhere, and gives it copies of a part of the requests."""
     asked = await body_of(request, StartShadow)
-    version = await find_version(runtime, principal, *named(alias, str(asked.version)))
     command = command_of(runtime, principal, alias, asked)
-    start = runtime.registry.canaries.shadow
-    rollout = await runtime.threads.command(principal, start, command, version.id, asked.share)
-    return await answer(runtime, principal, rollout, asked, version=version.name)
+    start = partial(runtime.registry.canaries.shadow, share=asked.share)
+    return await load_version(runtime, principal, command, asked, start)
 
 
 @router.get("/shadow")

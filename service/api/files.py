@@ -32,6 +32,7 @@ from service.api.request import (
     page,
     unknown_parameter,
 )
+from service.api.route_commands import WhyOf
 from service.api.uploads import UPLOAD_SECONDS, Uploads, spooling
 from service.runtime import Runtime
 
@@ -203,10 +204,12 @@ def _closing(file: BinaryIO) -> Iterator[bytes]:
 
 
 @router.delete("/{file_id}")
-async def delete_file(file_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
+async def delete_file(
+    file_id: str, runtime: RuntimeOf, principal: OwnerOf, why: WhyOf
+) -> dict[str, Any]:
     """Forgets a file. 409 while a job needs it."""
     delete = runtime.registry.files.delete
-    await runtime.threads.command(principal, delete, FileId(file_id), principal)
+    await runtime.threads.command(principal, delete, FileId(file_id), principal, reason=why.reason)
     return {"id": file_id, "object": "file", "deleted": True}
 
 

@@ -29,6 +29,7 @@ from service.api.request import (
     named_unit,
     page,
 )
+from service.api.route_commands import Why, WhyOf
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs")
@@ -215,30 +216,41 @@ async def _job(runtime: Runtime, principal: Principal, job_id: str) -> Job:
 
 
 @router.post("/{job_id}/cancel")
-async def cancel_job(job_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
+async def cancel_job(
+    job_id: str, runtime: RuntimeOf, principal: OwnerOf, why: WhyOf
+) -> dict[str, Any]:
     """Cancels an unfinished job; a running one stops at the trainer's next heartbeat."""
-    return await _stop(runtime, principal, job_id, StopRequest.CANCEL)
+    return await _stop(runtime, principal, job_id, StopRequest.CANCEL, why)
 
 
 @router.post("/{job_id}/pause")
-async def pause_job(job_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
+async def pause_job(
+    job_id: str, runtime: RuntimeOf, principal: OwnerOf, why: WhyOf
+) -> dict[str, Any]:
     """Pauses a job; a running one stops behind its newest checkpoint."""
-    return await _stop(runtime, principal, job_id, StopRequest.PAUSE)
+    return await _stop(runtime, principal, job_id, StopRequest.PAUSE, why)
 
 
 async def _stop(
-    runtime: Runtime, principal: Principal, job_id: str, stop: StopRequest
+    runtime: Runtime, principal: Principal, job_id: str, stop: StopRequest, why: Why
 ) -> dict[str, Any]:
     request = runtime.registry.jobs.request_stop
-    stopped = await runtime.threads.command(principal, request, JobId(job_id), stop, principal)
+    stopped = await runtime.threads.command(
+        principal, request, JobId(job_id), stop, principal, reason=why.reason
+    )
     return wire_job(stopped)
 
 
 @router.post("/{job_id}/resume")
-async def resume_job(job_id: str, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
+async def resume_job(
+    job_id: str, runtime: RuntimeOf, principal: OwnerOf, why: WhyOf
+) -> dict[str, Any]:
     """Puts a paused job back into the queue."""
     resume = runtime.registry.jobs.resume
-    return wire_job(await runtime.threads.command(principal, resume, JobId(job_id), principal))
+    resumed = await runtime.threads.command(
+        principal, resume, JobId(job_id), principal, reason=why.reason
+    )
+    return wire_job(resumed)
 
 
 @router.get("/{job_id}/events")

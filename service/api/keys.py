@@ -21,6 +21,7 @@ from adapters.domain.api_keys import (
     issue,
     succeed,
 )
+from adapters.domain.limits import NO_KEY_LIMITS, KeyLimits
 from adapters.domain.principals import SCOPES_OF, Principal, Scope
 from adapters.domain.units import grant_in
 from service.api.request import (
@@ -31,6 +32,7 @@ from service.api.request import (
     idempotency_key_of,
     page,
 )
+from service.api.route_commands import WhyOf
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/keys")
@@ -47,6 +49,7 @@ class CreateKey(BaseModel):
     aliases: list[str] | None = Field(default=None, min_length=1, max_length=64)
     expires_in: float | None = Field(default=None, ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)
     """Seconds; a year where nothing is said."""
+    limits: KeyLimits = NO_KEY_LIMITS
 
 
 class RotateKey(BaseModel):
@@ -66,7 +69,9 @@ async def create_key(
     units = runtime.units.current.units
     grant = grant_in(units, asked.unit, scopes=asked.scopes, aliases=asked.aliases)
     lifetime_s = DEFAULT_LIFETIME_S if asked.expires_in is None else asked.expires_in
-    secret, new = issue(grant, asked.name, lifetime_s=lifetime_s, pepper=runtime.pepper)
+    secret, new = issue(
+        grant, asked.name, lifetime_s=lifetime_s, pepper=runtime.pepper, limits=asked.limits
+    )
     made = await runtime.threads.command(
         principal,
         runtime.registry.keys.issue,
@@ -117,10 +122,14 @@ async def rotate_key(
 
 
 @router.post("/{key_id}/revoke")
-async def revoke_key(key_id: str, runtime: RuntimeOf, principal: PrincipalOf) -> dict[str, Any]:
+async def revoke_key(
+    key_id: str, runtime: RuntimeOf, principal: PrincipalOf, why: WhyOf
+) -> dict[str, Any]:
     """Ends a key for ever, within a second in every process. Repeating it changes nothing."""
     revoke = runtime.registry.keys.revoke
-    ended = await runtime.threads.command(principal, revoke, key_id, by=principal)
+    ended = await runtime.threads.command(
+        principal, revoke, key_id, by=principal, reason=why.reason
+    )
     runtime.swap.routes.repeat.kick()
     return wire_key(ended)
 
@@ -141,6 +150,7 @@ def wire_key(key: Key) -> dict[str, Any]:
         "unit": key.unit,
         "scopes": sorted(SCOPES_OF[key.role] if key.scopes is None else key.scopes),
         "aliases": None if key.aliases is None else sorted(key.aliases),
+        "limits": key.limits.said,
         "created_at": int(key.created_at),
         "created_by": key.created_by,
         "expires_at": None if key.expires_at is None else int(key.expires_at),

@@ -16,11 +16,12 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from adapters.domain.audit import MAX_REASON
+from adapters.domain.canary_policy import MAX_MINUTES, MAX_STEPS
 from adapters.domain.files import PURPOSES
 from adapters.domain.principals import OF_A_UNIT, OF_THE_WHOLE, Scope
 from service.api import attach
 from service.api.adapters import Pin, Promote, Warm
-from service.api.canaries import MAX_MINUTES, MAX_STEPS, Scores, Start, StartShadow, Weight
+from service.api.canaries import Scores, Start, StartShadow, Weight
 from service.api.fine_tuning import CreateJob
 from service.api.keys import CreateKey, RotateKey
 from service.api.request import IDEMPOTENCY_KEY
@@ -136,6 +137,12 @@ _TOLD: Mapping[str, _Told] = {
     ),
     "get /v1/keys": _Told(query=_PAGE),
     "post /v1/keys": _Told(body=CreateKey, needs_body=True, once=True),
+    "post /v1/keys/{key_id}/revoke": _Told(body=Why),
+    "post /v1/replicas/{replica}/retire": _Told(body=Why),
+    "delete /v1/files/{file_id}": _Told(body=Why),
+    "post /v1/fine_tuning/jobs/{job_id}/cancel": _Told(body=Why),
+    "post /v1/fine_tuning/jobs/{job_id}/pause": _Told(body=Why),
+    "post /v1/fine_tuning/jobs/{job_id}/resume": _Told(body=Why),
     "post /v1/keys/{key_id}/rotate": _Told(body=RotateKey, once=True),
 }
 

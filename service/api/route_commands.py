@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from adapters.domain.audit import parse_reason
-from adapters.domain.names import Alias, Unit, parse_version, split_version
+from adapters.domain.names import Alias, Unit, VersionId, parse_version, split_version
 from adapters.domain.principals import Principal
 from adapters.domain.routes import Rollout, RolloutState, Route
 from adapters.domain.versions import Version
@@ -65,6 +66,12 @@ class Command(Waiting):
     reason: Reason = None
 
 
+class VersionCommand(Command):
+    """The body of a command that names a version to load."""
+
+    version: int | str
+
+
 def seen_generation(alias: str, asked: Command) -> int:
     """Raises InvalidRequest where none is named."""
     if asked.expected_generation is None:
@@ -106,14 +113,34 @@ async def find_version(
     return await runtime.threads.read(principal, get, adapter, number, principal)
 
 
-async def check_base(runtime: Runtime, principal: Principal, version: Version) -> None:
-    """Raises Conflict where no replica is of the version's base: nobody would ever load it."""
+async def version_to_load(
+    runtime: Runtime, principal: Principal, alias: str, named_so: int | str
+) -> Version:
+    """Raises NotFound, and Conflict where no replica is of its base: nobody would ever load it."""
+    version = await find_version(runtime, principal, *named(alias, str(named_so)))
     replicas = await runtime.threads.read(principal, runtime.registry.replicas.list)
     if all(replica.base_fingerprint != version.base_fingerprint for replica in replicas):
         raise Conflict(
             f"{version.name} was trained on another base model than the one served; train it anew",
             code="base_mismatch",
         )
+    return version
+
+
+async def load_version(
+    runtime: Runtime,
+    principal: Principal,
+    command: RouteCommand,
+    asked: VersionCommand,
+    begin: Callable[[RouteCommand, VersionId], Rollout],
+) -> dict[str, Any]:
+    """Begins a rollout that loads the version asked for, and answers with it.
+
+    Raises what `version_to_load` raises, and `begin`.
+    """
+    version = await version_to_load(runtime, principal, command.alias, asked.version)
+    rollout = await runtime.threads.command(principal, begin, command, version.id)
+    return await answer(runtime, principal, rollout, asked, version=version.name)
 
 
 async def answer(

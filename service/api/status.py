@@ -17,6 +17,7 @@ from adapters.domain.versions import ServedVersion
 from adapters.registry.ports import Replica
 from service.api.adapter_objects import wire_rollout
 from service.api.request import PrincipalOf, RuntimeOf, reach
+from service.api.route_commands import WhyOf
 from service.engine.shared_residency import Reason
 from service.runtime import Runtime
 
@@ -59,11 +60,11 @@ async def list_replicas(runtime: RuntimeOf, principal: PrincipalOf) -> dict[str,
 
 @router.post("/replicas/{replica}/retire")
 async def retire_replica(
-    replica: str, runtime: RuntimeOf, principal: PrincipalOf
+    replica: str, runtime: RuntimeOf, principal: PrincipalOf, why: WhyOf
 ) -> dict[str, Any]:
     """An operator's word that a silent replica is gone. 409 where it was heard lately."""
     retire = runtime.registry.replicas.retire
-    await runtime.threads.command(principal, retire, replica, by=principal)
+    await runtime.threads.command(principal, retire, replica, by=principal, reason=why.reason)
     runtime.swap.rollouts.kick()
     return {"id": replica, "object": "replica", "retired": True}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.options import AsJson, a_client, chosen_settings, needs
+from service.cli.options import AsJson, Why, a_client, chosen_settings, needs
 from service.cli.output import ago, print_json, print_table
 
 if TYPE_CHECKING:
@@ -123,9 +123,7 @@ def retire(
     client: Client,
     adapter: Adapter,
     version: Annotated[str, typer.Argument(help="Its number, or in full: support:8.")],
-    reason: Annotated[
-        str | None, typer.Option("--reason", help="Why; kept in the audit log.")
-    ] = None,
+    reason: Why = None,
     as_json: AsJson = False,
 ) -> None:
     """Withdraw a version for good; its files are collected, its record stays.

@@ -142,7 +142,7 @@ class Client:
     def retire(self, alias: str, number: str, *, reason: str | None = None) -> Json:
         """Withdraws a version for good."""
         path = f"/adapters/{_segment(alias)}/versions/{_segment(number)}/retire"
-        return self._post(path, {} if reason is None else {"reason": reason})
+        return self._post(path, _because(reason))
 
     def decide(self, name: str, word: str, *, reason: str | None = None) -> Json:
         """`approve` or `reject` of `support:8`."""
@@ -185,9 +185,9 @@ class Client:
         """Every replica, silent ones too."""
         return cast(list[Json], self._get("/replicas")["data"])
 
-    def retire_replica(self, replica: str) -> Json:
+    def retire_replica(self, replica: str, *, reason: str | None = None) -> Json:
         """Says that a silent replica is gone."""
-        return self._post(f"/replicas/{_segment(replica)}/retire", {})
+        return self._post(f"/replicas/{_segment(replica)}/retire", _because(reason))
 
     def audit(self, *, limit: int, **which: str) -> list[Json]:
         """What was changed, newest first, at most `limit` entries."""
@@ -260,6 +260,10 @@ class Client:
 def _version_path(name: str) -> str:
     alias, _, number = name.partition(":")
     return f"/adapters/{_segment(alias)}/versions/{_segment(number)}"
+
+
+def _because(reason: str | None) -> Json:
+    return {} if reason is None else {"reason": reason}
 
 
 def _segment(text: str) -> str:

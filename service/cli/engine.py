@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import AsJson, needs, state_settings
+from service.cli.options import AsJson, Why, needs, state_settings
 from service.cli.output import ago, clock, print_json, print_table
 
 if TYPE_CHECKING:
@@ -62,18 +64,32 @@ def clear(
     request: Annotated[
         str, typer.Argument(metavar="[REQUEST]", help="Its id as listed; without one: all.")
     ] = "",
+    reason: Why = None,
 ) -> None:
-    """Let a request reach the engine again, at once.
+    """Let a request reach the engine again, at once; the audit log tells of it first.
 
     Example: wardrobe engine quarantine clear 0123456789abcdef0123456789abcdef
     """
+    from adapters.domain.audit import parse_reason
     from adapters.errors import NotFound
 
+    why = parse_reason(reason)
     with closing(_record(settings)) as record:
-        cleared = record.clear([request] if request else None)
-    if request and not cleared:
-        raise NotFound("no such request is suspected; see `wardrobe engine quarantine list`")
+        ids = [one.id for one in record.suspects() if request in ("", one.id)]
+        if request and not ids:
+            raise NotFound("no such request is suspected; see `wardrobe engine quarantine list`")
+        if ids:
+            _tell(settings, ids, why)
+        cleared = record.clear(ids)
     typer.echo(f"cleared: {cleared}")
+
+
+def _tell(settings: Settings, ids: Sequence[str], reason: str | None) -> None:
+    from adapters.domain.principals import SYSTEM
+    from adapters.registry.open import open_registry
+
+    with closing(open_registry(settings.registry_url)) as registry:
+        registry.replicas.note_cleared(platform.node(), ids, by=SYSTEM, reason=reason)
 
 
 def _record(settings: Settings) -> QuarantineRecord:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.options import AsJson, a_client, needs
+from service.cli.options import AsJson, Why, a_client, needs
 from service.cli.output import ago, clock, print_json, print_table
 
 if TYPE_CHECKING:
@@ -99,32 +99,38 @@ def create(
 
 @app.command()
 @needs(a_client)
-def cancel(client: Client, job_id: JobId, as_json: AsJson = False) -> None:
+def cancel(client: Client, job_id: JobId, reason: Why = None, as_json: AsJson = False) -> None:
     """End a job; a running one stops at the trainer's next heartbeat.
 
     Example: wardrobe jobs cancel ftjob-1a2b
     """
-    _print_job(client.openai.fine_tuning.jobs.cancel(job_id or "-"), as_json)
+    _print_job(
+        client.openai.fine_tuning.jobs.cancel(job_id or "-", extra_body=_because(reason)), as_json
+    )
 
 
 @app.command()
 @needs(a_client)
-def pause(client: Client, job_id: JobId, as_json: AsJson = False) -> None:
+def pause(client: Client, job_id: JobId, reason: Why = None, as_json: AsJson = False) -> None:
     """Pause a job behind its newest checkpoint.
 
     Example: wardrobe jobs pause ftjob-1a2b
     """
-    _print_job(client.openai.fine_tuning.jobs.pause(job_id or "-"), as_json)
+    _print_job(
+        client.openai.fine_tuning.jobs.pause(job_id or "-", extra_body=_because(reason)), as_json
+    )
 
 
 @app.command()
 @needs(a_client)
-def resume(client: Client, job_id: JobId, as_json: AsJson = False) -> None:
+def resume(client: Client, job_id: JobId, reason: Why = None, as_json: AsJson = False) -> None:
     """Put a paused job back into the queue.
 
     Example: wardrobe jobs resume ftjob-1a2b
     """
-    _print_job(client.openai.fine_tuning.jobs.resume(job_id or "-"), as_json)
+    _print_job(
+        client.openai.fine_tuning.jobs.resume(job_id or "-", extra_body=_because(reason)), as_json
+    )
 
 
 @needs(a_client)
@@ -158,6 +164,10 @@ def _upload(client: Client, path: Path, unit: str) -> str:
 
 def _for_unit(unit: str) -> dict[str, str] | None:
     return {"x_unit": unit} if unit else None
+
+
+def _because(reason: str | None) -> dict[str, str] | None:
+    return None if reason is None else {"reason": reason}
 
 
 def _print_job(job: FineTuningJob, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import AsJson, needs, state_and_units_settings, state_settings
+from service.cli.options import AsJson, Why, needs, state_and_units_settings, state_settings
 from service.cli.output import ago, print_json, print_table, until
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ def create(
         typer.Option(help="An alias that `infer` is about; every one of the unit's if none."),
     ] = None,
     days: Annotated[float, typer.Option(help="How long it is valid.")] = 365.0,
+    limits: Annotated[
+        str,
+        typer.Option(
+            help="Its own, within the unit's: requests_per_minute=60,tokens_per_day=100000; also "
+            "tokens_per_minute, tokens_per_month, max_concurrent_requests."
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once; it is known everywhere within a second.
@@ -45,6 +52,7 @@ def create(
     Example: wardrobe keys create shop --unit support --scope infer --alias support --days 90
     """
     from adapters.domain.api_keys import issue
+    from adapters.domain.limits import parse_key_limits
     from adapters.domain.principals import SYSTEM
     from adapters.domain.units import grant_in, load_units
 
@@ -52,7 +60,13 @@ def create(
     grant = grant_in(units, unit or None, scopes=scope, aliases=alias or None)
     with _registry(settings) as registry:
         pepper = _pepper(settings, registry)
-        secret, new = issue(grant, name, lifetime_s=days * SECONDS_A_DAY, pepper=pepper)
+        secret, new = issue(
+            grant,
+            name,
+            lifetime_s=days * SECONDS_A_DAY,
+            pepper=pepper,
+            limits=parse_key_limits(limits),
+        )
         made = registry.keys.issue(new, by=SYSTEM, idempotency_key=None)
     _show(made, secret, as_json=as_json)
 
@@ -95,7 +109,7 @@ def list_keys(settings: Settings, as_json: AsJson = False) -> None:
         print_json([_plain(key) for key in keys])
         return
     print_table(
-        ("key", "role", "unit", "name", "scopes", "made", "last used", "ends"),
+        ("key", "role", "unit", "name", "scopes", "limits", "made", "last used", "ends"),
         [
             (
                 key.id,
@@ -103,6 +117,7 @@ def list_keys(settings: Settings, as_json: AsJson = False) -> None:
                 key.unit,
                 key.name,
                 "all" if key.scopes is None else " ".join(sorted(key.scopes)),
+                " ".join(f"{limit}={most}" for limit, most in key.limits.said.items()),
                 ago(key.created_at),
                 ago(key.last_used_at),
                 until(key.expires_at),
@@ -118,15 +133,17 @@ def list_keys(settings: Settings, as_json: AsJson = False) -> None:
 def revoke(
     settings: Settings,
     key: Annotated[str, typer.Argument(metavar="KEY", help="Its id, from `wardrobe keys list`.")],
+    reason: Why = None,
 ) -> None:
     """End a key for ever; the service refuses it within a second.
 
-    Example: wardrobe keys revoke key_0123456789abcdef
+    Example: wardrobe keys revoke key_0123456789abcdef --reason "found in a log"
     """
+    from adapters.domain.audit import parse_reason
     from adapters.domain.principals import SYSTEM
 
     with _registry(settings) as registry:
-        registry.keys.revoke(key, by=SYSTEM)
+        registry.keys.revoke(key, by=SYSTEM, reason=parse_reason(reason))
     typer.echo(f"{key} is revoked")
 
 
@@ -135,17 +152,19 @@ def revoke(
 def reset(
     settings: Settings,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    reason: Why = None,
 ) -> None:
     """End every key for ever, so that the registry takes another pepper at the next start.
 
     Example: wardrobe keys reset --yes
     """
+    from adapters.domain.audit import parse_reason
     from adapters.domain.principals import SYSTEM
 
     if not yes:
         typer.confirm("End every key, so that nobody may call until the next start?", abort=True)
     with _registry(settings) as registry:
-        ended = registry.keys.reset(by=SYSTEM)
+        ended = registry.keys.reset(by=SYSTEM, reason=parse_reason(reason))
     typer.echo(f"{ended} keys are revoked; restart the service")
 
 
@@ -183,4 +202,8 @@ def _plain(key: Key) -> dict[str, object]:
         name: None if value is None else sorted(value)
         for name, value in (("scopes", key.scopes), ("aliases", key.aliases))
     }
-    return {**{name: getattr(key, name) for name in names}, **sets}
+    return {
+        **{name: getattr(key, name) for name in names},
+        **sets,
+        "limits": key.limits.said,
+    }

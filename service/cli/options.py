@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from adapters.settings import Settings
     from service.cli.client import Client
 
+Why = Annotated[str | None, typer.Option("--reason", help="Why; kept in the audit log.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 StateFolder = Annotated[
     str, typer.Option("--state", metavar="FOLDER", help="The state folder [WARDROBE_STATE].")

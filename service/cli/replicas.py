@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import AsJson, a_client, needs
+from service.cli.options import AsJson, Why, a_client, needs
 from service.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def list_replicas(client: Client, as_json: AsJson = False) -> None:
 def retire(
     client: Client,
     replica: Annotated[str, typer.Argument(help="Its id, as `wardrobe replicas list` shows it.")],
+    reason: Why = None,
     as_json: AsJson = False,
 ) -> None:
     """Say that a silent replica is gone, so that no rollout waits for it.
@@ -57,7 +58,7 @@ def retire(
 
     Example: wardrobe replicas retire node-3:8000
     """
-    retired = client.retire_replica(replica)
+    retired = client.retire_replica(replica, reason=reason)
     if as_json:
         print_json(retired)
     else:

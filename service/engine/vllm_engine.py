@@ -23,7 +23,6 @@ from argparse import Namespace
 from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from adapters.errors import EngineUnavailable, Rejected, WardrobeError
 from adapters.settings import Settings
 from adapters.telemetry_off import turn_telemetry_off
 from service.engine import lora_operations
+from service.engine.client_facts import tokenizer_facts
 from service.engine.content_free_logs import install
 from service.engine.grammars import TokenizerFacts
 from service.engine.listener import inherited_listener
@@ -225,29 +225,6 @@ async def warm_grammars(client: Any, *, seconds: float = 60.0) -> TokenizerFacts
     return tokenizer_facts(client)
 
 
-def tokenizer_facts(client: Any) -> TokenizerFacts | None:
-    """The engine's tokenizer, as vLLM hands it to llguidance; None where that is no fast one."""
-    tokenizer = client.get_tokenizer()
-    backend = copy(getattr(tokenizer, "backend_tokenizer", None))
-    if backend is None:
-        return None
-    backend.no_padding()
-    backend.no_truncation()
-    return TokenizerFacts(
-        tokenizer=backend.to_str(),
-        vocabulary=max(client.vllm_config.model_config.get_vocab_size(), len(tokenizer)),
-        eos=tokenizer.eos_token_id,
-    )
-
-
-def control_tokens(client: Any) -> list[str]:
-    """Texts that the base's tokenizer reads as control tokens wherever they stand."""
-    tokenizer = client.get_tokenizer()
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    named = {str(token) for token in tokenizer.all_special_tokens}
-    return sorted(named | {str(token.content) for token in added if token.special})
-
-
 def _request(version: ServedVersion, path: Path) -> Any:
     """The same in every process: name, id and path are what vLLM's caches go by."""
     from vllm.lora.request import LoRARequest
@@ -281,16 +258,6 @@ def engine_limits(client: Any) -> dict[str, Any]:
         "max_num_seqs": config.scheduler_config.max_num_seqs,
         "scheduling": config.scheduler_config.policy,
     }
-
-
-def process_number(client: Any) -> int:
-    """Which of the engine's API processes this is, from 0."""
-    return int(client.vllm_config.parallel_config._api_process_rank)  # noqa: SLF001 - pinned
-
-
-def process_count(client: Any) -> int:
-    """How many API processes are in front of the engine."""
-    return int(client.vllm_config.parallel_config._api_process_count)  # noqa: SLF001 - pinned
 
 
 def prepare_process() -> None:

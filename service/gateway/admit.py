@@ -24,7 +24,7 @@ from adapters.errors import (
 from service.engine.leases import Lease
 from service.engine.meters import Meter, Moment
 from service.engine.minute_window import SLOT_SECONDS
-from service.engine.turns import Turn
+from service.engine.turns import Load, Turn
 from service.gateway.cost import Cost, cost_of
 from service.reconcile.route_table import Target
 from service.runtime import Runtime
@@ -105,9 +105,10 @@ class Permit:
         `RouteTable.apply` has none either, and a drain waits for leases and nothing else.
         """
         runtime, (lane, weight) = self.visit.runtime, self.visit.lane
-        self._turn = runtime.turns.take(lane, weight, self.cost.sequences)
+        load = load_of(self.cost)
+        self._turn = runtime.turns.take(lane, weight, load)
         if self._turn is None:
-            self._turn = await runtime.turns.wait(lane, weight, self.cost.sequences)
+            self._turn = await runtime.turns.wait(lane, weight, load)
             target = runtime.table.resolve(model, self.visit.principal, lot)
         drawn_by: str | None = lot
         while True:
@@ -115,7 +116,6 @@ class Permit:
             lease = runtime.leases.take(target.version.id if target.version else None)
             if lease is not None:
                 self.target, self._lease = target, lease
-                runtime.metrics.in_flight.set(runtime.leases.total)
                 return
             if not await _load(runtime, target):
                 drawn_by = None
@@ -147,13 +147,13 @@ class Permit:
         return self
 
     def __exit__(self, *_: object) -> None:
-        runtime = self.visit.runtime
         if self._lease is not None:
             self._lease.__exit__()
-            runtime.metrics.in_flight.set(runtime.leases.total)
+        used = self._used or Usage()
         if self._turn is not None:
+            self._turn.used = used.total
             self._turn.__exit__()
-        settle(self.visit, self.cost, self._used or Usage(), self._moment)
+        settle(self.visit, self.cost, used, self._moment)
 
 
 async def admit(visit: Visit, body: Mapping[str, Any], lot: str) -> Permit:
@@ -172,6 +172,11 @@ async def admit(visit: Visit, body: Mapping[str, Any], lot: str) -> Permit:
         permit.__exit__()
         raise
     return permit
+
+
+def load_of(cost: Cost) -> Load:
+    """What a request of this cost is to the engine."""
+    return Load(cost.sequences, cost.tokens.total)
 
 
 async def _load(runtime: Runtime, target: Target) -> bool:
@@ -238,7 +243,7 @@ def _check_possible(limits: Limits, sequences: int, tokens: int) -> None:
     most = limits.most[Quota.TOKENS_PER_MINUTE]
     if most is not None and tokens > most:
         raise InvalidRequest(
-            f"one request may use {tokens} tokens, and this unit has {most} a minute: "
+            f"one request may use {tokens} tokens, and {most} a minute are allowed: "
             "ask for fewer with `max_tokens`, or send a shorter prompt",
             param="max_tokens",
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 from adapters.errors import InvalidRequest
@@ -102,6 +103,14 @@ class Endpoint:
     read: Mapping[str, Callable[[object, str], Any]] = field(default_factory=dict)
     """Fields that are read otherwise than elsewhere."""
 
+    @cached_property
+    def readers(self) -> Mapping[str, Callable[[object, str], Any]]:
+        """Every allowed field, by how its value is read."""
+        counts = {
+            name: partial(field_values.count, most=most) for name, most in self.counts.items()
+        }
+        return {**_READ, **self.read, **counts}
+
 
 CHAT = Endpoint(
     path="/v1/chat/completions",
@@ -148,15 +157,13 @@ def clean(
         raise InvalidRequest("the body must be a JSON object")
     said = _said(endpoint, body, trainer=trainer)
     _check_model(said)
-    _check_counts(endpoint.counts, said)
-    if endpoint.question not in said:
+    readers = endpoint.readers
+    kept = {name: readers[name](value, name) for name, value in said.items()}
+    if endpoint.question not in kept:
         raise InvalidRequest(f"`{endpoint.question}` is missing", param=endpoint.question)
-    kept = {
-        name: value if name in endpoint.counts else _reader(endpoint, name)(value, name)
-        for name, value in said.items()
-    }
     tools.settle(kept, supported=abilities.tools)
     _check_prompts(kept)
+    _check_stream_options(kept)
     _shorten(kept, abilities.context)
     _check_control_tokens(kept, abilities)
     return kept
@@ -164,7 +171,7 @@ def clean(
 
 def _said(endpoint: Endpoint, body: Mapping[str, Any], *, trainer: bool) -> dict[str, Any]:
     """The fields that say something."""
-    names = endpoint.allowed | (endpoint.for_trainer if trainer else frozenset())
+    names = endpoint.allowed | endpoint.for_trainer if trainer else endpoint.allowed
     kept: dict[str, Any] = {}
     for name, value in body.items():
         if (
@@ -197,14 +204,6 @@ def _check_model(body: Mapping[str, Any]) -> None:
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise InvalidRequest("`model` must name an alias or a version", param="model")
-
-
-def _check_counts(counts: Mapping[str, int], body: Mapping[str, Any]) -> None:
-    for name, most in counts.items():
-        value = body.get(name, 0)
-        # vLLM reads "16384" and 16384.0 as numbers too; `True` is an int to Python
-        if type(value) is not int or not 0 <= value <= most:
-            raise InvalidRequest(f"`{name}` must be a whole number up to {most}", param=name)
 
 
 def _check_prompts(body: Mapping[str, Any]) -> None:
@@ -245,6 +244,14 @@ def _check_echo(body: Mapping[str, Any]) -> None:
         raise InvalidRequest("`echo` with `logprobs` needs one choice and no stream", param="echo")
 
 
+def _check_stream_options(body: Mapping[str, Any]) -> None:
+    if "stream_options" in body and not body.get("stream"):
+        raise InvalidRequest(
+            "`stream_options` says something of a stream only: set `stream` too",
+            param="stream_options",
+        )
+
+
 def _shorten(body: dict[str, Any], context: int) -> None:
     """More tokens than any answer can have are as many as it can; OpenAI ends it by `length`."""
     for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
@@ -280,10 +287,6 @@ def _include(value: object, name: str) -> list[str]:
             f"`{name}` may hold `{known[0]}` only", param=name, code="unsupported_parameter"
         )
     return [known[0]] if known[0] in value else []
-
-
-def _reader(endpoint: Endpoint, name: str) -> Callable[[object, str], Any]:
-    return endpoint.read.get(name) or _READ[name]
 
 
 _READ: Mapping[str, Callable[[object, str], Any]] = {
@@ -322,4 +325,4 @@ _READ: Mapping[str, Callable[[object, str], Any]] = {
     "tools": lambda value, _: tools.rebuild_tools(value),
     "tool_choice": lambda value, _: tools.rebuild_tool_choice(value),
 }  # fmt: skip
-"""Every allowed field but the counts, by how it is read."""
+"""Every allowed field, by how it is read where its endpoint does not say otherwise."""

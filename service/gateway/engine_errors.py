@@ -35,6 +35,8 @@ def translate(status: int, body: bytes, *, question: str) -> tuple[int, bytes, H
     message = f"the engine refuses `{param}`" if param else "the engine refuses this request"
     if "context length" in said or "max_model_len" in said:
         code, message, param = "context_length_exceeded", _too_long(said), question
+    elif "is out of vocabulary" in said:  # said of a prompt's tokens, and no field is named
+        message, param = f"`{question}` holds a token that the model does not have", question
     return (
         (400 if status == 422 else status),
         envelope(message, kind=kind, code=code, param=param),

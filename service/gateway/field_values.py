@@ -47,6 +47,14 @@ def whole(value: object, name: str) -> int:
     return value
 
 
+def count(value: object, name: str, *, most: int) -> int:
+    """A whole number up to `most`."""
+    # vLLM reads "16384" and 16384.0 as numbers too; `True` is an int to Python
+    if type(value) is not int or not 0 <= value <= most:
+        raise InvalidRequest(f"`{name}` must be a whole number up to {most}", param=name)
+    return value
+
+
 def number(value: object, name: str) -> float:
     """A number that a sampler can compute with."""
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e9:

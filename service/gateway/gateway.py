@@ -62,6 +62,8 @@ class Reply:
         self, send: Send, request_id: str, *, leaving: Callable[[], bool] = lambda: False
     ) -> None:
         self._send = send
+        self.rest = send
+        """The server's own: the bodies of a good answer need nothing of ours."""
         self._header = (b"x-request-id", request_id.encode())
         self._leaving = leaving
         self._visit: Visit | None = None
@@ -186,7 +188,7 @@ class Gateway:
             scope,
             _body_limit(runtime, route, principal),
             # an upload has a time limit of its own, behind the wait for its place
-            seconds=None if route in UPLOADS else runtime.open_bodies.seconds,
+            bodies=None if route in UPLOADS else runtime.open_bodies,
         )
         await self._app(scope, within, Enveloped(send).send)
 
@@ -223,9 +225,15 @@ class Gateway:
             with await admit(visit, body, lot_of(scope, said, request_id)) as permit:
                 body |= permit.words()
                 shadow = shadow_of(runtime, permit.target, endpoint, request_id)
-                tap = Tap(reply.send) if shadow else None
-                said_to = tap.send if tap else reply.send
-                answer = Answer(said_to, permit.target, started, endpoint=endpoint, drain=runtime)
+                tap = Tap(reply.rest) if shadow else None
+                answer = Answer(
+                    reply.send,
+                    permit.target,
+                    started,
+                    endpoint=endpoint,
+                    drain=runtime,
+                    bodies=tap.send if tap else reply.rest,
+                )
                 await self._answer(scope, receive, answer, (permit, body, request_id))
         if shadow is not None and tap is not None:
             self._copy(runtime, shadow, scope, (answer, tap.content, body))

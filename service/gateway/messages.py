@@ -48,6 +48,9 @@ def rebuild_messages(messages: object) -> list[dict[str, Any]]:
         raise InvalidRequest("`messages` must hold a message", param="messages")
     if len(messages) > MAX_MESSAGES:
         raise InvalidRequest(f"`messages` may have at most {MAX_MESSAGES} items", param="messages")
+    plain = [made for message in messages if (made := _plain(message)) is not None]
+    if len(plain) == len(messages):
+        return plain
     parts = sum(
         _length(message, "content") + _length(message, "tool_calls") for message in messages
     )
@@ -57,6 +60,18 @@ def rebuild_messages(messages: object) -> list[dict[str, Any]]:
             param="messages",
         )
     return [_message(message, f"messages.{at}") for at, message in enumerate(messages)]
+
+
+def _plain(message: object) -> dict[str, Any] | None:
+    """A message that is a role and a text, as nearly all are: what `_message` makes of it, at a
+    fraction of the price. None for any other.
+    """
+    if not isinstance(message, dict) or len(message) != 2:
+        return None
+    role, content = message.get("role"), message.get("content")
+    if isinstance(content, str) and isinstance(role, str) and role in ROLES:
+        return {"role": role, "content": content}
+    return None
 
 
 def _length(message: object, key: str) -> int:

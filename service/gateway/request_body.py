@@ -28,24 +28,29 @@ def _check_length(scope: Scope, limit: int) -> None:
         raise TooLarge(f"the body may have at most {limit} bytes")
 
 
-def bounded(receive: Receive, scope: Scope, limit: int, *, seconds: float | None = None) -> Receive:
+def bounded(
+    receive: Receive, scope: Scope, limit: int, *, bodies: OpenBodies | None = None
+) -> Receive:
     """`receive` that raises TooLarge when more than `limit` bytes come, whatever was claimed, and
-    InvalidRequest when they have not come in `seconds`. Behind the body it waits as it did.
+    InvalidRequest when they have not come in the time that `bodies` have. Behind the body it waits
+    as it did.
     """
     _check_length(scope, limit)
     seen, whole = 0, False
-    loop = asyncio.get_running_loop()
-    deadline = None if seconds is None else loop.time() + seconds
+    deadline = 0.0 if bodies is None else asyncio.get_running_loop().time() + bodies.seconds
 
     async def counted() -> Message:
         nonlocal seen, whole
-        try:
-            async with asyncio.timeout_at(None if whole else deadline):
-                message = await receive()
-        except TimeoutError:
-            raise InvalidRequest(
-                f"the body did not come within {seconds:.0f} s", code="body_timeout"
-            ) from None
+        if bodies is None or whole:
+            message = await receive()
+        else:
+            try:
+                with bodies.deadlines.until(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise InvalidRequest(
+                    f"the body did not come within {bodies.seconds:.0f} s", code="body_timeout"
+                ) from None
         seen += len(message.get("body", b""))
         whole = not message.get("more_body", False)
         if seen > limit:
@@ -61,7 +66,7 @@ async def read_json(
     """The whole body, at most `limit` bytes of it. Raises TooLarge, InvalidRequest, and RateLimited
     where the owner has too many that are not whole: most are with their first message.
     """
-    within = bounded(receive, scope, limit, seconds=bodies.seconds)
+    within = bounded(receive, scope, limit, bodies=bodies)
     body, more = _part(await within())
     if more:
         with bodies.place(owner):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cached_property
 from typing import Any, Protocol
 
 from starlette.types import Message, Send
 
 from adapters.domain.limits import Usage
-from adapters.domain.versions import ServedVersion
 from adapters.errors import Draining, EngineUnavailable
 from service import http_errors
 from service.gateway import engine_errors
@@ -44,52 +41,67 @@ class Answer:
     """
 
     def __init__(
-        self, send: Send, target: Target, started: float, *, endpoint: Endpoint, drain: Drain
+        self,
+        send: Send,
+        target: Target,
+        started: float,
+        *,
+        endpoint: Endpoint,
+        drain: Drain,
+        bodies: Send | None = None,
     ) -> None:
+        """`bodies` is the way of a good answer's bodies, where it is shorter than `send`."""
         self._send = send
+        self._bodies = bodies or send
         self._target = target
         self._started = started
         self._endpoint = endpoint
         self._drain = drain
         self._status = 0
         self._streams = False
-        self._used = (0, 0)
+        self._counted: Usage | None = None
         """Tokens of the prompt and of the answer, once counted."""
         self._first_byte: float | None = None
         self._held: Message | None = None
         self._error_body: list[bytes] = []
-        # vLLM ends a stream that failed with the error's event and `[DONE]`
-        self._last: deque[bytes] = deque(maxlen=2)
+        self._error_event: bytes | None = None
+        """Within a stream that had begun."""
+        self._last = b""
+        """Of the bodies that were not empty."""
+        self._passes = False
+        """Whether a good answer is under way: its next body needs no more than a glance."""
         self._complete = False
         self._client_gone = False
         self._spent: Usage | None = None
         self._failed = False
+        self._outcome: str | None = None
 
     async def send(self, message: Message) -> None:
-        """An ASGI `send`."""
+        """An ASGI `send`. Nearly every call is for one of a stream's chunks, so that is first."""
+        if self._passes and not self._drain.draining:
+            body = message.get("body")
+            if body and message.get("more_body") and not body.startswith(IN_BAND_ERROR):
+                self._last = body
+                await self._bodies(message)
+                return
         if message["type"] == "http.response.start":
             await self._begin(message)
         elif self._complete:  # the rest of what an error has replaced
             return
         elif self._status >= 400:
             await self._collect(message)
-        elif (
-            self._held is not None
-            or self._drain.draining
-            or message.get("body", b"").startswith(IN_BAND_ERROR)
-        ):
+        else:
             await self._pass_examined(message)
-        else:  # nearly all of an answer, at the least cost
-            self._note(message)
-            await self._send(message)
 
     async def _begin(self, message: Message) -> None:
         self._status = message["status"]
         if self._status >= 400:
             return
-        headers = list(message.get("headers", ()))
-        self._streams = any(value.startswith(EVENTS) for _, value in headers)
-        start = {**message, "headers": [*headers, *self._headers()]}
+        headers = [*message.get("headers", ()), *self._headers()]
+        for _, value in headers:  # a generator would take twice as long
+            if value.startswith(EVENTS):
+                self._streams = True
+        start = {**message, "headers": headers}
         if self._drain.draining:
             self._held = start
         else:
@@ -98,11 +110,13 @@ class Answer:
     def _note(self, message: Message) -> None:
         body = message.get("body", b"")
         if body:
-            self._last.append(body)
+            self._last = body
+            if body.startswith(IN_BAND_ERROR):
+                self._error_event = body
             if self._first_byte is None:
                 self._first_byte = time.perf_counter()
-        if not message.get("more_body", False):
-            self._complete = True
+        self._complete = not message.get("more_body", False)
+        self._passes = not self._complete
 
     async def _pass_examined(self, message: Message) -> None:
         body = message.get("body", b"")
@@ -117,7 +131,7 @@ class Answer:
             held, self._held = self._held, None
             await self._send(held)
         self._note(message)
-        await self._send(message)
+        await self._bodies(message)
 
     def _is_cut_off(self, body: bytes) -> bool:
         """What a response ends with never says so: there, the end of the drain does."""
@@ -153,15 +167,11 @@ class Answer:
 
     def _headers(self) -> http_errors.Headers:
         elapsed = int((time.perf_counter() - self._started) * 1000)
-        headers = [
-            (b"openai-processing-ms", str(elapsed).encode()),
+        return [
+            (b"openai-processing-ms", b"%d" % elapsed),
             (b"cache-control", b"no-cache"),
+            *self._target.headers,
         ]
-        version: ServedVersion | None = self._target.version
-        if version is not None:
-            headers.append((b"x-adapter-version", version.name.encode()))
-            headers.append((b"x-adapter-digest", version.digest.encode()))
-        return headers
 
     def client_gone(self, spent: Usage | None = None) -> None:
         """The client went away; behind the last byte that is no news. `spent` is what the engine
@@ -174,12 +184,12 @@ class Answer:
         """An exception ended the request. A stream that had begun ends with an event that says so:
         for most of its endings vLLM makes one, for those of responses none.
         """
-        self._failed = not self._complete
+        self._failed, self._passes = not self._complete, False
         if self._streams and self._first_byte is not None and not self._complete:
             self._complete = True
             error = EngineUnavailable("the engine could not finish this answer")
             with suppress(OSError):  # whoever asked may be gone
-                await self._send({"type": "http.response.body", "body": http_errors.event(error)})
+                await self._bodies({"type": "http.response.body", "body": http_errors.event(error)})
 
     @property
     def whole(self) -> bool:
@@ -203,7 +213,7 @@ class Answer:
         An answer that has begun and that nobody has counted costs what was reserved.
         """
         usage = self._tokens(state)
-        if usage.total:
+        if usage.prompt or usage.completion:
             return usage
         if self._spent is not None:
             return self._spent
@@ -214,8 +224,7 @@ class Answer:
         series = metrics.answers(unit, self._target.alias, self._version)
         now = time.perf_counter()
         series.ended(self.outcome, seconds=now - self._started, first_byte=self._waited())
-        self._used = self._tokens(state)
-        prompt, completion = self._used
+        prompt, completion = self._tokens(state)
         if prompt or completion:
             series.used(prompt=prompt, completion=completion)
         if self._streams and self._first_byte is not None:
@@ -225,10 +234,9 @@ class Answer:
         """What is known of the request once it has been counted."""
         record.unit, record.alias, record.version = unit, self._target.alias, self._version
         record.outcome, record.first_byte = self.outcome, self._waited()
-        record.prompt_tokens, record.completion_tokens = self._used
-        for body in self._last:
-            if body.startswith(IN_BAND_ERROR):
-                record.code = http_errors.code_of(body.removeprefix(b"data:"))
+        record.prompt_tokens, record.completion_tokens = self._counted or (0, 0)
+        if self._error_event is not None:
+            record.code = http_errors.code_of(self._error_event.removeprefix(b"data:"))
 
     @property
     def _version(self) -> str:
@@ -239,23 +247,30 @@ class Answer:
         return None if self._first_byte is None else self._first_byte - self._started
 
     def _tokens(self, state: Mapping[str, Any]) -> Usage:
-        """Of the prompt and of the answer; vLLM leaves them on the request, or in a response."""
-        usage = counted(state)
-        if usage is not None:
-            return usage
-        if self._endpoint is RESPONSES and self._last and self._complete:
-            return _tokens_of_response(self._last[-1])
-        return Usage()
+        """Of the prompt and of the answer; vLLM leaves them on the request, or in a response.
+        Asked once it has ended.
+        """
+        if self._counted is None:
+            usage = counted(state)
+            if usage is None and self._endpoint is RESPONSES and self._last and self._complete:
+                usage = _tokens_of_response(self._last)
+            self._counted = usage or Usage()
+        return self._counted
 
-    @cached_property
+    @property
     def outcome(self) -> str:
         """`ok`, `engine_error`, `client_error` or `disconnected`: asked once it has ended."""
+        if self._outcome is None:
+            self._outcome = self._found_outcome()
+        return self._outcome
+
+    def _found_outcome(self) -> str:
         if self._failed:
             return "engine_error"
         # FastAPI answers `null` and 200 where vLLM gave up for a client that went away
         if self._client_gone or not self._complete:
             return "disconnected"
-        if self._status >= 500 or any(body.startswith(IN_BAND_ERROR) for body in self._last):
+        if self._status >= 500 or self._error_event is not None:
             return "engine_error"
         return "ok" if self._status < 400 else "client_error"
 

@@ -4,8 +4,8 @@ A schema becomes a grammar, and a grammar costs memory and time in processes tha
 `maxItems: 1000000` is 20 bytes and took llguidance 6 s and 1.2 GB, a chain of 640 nested
 definitions ended its process, 100,000 nested parentheses ended xgrammar's. What follows is counted
 with one walk that does not recurse, in the whole document and wherever a keyword stands: a bound
-that reads a schema's meaning could be led around it. `tests/service/test_schema_bounds.py` holds
-the numbers to what llguidance really takes.
+that reads a schema's meaning could be led around it. `tests/service/gateway/test_schema_bounds.py`
+holds the numbers to what llguidance really takes.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """Copies of requests for a version that never answers: asked behind the caller's answer, compared,
 counted, and forgotten.
 
-A copy takes the same way into the engine as its original, at the lowest priority, once that has
-been answered. It uses nobody's allowance, and is dropped where the engine has other work or does
-not hold the version. What it says is compared and not kept.
+A copy takes the same way into the engine as its original, at the lowest priority and below every
+lane, once that has been answered. It uses nobody's allowance, and is dropped where the engine has
+other work or does not hold the version. What it says is compared and not kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,16 @@ import structlog
 from starlette.types import ASGIApp, Message, Scope, Send
 
 from adapters.domain.limits import Traffic, Usage
+from adapters.domain.names import VersionId
 from adapters.domain.shadows import Comparisons
 from adapters.errors import InvalidRequest
 from service import http_errors
 from service.engine.content_free_logs import outline
 from service.engine.quarantine import Flight
+from service.gateway.admit import load_of
 from service.gateway.answer_text import texts_of
 from service.gateway.body_allowlist import CHAT, COMPLETIONS, Endpoint
+from service.gateway.cost import cost_of
 from service.gateway.request_body import replay
 from service.gateway.response import counted
 from service.reconcile.route_table import Share, Target
@@ -86,19 +90,34 @@ def shadow_of(
 def copy(app: ASGIApp, runtime: Runtime, share: Share, original: Original | None) -> None:
     """Starts a copy, or counts it as dropped; never waits."""
     version = share.target.version
-    if original is None or version is None or not runtime.copies.has_room(runtime.leases.total):
+    if original is None or version is None or not runtime.copies.has_room:
         _note(runtime, share, Comparisons(dropped=1))
         return
-    lease = runtime.leases.take(version.id)
-    if lease is None:  # not loaded: no copy is worth a load
+    held = _hold(runtime, version.id, original.body)
+    if held is None:
         _note(runtime, share, Comparisons(dropped=1))
         return
 
     async def work() -> None:
-        with lease:
+        with held:
             _note(runtime, share, await _compared(app, runtime, share, original))
 
     runtime.copies.start(work())
+
+
+def _hold(runtime: Runtime, version: VersionId, body: dict[str, Any]) -> ExitStack | None:
+    """A place in the engine and the version's lease; None where one is not free: no copy is worth
+    that somebody waits, or a load.
+    """
+    load = load_of(cost_of(body, longest=runtime.abilities.context))
+    with ExitStack() as held:
+        if (turn := runtime.turns.take_spare(load)) is None:
+            return None
+        held.enter_context(turn)
+        if (lease := runtime.leases.take(version)) is None:
+            return None
+        held.enter_context(lease)
+        return held.pop_all()
 
 
 def _note(runtime: Runtime, share: Share, found: Comparisons) -> None:

@@ -152,10 +152,10 @@ def forced_schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     As vLLM makes it: `vllm/tool_parsers/utils.py`, `get_json_schema_from_tools`, with our shape of
     a call. Raises InvalidRequest where all tools together are past the bounds.
     """
-    functions = _functions(body)
     choice = body.get("tool_choice", "auto")
-    if not functions or choice in ("none", "auto"):
+    if not body.get("tools") or choice in ("none", "auto"):
         return None
+    functions = _functions(body)
     if (name := _chosen(body)) is not None:
         return next(_parameters(one) for one in functions if one["name"] == name)
     schema = _any_call(functions, several=body.get("parallel_tool_calls") is not False)

@@ -39,8 +39,8 @@ class Guard(Protocol):
         """Whether it has to be ended, because it does nothing any more. Asked all the time."""
         ...
 
-    def well_for(self) -> float:
-        """Seconds that it has worked as it should, its start not counted."""
+    def recovered(self) -> bool:
+        """Whether it has worked as it should for so long that its end counts as its first."""
         ...
 
     def ended(self, code: int, *, hung: bool, delay: float) -> None:

@@ -13,6 +13,10 @@ from service.launch.out_of_memory import OomKills, oom_kills
 
 LONGEST_LOOK_AWAY = 30.0
 """Seconds between two looks: longer than whatever else the supervisor does."""
+RECOVERED_AFTER = 10.0
+"""Seconds of being ready. A start takes longer by itself, so that even an engine that dies at once
+after this is not started all the time; to wait more would only add to its callers' outage.
+"""
 
 
 class EngineGuard:
@@ -63,9 +67,9 @@ class EngineGuard:
         self._watched_at = now
         return min(self._signs.silence, now - self._watching_since) > self._longest_silence
 
-    def well_for(self) -> float:
-        """Seconds since it became ready: what it took to start is no good run."""
-        return 0.0 if self._ready_at is None else self._clock() - self._ready_at
+    def recovered(self) -> bool:
+        """Whether it has been ready for long enough: what it took to start is no good run."""
+        return self._ready_at is not None and self._clock() - self._ready_at >= RECOVERED_AFTER
 
     def ended(self, code: int, *, hung: bool, delay: float) -> None:
         """It has ended, and is started again in `delay` seconds."""

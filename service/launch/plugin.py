@@ -26,23 +26,22 @@ from adapters.settings import Settings
 from adapters.store.collector import Collector
 from adapters.store.open import open_store
 from service.api import attach
+from service.engine.client_facts import control_tokens, process_count, process_number
 from service.engine.engine_version import notice
 from service.engine.grammars import CompiledGrammars, Grammars, NoGrammars
 from service.engine.port import Engine
 from service.engine.vllm_arguments import base_name
 from service.engine.vllm_engine import (
     VllmEngine,
-    control_tokens,
     engine_limits,
     installed_version,
-    process_count,
-    process_number,
     shape_forced_calls,
     warm_grammars,
 )
 from service.launch.bootstrap_keys import KeyKeeper
-from service.launch.compose import Parts, compose
+from service.launch.compose import compose
 from service.launch.connection_bounds import BoundedHttp
+from service.launch.process_parts import Parts
 from service.launch.tls import CertificateWatch, certificate_files
 from service.observe.traces import open_traces
 from service.reconcile.registry_calls import PATIENCE_SECONDS

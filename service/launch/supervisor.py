@@ -27,7 +27,7 @@ from service.launch.child_process import (
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 30.0
 STABLE_AFTER = 60.0
-"""Seconds: whoever ran for so long has recovered, and its next failure counts as the first."""
+"""Seconds: who has no guard to tell and ran for so long has recovered."""
 TICK = 0.2
 REAP_EVERY = 10.0
 HANGS = "has said nothing for too long"
@@ -35,9 +35,12 @@ STARTING_AGAIN = "starting it again"
 """Said with the name of a process that has ended by itself."""
 
 
-def after_exit(failures: int, *, ran_for: float) -> tuple[int, float]:
-    """Failures in a row, this one counted, and the seconds to wait before the next start."""
-    failures = 1 if ran_for >= STABLE_AFTER else failures + 1
+def after_exit(failures: int, *, recovered: bool) -> tuple[int, float]:
+    """Failures in a row, this one counted, and the seconds to wait before the next start.
+
+    `recovered`: it had worked long enough since the failure before this one.
+    """
+    failures = 1 if recovered else failures + 1
     return failures, min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 10))
 
 
@@ -125,8 +128,10 @@ class Supervisor:
             return slot
         slot.process.kill()
         end_orphans(self._known() - {slot.process.pid})
-        ran_for = now - slot.process.started_at if guard is None else guard.well_for()
-        failures, delay = after_exit(slot.failures, ran_for=ran_for)
+        recovered = (
+            now - slot.process.started_at >= STABLE_AFTER if guard is None else guard.recovered()
+        )
+        failures, delay = after_exit(slot.failures, recovered=recovered)
         if guard is not None:
             guard.ended(code or 0, hung=hung, delay=delay)
         how = HANGS if hung else _ended(code or 0)

@@ -7,9 +7,9 @@ and counted: no request waits for a log, and no stranger fills a disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic_core import to_json
 
@@ -72,35 +72,27 @@ class RequestLog:
 
 
 def _line(record: RequestRecord) -> str:
+    """What is known of it; what is not is left out."""
     ended = datetime.fromtimestamp(record.began_ns / 1e9 + record.seconds, UTC)
-    told = {
+    first_byte = record.first_byte
+    facts = {
         "request_id": record.request_id,
-        **dict(_facts(record)),
+        "method": record.method,
+        "endpoint": record.endpoint or None,
+        "actor": record.actor,
+        "unit": record.unit,
+        "alias": record.alias,
+        "version": record.version,
+        "status": record.status,
+        "code": record.code,
+        "outcome": record.outcome,
+        "prompt_tokens": record.prompt_tokens,
+        "completion_tokens": record.completion_tokens,
+        "seconds": round(record.seconds, 6),
+        "first_byte_seconds": None if first_byte is None else round(first_byte, 6),
         "event": "request",
         "level": "info",
         "timestamp": ended.isoformat().replace("+00:00", "Z"),
     }
-    return to_json(told).decode() + "\n"
-
-
-def _facts(record: RequestRecord) -> Iterator[tuple[str, Any]]:
-    """What is known of it; what is not is left out."""
-    yield "method", record.method
-    for name in (
-        "endpoint",
-        "actor",
-        "unit",
-        "alias",
-        "version",
-        "status",
-        "code",
-        "outcome",
-        "prompt_tokens",
-        "completion_tokens",
-    ):
-        value = getattr(record, name)
-        if value not in (None, ""):
-            yield name, value
-    yield "seconds", round(record.seconds, 6)
-    if record.first_byte is not None:
-        yield "first_byte_seconds", round(record.first_byte, 6)
+    known = {name: value for name, value in facts.items() if value is not None}
+    return to_json(known).decode() + "\n"

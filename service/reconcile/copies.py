@@ -9,8 +9,6 @@ from typing import Any
 MAX_COPIES = 4
 """At once in one process. Copies that take long, because the engine has other work, make the next
 ones be dropped."""
-BUSY = 32
-"""Requests in flight in one process from which on nothing is copied."""
 
 
 class Copies:
@@ -20,13 +18,10 @@ class Copies:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
 
-    def has_room(self, in_flight: int) -> bool:
-        """Whether one more may be made beside so many requests, copies among them."""
-        return (
-            not self._stopped
-            and len(self._tasks) < MAX_COPIES
-            and in_flight - len(self._tasks) < BUSY
-        )
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be made beside the others; the engine is asked besides."""
+        return not self._stopped and len(self._tasks) < MAX_COPIES
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work`, which raises nothing, until it ends or the process is about to."""

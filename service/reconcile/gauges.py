@@ -7,17 +7,22 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
+from adapters.domain.limits import Quota
 from adapters.domain.names import VersionId
+from adapters.domain.principals import unit_account
 from adapters.domain.versions import ServedVersion
+from service.engine.meters import Meters
 from service.engine.shared_residency import SharedResidency
 from service.metrics import Metrics
 from service.reconcile.loader import Loader
 from service.reconcile.repeat import Repeat
 from service.reconcile.route_table import RouteTable
+from service.reconcile.units_watch import CurrentUnits
 
 SHOW_SECONDS = 1.0
 BASE = "base"
 """What the base model's requests are counted under."""
+_PERIODS = {Quota.TOKENS_PER_DAY: "day", Quota.TOKENS_PER_MONTH: "month"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +34,31 @@ class Seen:
     residency: SharedResidency
     held: Callable[[], Container[VersionId]]
     """Versions that answer a request of this process."""
+    in_flight: Callable[[], int]
+    """Requests that it is answering."""
     ready: Callable[[], bool]
     oldest_lease: Callable[[], float]
     """Seconds that the oldest of them has taken so far."""
+    units: Callable[[], CurrentUnits]
+    meters: Meters
+
+
+def budgets_used(units: CurrentUnits, meters: Meters) -> Mapping[tuple[str, ...], float]:
+    """By unit and `day` or `month`: what is used of each budget that there is, with what is
+    reserved; of other replicas, what they had used when the registry was asked last.
+    """
+    now = meters.now()
+    found: dict[tuple[str, ...], float] = {}
+    for unit in units.units.by_name:
+        budgets = [(quota, most) for quota, most in units.limits_of(unit).quotas if quota.is_budget]
+        if not budgets:
+            continue
+        meter = meters.of(unit_account(unit))
+        meter.move(now)
+        for quota, most in budgets:
+            used = meter.used(quota, now) + meter.elsewhere(quota, now)
+            found[unit, _PERIODS[quota]] = used / most if most else 1.0
+    return found
 
 
 class Gauges:
@@ -55,9 +82,11 @@ class Gauges:
         metrics.show(metrics.resident, {(v.name,): 1.0 for v in resident})
         metrics.show(metrics.resident_by_tier, self._by_tier(resident))
         metrics.waiting.set(self._seen.loader.waiting)
+        metrics.in_flight.set(self._seen.in_flight())
         metrics.oldest_lease.set(self._seen.oldest_lease())
         metrics.show(metrics.generation, {(r.alias,): float(r.generation) for r in table.routes})
         metrics.show(metrics.weight, self._weights())
+        metrics.show(metrics.budget_used, budgets_used(self._seen.units(), self._seen.meters))
         metrics.show(
             metrics.unavailable,
             {

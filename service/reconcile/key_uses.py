@@ -27,8 +27,8 @@ class KeyUses:
         """A request came with this key."""
         self._used.add(key_id)
 
-    async def step(self) -> bool:
-        """Tells what was used since; no other step should follow at once."""
+    async def step(self) -> None:
+        """Tells what was used since."""
         used, self._used = self._used, set()
         if used:
             try:
@@ -36,7 +36,6 @@ class KeyUses:
             except Exception:
                 self._used |= used
                 raise
-        return False
 
     def close(self) -> None:
         """Lets go of the thread."""

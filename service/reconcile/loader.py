@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -37,18 +38,27 @@ FOLLOW_SECONDS = 0.05
 log = structlog.get_logger("wardrobe.swap")
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadedEngine:
+    """The engine that versions are loaded into, and what is known about it."""
+
+    port: Engine
+    residency: SharedResidency
+    """What it holds, as all of its API processes see it."""
+    quarantine: Quarantine
+    """What has killed it."""
+    base_fingerprint: Digest
+
+
 class Loader:
     """Owns what the engine holds."""
 
     def __init__(
         self,
+        into: LoadedEngine,
         *,
         table: RouteTable,
-        engine: Engine,
-        residency: SharedResidency,
-        quarantine: Quarantine,
         artifacts: Artifacts,
-        base_fingerprint: Digest,
         signatures: SignaturePolicy,
         on_change: Callable[[], None],
         metrics: Metrics,
@@ -58,9 +68,9 @@ class Loader:
         own, for its times are compared.
         """
         self._table = table
-        self._engine = engine
-        self._residency = residency
-        self._quarantine = quarantine
+        self._engine = engine = into.port
+        self._residency = residency = into.residency
+        self._quarantine = into.quarantine
         self._signatures = signatures
         self._fetches = Fetches(
             artifacts,
@@ -69,7 +79,7 @@ class Loader:
         self._on_change = on_change
         self._metrics = metrics
         self._failures = LoadFailures(
-            table=table, residency=residency, base_fingerprint=base_fingerprint, clock=clock
+            table=table, residency=residency, base_fingerprint=into.base_fingerprint, clock=clock
         )
         self._desired = Desired(
             table=table, residency=residency, failures=self._failures, clock=clock

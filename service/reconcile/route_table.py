@@ -16,6 +16,7 @@ import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -51,6 +52,16 @@ class Target:
     """What gets copies of a part of them."""
     trial: int | None = None
     """The canary that the answer is counted for, by the rollout that began it."""
+
+    @cached_property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """How an answer names its version."""
+        if self.version is None:
+            return ()
+        return (
+            (b"x-adapter-version", self.version.name.encode()),
+            (b"x-adapter-digest", self.version.digest.encode()),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import structlog
 
-from adapters.domain.limits import Account, Limits
+from adapters.domain.limits import NO_KEY_LIMITS, Account, Limits
 from adapters.domain.names import Unit
 from adapters.domain.principals import Principal, is_key, unit_account
 from adapters.domain.units import InvalidUnits, UnitLimits, Units, load_units
@@ -66,10 +66,12 @@ class CurrentUnits:
         if unit is None:
             return (Account(name=principal.owner, limits=Limits()),)
         of_unit = Account(name=principal.owner, limits=self.limits_of(unit))
-        per_key = self._limits(unit).per_key
-        if per_key is None or not is_key(principal):
+        if not is_key(principal):
             return (of_unit,)
-        return of_unit, Account(name=f"key:{principal.id}", limits=per_key.limits)
+        own = principal.limits.over(self._limits(unit).per_key or NO_KEY_LIMITS)
+        if not own.said:
+            return (of_unit,)
+        return of_unit, Account(name=f"key:{principal.id}", limits=own.limits)
 
     def max_file_bytes(self, unit: Unit | None) -> int:
         """Largest upload; for the admin the largest of any unit."""

@@ -292,7 +292,7 @@ def body_fields() -> dict[str, list[str]]:
 
 def same_tokenizer() -> bool:
     """Whether our compiler gets the tokenizer that vLLM's gets."""
-    from service.engine.vllm_engine import tokenizer_facts
+    from service.engine.client_facts import tokenizer_facts
 
     model = SimpleNamespace(get_vocab_size=lambda: 300)
     client = SimpleNamespace(

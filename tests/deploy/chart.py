@@ -180,6 +180,7 @@ EVERYTHING: Values = {
     "state": {"storageClass": "fast", "accessModes": ["ReadWriteOncePod"]},
     "cache": {"storageClass": "slow"},
     "expose": {"annotations": {"example.com/a": "b"}},
+    "tls": {"existingSecret": "wardrobe-tls", "authorityKey": "ca.crt"},
     "serviceAccount": {"name": "costumes", "annotations": {"example.com/a": "b"}},
     "networkPolicy": {"namespaces": ["apps", "monitoring"]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},

@@ -221,18 +221,21 @@ def test_the_trainer_is_given_its_own_key_and_never_the_admins(everything: Rende
         "/etc/wardrobe/trainer-key/key": "wardrobe-trainer/trainer-key",
         "/etc/wardrobe/signing-key/key": "wardrobe-signing/signing.pem",
     }
+    pair = {f"/etc/wardrobe/tls/{name}": f"wardrobe-tls/{name}" for name in ("tls.crt", "tls.key")}
+    authority = {"/etc/wardrobe/authority/ca.crt": "wardrobe-tls/ca.crt"}
     assert _secrets_mounted(everything, "base") == {}
-    assert _secrets_mounted(everything, "service") == admin | trainer
-    assert _secrets_mounted(everything, "trainer") == trainer
+    assert _secrets_mounted(everything, "service") == admin | trainer | pair
+    assert _secrets_mounted(everything, "trainer") == trainer | authority
+    settings = ("_KEY_FILE", "_TLS_CERT", "_TLS_KEY", "_SERVICE_CA")
     for container in ("service", "trainer"):
         given = everything.environment(container)
-        named = {value for name, value in given.items() if name.endswith("_KEY_FILE")}
+        named = {value for name, value in given.items() if name.endswith(settings)}
         assert named == set(_secrets_mounted(everything, container))
 
 
 def test_only_the_pods_own_user_and_group_read_a_mounted_key(everything: Rendered) -> None:
     secrets = [each["secret"] for each in everything.pod["volumes"] if "secret" in each]
-    assert [each["defaultMode"] for each in secrets] == [0o440] * 4
+    assert [each["defaultMode"] for each in secrets] == [0o440] * 6
 
 
 def test_without_secrets_no_key_is_brought(defaults: Rendered) -> None:

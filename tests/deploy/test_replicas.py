@@ -82,7 +82,13 @@ def test_every_pod_has_the_same_registry_artifacts_and_keys(replicated: Rendered
 
 
 def test_the_trainers_pod_is_given_its_own_key_and_no_other(replicated: Rendered) -> None:
-    assert _secret_files(_trainer(replicated)) == {"wardrobe-trainer", "wardrobe-signing"}
+    assert _secret_files(_trainer(replicated)) == {
+        "wardrobe-trainer",
+        "wardrobe-tls",
+        "wardrobe-signing",
+    }
+    (authority,) = _volumes(_trainer(replicated))["authority"]["secret"]["items"]
+    assert authority == {"key": "ca.crt", "path": "ca.crt"}, "the certificate's key is no other's"
     assert _secret_files(replicated.pod) == {
         "wardrobe-admin",
         "wardrobe-metrics",
@@ -90,6 +96,7 @@ def test_the_trainers_pod_is_given_its_own_key_and_no_other(replicated: Rendered
         "wardrobe-units",
         "wardrobe-pepper",
         "wardrobe-signing",
+        "wardrobe-tls",
     }
     given = replicated.environment("trainer")
     assert not {"WARDROBE_ADMIN_KEY_FILE", "WARDROBE_UNIT_KEYS", "WARDROBE_PEPPER_FILE"} & set(
@@ -106,6 +113,7 @@ def test_what_is_named_to_the_service_is_mounted_and_nothing_else(replicated: Re
         given["WARDROBE_PEPPER_FILE"]: "/etc/wardrobe/pepper",
         given["WARDROBE_UNIT_KEYS"]: "/etc/wardrobe/unit-keys",
         given["WARDROBE_SIGNING_KEY_FILE"]: "/etc/wardrobe/signing-key",
+        given["WARDROBE_TLS_CERT"]: "/etc/wardrobe/tls",
     }
     secrets = [name for name, each in _volumes(replicated.pod).items() if "secret" in each]
     mounts = [
@@ -116,10 +124,13 @@ def test_what_is_named_to_the_service_is_mounted_and_nothing_else(replicated: Re
     assert all(path.startswith(folder) for path, folder in named.items())
 
 
-def test_the_trainer_calls_the_service_by_its_service(replicated: Rendered) -> None:
+def test_the_trainer_calls_the_service_by_its_service(chart: Chart, replicated: Rendered) -> None:
     service = replicated.of("Service")
     (port,) = service["spec"]["ports"]
     url = replicated.environment("trainer")["WARDROBE_SERVICE_URL"]
+    assert url == f"https://{service['metadata']['name']}.prod.svc:{port['port']}"
+    plain = REPLICATED | {"tls": {"existingSecret": ""}}
+    url = chart.render(plain).environment("trainer")["WARDROBE_SERVICE_URL"]
     assert url == f"http://{service['metadata']['name']}:{port['port']}"
     labels = replicated.deployment("trainer")["spec"]["template"]["metadata"]["labels"]
     assert not service["spec"]["selector"].items() <= labels.items()

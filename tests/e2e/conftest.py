@@ -12,13 +12,6 @@ from tests.e2e.jobs import follow, start_job
 from tests.e2e.stack import Stack, up
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs an engine."""
-    for item in items:
-        if "e2e" in item.nodeid.split("/"):
-            item.add_marker(pytest.mark.engine)
-
-
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with up(tmp_path_factory.mktemp("e2e")) as started:

@@ -23,10 +23,10 @@ from adapters.domain.evaluations import NewEvaluation, Scorer
 from adapters.domain.gates import at_least
 from adapters.domain.jobs import JobError
 from adapters.domain.names import Digest, JobId, Unit, VersionId
-from adapters.domain.principals import Role
+from adapters.domain.principals import SYSTEM, Role
 from adapters.pepper import find_pepper, fingerprint_of
 from adapters.registry.open import open_registry
-from adapters.registry.ports import NewVersion
+from adapters.registry.ports import NewVersion, Which
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from service.cli.app import app
@@ -509,9 +509,13 @@ def test_a_key_is_made_rotated_and_ended_from_the_command_line(world: World) -> 
         headers = {"Authorization": f"Bearer {key['secret']}"}
         return httpx2.get(f"{world.url}/v1/models", headers=headers).status_code
 
-    first = said("create", "shop", "--unit", "hr", "--scope", "infer", "--alias", "hr", *units)
+    limits = ("--limits", "requests_per_minute=60, tokens_per_day=5000")
+    grant = ("--unit", "hr", "--scope", "infer", "--alias", "hr")
+    first = said("create", "shop", *grant, *limits, *units)
     assert (first["unit"], first["scopes"], first["aliases"]) == ("hr", ["infer"], ["hr"])
+    assert first["limits"] == {"requests_per_minute": 60, "tokens_per_day": 5000}
     second = said("rotate", first["id"], "--overlap-hours", "0")
+    assert second["limits"] == first["limits"]
     deadline = time.monotonic() + 10
     while (answers(first), answers(second)) != (401, 200) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -528,6 +532,8 @@ def test_a_key_is_made_rotated_and_ended_from_the_command_line(world: World) -> 
         ("create", "shop", "--unit", "hr", "--scope", "infer", "--alias", "sales"),
         ("create", "shop", "--scope", "infer"),
         ("create", "The Shop", "--unit", "hr", "--scope", "infer"),
+        ("create", "shop", "--unit", "hr", "--scope", "infer", "--limits", "sixty"),
+        ("create", "shop", "--unit", "hr", "--scope", "train", "--limits", "tokens_per_day=1"),
     ],
 )
 def test_what_can_be_no_key_is_one_line_and_no_key(world: World, words: tuple[str, ...]) -> None:
@@ -573,7 +579,11 @@ def test_suspects_of_an_engines_death_are_listed_and_cleared(
     (suspect,) = json.loads(call("list", "--json"))
     assert (suspect["deaths"], suspect["refused"]) == (1, False)
     assert suspect["id"] in call("list")
-    assert call("clear", suspect["id"]) == "cleared: 1\n"
+    assert call("clear", suspect["id"], "--reason", "mended") == "cleared: 1\n"
+    with closing(open_registry(state.database_url)) as registry:
+        (entry,) = registry.audit.list(SYSTEM, Which(), after=None, limit=9).items
+    assert (entry.action, entry.reason) == ("quarantine.cleared", "mended")
+    assert entry.before == {"requests": 1, "first": [suspect["id"]]}
     assert "no request is suspected" in call("list")
     assert one_line(call("clear", suspect["id"], code=1))
     assert call("clear") == "cleared: 0\n"

@@ -193,6 +193,18 @@ async def test_residents_are_counted_by_tier(world: World) -> None:
     assert tiers() == [1.0, 0.0, 1.0]
 
 
+async def test_what_is_being_answered_is_shown(world: World) -> None:
+    async def shown() -> float | None:
+        await world.runtime.swap.gauges.repeat.attempt()
+        return world.prometheus.get_sample_value("wardrobe_requests_in_flight")
+
+    lease = world.runtime.leases.take(None)
+    assert lease is not None
+    with lease:
+        assert await shown() == 1.0
+    assert await shown() == 0.0
+
+
 async def test_the_age_of_the_oldest_lease_is_the_oldests(world: World) -> None:
     leases: Leases = world.runtime.leases
     assert leases.oldest_seconds == 0.0

@@ -87,6 +87,8 @@ async def test_sigterm_refuses_new_requests_waits_for_running_ones_and_only_then
     await registered(still)
     with closing(VitalSigns(still.settings.state_folder.vital_signs)) as seen:
         await until(lambda: seen.accepting)
+    # it looks for the server now and then: a signal before that would end this process
+    await until(lambda: signal.getsignal(signal.SIGTERM) is not vllms_own)
     lease = runtime.leases.take(None)
     assert lease is not None
     with lease:

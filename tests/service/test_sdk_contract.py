@@ -7,6 +7,8 @@ again after the time that we say, and nothing else is; a stream ends whole or ra
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -149,6 +151,71 @@ def test_who_is_over_a_limit_is_asked_to_wait_and_gets_an_answer_then(caller: Ca
         assert caller.ask(chat(), max_retries=5).choices
     finally:
         other.join()
+
+
+def limited_key(world: World, **limits: int) -> str:
+    """A key of support's with these limits of its own, once it is known here."""
+    asked = {"name": "shop", "unit": "support", "scopes": ["infer", "base"], "limits": limits}
+    answer = world.http().post("/v1/keys", json=asked)
+    assert answer.status_code == 200, answer.text
+    secret: str = answer.json()["secret"]
+    deadline = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(openai.AuthenticationError):
+            world.client(api_key=secret).models.list()
+            return secret
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_key_over_its_own_rate_is_told_when_there_is_room(caller: Caller) -> None:
+    key = limited_key(caller.world, requests_per_minute=1)
+    assert caller.ask(chat(), api_key=key).choices
+    with pytest.raises(openai.RateLimitError) as raised:
+        caller.ask(chat(), api_key=key)
+    assert (raised.value.code, raised.value.type) == ("rate_limit_exceeded", "rate_limit_error")
+    headers = raised.value.response.headers
+    assert 1 <= int(headers["retry-after"]) <= 62
+    assert headers["x-ratelimit-limit-requests"] == "1"
+    assert headers["x-ratelimit-remaining-requests"] == "0"
+    assert caller.ask(chat()).choices, "the unit's other keys notice nothing"
+
+
+@pytest.mark.parametrize("budget", ["tokens_per_day", "tokens_per_month"])
+def test_a_budget_that_is_gone_is_not_asked_again(caller: Caller, budget: str) -> None:
+    key = limited_key(caller.world, **{budget: 100})
+    assert caller.ask(chat(max_tokens=4), api_key=key).choices
+    before = refused(caller.world, "insufficient_quota")
+    with pytest.raises(openai.RateLimitError) as raised:
+        caller.ask(chat(max_tokens=100), api_key=key, max_retries=2)
+    assert (raised.value.code, raised.value.type) == ("insufficient_quota", "insufficient_quota")
+    assert raised.value.response.headers["x-should-retry"] == "false"
+    assert "retry-after" not in raised.value.response.headers
+    assert refused(caller.world, "insufficient_quota") == before + 1
+
+
+def test_more_than_a_minute_of_a_key_has_is_a_mistake_of_the_request(caller: Caller) -> None:
+    key = limited_key(caller.world, tokens_per_minute=50)
+    with pytest.raises(openai.BadRequestError) as raised:
+        caller.ask(chat(max_tokens=60), api_key=key, max_retries=2)
+    assert (raised.value.code, raised.value.param) == ("invalid_request", "max_tokens")
+
+
+def test_a_full_disk_is_not_asked_again(
+    caller: Caller, small_disk: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk(512)))
+    line = (
+        b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+    )
+    file = ("a.jsonl", line * 20_000)
+    with pytest.raises(openai.InternalServerError) as raised:
+        caller.ask(
+            lambda client: client.files.create(file=file, purpose="fine-tune"), max_retries=2
+        )
+    assert (raised.value.status_code, raised.value.code) == (507, "storage_full")
+    assert raised.value.response.headers["x-should-retry"] == "false"
+    assert raised.value.request.headers["x-stainless-retry-count"] == "0"
 
 
 def test_a_draining_replica_is_asked_again_after_the_time_it_says(caller: Caller) -> None:

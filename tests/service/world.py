@@ -35,12 +35,14 @@ from service.engine.grammars import CompiledGrammars
 from service.engine.port import Engine
 from service.gateway.gateway import Gateway
 from service.launch.bootstrap_keys import ensure_keys
-from service.launch.compose import Parts, compose
+from service.launch.compose import compose
 from service.launch.connection_bounds import BoundedHttp
 from service.launch.key_files import read_kept
+from service.launch.process_parts import Parts
 from service.observe.traces import Traces
 from service.runtime import Runtime
 from tests.adapters.admission.tensors import SHAPES
+from tests.empty_registry import new_state_folder
 from tests.service.tiny_tokenizer import tiny_tokenizer
 from tests.simulation.engine import BASE, SimulatedEngine
 from tests.simulation.weights import write_adapter
@@ -172,7 +174,7 @@ def build(
     # lines of requests would stand among what commands under test print
     settings = {"tool_parser": "hermes", "request_log": "off", **settings}
     configured = Settings(state=state, units=units, port=port, base="unused", **settings)
-    folder = configured.state_folder.create()
+    folder = new_state_folder(state)
     registry = registry or open_registry(configured.registry_url)
     ensure_keys(configured, registry, load_units(units))
     prometheus = CollectorRegistry()
@@ -250,7 +252,7 @@ def running(
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     try:
-        if not ready.wait(20):
+        if not ready.wait(120):
             raise RuntimeError("the service did not start")
         runtime, prometheus = made[0]
         world = World(runtime.settings, runtime, engine, prometheus)
@@ -261,4 +263,4 @@ def running(
                 client.close()
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(120)

@@ -23,6 +23,7 @@ from service.engine.grammars import NoGrammars
 from service.engine.listener import inherited_listener
 from service.gateway.gateway import Gateway
 from service.launch.plugin import build_runtime, follow_server
+from service.launch.tls import certificate_files
 from tests.simulation.client import Client, LocalClient
 from tests.simulation.core import Core
 from tests.simulation.engine import ClientEngine
@@ -72,9 +73,16 @@ async def serve(settings: Settings, simulation: Simulation) -> None:
     attach(app)
     Handlers(client, engine.models).attach(app)
     app.add_middleware(Gateway)
+    certificate, key = certificate_files(settings) or (None, None)
     server = uvicorn.Server(
         uvicorn.Config(
-            app, host=settings.host, port=settings.port, log_level="error", lifespan="off"
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_level="error",
+            lifespan="off",
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
         )
     )
     app.state.server = server

@@ -22,6 +22,7 @@ from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from adapters.store.open import open_store
 from tests.adapters.admission.tensors import write_base
+from tests.empty_registry import new_state_folder
 from tests.simulation.history import Flip
 from tests.simulation.replica import Replica
 from tests.simulation.weights import write_adapter
@@ -218,7 +219,7 @@ def cluster(
     )
     for replica in made.replicas:
         StateFolder(Path(replica.environment["WARDROBE_STATE"])).create()
-    made.settings.state_folder.create()
+    new_state_folder(made.settings.state)
     try:
         for replica in made.replicas:
             replica.start()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -42,6 +43,9 @@ class Guarded:
     def __init__(self, house: Cluster, folder: Path) -> None:
         self.house = house
         self.port = free_port()
+        certificate = house.settings.tls_cert
+        self._scheme = "http" if certificate is None else "https"
+        self._verify = certificate is not None and ssl.create_default_context(cafile=certificate)
         self.log = folder / "guarded.log"
         with self.log.open("wb") as file:
             self.popen = subprocess.Popen(
@@ -53,7 +57,7 @@ class Guarded:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     @property
     def said(self) -> str:
@@ -73,11 +77,20 @@ class Guarded:
 
     def get(self, path: str) -> httpx2.Response:
         """With the admin's key, over a connection of its own."""
-        return httpx2.get(self.url + path, headers=self.headers, timeout=60, trust_env=False)
+        return self._ask("GET", path)
 
     def post(self, path: str, **body: Any) -> httpx2.Response:
-        return httpx2.post(
-            self.url + path, json=body, headers=self.headers, timeout=60, trust_env=False
+        return self._ask("POST", path, json=body)
+
+    def _ask(self, method: str, path: str, **more: Any) -> httpx2.Response:
+        return httpx2.request(
+            method,
+            self.url + path,
+            headers=self.headers,
+            timeout=60,
+            trust_env=False,
+            verify=self._verify,
+            **more,
         )
 
     def chat(self, model: str, words: str) -> httpx2.Response:

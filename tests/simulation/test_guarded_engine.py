@@ -7,8 +7,6 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,51 +15,16 @@ import openai
 import pytest
 
 from service.engine.quarantine import LOAD_DEATHS
+from tests.servers.certificates import write_pair
 from tests.simulation.cluster import Cluster
 from tests.simulation.core import FATAL
 from tests.simulation.guarded import Guarded, guarded, make_live, wait_for
 from tests.simulation.replica import WAIT_SECONDS
+from tests.steady_callers import calling, check_nobody_was_refused
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 KILLS = int(os.environ.get("SIMULATED_KILLS", "4"))
-CALLERS = 4
-
-
-@contextmanager
-def callers(replica: Guarded) -> Iterator[Counter[str]]:
-    """What callers met meanwhile: a status, or how their connection failed.
-
-    Each request says something else and comes over a connection of its own.
-    """
-    met: Counter[str] = Counter()
-    stop = threading.Event()
-
-    def call(number: int) -> None:
-        asked = 0
-        while not stop.is_set():
-            asked += 1
-            try:
-                answer = replica.chat("support", f"question {asked} of {number}")
-            except httpx2.ConnectError:
-                met["refused"] += 1
-            except httpx2.HTTPError:
-                met["cut off"] += 1
-            else:
-                met[str(answer.status_code)] += 1
-                if answer.status_code == 503:
-                    assert 0 < int(answer.headers["retry-after"]) <= 120
-                    time.sleep(0.05)
-
-    threads = [threading.Thread(target=call, args=(number,)) for number in range(CALLERS)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield met
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def promote(replica: Guarded, version: str) -> None:
@@ -76,7 +39,7 @@ def test_a_service_killed_again_and_again_loses_nothing_acknowledged_and_refuses
     with guarded(tmp_path) as replica:
         promote(replica, replica.house.publish("support"))
         took = []
-        with callers(replica) as met:
+        with calling(lambda words: replica.chat("support", words)) as met:
             for _ in range(KILLS):
                 version = replica.house.publish("support")
                 promote(replica, version)
@@ -88,11 +51,24 @@ def test_a_service_killed_again_and_again_loses_nothing_acknowledged_and_refuses
                 assert answer.status_code == 200, answer.text
                 assert answer.headers["x-adapter-version"] == version
         print(f"{KILLS} kills, recovered in {min(took):.1f}..{max(took):.1f} s: {dict(met)}")
-        assert met["refused"] == 0
-        assert met["200"] > 0
-        assert met["503"] > 0
-        assert set(met) <= {"200", "503", "cut off", "refused"}
+        check_nobody_was_refused(met)
         assert replica.restarts() == {"signal": KILLS}
+
+
+def test_a_death_behind_tls_is_told_over_tls(tmp_path: Path) -> None:
+    certificate, key = write_pair(tmp_path, "one")
+    with guarded(tmp_path, WARDROBE_TLS_CERT=certificate, WARDROBE_TLS_KEY=key) as replica:
+        promote(replica, replica.house.publish("support"))
+        with calling(lambda words: replica.chat("support", words)) as met:
+            wait_for(lambda: met["200"], what="callers are answered")
+            replica.signal_service(signal.SIGKILL)
+            wait_for(lambda: replica.get("/readyz").status_code == 503, what="it is gone")
+            with pytest.raises(httpx2.HTTPError):
+                httpx2.get(f"http://127.0.0.1:{replica.port}/livez", timeout=60, trust_env=False)
+            replica.wait_ready()
+            assert replica.chat("support", "after").status_code == 200
+        check_nobody_was_refused(met)
+        assert replica.restarts() == {"signal": 1}
 
 
 def test_a_request_that_kills_the_engine_twice_is_refused_and_those_beside_it_are_answered(

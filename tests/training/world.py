@@ -19,6 +19,7 @@ from adapters.registry.open import open_registry
 from adapters.registry.ports import NewFile, NewJob
 from adapters.state_folder import StateFolder
 from adapters.store.folder import FolderStore
+from tests.empty_registry import new_state_folder
 from tests.training.job.toy_replica import FINGERPRINT, ToyReplica
 from training.job.order import Order
 
@@ -108,7 +109,7 @@ def make_world(folder: Path, gates: dict[str, Any] | None = None) -> World:
     policy = {"evaluation_examples": 20} | (gates or {})
     unit = {"unit": "support", "aliases": ["support"], "gates": policy}
     (units / "support.yaml").write_text(json.dumps(unit))
-    state = StateFolder(folder / "state").create()
+    state = new_state_folder(folder / "state")
     registry = open_registry(state.database_url)
     return World(
         state=state,

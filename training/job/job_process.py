@@ -109,7 +109,8 @@ def real_context(
     """
     base = Path(settings.base)
     registry = open_registry(settings.registry_url)
-    client = service_client(settings.url, trainer_key(settings, stopping))
+    key = trainer_key(settings, stopping)
+    client = service_client(settings.url, key, authority=settings.service_ca)
     try:
         yield JobContext(
             registry=registry,

@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 import structlog
 
-from adapters.domain.gates import all_passed
+from adapters.domain.gates import GatePolicy, all_passed
 from adapters.domain.jobs import Job, JobError, JobStatus
 from adapters.domain.names import JobId
 from adapters.domain.principals import SYSTEM
@@ -90,8 +90,8 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
 
     if not all_passed(version.gates):
         raise GateFailed(refusal(version))
-    if plan.unit.gates.promote == "automatic":
-        _promote(context, job, version, reporter)
+    if plan.unit.gates.promote != "manual":
+        _promote(context, job, version, reporter, plan.unit.gates)
     return version
 
 
@@ -139,25 +139,34 @@ def _tell(version: Version, reporter: Reporter) -> None:
     )
 
 
-def _promote(context: JobContext, job: Job, version: Version, reporter: Reporter) -> None:
+def _promote(
+    context: JobContext, job: Job, version: Version, reporter: Reporter, policy: GatePolicy
+) -> None:
     promoter = Promoter(
         versions=context.registry.versions,
         routes=context.registry.routes,
         rollouts=context.registry.rollouts,
+        canaries=context.registry.canaries,
+        plan=policy.canary_plan,
         clock=context.clock,
         pause=context.pause,
     )
     try:
         _check_alias(context, version)
-        waited_for = promoter.promote(version, job.principal)
+        promotion = promoter.promote(version, job.principal)
     except NotPromoted as reason:
         reporter.say(f"{version.name} was not put live: {reason}", level="warn")
         return
     said = f"{version.name} is live as {version.adapter}"
-    if waited_for:
-        _log.warning("flip_not_observed", version=version.name, replicas=list(waited_for))
-        said += f"; {len(waited_for)} silent replicas may still answer as before"
-    reporter.say(said, level="warn" if waited_for else "info")
+    if promotion.weight is not None:
+        said = (
+            f"{version.name} answers {promotion.weight:g}% of {version.adapter} as a canary, by "
+            "the unit's schedule"
+        )
+    if promotion.waits_for:
+        _log.warning("flip_not_observed", version=version.name, replicas=list(promotion.waits_for))
+        said += f"; {len(promotion.waits_for)} silent replicas may still answer as before"
+    reporter.say(said, level="warn" if promotion.waits_for else "info")
 
 
 def _check_alias(context: JobContext, version: Version) -> None:

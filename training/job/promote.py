@@ -1,7 +1,8 @@
 """The automatic promotion at the end of a job: asked of the registry, carried out by the service.
 
-A promotion that does not happen is not the job's failure: the version stays a candidate, its
-owner is told why, and anyone may promote it later.
+By the unit's policy a version goes live at once, or as a canary beside the live one, which the
+service moves on or rolls back by itself. A promotion that does not happen is not the job's failure:
+the version stays a candidate, its owner is told why, and anyone may promote it later.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from adapters.domain.canaries import CanaryPlan
 from adapters.domain.gates import Outcome
 from adapters.domain.names import Alias, VersionId
 from adapters.domain.principals import Principal
-from adapters.domain.routes import SETS_STABLE, Rollout, RolloutState, Route
+from adapters.domain.routes import SETS_STABLE, Action, Rollout, RolloutState, Route
 from adapters.domain.versions import Version
 from adapters.errors import Conflict
-from adapters.registry.ports import Rollouts, Routes, Versions
+from adapters.registry.ports import Canaries, Rollouts, RouteCommand, Routes, Versions
 
 PATIENCE = 1800.0
 """Seconds after which a rollout that has neither failed nor come to an end is left to others. The
@@ -25,10 +27,21 @@ OBSERVING = 10.0
 needs less than one."""
 _PAGE = 100
 _LIVE = (RolloutState.FLIPPED, RolloutState.COMPLETE)
+_BRINGS = (*SETS_STABLE, Action.CANARY)
 
 
 class NotPromoted(Exception):
     """Why the version is not live now, in words for the job's owner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """How a version answers now."""
+
+    weight: float | None = None
+    """Per cent of the requests, as a canary; None is all of them."""
+    waits_for: Sequence[str] = ()
+    """The ids of replicas that have not observed it: none where the rollout is complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,22 +51,24 @@ class Promoter:
     versions: Versions
     routes: Routes
     rollouts: Rollouts
+    canaries: Canaries
+    plan: CanaryPlan | None = None
+    """The schedule of a canary; None puts a version live at once."""
     clock: Callable[[], float]
     pause: Callable[[], None]
 
-    def promote(self, version: Version, principal: Principal) -> Sequence[str]:
-        """Returns once `version` answers to its adapter's alias.
+    def promote(self, version: Version, principal: Principal) -> Promotion:
+        """Returns once `version` answers to its adapter's alias, all requests or a canary's.
 
-        The answer is the ids of replicas that have not observed it: none where the rollout is
-        complete. Raises NotPromoted. Asking again after a crash finds the rollout that is under
-        way; one that moved the route before is not repeated over what an operator has done since.
+        Raises NotPromoted. Asking again after a crash finds the rollout that is under way; one that
+        moved the route before is not repeated over what an operator has done since.
         """
         try:
             rollout = self._begin(version, principal)
         except Conflict as conflict:
             raise NotPromoted(conflict.message) from conflict
         if rollout is None:
-            return ()
+            return self._promotion(version)
         rollout = self._while(RolloutState.LOADING, rollout, PATIENCE)
         if rollout.state is RolloutState.LOADING:
             raise NotPromoted(f"its rollout is still under way after {PATIENCE:.0f} s")
@@ -61,7 +76,12 @@ class Promoter:
             raise NotPromoted(rollout.error or "its rollout failed")
         rollout = self._while(RolloutState.FLIPPED, rollout, OBSERVING)
         done = rollout.state is RolloutState.COMPLETE
-        return () if done else self.rollouts.waits_for(rollout.id)
+        return self._promotion(version, () if done else self.rollouts.waits_for(rollout.id))
+
+    def _promotion(self, version: Version, waits_for: Sequence[str] = ()) -> Promotion:
+        canary = self.routes.route(Alias(version.adapter), version.unit).canary
+        weight = canary.weight if canary is not None and canary.version == version.id else None
+        return Promotion(weight=weight, waits_for=waits_for)
 
     def _while(self, state: RolloutState, rollout: Rollout, patience: float) -> Rollout:
         """The rollout when it has left `state`, or after `patience` seconds."""
@@ -75,11 +95,20 @@ class Promoter:
         """The rollout that brings `version`; None where nothing is left to wait for."""
         # The route first: whatever is decided after this look moves its generation.
         route = self.routes.route(Alias(version.adapter), version.unit)
-        if route.stable == version.id:
+        if version.id in route.answering:
             newest = self._newest(route, version.id)
             return newest if newest and newest.state in _LIVE else None
         self._check_wanted(route, version.id, principal)
         try:
+            return self._ask(route, version, principal)
+        except Conflict:
+            newest = self._newest(route, version.id)
+            if newest is None or newest.state is RolloutState.FAILED:
+                raise
+            return newest
+
+    def _ask(self, route: Route, version: Version, principal: Principal) -> Rollout:
+        if self.plan is None or not self._has_beside(route, version):
             return self.rollouts.promote(
                 route.alias,
                 version.id,
@@ -87,11 +116,19 @@ class Promoter:
                 unit=version.unit,
                 expected_generation=route.generation,
             )
-        except Conflict:
-            newest = self._newest(route, version.id)
-            if newest is None or newest.state is RolloutState.FAILED:
-                raise
-            return newest
+        command = RouteCommand(
+            alias=route.alias,
+            unit=version.unit,
+            principal=principal,
+            expected_generation=route.generation,
+        )
+        return self.canaries.start(command, version.id, self.plan)
+
+    def _has_beside(self, route: Route, version: Version) -> bool:
+        """Whether a live version can be compared with; another base's is answered by no engine."""
+        if route.stable is None:
+            return False
+        return self.versions.by_id(route.stable).base_fingerprint == version.base_fingerprint
 
     def _check_wanted(self, route: Route, version_id: VersionId, principal: Principal) -> None:
         """Raises NotPromoted where a newer version is live or an operator has decided otherwise."""
@@ -125,9 +162,9 @@ class Promoter:
             after = str(page.items[-1].id)
 
     def _newest(self, route: Route, version_id: VersionId) -> Rollout | None:
-        """The newest rollout of the alias, if it puts this version live."""
+        """The newest rollout of the alias, if it lets this version answer."""
         latest = self.rollouts.history(route.alias, route.unit, after=None, limit=1).items
-        wanted = (item for item in latest if item.action in SETS_STABLE)
+        wanted = (item for item in latest if item.action in _BRINGS)
         return next((item for item in wanted if item.target == version_id), None)
 
 

@@ -49,7 +49,8 @@ class Canaries(Protocol):
 
         Repeating it returns the rollout it began, unless that failed. Raises VersionConflict,
         NotFound, Conflict (`no_stable_version`, `canary_in_progress`, `rollout_in_progress`,
-        `version_live`, `base_mismatch`, what `check_promotable` and `check_approved` say).
+        `version_live`, `base_mismatch`, what `check_promotable` and `check_approved` say;
+        `job_state` where the principal is a cancelled job's).
         """
         ...
 

@@ -121,6 +121,16 @@ class Replicas(Protocol):
         """
         ...
 
+    def note_cleared(
+        self, machine: str, requests: Sequence[str], *, by: Principal, reason: str | None = None
+    ) -> None:
+        """Tells the audit log that these requests, known by their digests, may reach the machine's
+        engine again; the quarantine itself stands in that machine's state folder.
+
+        Raises NotPermitted for who does not see every unit.
+        """
+        ...
+
     def list(self) -> Sequence[Replica]:
         """All of them, by id; silent ones too."""
         ...

@@ -29,6 +29,7 @@ from adapters.registry.sql.canary_rows import (
     find_canary,
     write_canary,
 )
+from adapters.registry.sql.job_rows import job_called
 from adapters.registry.sql.queries import (
     SqlPort,
     add_all_missing,
@@ -50,6 +51,7 @@ from adapters.registry.sql.routes import route_of
 from adapters.registry.sql.version_rows import MISSING, find_version
 from adapters.registry.transitions import canaries as transitions
 from adapters.registry.transitions.rollouts import Change
+from adapters.registry.transitions.rollouts import check_asker as check_asking_job
 
 MAX_SCORES = 100_000
 """Of one canary."""
@@ -64,6 +66,7 @@ class SqlCanaries(SqlPort):
         weight = plan.steps[0].weight
         with self._database.write() as connection:
             lock_revision(connection)
+            check_asking_job(job_called(connection, command.principal.id))
             version = _version(connection, command, version_id)
             begun = begun_before(
                 connection, command, Action.CANARY, target=version_id, weight=weight

@@ -254,7 +254,9 @@ def _check_rotatable(key: Key, now: float) -> None:
 def _words(command: str, key: NewKey, **more: object) -> str:
     """The digest of what was asked for; id and hash are drawn, so they are no part of it."""
     values = rows.key_values(key) | more
-    said = {name: value for name, value in values.items() if name not in ("id", "hash")}
+    # a build before limits digested none
+    left_out = ("id", "hash", "limits") if values["limits"] is None else ("id", "hash")
+    said = {name: value for name, value in values.items() if name not in left_out}
     return sha256_bytes(json.dumps([command, said], sort_keys=True).encode())
 
 

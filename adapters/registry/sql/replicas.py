@@ -23,7 +23,7 @@ from sqlalchemy import (
 from adapters.domain.audit import Action
 from adapters.domain.names import VersionId
 from adapters.domain.principals import Principal
-from adapters.errors import Conflict, NotFound
+from adapters.errors import Conflict, NotFound, NotPermitted
 from adapters.registry.ports.replicas import Acknowledgement, ProcessId, Registration, Replica
 from adapters.registry.sql import schema
 from adapters.registry.sql.audit import append
@@ -31,6 +31,8 @@ from adapters.registry.sql.queries import SqlPort, add_missing, put, share_revis
 from adapters.registry.sql.replica_rows import lock_processes, replica_statuses
 
 _NO_REPLICA = "no such replica"
+_TOLD = 20
+"""Of requests that were cleared at once, so many are named in the audit log."""
 
 
 class SqlReplicas(SqlPort):
@@ -145,6 +147,24 @@ class SqlReplicas(SqlPort):
                 at=now,
                 unit=None,
                 before={"seconds_silent": gone.seconds_silent, "observed": gone.observed},
+                reason=reason,
+            )
+
+    def note_cleared(
+        self, machine: str, requests: Sequence[str], *, by: Principal, reason: str | None = None
+    ) -> None:
+        """Tells the audit log what a machine's quarantine holds no longer. Raises NotPermitted."""
+        if not by.sees_every_unit:
+            raise NotPermitted("the quarantine is the admin's")
+        with self._database.write() as connection:
+            append(
+                connection,
+                by,
+                Action.QUARANTINE_CLEARED,
+                f"quarantine/{machine}",
+                at=self._database.now(connection),
+                unit=None,
+                before={"requests": len(requests), "first": list(requests[:_TOLD])},
                 reason=reason,
             )
 

@@ -23,6 +23,7 @@ from adapters.domain.jobs import (
     Lease,
     StopRequest,
 )
+from adapters.domain.limits import NO_KEY_LIMITS, KeyLimits
 from adapters.domain.names import Alias
 from adapters.domain.principals import Role, Scope
 from adapters.domain.recipes import Hyperparameters
@@ -39,6 +40,7 @@ def key_values(key: NewKey) -> dict[str, Any]:
         "role": key.role.value,
         "scopes": None if key.scopes is None else sorted(key.scopes),
         "aliases": None if key.aliases is None else sorted(key.aliases),
+        "limits": key.limits.said or None,
     }
 
 
@@ -57,8 +59,17 @@ def key_from(row: RowMapping) -> Key:
             if scopes is None
             else frozenset(_SCOPES[name] for name in scopes if name in _SCOPES),
             "aliases": None if aliases is None else frozenset(map(Alias, aliases)),
+            "limits": _limits_from(row["limits"]),
         }
     )
+
+
+def _limits_from(said: Mapping[str, int] | None) -> KeyLimits:
+    """A limit of a newer build is not known here, and the others hold."""
+    if not said:
+        return NO_KEY_LIMITS
+    known = {name: most for name, most in said.items() if name in KeyLimits.model_fields}
+    return KeyLimits.model_validate(known)
 
 
 _JOB_ROW_ONLY = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import psycopg
 from adapters.registry.open import open_registry
 from adapters.registry.sql.schema import metadata
 from adapters.registry.sql.sqlite import Journal
+from tests.empty_registry import empty_database
 from tests.servers.postgres import PostgresServer
 
 BACKENDS = ("sqlite-wal", "sqlite-journal", "postgres")
@@ -64,15 +63,6 @@ class SqliteBackend:
         path = folder / "registry.sqlite3"
         path.write_bytes(empty_database())
         return Backend(self._name, f"sqlite:///{path}", self._journal)
-
-
-@functools.cache
-def empty_database() -> bytes:
-    """What the migrations make."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "registry.sqlite3"
-        open_registry(f"sqlite:///{path}", journal="rollback").close()
-        return path.read_bytes()
 
 
 class PostgresBackend:

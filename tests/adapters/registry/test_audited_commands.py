@@ -344,6 +344,11 @@ def _retire_replica(registry: Registry, clock: Clock) -> Given:
     return lambda: registry.replicas.retire(process.replica, by=ADMIN, reason="it burnt")
 
 
+def _clear_quarantine(registry: Registry) -> Given:
+    ids = ["0" * 32, "1" * 32]
+    return lambda: registry.replicas.note_cleared("node-1", ids, by=ADMIN, reason="it was mended")
+
+
 def _collect(registry: Registry, clock: Clock) -> Given:
     file = added_file(registry)
     registry.files.delete(file.id, OWNER)
@@ -488,6 +493,9 @@ AUDITED: dict[str, Sequence[tuple[Callable[..., Given], Sequence[tuple[str, str,
     "versions.sign": [(_sign, [("key_admin", "version.signed", "version/support:1", "support")])],
     "replicas.retire": [
         (_retire_replica, [("key_admin", "replica.retired", "replica/replica-1", "")])
+    ],
+    "replicas.note_cleared": [
+        (_clear_quarantine, [("key_admin", "quarantine.cleared", "quarantine/node-1", "")])
     ],
     "collection.collect": [
         (

@@ -18,8 +18,9 @@ from adapters.domain.canaries import (
     latency_class,
 )
 from adapters.domain.gates import at_least
-from adapters.domain.jobs import JobStatus
+from adapters.domain.jobs import JobStatus, StopRequest
 from adapters.domain.names import VersionId
+from adapters.domain.principals import Principal, Role
 from adapters.domain.routes import Action, Rollout, RolloutState, Route
 from adapters.domain.shadows import Comparisons
 from adapters.domain.versions import Version, VersionState
@@ -37,9 +38,11 @@ from tests.adapters.registry.values import (
     SALES,
     STRANGER,
     SUPPORT,
+    a_gate,
     a_process,
     acknowledge,
     carried_out,
+    fence_of,
     flip_and_complete,
     joined,
     judged,
@@ -48,6 +51,7 @@ from tests.adapters.registry.values import (
     promoted,
     published,
     roll_back,
+    trained,
     went_live,
 )
 
@@ -526,3 +530,17 @@ def test_a_canary_that_somebody_has_rejected_goes_no_further_until_they_approve_
     registry.approvals.decide(canary.id, Verdict.APPROVED, ADMIN)
     (moved,) = look(registry, clock)
     assert (moved.action, moved.weight) == (Action.WEIGHT, 50.0)
+
+
+def test_a_cancelled_job_begins_no_canary(registry: Registry) -> None:
+    went_live(registry, 1)
+    job, version = trained(registry)
+    registry.versions.record_gates(version.id, [a_gate()], fence=fence_of(job), evidence={})
+    by_job = asked(1, principal=Principal(id=job.id, role=Role.UNIT, unit=SUPPORT))
+    begun = registry.canaries.start(by_job, version.id, PLAN)
+    registry.jobs.request_stop(job.id, StopRequest.CANCEL, OWNER)
+    assert registry.rollouts.get(begun.id).state is RolloutState.FAILED
+    with pytest.raises(Conflict) as refused:
+        registry.canaries.start(by_job, version.id, PLAN)
+    assert refused.value.reason == "job_state"
+    assert registry.canaries.start(asked(1), version.id, PLAN).state is RolloutState.LOADING

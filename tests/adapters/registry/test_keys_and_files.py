@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from adapters.domain.api_keys import DAY_S, METRICS_NAME, Key, NewKey
+from adapters.domain.api_keys import DAY_S, METRICS_NAME, Key, NewKey, succeed
 from adapters.domain.files import StoredFile
 from adapters.domain.jobs import StopRequest
+from adapters.domain.limits import KeyLimits
 from adapters.domain.names import FileId
 from adapters.domain.principals import SYSTEM, Principal, Role, Scope
 from adapters.errors import Conflict, InvalidRequest, NotFound, NotPermitted
 from adapters.registry import Registry
+from adapters.registry.ports import Which
 from tests.adapters.registry.backends import Backend, Clock
 from tests.adapters.registry.values import (
     ADMIN,
@@ -140,6 +142,19 @@ def test_an_issued_key_is_kept_with_its_grant_its_end_and_who_made_it(
     assert registry.routes.changes(revision).keys == [made]
     assert (made.created_by, made.expires_at) == (ADMIN.id, clock.now + DAY_S)
     assert (made.scopes, made.aliases) == (frozenset({Scope.INFER}), frozenset({ALIAS}))
+
+
+def test_a_keys_own_limits_travel_with_it_and_are_told(registry: Registry) -> None:
+    limits = KeyLimits(requests_per_minute=60, tokens_per_day=0)
+    revision = registry.routes.revision()
+    made = issued(registry, name="shop", limits=limits)
+    assert made.limits == made.principal().limits == limits
+    assert registry.keys.active() == registry.routes.changes(revision).keys == [made]
+    entry = registry.audit.list(ADMIN, Which(), after=None, limit=1).items[0]
+    assert entry.after is not None
+    assert entry.after["limits"] == {"requests_per_minute": 60, "tokens_per_day": 0}
+    _secret, successor = succeed(made, pepper=b"p" * 32)
+    assert successor.limits == limits
 
 
 def test_only_whoever_sees_every_unit_gives_and_ends_keys(registry: Registry) -> None:

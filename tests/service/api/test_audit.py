@@ -8,9 +8,16 @@ from typing import Any
 from sqlalchemy import text
 
 from adapters.domain.audit import EMPTY
+from adapters.domain.names import JobId
 from adapters.registry.sql.database import Database
 from tests.service.world import World
+from tests.simulation.engine import BASE
 
+EXAMPLES = b"".join(
+    b'{"messages": [{"role": "user", "content": "q%d"},'
+    b' {"role": "assistant", "content": "a"}]}\n' % at
+    for at in range(40)
+)
 ROWS = b'{"messages": [{"role": "user", "content": "hi"}]}\n'
 
 
@@ -33,6 +40,35 @@ def test_a_unit_reads_what_was_done_to_its_things_and_nothing_else(world: World)
     assert units == {"support", "sales"}
     assert "prev_hash" in listed(world, "admin")[0]
     assert "secret.jsonl" not in str(listed(world, "admin"))
+
+
+def test_why_something_was_done_is_kept_with_it(world: World) -> None:
+    client = world.client("support")
+    file = client.files.create(file=("a.jsonl", EXAMPLES), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(model=BASE, training_file=file.id)
+    world.runtime.registry.jobs.accept(JobId(job.id), error=None)
+
+    def because(reason: str) -> dict[str, str]:
+        return {"reason": reason}
+
+    client.fine_tuning.jobs.pause(job.id, extra_body=because("the machine is wanted"))
+    client.fine_tuning.jobs.resume(job.id, extra_body=because("it is free again"))
+    client.fine_tuning.jobs.cancel(job.id, extra_body=because("the wrong file"))
+    client.files.delete(file.id, extra_body=because("asked to forget it"))
+    assert {
+        (entry["action"], entry["reason"])
+        for subject in (f"job/{job.id}", f"file/{file.id}")
+        for entry in listed(world, "support", subject=subject)
+        if entry["reason"]
+    } == {
+        ("job.paused", "the machine is wanted"),
+        ("job.resumed", "it is free again"),
+        ("job.ended", "the wrong file"),
+        ("file.deleted", "asked to forget it"),
+    }
+    for path in (f"/v1/fine_tuning/jobs/{job.id}/cancel", "/v1/replicas/gone/retire"):
+        refused = world.http("admin").post(path, json={"reason": "two\nlines"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "reason")
 
 
 def test_the_log_is_read_in_pages(world: World) -> None:

@@ -128,6 +128,11 @@ def test_the_base_model_is_a_grant_of_its_own(world: World) -> None:
         ({"expires_in": 1e12}, 400, "expires_in"),
         ({"expires_in": "90"}, 400, "expires_in"),
         ({"role": "admin"}, 400, "role"),
+        ({"limits": {"requests_per_minute": 0}}, 400, "limits"),
+        ({"limits": {"requests_per_hour": 1}}, 400, "limits"),
+        ({"limits": {"tokens_per_day": "10"}}, 400, "limits"),
+        ({"limits": {"tokens_per_day": 10}, "scopes": ["train"]}, 400, "limits"),
+        ({"limits": {"tokens_per_day": 10}, "scopes": ["metrics"], "unit": None}, 400, "limits"),
         ({"hash": "0" * 64}, 400, "hash"),
     ],
 )
@@ -138,6 +143,17 @@ def test_what_can_be_no_key_is_refused_by_name(
     assert answer.status_code == status, answer.text
     if param is not None:
         assert answer.json()["error"]["param"].split(".")[0] == param
+
+
+def test_limits_of_a_key_are_shown_and_handed_on(world: World) -> None:
+    limits = {"requests_per_minute": 60, "max_concurrent_requests": 2}
+    made = make(world, limits=limits)
+    assert made["limits"] == limits
+    assert make(world, name="app")["limits"] == {}
+    rotated = world.http().post(f"/v1/keys/{made['id']}/rotate", json={}).json()
+    assert rotated["limits"] == limits
+    listed = world.http().get("/v1/keys").json()["data"]
+    assert [key["limits"] for key in listed if key["name"] == "shop"] == [limits, limits]
 
 
 def test_keys_are_the_admins_alone(world: World) -> None:

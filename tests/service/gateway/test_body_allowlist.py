@@ -114,6 +114,17 @@ def test_a_count_that_is_no_whole_number_is_refused_though_vllm_would_read_it(
     assert refused.value.param == field
 
 
+@pytest.mark.parametrize("said", [{}, {"stream": False}, {"stream": None}])
+@pytest.mark.parametrize("options", [{}, {"include_usage": None}, {"include_usage": True}])
+def test_options_of_a_stream_are_refused_where_there_is_none(
+    said: dict[str, Any], options: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequest, match="set `stream` too") as refused:
+        clean(CHAT, body(stream_options=options, **said))
+    assert refused.value.param == "stream_options"
+    assert clean(CHAT, body(stream_options=options, stream=True))["stream"] is True
+
+
 def test_a_chats_logprobs_are_a_yes_or_no() -> None:
     asked = body(logprobs=True, top_logprobs=20, n=16)
     assert clean(CHAT, asked) == asked

@@ -52,6 +52,14 @@ def test_a_prompt_that_is_too_long_is_told_with_the_models_length(said: str, len
     assert "SECRET" not in error["message"]
 
 
+def test_a_token_that_the_model_does_not_have_is_told_by_the_prompts_field() -> None:
+    said = engine_error("Token id 999999 is out of vocabulary", None)
+    status, body, _ = engine_errors.translate(400, said, question="prompt")
+    error = json.loads(body)["error"]
+    assert (status, error["code"], error["param"]) == (400, "invalid_request", "prompt")
+    assert error["message"] == "`prompt` holds a token that the model does not have"
+
+
 @pytest.mark.parametrize(
     ("event", "code"),
     [

@@ -453,4 +453,4 @@ async def test_a_request_that_an_exception_ends_is_in_flight_no_longer(tmp_path:
         }
         await Gateway(broken)(scope, receive, send)
         assert sent[0]["status"] == 500
-        assert world.prometheus.get_sample_value("wardrobe_requests_in_flight") == 0
+        assert world.runtime.leases.total == 0

@@ -128,6 +128,23 @@ def test_a_budget_that_is_used_up_is_told_so_and_no_client_asks_again(tmp_path: 
         assert (before, after) == (1, 2)
 
 
+def test_what_is_used_of_a_budget_is_shown_by_unit(tmp_path: Path) -> None:
+    with limited(tmp_path, tokens_per_day=200, tokens_per_month=0) as world:
+
+        def shown(budget: str, unit: str = "support") -> float | None:
+            labels = {"unit": unit, "budget": budget}
+            return world.prometheus.get_sample_value("wardrobe_budget_used_ratio", labels)
+
+        until(lambda: shown("day") == 0.0)
+        assert shown("month") == 1.0, "nothing is left of nothing"
+        assert shown("day", "sales") is None, "it has no budget"
+        write_units(tmp_path / "units", {"support": "limits: {tokens_per_day: 200}\n"})
+        until(lambda: ask(world).status_code == 200)
+        until(lambda: shown("day") == used(world, Quota.TOKENS_PER_DAY) / 200)
+        assert (shown("day") or 0) > 0
+        until(lambda: shown("month") is None)
+
+
 def test_a_budget_of_nothing_lets_nothing_through_and_one_that_is_raised_works_at_once(
     tmp_path: Path,
 ) -> None:
@@ -216,6 +233,27 @@ def test_each_key_of_a_unit_has_limits_of_its_own_within_the_units(tmp_path: Pat
         assert told.headers["x-ratelimit-limit-requests"] == "5"
         assert told.headers["x-ratelimit-remaining-requests"] == "1", "the tightest is told"
         assert [ask(world).status_code for _ in range(2)] == [200, 429], "the unit's hold as well"
+
+
+def test_a_keys_own_limits_take_the_place_of_those_that_keys_usually_have(tmp_path: Path) -> None:
+    usual = "{requests_per_minute: 3, tokens_per_minute: 900}"
+    with limited(tmp_path, requests_per_minute=50, per_key=usual) as world:
+        asked: dict[str, Any] = {"name": "shop", "unit": "support", "scopes": ["infer", "base"]}
+        asked |= {"limits": {"requests_per_minute": 7}}
+        secret = world.http().post("/v1/keys", json=asked).json()["secret"]
+        said = {"model": BASE, "messages": HELLO, "max_tokens": 4}
+        headers = {"Authorization": f"Bearer {secret}"}
+        answers: list[httpx2.Response] = []
+
+        def answered() -> bool:
+            url = f"{world.url}/v1/chat/completions"
+            answers.append(httpx2.post(url, json=said, headers=headers))
+            return answers[-1].status_code == 200
+
+        until(answered)
+        told = answers[-1].headers
+        assert told["x-ratelimit-limit-requests"] == "7"
+        assert told["x-ratelimit-limit-tokens"] == "900"
 
 
 def test_a_body_that_is_still_being_sent_counts_already(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.errors import InvalidRequest
-from service.gateway.messages import MAX_PARTS, rebuild_messages
+from service.gateway.messages import MAX_PARTS, ROLES, rebuild_messages
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 ASKED = {"role": "user", "content": "hello"}
@@ -27,6 +27,17 @@ def test_a_whole_conversation_passes_as_it_is() -> None:
         {"role": "assistant", "content": ""},
     ]
     assert rebuild_messages(chat) == chat
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("text", ["", "hello"])
+def test_a_plain_message_becomes_the_same_alone_and_in_a_chat_that_is_not(
+    role: str, text: str
+) -> None:
+    message = {"role": role, "content": text}
+    beside = {**ASKED, "name": "ann"}
+    assert rebuild_messages([message]) == [message]
+    assert rebuild_messages([message, beside]) == [message, beside]
 
 
 def test_our_own_answer_can_be_sent_back_as_the_client_holds_it() -> None:

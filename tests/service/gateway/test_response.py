@@ -85,6 +85,7 @@ def outcome(registry: CollectorRegistry) -> str:
         ((WORD, ERROR, DONE), "engine_error"),
         ((ERROR, DONE), "engine_error"),
         ((WORD, WORD, ERROR), "engine_error"),
+        ((WORD, ERROR, WORD, WORD, DONE), "engine_error"),
     ],
 )
 async def test_an_error_inside_a_stream_is_no_success(
@@ -94,6 +95,22 @@ async def test_an_error_inside_a_stream_is_no_success(
     await said.say(START, *map(part, bodies), part(b"", more=False))
     assert said.outcome == counted
     assert said.body == b"".join(TOLD if body is ERROR else body for body in bodies)
+
+
+@pytest.mark.parametrize(("status", "short"), [(200, [WORD, TOLD, b""]), (500, [])])
+async def test_only_the_bodies_of_a_good_answer_take_the_short_way(
+    status: int, short: list[bytes]
+) -> None:
+    said, bodies = Said(), list[bytes]()
+
+    async def take(message: Message) -> None:
+        bodies.append(message["body"])
+
+    said.answer = Answer(said._keep, TARGET, 0.0, endpoint=CHAT, drain=said.drain, bodies=take)
+    await said.say({**START, "status": status}, part(WORD), part(ERROR), part(b"", more=False))
+    assert bodies == short
+    assert said.body == (b"" if short else said.sent[-1]["body"])
+    assert said.outcome == "engine_error"
 
 
 async def test_a_stream_that_just_ends_was_cut_by_the_client() -> None:

@@ -12,7 +12,7 @@ import pytest
 from service.engine.quarantine import Quarantine
 from service.engine.quarantine_record import QuarantineRecord
 from service.engine.vital_signs import VitalSigns
-from service.launch.engine_guard import EngineGuard
+from service.launch.engine_guard import RECOVERED_AFTER, EngineGuard
 from service.launch.out_of_memory import OomKills, oom_kills
 
 
@@ -109,13 +109,15 @@ def test_after_a_pause_of_everything_everybody_may_be_heard_again(world: World) 
 
 def test_what_a_start_takes_is_no_good_run(world: World) -> None:
     world.now += 500.0
-    assert world.guard.well_for() == 0.0
+    assert not world.guard.recovered()
     world.guard.note_ready()
-    world.now += 20.0
+    world.now += RECOVERED_AFTER - 1.0
+    assert not world.guard.recovered()
     world.guard.note_ready()
-    assert world.guard.well_for() == 20.0
+    world.now += 1.0
+    assert world.guard.recovered()
     world.guard.starting()
-    assert world.guard.well_for() == 0.0
+    assert not world.guard.recovered()
 
 
 def test_what_an_engine_died_of_is_suspected_and_what_a_stop_cut_off_is_not(world: World) -> None:

@@ -21,7 +21,7 @@ from service.launch.child_process import (
     rotate,
     tail,
 )
-from service.launch.supervisor import LONGEST_DELAY, STABLE_AFTER, after_exit
+from service.launch.supervisor import LONGEST_DELAY, after_exit
 
 # a supervisor of its own process, as `wardrobe up` is; each argument is one child's program
 SUPERVISE = """
@@ -116,20 +116,20 @@ def started() -> Iterator[list[Supervised]]:
 
 
 @pytest.mark.parametrize(
-    ("failures", "ran_for", "expected"),
+    ("failures", "recovered", "expected"),
     [
-        (0, 0.1, (1, 1.0)),
-        (1, 0.1, (2, 2.0)),
-        (4, 5.0, (5, 16.0)),
-        (5, 5.0, (6, LONGEST_DELAY)),
-        (400, 5.0, (401, LONGEST_DELAY)),
-        (9, STABLE_AFTER, (1, 1.0)),
+        (0, False, (1, 1.0)),
+        (1, False, (2, 2.0)),
+        (4, False, (5, 16.0)),
+        (5, False, (6, LONGEST_DELAY)),
+        (400, False, (401, LONGEST_DELAY)),
+        (9, True, (1, 1.0)),
     ],
 )
 def test_the_delay_doubles_with_each_young_death_and_starts_over_after_a_long_life(
-    failures: int, ran_for: float, expected: tuple[int, float]
+    failures: int, recovered: bool, expected: tuple[int, float]
 ) -> None:
-    assert after_exit(failures, ran_for=ran_for) == expected
+    assert after_exit(failures, recovered=recovered) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from typing import Any
 import openai
 import pytest
 
+from adapters.domain.names import Digest
 from adapters.domain.principals import SYSTEM
 from service.engine.quarantine_record import QuarantineRecord
-from service.reconcile.copies import BUSY, MAX_COPIES, Copies
+from service.engine.turns import Load
+from service.reconcile.copies import MAX_COPIES, Copies
 from tests.service.world import World, running
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -249,6 +251,19 @@ def test_what_a_command_may_not_say_is_refused_by_name(world: World) -> None:
     assert show(world)["route"]["generation"] == 1
 
 
+@pytest.mark.parametrize("path", ["promote", "warm", "canary", "shadow"])
+def test_a_version_of_a_base_that_no_replica_serves_is_refused_by_all_that_load_it(
+    world: World, path: str
+) -> None:
+    published(world, 1)
+    world.publish("support", base=Digest("c" * 64))
+    refused = command(world, path, 1, version=2)
+    assert refused.status_code == 409
+    error = refused.json()["error"]
+    assert error["code"] == "base_mismatch"
+    assert "than the one served" in error["message"]
+
+
 def test_another_units_routes_look_unknown_to_every_command(world: World) -> None:
     canaried(world)
     sales = world.http("sales")
@@ -364,22 +379,32 @@ def test_a_copy_that_kills_the_engine_is_the_suspect_and_no_caller(world: World)
 
 async def test_copies_keep_to_their_bounds() -> None:
     copies = Copies()
-    assert copies.has_room(BUSY - 1)
-    assert not copies.has_room(BUSY)
     forever = asyncio.Event()
 
     async def wait() -> None:
         await forever.wait()
 
     for _ in range(MAX_COPIES):
-        assert copies.has_room(0)
+        assert copies.has_room
         copies.start(wait())
-    assert not copies.has_room(0)
+    assert not copies.has_room
     copies.stop()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not copies._tasks
-    assert not copies.has_room(0)
+    assert not copies.has_room
+
+
+def test_a_copy_is_dropped_where_the_engine_has_other_work(world: World) -> None:
+    shadowed(world)
+    turns = world.runtime.turns
+    whole = turns.take_spare(Load(sequences=turns.shared, tokens=1))
+    assert whole is not None
+    assert ask(world) == "support:1", "a caller waits for nobody's copies"
+    soon(lambda: show(world, "/shadow")["dropped"] == 1)
+    whole.__exit__()
+    assert ask(world) == "support:1"
+    soon(lambda: show(world, "/shadow")["copies"] == 1)
 
 
 def test_a_shadow_that_ended_gets_no_more_copies(world: World) -> None:

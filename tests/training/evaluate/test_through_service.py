@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import http.server
 import json
-from collections.abc import Callable
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from adapters.errors import EngineUnavailable, NotPermitted, Rejected, Unavailable
+from adapters.errors import EngineUnavailable, InvalidRequest, NotPermitted, Rejected, Unavailable
+from tests.servers.certificates import write_pair
 from training.data.examples import Message
 from training.data.questions import Question
 from training.evaluate.answers import Answer
 from training.evaluate.retries import Patience, Verdict, first_trouble, judge, pause
-from training.evaluate.through_service import ServiceAnswers
+from training.evaluate.through_service import ServiceAnswers, service_client
 from training.stopping import Stopped
 
 NOW = Patience(unavailable=0.0, unknown_model=0.0, failing=0.0)
@@ -210,3 +216,48 @@ def test_log_probabilities_are_asked_for_again_as_answers_are() -> None:
         return scored(request) if status == 200 else error(status)
 
     assert service(answer).log_probs("support:1", questions()) == [[-3 / 8]]
+
+
+@contextmanager
+def encrypted_service(pair: tuple[Path, Path]) -> Iterator[str]:
+    """Answers every GET with 404, over TLS."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("told_by", ["setting", "environment", "nobody"])
+def test_a_certificate_is_believed_by_the_authority_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told_by: str
+) -> None:
+    pair = write_pair(tmp_path, "localhost")
+    if told_by == "environment":
+        monkeypatch.setenv("SSL_CERT_FILE", str(pair[0]))
+    authority = pair[0] if told_by == "setting" else None
+    with (
+        encrypted_service(pair) as url,
+        closing(service_client(url, "key", authority=authority)) as client,
+    ):
+        if told_by == "nobody":
+            with pytest.raises(httpx2.ConnectError, match="certificate"):
+                client.get("/readyz")
+        else:
+            assert client.get("/readyz").status_code == 501
+
+
+def test_an_authority_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for content in (None, b"no certificate"):
+        path = tmp_path / "ca.crt"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(InvalidRequest, match="WARDROBE_SERVICE_CA"):
+            service_client("https://localhost", "key", authority=path)

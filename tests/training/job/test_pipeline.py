@@ -316,6 +316,26 @@ def test_the_card_has_metadata_the_environment_and_what_its_unit_says(ready: Sta
     assert version.evidence["base"]["name"] == "tiny"
 
 
+def test_a_canary_policy_lets_a_version_answer_a_part(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    policy = {"promote": "canary", "canary": {"steps": [{"weight": 7, "minutes": 5}]}}
+    world = make_world(tmp_path_factory.mktemp("canary"), policy)
+    first = stage(world, world.add_queued_job(data(), data(24, start=100)))
+    assert run(first).status is JobStatus.SUCCEEDED
+    live = route(world).stable
+    assert live is not None  # there was nothing to compare the first one with
+    at = stage(world, world.add_queued_job(data(60), data(24, start=100)))
+    assert run(at).status is JobStatus.SUCCEEDED
+    now = route(world)
+    assert now.stable == live
+    assert now.canary is not None
+    assert now.canary.weight == 7.0
+    told = "support:2 answers 7% of support as a canary, by the unit's schedule"
+    assert told in world.messages(at.job_id)
+    world.close()
+
+
 def test_a_rollout_that_fails_is_told_and_does_not_fail_the_job(ready: Stage) -> None:
     ready.service.rollouts_fail = True
     assert run(ready).status is JobStatus.SUCCEEDED

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
+from adapters.domain.canaries import CanaryPlan, Step
 from adapters.domain.gates import GateResult, Outcome, at_least
 from adapters.domain.names import Alias, Digest
 from adapters.domain.principals import Principal, Role
 from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import Version
-from adapters.registry.ports import NewVersion
+from adapters.registry.ports import NewVersion, RouteCommand
 from tests.training.job.toy_replica import FINGERPRINT
 from tests.training.world import OWNER, UNIT, World
-from training.job.promote import NotPromoted, Promoter
+from training.job.promote import NotPromoted, Promoter, Promotion
 
 ALIAS = Alias("support")
 JOB = Principal(id="ftjob-1", role=Role.UNIT, unit=UNIT)
@@ -29,12 +30,12 @@ def _replica(world: World) -> None:
     world.replica.observe()
 
 
-def publish(world: World, mark: str) -> Version:
+def publish(world: World, mark: str, *, base: Digest = FINGERPRINT) -> Version:
     new = NewVersion(
         adapter="support",
         unit=UNIT,
         digest=Digest(mark * 64),
-        base_fingerprint=FINGERPRINT,
+        base_fingerprint=base,
         rank=4,
         size_bytes=1,
         evidence={},
@@ -52,6 +53,7 @@ def promoter(world: World, **changes: Any) -> Promoter:
         "versions": world.registry.versions,
         "routes": world.registry.routes,
         "rollouts": world.registry.rollouts,
+        "canaries": world.registry.canaries,
         "clock": time.monotonic,
         "pause": lambda: complete_all(world),
     }
@@ -59,7 +61,7 @@ def promoter(world: World, **changes: Any) -> Promoter:
 
 
 def put_live(world: World, version: Version) -> Sequence[str]:
-    return promoter(world).promote(version, JOB)
+    return promoter(world).promote(version, JOB).waits_for
 
 
 def route(world: World) -> Route:
@@ -206,7 +208,7 @@ def test_the_successor_of_a_damaged_version_goes_live(world: World) -> None:
 def test_replicas_that_have_not_observed_the_flip_are_named(world: World) -> None:
     version = publish(world, "1")
     deaf = promoter(world, pause=world.replica.load, clock=ticking(1.0))
-    assert list(deaf.promote(version, JOB)) == ["replica-1"]
+    assert list(deaf.promote(version, JOB).waits_for) == ["replica-1"]
     assert route(world).stable == version.id
 
 
@@ -239,3 +241,83 @@ def test_what_stands_beside_the_live_version_replaces_it(world: World, outcome: 
     judge(world, version, beside)
     put_live(world, version)
     assert route(world).stable == version.id
+
+
+PLAN = CanaryPlan(steps=(Step(weight=5.0, minutes=10.0), Step(weight=50.0)))
+
+
+def begin_canary(world: World, version: Version, **changes: Any) -> Promotion:
+    return promoter(world, plan=PLAN, **changes).promote(version, JOB)
+
+
+def test_by_a_schedule_a_version_becomes_a_canary_beside_the_live_one(world: World) -> None:
+    live, version = publish(world, "1"), publish(world, "2")
+    put_live(world, live)
+    assert begin_canary(world, version) == Promotion(weight=5.0)
+    now = route(world)
+    assert now.stable == live.id
+    assert now.canary is not None
+    assert (now.canary.version, now.canary.weight) == (version.id, 5.0)
+    run, _arms = world.registry.canaries.newest(ALIAS, UNIT)
+    assert run.plan == PLAN
+
+
+def test_a_first_version_has_nothing_to_stand_beside_and_goes_live_at_once(world: World) -> None:
+    version = publish(world, "1")
+    assert begin_canary(world, version) == Promotion()
+    assert route(world).stable == version.id
+
+
+def test_a_version_of_another_base_than_the_live_one_goes_live_at_once(world: World) -> None:
+    put_live(world, publish(world, "1"))
+    another = Digest("c" * 64)
+    world.report_ready(base=another)
+    world.replica.observe()
+    version = publish(world, "2", base=another)
+    assert begin_canary(world, version) == Promotion()
+    assert route(world).stable == version.id
+
+
+def test_asking_again_leaves_the_canary_as_it_is(world: World) -> None:
+    live, version = publish(world, "1"), publish(world, "2")
+    put_live(world, live)
+    begin_canary(world, version)
+    before = route(world)
+    assert begin_canary(world, version) == Promotion(weight=5.0)
+    assert route(world) == before
+
+
+def test_a_canary_that_an_operator_took_out_does_not_come_again(world: World) -> None:
+    live, version = publish(world, "1"), publish(world, "2")
+    put_live(world, live)
+    begin_canary(world, version)
+    world.registry.rollouts.abort(
+        RouteCommand(
+            alias=ALIAS, unit=UNIT, principal=OWNER, expected_generation=route(world).generation
+        )
+    )
+    with pytest.raises(NotPromoted, match="moved on since"):
+        begin_canary(world, version)
+    assert route(world).canary is None
+
+
+def test_another_canary_is_not_disturbed(world: World) -> None:
+    put_live(world, publish(world, "1"))
+    first, second = publish(world, "2"), publish(world, "3")
+    begin_canary(world, first)
+    for plan in (PLAN, None):
+        with pytest.raises(NotPromoted, match="a canary of support is running"):
+            promoter(world, plan=plan).promote(second, JOB)
+    canary = route(world).canary
+    assert canary is not None
+    assert canary.version == first.id
+
+
+def test_a_canary_that_no_replica_can_load_answers_nobody(world: World) -> None:
+    live, version = publish(world, "1"), publish(world, "2")
+    put_live(world, live)
+    with pytest.raises(NotPromoted, match="damaged"):
+        begin_canary(
+            world, version, pause=lambda: world.replica.load(error="its weights are damaged")
+        )
+    assert route(world).canary is None

@@ -41,6 +41,20 @@ app.kubernetes.io/component: trainer
 {{- default (ternary (include "wardrobe.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
 {{- end -}}
 
+{{/* `HTTPS` or `HTTP`, as probes say it. */}}
+{{- define "wardrobe.scheme" -}}
+{{- ternary "HTTPS" "HTTP" (ne .Values.tls.existingSecret "") -}}
+{{- end -}}
+
+{{/* What the service is called by who calls it: with TLS, the name in its certificate. */}}
+{{- define "wardrobe.host" -}}
+{{- if .Values.tls.existingSecret -}}
+{{- default (printf "%s.%s.svc" (include "wardrobe.fullname" .) .Release.Namespace) .Values.tls.serverName -}}
+{{- else -}}
+{{- include "wardrobe.fullname" . -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "wardrobe.stateClaim" -}}
 {{- default (printf "%s-state" (include "wardrobe.fullname" .)) .Values.state.existingClaim -}}
 {{- end -}}

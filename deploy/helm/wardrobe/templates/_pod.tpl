@@ -349,6 +349,10 @@ affinity:
     {{- include "wardrobe.offlineEnv" . | nindent 4 }}
     - name: WARDROBE_SERVICE_URL
       value: {{ include "wardrobe.serviceUrl" . }}
+    {{- if include "wardrobe.authority" . }}
+    - name: WARDROBE_SERVICE_CA
+      value: /etc/wardrobe/authority/ca.crt
+    {{- end }}
     {{- include "wardrobe.databaseEnv" . | nindent 4 }}
     {{- include "wardrobe.trainerKeyEnv" . | nindent 4 }}
     {{- include "wardrobe.signingEnv" . | nindent 4 }}
@@ -361,15 +365,78 @@ affinity:
   volumeMounts:
     {{- include "wardrobe.trainerKeyMount" . | nindent 4 }}
     {{- include "wardrobe.signingMounts" . | nindent 4 }}
+    {{- include "wardrobe.authorityMount" . | nindent 4 }}
     {{- include "wardrobe.mounts" . | nindent 4 }}
 {{- end -}}
 
 {{/* Where the trainer reaches the service: beside it, or by its Service. */}}
 {{- define "wardrobe.serviceUrl" -}}
 {{- if include "wardrobe.replicated" . -}}
-http://{{ include "wardrobe.fullname" . }}:{{ .Values.expose.port }}
+{{ include "wardrobe.scheme" . | lower }}://{{ include "wardrobe.host" . }}:{{ .Values.expose.port }}
+{{- else if .Values.tls.existingSecret -}}
+https://{{ include "wardrobe.host" . }}:8000
 {{- else -}}
 http://127.0.0.1:8000
+{{- end -}}
+{{- end -}}
+
+{{/* In one pod the trainer calls the service beside it, by the name in the certificate. */}}
+{{- define "wardrobe.hostAliases" -}}
+{{- if .Values.tls.existingSecret -}}
+hostAliases:
+  - ip: 127.0.0.1
+    hostnames: [{{ include "wardrobe.host" . }}]
+{{- end -}}
+{{- end -}}
+
+{{- define "wardrobe.tlsEnv" -}}
+{{- if .Values.tls.existingSecret -}}
+- name: WARDROBE_TLS_CERT
+  value: /etc/wardrobe/tls/tls.crt
+- name: WARDROBE_TLS_KEY
+  value: /etc/wardrobe/tls/tls.key
+{{- end -}}
+{{- end -}}
+
+{{/* A directory without subPath: the kubelet changes the pair in place. */}}
+{{- define "wardrobe.tlsMount" -}}
+{{- if .Values.tls.existingSecret -}}
+- name: tls
+  mountPath: /etc/wardrobe/tls
+  readOnly: true
+{{- end -}}
+{{- end -}}
+
+{{- define "wardrobe.tlsVolume" -}}
+{{- with .Values.tls.existingSecret -}}
+- name: tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: tls.crt, path: tls.crt}, {key: tls.key, path: tls.key}]
+{{- end -}}
+{{- end -}}
+
+{{/* The authority's certificate, for who calls the service; the key of the service's own stays with the service. */}}
+{{- define "wardrobe.authority" -}}
+{{- if and .Values.tls.existingSecret .Values.tls.authorityKey -}}true{{- end -}}
+{{- end -}}
+
+{{- define "wardrobe.authorityMount" -}}
+{{- if include "wardrobe.authority" . -}}
+- name: authority
+  mountPath: /etc/wardrobe/authority
+  readOnly: true
+{{- end -}}
+{{- end -}}
+
+{{- define "wardrobe.authorityVolume" -}}
+{{- if include "wardrobe.authority" . -}}
+- name: authority
+  secret:
+    secretName: {{ .Values.tls.existingSecret }}
+    defaultMode: 0440
+    items: [{key: {{ .Values.tls.authorityKey }}, path: ca.crt}]
 {{- end -}}
 {{- end -}}
 
