@@ -178,6 +178,9 @@ class Settings(BaseSettings):
     price_completion: float = Field(
         default=0.0, ge=0.0, le=1e6, description="The same of answers' tokens."
     )
+    price_training: float = Field(
+        default=0.0, ge=0.0, le=1e6, description="Price of a million trained tokens on this base."
+    )
     currency: str = Field(
         default="usd", pattern="^[a-z]{3}$", description="What prices are in; a name, no more."
     )
@@ -221,6 +224,19 @@ class Settings(BaseSettings):
     )
     pepper_file: Path | None = Field(
         default=None, description="The same from a file, as a mounted Secret is."
+    )
+    signing_key_file: Path | None = Field(
+        default=None,
+        description="Sign versions with this Ed25519 key (PEM) instead of making one.",
+    )
+    trusted_keys: Path | None = Field(
+        default=None,
+        description="File or folder of public keys (PEM) whose signatures count, beside our own's.",
+    )
+    signatures: Literal["auto", "require", "warn", "off"] = Field(
+        default="auto",
+        description="What becomes of a version that nobody trusted has signed; `auto` refuses it "
+        "wherever there is a key to check by.",
     )
     unit_keys: Path | None = Field(
         default=None, description="Folder with a file for each unit whose key is brought."

@@ -7,6 +7,7 @@ jobs/<id>/         scratch of jobs, from their validation until they end
 pepper             32 random bytes under the key hashes   (0600)
 keys.json          keys made for the admin and the units  (0600)
 trainer.key        the trainer's key, where one was made  (0600)
+signing.pem        the key that versions are signed with, where one was made (0600)
 tmp/               temporary files and sockets of the running engine, removed at its end
 engines/           what the API processes of a running engine share
 vital-signs        what the supervisor and its engine tell each other
@@ -78,6 +79,10 @@ class StateFolder:
     @property
     def trainer_key(self) -> Path:
         return self.root / "trainer.key"
+
+    @property
+    def signing_key(self) -> Path:
+        return self.root / "signing.pem"
 
     @property
     def temporary(self) -> Path:

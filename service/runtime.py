@@ -16,11 +16,13 @@ from typing import Any, Protocol
 
 import structlog
 
+from adapters.admission.base_model import BaseShapes
 from adapters.domain.api_keys import MAX_BEARER, KeyHasher
 from adapters.domain.principals import Principal
 from adapters.errors import InvalidKey, Unavailable
 from adapters.registry import Registry
 from adapters.settings import Settings
+from adapters.signatures import Signer
 from adapters.store import ArtifactStore
 from service.engine.abilities import Abilities
 from service.engine.grammars import Grammars
@@ -169,9 +171,13 @@ class Runtime:
     metrics: Metrics
     grammars: Grammars
     abilities: Abilities
+    base_shapes: BaseShapes
+    """What an adapter that is imported must fit."""
     base_created: int
     """When the base was put where it is, in seconds since 1970."""
     request_log: RequestLog
+    signer: Signer | None = field(repr=False)
+    """Signs what is imported; None where this installation has no key, or this process none."""
     traces: Traces | None
     """None where nobody asked for them, and then they cost nothing."""
     open_bodies: OpenBodies = field(default_factory=OpenBodies)

@@ -12,7 +12,7 @@ from adapters.domain.gates import Outcome
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.names import VersionId
 from adapters.domain.routes import Rollout, Route
-from adapters.domain.versions import Version
+from adapters.domain.versions import Version, signed_by
 
 
 def of_key(key: Key) -> Facts:
@@ -68,6 +68,7 @@ def of_version(version: Version) -> Facts:
         "rolled_back": version.rolled_back_at is not None or None,
         "withdrawn": version.withdrawn_at is not None or None,
         "pinned": version.pinned_at is not None or None,
+        "signed_by": signed_by(version.signature),
     }
 
 

@@ -36,6 +36,10 @@ class GatePolicy(BaseModel):
     canary: CanaryPolicy | None = Field(
         default=None, description="Its schedule where `promote` is `canary`; none: the usual one."
     )
+    approval: Literal["none", "second_person"] = Field(
+        default="none",
+        description="Who must have said yes before a version answers, beside its gates.",
+    )
     scorer: Literal[
         "token_f1", "exact_match", "normalised_match", "json_fields", "label_f1", "sql", "own"
     ] = Field(default="token_f1", description="What the `task` gates compare.")

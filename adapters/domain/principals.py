@@ -48,8 +48,10 @@ class Scope(StrEnum):
     """Read back what files hold."""
     PROMOTE = "promote"
     """Move the unit's routes, and withdraw its versions."""
+    APPROVE = "approve"
+    """Say yes or no to versions of the unit that others have made."""
     READ = "read"
-    """Look at the unit's adapters, versions and state. Whoever trains or promotes may."""
+    """Look at the unit's adapters, versions and state. Whoever trains, promotes or approves may."""
     METRICS = "metrics"
     """Read the metrics, which are about all units."""
     ADMIN = "admin"
@@ -138,4 +140,4 @@ def widened(scopes: Iterable[Scope]) -> frozenset[Scope]:
     given = frozenset(scopes)
     if Scope.ADMIN in given:
         return frozenset(Scope)
-    return given | {Scope.READ} if given & {Scope.TRAIN, Scope.PROMOTE} else given
+    return given | {Scope.READ} if given & {Scope.TRAIN, Scope.PROMOTE, Scope.APPROVE} else given

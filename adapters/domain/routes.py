@@ -207,10 +207,14 @@ def check_promotable(route: Route, version: Version) -> None:
     if version.state is VersionState.REJECTED:
         failed = ", ".join(gate.gate for gate in version.gates if gate.holds_up) or "a gate"
         raise Conflict(f"{version.name} was rejected by {failed}", code="version_rejected")
-    if version.job_id is not None and not all_passed(version.gates):
+    if (version.job_id is not None or version.imported) and not all_passed(version.gates):
         raise Conflict(
             f"{version.name} has not passed its gates; `wardrobe adapters evaluate {version.name}` "
-            f"evaluates it again once its job {version.job_id} has ended",
+            + (
+                f"evaluates it again once its job {version.job_id} has ended"
+                if version.job_id is not None
+                else "evaluates it on the test part of the adapter's newest job"
+            ),
             code="version_unproven",
         )
 

@@ -96,6 +96,24 @@ class UnitLimits(BaseModel):
         )
 
 
+class CardWords(BaseModel):
+    """What the model cards of a unit's versions say beside what is measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    intended_use: str = Field(
+        default="", max_length=2000, description="What its versions are for, and for whom."
+    )
+    limits: str = Field(
+        default="", max_length=2000, description="What they are not for, and where they are weak."
+    )
+    license: str = Field(
+        default="other",
+        pattern=r"^[a-z0-9][a-z0-9.+-]{0,39}$",
+        description="Hugging Face's word for the licence of its versions.",
+    )
+
+
 class UnitConfig(BaseModel):
     """One business unit as its YAML file says it."""
 
@@ -108,6 +126,7 @@ class UnitConfig(BaseModel):
     gates: GatePolicy = GatePolicy()
     limits: UnitLimits = UnitLimits()
     data: DataPolicy = DataPolicy()
+    card: CardWords = CardWords()
 
 
 class InvalidUnits(WardrobeError):

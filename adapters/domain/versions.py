@@ -18,6 +18,14 @@ from adapters.domain.gates import GateResult
 from adapters.domain.names import Digest, JobId, Unit, VersionId, version_name
 from adapters.errors import IllegalTransition
 
+IMPORT = "import"
+"""Where a version's evidence tells who brought it from elsewhere, and as what."""
+
+
+def signed_by(signature: str | None) -> str | None:
+    """The id of the key that a signature names, whether or not it fits."""
+    return None if signature is None else signature.partition(":")[0]
+
 
 class VersionState(StrEnum):
     """Where a version stands."""
@@ -56,6 +64,8 @@ class ServedVersion:
     servable: bool = True
     pinned: bool = False
     """Kept resident by command, whether or not a route needs it."""
+    signature: str | None = None
+    """Of the digest, and of whose it is; see `adapters.signatures`."""
 
     @cached_property
     def name(self) -> str:
@@ -90,11 +100,18 @@ class Version:
     """When its artifact was given up by the retention; the row and its evidence stay."""
     pinned_at: float | None = None
     """When it was pinned: it stays resident and is not given up by the retention."""
+    signature: str | None = None
+    """Of the digest, and of whose it is; see `adapters.signatures`."""
 
     @property
     def name(self) -> str:
         """`support:8`: the engine's `lora_name` and what answers call themselves."""
         return version_name(self.adapter, self.number)
+
+    @property
+    def imported(self) -> bool:
+        """Whether somebody brought it from elsewhere."""
+        return IMPORT in (self.evidence or {})
 
     @property
     def servable(self) -> bool:
@@ -115,6 +132,7 @@ class Version:
             created_at=self.created_at,
             servable=self.servable,
             pinned=self.pinned_at is not None,
+            signature=self.signature,
         )
 
     def to(self, state: VersionState) -> Version:

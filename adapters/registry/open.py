@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adapters.registry.registry import Registry
+from adapters.registry.sql.approvals import SqlApprovals
 from adapters.registry.sql.audit import SqlAudit
 from adapters.registry.sql.canaries import SqlCanaries
 from adapters.registry.sql.collection import SqlCollection
@@ -50,6 +51,7 @@ def open_registry(
         erasures=SqlErasures(database),
         versions=SqlVersions(database),
         evaluations=SqlEvaluations(database),
+        approvals=SqlApprovals(database),
         routes=SqlRoutes(database),
         rollouts=SqlRollouts(database),
         canaries=SqlCanaries(database),

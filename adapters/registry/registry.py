@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from adapters.registry.ports import (
+    Approvals,
     Audit,
     Canaries,
     Collection,
@@ -38,6 +39,7 @@ class Registry:
     erasures: Erasures
     versions: Versions
     evaluations: Evaluations
+    approvals: Approvals
     routes: Routes
     rollouts: Rollouts
     canaries: Canaries

@@ -14,12 +14,15 @@ from adapters.errors import NotFound, WardrobeError
 from service import http_errors
 from service.api import (
     adapters,
+    approvals,
     audit,
     canaries,
+    exchange,
     files,
     health,
     keys,
     models,
+    provenance,
     reports,
     status,
     usage,
@@ -33,8 +36,22 @@ def attach(app: FastAPI) -> None:
     """Adds every router, and the one exception handler they share."""
     app.state.wardrobe_uploads = Uploads()
     app.add_exception_handler(WardrobeError, _answer_error)
-    admin = (adapters, reports, canaries, audit, status, keys, usage)
-    for module in (health, models, files, jobs, *admin):
+    for module in (
+        health,
+        models,
+        files,
+        jobs,
+        adapters,
+        reports,
+        exchange,
+        approvals,
+        provenance,
+        canaries,
+        audit,
+        status,
+        keys,
+        usage,
+    ):
         walls = [Depends(check_route)]
         if module is not health:  # whoever probes may say what it likes
             walls.append(Depends(known_query))

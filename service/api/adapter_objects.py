@@ -9,7 +9,7 @@ from typing import Any
 from adapters.domain.evaluations import Evaluation
 from adapters.domain.names import Alias, Unit, VersionId
 from adapters.domain.routes import Canary, Rollout, Route, Shadow
-from adapters.domain.versions import Version
+from adapters.domain.versions import Version, signed_by
 from service.reconcile.load_failures import told
 from service.runtime import Runtime
 
@@ -64,6 +64,7 @@ def wire_version(runtime: Runtime, version: Version) -> dict[str, Any]:
         "retired_at": _whole(version.withdrawn_at),
         "collected_at": _whole(version.collected_at),
         "pinned_at": _whole(version.pinned_at),
+        "signed_by": signed_by(version.signature),
         "gates": [dataclasses.asdict(gate) for gate in version.gates],
         "evidence": version.evidence,
         "resident": runtime.residency.is_resident(version.id),

@@ -43,6 +43,7 @@ from service.api.route_commands import (
     find_version,
     load_version,
     named,
+    needs_approval,
     seen_generation,
     version_to_load,
 )
@@ -235,6 +236,7 @@ async def promote(
         unit=unit,
         expected_generation=asked.expected_generation,
         reason=asked.reason,
+        needs_approval=needs_approval(runtime, unit),
     )
     return await answer(runtime, principal, rollout, asked, version=version.name)
 

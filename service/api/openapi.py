@@ -95,6 +95,14 @@ _TOLD: Mapping[str, _Told] = {
     "get /v1/fine_tuning/jobs/{job_id}/events": _Told(query={"limit": _LIMIT}),
     "get /v1/fine_tuning/jobs/{job_id}/checkpoints": _Told(query={"limit": _LIMIT}),
     "get /v1/adapters/{alias}/versions": _Told(query=_NUMBERED),
+    "post /v1/adapters/{alias}/versions": _Told(
+        form={
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["file"],
+            "properties": {"file": {"type": "string", "format": "binary"}},
+        }
+    ),
     "get /v1/adapters/{alias}/rollouts": _Told(query=_NUMBERED),
     "get /v1/adapters/{alias}/evaluations": _Told(
         query={**_NUMBERED, "subject": {"type": "string", "pattern": "^(base|[1-9][0-9]{0,8})$"}}
@@ -110,6 +118,8 @@ _TOLD: Mapping[str, _Told] = {
     "post /v1/adapters/{alias}/shadow/end": _Told(body=Command, needs_body=True),
     "post /v1/adapters/{alias}/versions/{number}/pin": _Told(body=Pin),
     "post /v1/adapters/{alias}/versions/{number}/retire": _Told(body=Why),
+    "post /v1/adapters/{alias}/versions/{number}/approve": _Told(body=Why),
+    "post /v1/adapters/{alias}/versions/{number}/reject": _Told(body=Why),
     "get /v1/audit": _Told(
         query={**_NUMBERED, **dict.fromkeys(("unit", "actor", "action", "subject"), _TEXT)}
     ),
@@ -304,12 +314,23 @@ _REFINED: Mapping[type[BaseModel], Any] = {
 """What a model's own schema does not say."""
 
 
+_KINDS: Mapping[str, str] = {
+    "/archive": "application/x-tar",
+    "/card": "text/markdown",
+    "/bom": "application/vnd.cyclonedx+json",
+}
+"""What is answered in a form of its own."""
+
+
 def _found(path: str) -> Json:
     if path.endswith("/content"):
         kinds = ("application/jsonl", "text/csv")
         return {"description": "The bytes.", "content": {kind: {} for kind in kinds}}
     if path.endswith("/report"):
         return {"description": "One HTML page.", "content": {"text/html": {}}}
+    for end, kind in _KINDS.items():
+        if path.endswith(end):
+            return {"description": "The document.", "content": {kind: {}}}
     schema: Json = {"type": "object"}
     if path not in _OPEN and not path.endswith("/retire"):
         schema["required"] = ["object"]

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from adapters.domain.audit import parse_reason
-from adapters.domain.names import Alias, VersionId, parse_version, split_version
+from adapters.domain.names import Alias, Unit, VersionId, parse_version, split_version
 from adapters.domain.principals import Principal
 from adapters.domain.routes import Rollout, RolloutState, Route
 from adapters.domain.versions import Version
@@ -96,7 +96,13 @@ def command_of(
         principal=principal,
         expected_generation=seen,
         reason=asked.reason,
+        needs_approval=needs_approval(runtime, unit),
     )
+
+
+def needs_approval(runtime: Runtime, unit: Unit) -> bool:
+    """Whether the unit asks for two people."""
+    return runtime.units.current.units.get(unit).gates.approval == "second_person"
 
 
 async def find_version(

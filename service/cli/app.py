@@ -6,15 +6,19 @@ import typer
 
 from service.cli import (
     adapters,
+    approvals,
     asking,
     audit,
     data,
     engine,
+    exchange,
     jobs,
     keys,
+    provenance,
     replicas,
     rollouts,
     running,
+    signatures,
     units,
     usage,
 )
@@ -35,9 +39,13 @@ app.add_typer(units.app, name="units")
 app.add_typer(keys.app, name="keys")
 app.add_typer(adapters.app, name="adapters")
 adapters.add_to(app)
+exchange.add_to(app)
+approvals.add_to(app)
+provenance.add_to(app)
 rollouts.add_to(app)
 app.add_typer(replicas.app, name="replicas")
 app.add_typer(audit.app, name="audit")
+app.add_typer(signatures.app, name="signatures")
 app.add_typer(engine.app, name="engine")
 app.add_typer(data.app, name="data")
 app.add_typer(jobs.app, name="jobs")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
-from typing import Any, Self, cast
+from pathlib import Path
+from typing import Any, BinaryIO, Self, cast
 
 import openai
 from openai import HttpxBinaryResponseContent
@@ -30,7 +31,17 @@ class Client:
     Every method raises `openai.APIError` and its kinds.
     """
 
-    def __init__(self, url: str, key: str, *, retries: int = 2, timeout: float = 120.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        retries: int = 2,
+        timeout: float = 120.0,
+        logs: Path | None = None,
+    ) -> None:
+        """`logs` is where a service of this machine keeps the lines of its requests."""
+        self.logs = logs
         self.url = url.rstrip("/")
         self.openai = openai.OpenAI(
             base_url=f"{self.url}/v1", api_key=key, max_retries=retries, timeout=timeout
@@ -49,6 +60,10 @@ class Client:
     def base_model(self) -> str:
         """What the base model is called here."""
         return str(self.status()["base_model"])
+
+    def units(self) -> list[Json]:
+        """Every unit that the key sees."""
+        return cast(list[Json], self._get("/units")["data"])
 
     def adapters(self) -> list[Json]:
         """Every alias with its route."""
@@ -136,6 +151,43 @@ class Client:
         path = f"/adapters/{_segment(alias)}/versions/{_segment(number)}/retire"
         return self._post(path, _because(reason))
 
+    def decide(self, name: str, word: str, *, reason: str | None = None) -> Json:
+        """`approve` or `reject` of `support:8`."""
+        path = f"{_version_path(name)}/{word}"
+        return self._post(path, {} if reason is None else {"reason": reason})
+
+    def import_version(self, alias: str, archive: BinaryIO, name: str) -> Json:
+        """Uploads an archive with an adapter: the candidate that it became.
+
+        Asked once: repeated, it would make another.
+        """
+        path = f"/adapters/{_segment(alias)}/versions"
+        once = self.openai.with_options(max_retries=0, timeout=None)
+        return cast(
+            Json,
+            once.post(
+                path,
+                cast_to=object,
+                body={},
+                files={"file": (name, archive)},
+                options={"headers": {"Content-Type": "multipart/form-data"}},
+            ),
+        )
+
+    def lineage(self, name: str) -> Json:
+        """Where `support:8` comes from, and what became of it."""
+        return self._get(f"{_version_path(name)}/lineage")
+
+    def document(self, name: str, kind: str) -> str:
+        """`card` or `bom` of `support:8`, as it is."""
+        path = f"{_version_path(name)}/{kind}"
+        return self.openai.get(path, cast_to=openai.HttpxBinaryResponseContent).text
+
+    def archive(self, name: str) -> bytes:
+        """The tar of `support:8`."""
+        path = f"{_version_path(name)}/archive"
+        return self.openai.get(path, cast_to=openai.HttpxBinaryResponseContent).content
+
     def replicas(self) -> list[Json]:
         """Every replica, silent ones too."""
         return cast(list[Json], self._get("/replicas")["data"])
@@ -210,6 +262,11 @@ class Client:
             if not page.get("has_more") or not page["data"]:
                 return
             after = {"after": page["data"][-1]["id"]}
+
+
+def _version_path(name: str) -> str:
+    alias, _, number = name.partition(":")
+    return f"/adapters/{_segment(alias)}/versions/{_segment(number)}"
 
 
 def _because(reason: str | None) -> Json:

@@ -98,7 +98,7 @@ def a_client(
         raise typer.BadParameter("a key has only printable ASCII characters (--key, WARDROBE_KEY)")
     from service.cli.client import Client
 
-    return Client(address, secret)
+    return Client(address, secret, logs=settings.state_folder.logs)
 
 
 def _check_address(url: str) -> None:

@@ -71,6 +71,12 @@ class Reason(StrEnum):
     """It was trained on another base model than the one served: train it anew."""
     LOAD_FAILED = "load_failed"
     """Something that nobody foresaw; the log tells."""
+    SIGNATURE_MISSING = "signature_missing"
+    """Nobody has signed it, and signatures are required."""
+    SIGNATURE_UNTRUSTED = "signature_untrusted"
+    """A key has signed it that is not trusted here."""
+    SIGNATURE_INVALID = "signature_invalid"
+    """Its signature is of something else."""
 
 
 _REASONS = tuple(Reason)

@@ -65,8 +65,13 @@ ACCESS: Sequence[Access] = (
         "POST /v1/fine_tuning/jobs/{job_id}/resume",
         "GET /v1/fine_tuning/jobs/{job_id}/events",
         "GET /v1/fine_tuning/jobs/{job_id}/checkpoints",
+        "POST /v1/adapters/{alias}/versions",
     ),
-    *_rows(Scope.CONTENT, "GET /v1/files/{file_id}/content"),
+    *_rows(
+        Scope.CONTENT,
+        "GET /v1/files/{file_id}/content",
+        "GET /v1/adapters/{alias}/versions/{number}/archive",
+    ),
     *_rows(
         Scope.READ,
         "GET /v1/units",
@@ -76,6 +81,9 @@ ACCESS: Sequence[Access] = (
         "GET /v1/adapters/{alias}/versions",
         "GET /v1/adapters/{alias}/versions/{number}",
         "GET /v1/adapters/{alias}/versions/{number}/report",
+        "GET /v1/adapters/{alias}/versions/{number}/card",
+        "GET /v1/adapters/{alias}/versions/{number}/bom",
+        "GET /v1/adapters/{alias}/versions/{number}/lineage",
         "GET /v1/adapters/{alias}/evaluations",
         "GET /v1/adapters/{alias}/rollouts",
         "GET /v1/adapters/{alias}/canary",
@@ -96,6 +104,11 @@ ACCESS: Sequence[Access] = (
         "POST /v1/adapters/{alias}/shadow/end",
         "POST /v1/adapters/{alias}/versions/{number}/pin",
         "POST /v1/adapters/{alias}/versions/{number}/retire",
+    ),
+    *_rows(
+        Scope.APPROVE,
+        "POST /v1/adapters/{alias}/versions/{number}/approve",
+        "POST /v1/adapters/{alias}/versions/{number}/reject",
     ),
     *_rows(
         Scope.ADMIN,

@@ -39,7 +39,8 @@ from service.runtime import Runtime
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 RECORD = "wardrobe.record"
 """Where an ASGI scope carries what is known of its request."""
-UPLOAD_PATH = "/v1/files"
+UPLOADS = frozenset({"/v1/files", "/v1/adapters/{alias}/versions"})
+"""Routes whose bodies are files."""
 UPLOAD_MARGIN = 64 * 1024
 """Bytes of multipart framing around a file."""
 
@@ -181,13 +182,13 @@ class Gateway:
         if scope["method"] != "GET":
             check_running(runtime)
         scope["state"] |= {"principal": principal, "request_id": request_id}
-        path: str = scope["path"]
+        route: str = scope["state"]["route"]
         within = bounded(
             receive,
             scope,
-            _body_limit(runtime, path, principal),
+            _body_limit(runtime, route, principal),
             # an upload has a time limit of its own, behind the wait for its place
-            bodies=None if path == UPLOAD_PATH else runtime.open_bodies,
+            bodies=None if route in UPLOADS else runtime.open_bodies,
         )
         await self._app(scope, within, Enveloped(send).send)
 
@@ -311,8 +312,8 @@ def _note_route(scope: Scope, access: Access) -> None:
     scope.setdefault("state", {})["route"] = access.template
 
 
-def _body_limit(runtime: Runtime, path: str, principal: Principal) -> int:
-    if path == UPLOAD_PATH:
+def _body_limit(runtime: Runtime, route: str, principal: Principal) -> int:
+    if route in UPLOADS:
         return runtime.units.current.max_file_bytes(principal.unit) + UPLOAD_MARGIN
     return runtime.settings.max_body_bytes
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from adapters.pepper import find_pepper
 from adapters.registry.ports import ProcessId, Registration
 from adapters.settings import Settings
+from adapters.signing_keys import find_signer
 from service.engine.abilities import Abilities, ControlTokens
 from service.engine.leases import Leases
 from service.engine.meters import Meters
@@ -89,8 +90,10 @@ def compose(parts: Parts) -> Runtime:
         metrics=metrics,
         grammars=parts.grammars,
         abilities=_abilities(parts),
+        base_shapes=parts.base_shapes,
         base_created=int(parts.base_created),
         request_log=_request_log(settings, process, metrics),
+        signer=find_signer(settings),
         traces=parts.traces,
         pepper=pepper,
         end=parts.end,

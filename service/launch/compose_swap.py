@@ -9,6 +9,7 @@ from functools import partial
 from adapters.registry import Registry
 from adapters.registry.ports import Retention
 from adapters.settings import Settings
+from adapters.signing_keys import signature_policy
 from service.engine.leases import Leases
 from service.engine.meters import Meters
 from service.engine.turns import Turns
@@ -129,6 +130,7 @@ def _loader(within: SwapParts, signals: _Signals) -> Loader:
         within.engine,
         table=within.table,
         artifacts=within.parts.store,
+        signatures=signature_policy(within.parts.settings),
         on_change=signals.engine_changed,
         metrics=within.metrics,
         clock=within.parts.clock,

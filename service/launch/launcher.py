@@ -29,6 +29,7 @@ from adapters.errors import Conflict
 from adapters.pepper import find_pepper, fingerprint_of
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
+from adapters.signing_keys import signature_policy
 from adapters.state_folder import StateFolder
 from service.engine.listener import check_port
 from service.engine.temporary_folder import remove_temporary_folder
@@ -38,6 +39,7 @@ from service.launch.base_resolver import inherited_environment, resolve_base
 from service.launch.child_process import ProcessSpec, rotate
 from service.launch.front import open_front
 from service.launch.key_files import TRAINER, read_kept
+from service.launch.signing import ensure_signing_key
 from service.launch.supervisor import Signals, Supervisor
 from service.launch.tls import certificate_files
 from service.launch.tls_context import load_context
@@ -72,6 +74,8 @@ def prepared(settings: Settings) -> Settings:
     # a registry that cannot be used would end the service at each of its starts
     with closing(open_registry(settings.registry_url)) as registry:
         registry.keys.check_pepper(fingerprint)
+        ensure_signing_key(settings, registry)
+    signature_policy(settings)
     settings = with_base(settings)
     check_aliases(units, settings.base_name)
     return settings
@@ -99,7 +103,7 @@ def with_base(settings: Settings) -> Settings:
             "units": settings.units.expanduser().absolute(),
             **{
                 name: path.expanduser().absolute()
-                for name in ("tls_cert", "tls_key")
+                for name in ("tls_cert", "tls_key", "signing_key_file", "trusted_keys")
                 if (path := getattr(settings, name)) is not None
             },
             "cache": settings.cache.expanduser().absolute(),

@@ -16,7 +16,7 @@ import prometheus_client
 import structlog
 from fastapi import FastAPI
 
-from adapters.admission.base_model import fingerprint
+from adapters.admission.base_model import base_shapes, fingerprint
 from adapters.domain.units import load_units
 from adapters.errors import EngineUnavailable
 from adapters.logs import configure_logs
@@ -175,6 +175,7 @@ def build_runtime(
             collect_store=Collector(store, registry.collection, grace_s=GRACE_SECONDS).run,
             base_name=base_name(settings),
             base_fingerprint=fingerprint(Path(settings.base)),
+            base_shapes=base_shapes(Path(settings.base)),
             base_created=(Path(settings.base) / "config.json").stat().st_mtime,
             prometheus=prometheus_client.REGISTRY,
             control_tokens=control_tokens,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
+from adapters.admission.base_model import BaseShapes
 from adapters.domain.names import Digest
 from adapters.domain.units import Units
 from adapters.registry import Registry
@@ -35,6 +36,8 @@ class Parts:
     base_name: str
     base_fingerprint: Digest
     prometheus: CollectorRegistry
+    base_shapes: BaseShapes = field(default_factory=dict)
+    """What an adapter that is imported must fit."""
     base_created: float = 0.0
     """When the base was put where it is, in seconds since 1970."""
     control_tokens: Sequence[str] = ()

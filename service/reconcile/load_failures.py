@@ -28,6 +28,12 @@ _REASON_OF: Sequence[tuple[type[BaseException], Reason]] = (
     (Unavailable, Reason.STORE_UNAVAILABLE),
     (TimeoutError, Reason.STORE_UNAVAILABLE),
 )
+_REASON_OF_REJECTED: Mapping[str, Reason] = {
+    "adapter_damaged": Reason.ARTIFACT_DAMAGED,
+    "signature_missing": Reason.SIGNATURE_MISSING,
+    "signature_untrusted": Reason.SIGNATURE_UNTRUSTED,
+    "signature_invalid": Reason.SIGNATURE_INVALID,
+}
 _TOLD: Mapping[Reason, str] = {
     Reason.ARTIFACT_DAMAGED: "its artifact is damaged",
     Reason.ARTIFACT_MISSING: "its artifact is missing",
@@ -37,13 +43,16 @@ _TOLD: Mapping[Reason, str] = {
     Reason.NO_SLOT: "no slot became free: raise WARDROBE_MAX_CPU_LORAS or serve fewer aliases",
     Reason.BASE_MISMATCH: "it was trained on another base model than the one served; train it anew",
     Reason.LOAD_FAILED: "loading it failed",
+    Reason.SIGNATURE_MISSING: "it is not signed; `wardrobe signatures adopt` signs what you trust",
+    Reason.SIGNATURE_UNTRUSTED: "it is signed by a key that is not trusted here",
+    Reason.SIGNATURE_INVALID: "its signature does not fit it",
 }
 
 
 def reason_of(error: Exception) -> Reason:
     """What an attempt to fetch or to load a version failed by."""
-    if isinstance(error, Rejected) and error.reason == "adapter_damaged":
-        return Reason.ARTIFACT_DAMAGED
+    if isinstance(error, Rejected) and error.reason in _REASON_OF_REJECTED:
+        return _REASON_OF_REJECTED[error.reason]
     found = (reason for kind, reason in _REASON_OF if isinstance(error, kind))
     return next(found, Reason.LOAD_FAILED)
 

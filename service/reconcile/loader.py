@@ -1,6 +1,6 @@
 """The loader: brings the engine to the plan, one load at a time.
 
-    fetch → verify → load → probe → resident
+    fetch → verify → signature → load → probe → resident
 
 One process of each engine is its loader; the others make their own handlers know what it has
 loaded, and ask it for what they miss through what the processes share. Whatever else the service
@@ -18,6 +18,7 @@ import structlog
 
 from adapters.domain.names import Digest, VersionId
 from adapters.domain.versions import ServedVersion
+from adapters.signing_keys import SignaturePolicy
 from service.engine.port import Engine
 from service.engine.quarantine import Quarantine
 from service.engine.shared_residency import Failure, Reason, SharedResidency
@@ -58,6 +59,7 @@ class Loader:
         *,
         table: RouteTable,
         artifacts: Artifacts,
+        signatures: SignaturePolicy,
         on_change: Callable[[], None],
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
@@ -69,6 +71,7 @@ class Loader:
         self._engine = engine = into.port
         self._residency = residency = into.residency
         self._quarantine = into.quarantine
+        self._signatures = signatures
         self._fetches = Fetches(
             artifacts,
             on_fetched=lambda: self.repeat.kick(),  # noqa: PLW0108 - made below
@@ -98,6 +101,11 @@ class Loader:
     def owner(self) -> bool:
         """Whether this process loads for its engine."""
         return self._owner
+
+    @property
+    def requires_signatures(self) -> bool:
+        """Whether a version that nobody has signed is not loaded."""
+        return self._signatures.mode == "require"
 
     def failure(self, version: ServedVersion) -> Failure | None:
         """Why a version cannot be served by this replica."""
@@ -229,6 +237,7 @@ class Loader:
         self._desired.note_turn(version.unit)
         try:
             fetched = self._fetches.take(version)
+            self._check_signature(version)
             with self._quarantine.loading(version.digest):
                 self._residency.begin_load(version.id)
                 await self._engine.load(version, fetched.path.result())
@@ -241,6 +250,12 @@ class Loader:
         self._metrics.loads.labels(outcome="loaded").inc()
         self._metrics.swap_phase.labels(phase="load").observe(seconds)
         log.info("loaded", version=version.name, seconds=round(seconds, 4))
+
+    def _check_signature(self, version: ServedVersion) -> None:
+        """Raises Rejected where the engine may not be given the version."""
+        problem = self._signatures.check(version)
+        if problem is not None:
+            log.warning("signature_not_trusted", version=version.name, reason=problem.reason)
 
     def close(self) -> None:
         """Lets go of the threads."""

@@ -193,6 +193,8 @@ EVERYTHING: Values = {
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
     "affinity": {"nodeAffinity": {}},
     "extraEnv": [{"name": "WARDROBE_LOG_LEVEL", "value": "debug"}],
+    "signingKey": {"existingSecret": "wardrobe-signing"},
+    "trustedKeys": {"existingConfigMap": "wardrobe-trusted"},
     "extraVolumes": [{"name": "models", "emptyDir": {}}],
     "extraVolumeMounts": [{"name": "models", "mountPath": "/models", "readOnly": True}],
 }

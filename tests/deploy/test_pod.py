@@ -217,7 +217,10 @@ def test_the_trainer_is_given_its_own_key_and_never_the_admins(everything: Rende
         "/etc/wardrobe/admin-key/key": "wardrobe-admin/admin-key",
         "/etc/wardrobe/metrics-key/key": "wardrobe-metrics/metrics-key",
     }
-    trainer = {"/etc/wardrobe/trainer-key/key": "wardrobe-trainer/trainer-key"}
+    trainer = {
+        "/etc/wardrobe/trainer-key/key": "wardrobe-trainer/trainer-key",
+        "/etc/wardrobe/signing-key/key": "wardrobe-signing/signing.pem",
+    }
     pair = {f"/etc/wardrobe/tls/{name}": f"wardrobe-tls/{name}" for name in ("tls.crt", "tls.key")}
     authority = {"/etc/wardrobe/authority/ca.crt": "wardrobe-tls/ca.crt"}
     assert _secrets_mounted(everything, "base") == {}
@@ -232,7 +235,7 @@ def test_the_trainer_is_given_its_own_key_and_never_the_admins(everything: Rende
 
 def test_only_the_pods_own_user_and_group_read_a_mounted_key(everything: Rendered) -> None:
     secrets = [each["secret"] for each in everything.pod["volumes"] if "secret" in each]
-    assert [each["defaultMode"] for each in secrets] == [0o440] * 5
+    assert [each["defaultMode"] for each in secrets] == [0o440] * 6
 
 
 def test_without_secrets_no_key_is_brought(defaults: Rendered) -> None:

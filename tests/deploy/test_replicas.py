@@ -82,7 +82,11 @@ def test_every_pod_has_the_same_registry_artifacts_and_keys(replicated: Rendered
 
 
 def test_the_trainers_pod_is_given_its_own_key_and_no_other(replicated: Rendered) -> None:
-    assert _secret_files(_trainer(replicated)) == {"wardrobe-trainer", "wardrobe-tls"}
+    assert _secret_files(_trainer(replicated)) == {
+        "wardrobe-trainer",
+        "wardrobe-tls",
+        "wardrobe-signing",
+    }
     (authority,) = _volumes(_trainer(replicated))["authority"]["secret"]["items"]
     assert authority == {"key": "ca.crt", "path": "ca.crt"}, "the certificate's key is no other's"
     assert _secret_files(replicated.pod) == {
@@ -91,6 +95,7 @@ def test_the_trainers_pod_is_given_its_own_key_and_no_other(replicated: Rendered
         "wardrobe-trainer",
         "wardrobe-units",
         "wardrobe-pepper",
+        "wardrobe-signing",
         "wardrobe-tls",
     }
     given = replicated.environment("trainer")
@@ -107,6 +112,7 @@ def test_what_is_named_to_the_service_is_mounted_and_nothing_else(replicated: Re
         given["WARDROBE_TRAINER_KEY_FILE"]: "/etc/wardrobe/trainer-key",
         given["WARDROBE_PEPPER_FILE"]: "/etc/wardrobe/pepper",
         given["WARDROBE_UNIT_KEYS"]: "/etc/wardrobe/unit-keys",
+        given["WARDROBE_SIGNING_KEY_FILE"]: "/etc/wardrobe/signing-key",
         given["WARDROBE_TLS_CERT"]: "/etc/wardrobe/tls",
     }
     secrets = [name for name, each in _volumes(replicated.pod).items() if "secret" in each]

@@ -22,7 +22,7 @@ from adapters.domain.gate_options import (
 from adapters.domain.gates import GatePolicy
 from adapters.domain.jobs import Job, JobStatus
 from adapters.domain.recipes import Recipe, RecipeOverrides
-from adapters.domain.units import UnitLimits
+from adapters.domain.units import CardWords, UnitLimits
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from service.api import attach
@@ -48,7 +48,7 @@ def test_every_setting_is_there(name: str) -> None:
 GATES = (DataOptions, ForgettingOptions, LeakageOptions, FairnessOptions, ConductOptions)
 
 
-@pytest.mark.parametrize("model", [Recipe, GatePolicy, UnitLimits, *GATES])
+@pytest.mark.parametrize("model", [Recipe, GatePolicy, UnitLimits, CardWords, *GATES])
 def test_every_field_of_a_units_file_is_there(model: type[BaseModel]) -> None:
     for name, field in model.model_fields.items():
         default: Any = (

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from adapters.domain.versions import Version
 from adapters.registry import Registry
 from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion
+from adapters.settings import Settings
+from adapters.signing_keys import find_signer, statement_of
 from adapters.state_folder import StateFolder
 from adapters.store import FolderStore
 from service.launch.key_files import read_kept
@@ -155,7 +157,9 @@ class Stack:
         finally:
             registry.close()
 
-    def variant(self, of: Version, *, strength: float, rank: int | None = None) -> Version:
+    def variant(
+        self, of: Version, *, strength: float, rank: int | None = None, signed: bool = True
+    ) -> Version:
         """A new candidate: `of` with another lora_alpha, which changes what it answers.
 
         Another `rank` than its weights have is a version that no engine can load.
@@ -178,6 +182,10 @@ class Stack:
             size_bytes=of.size_bytes,
             evidence={},
         )
+        signer = find_signer(Settings(state=self.state.root))
+        assert signer is not None, "the first start makes a key"
+        if signed:
+            new = replace(new, signature=signer.sign(statement_of(new)))
         with self.registry() as registry:
             return registry.versions.publish(new, job_id=None, fence=None)
 

@@ -17,6 +17,7 @@ from adapters.domain.api_keys import make_key
 from adapters.domain.names import Alias, Unit
 from adapters.domain.principals import OF_A_UNIT, SYSTEM, Role, Scope
 from service.gateway.access import ACCESS, Access
+from tests.adapters.admission.archives import an_archive
 from tests.service.world import World, running
 from tests.simulation.client import LocalClient, RequestOutput
 from tests.simulation.core import Core
@@ -99,6 +100,8 @@ class Scene:
                 "files": {"file": (f"{unit}.jsonl", LINE * 12)},
                 "data": {"purpose": "fine-tune", "x_unit": unit},
             }
+        if row.template == "/v1/adapters/{alias}/versions":
+            return {"files": {"file": ("adapter.tar", an_archive())}}
         seen = {"expected_generation": 0}
         bodies: dict[str, Any] = {
             "/v1/chat/completions": {"model": things["model"], "messages": [_HELLO]},

@@ -41,6 +41,7 @@ from service.launch.key_files import read_kept
 from service.launch.process_parts import Parts
 from service.observe.traces import Traces
 from service.runtime import Runtime
+from tests.adapters.admission.tensors import SHAPES
 from tests.empty_registry import new_state_folder
 from tests.service.tiny_tokenizer import tiny_tokenizer
 from tests.simulation.engine import BASE, SimulatedEngine
@@ -189,6 +190,7 @@ def build(
             base_name=BASE,
             base_fingerprint=FINGERPRINT,
             prometheus=prometheus,
+            base_shapes=SHAPES,
             base_created=BASE_CREATED,
             control_tokens=CONTROL_TOKENS,
             process=process,

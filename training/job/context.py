@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adapters.admission.base_model import BaseModel
 from adapters.registry import Registry
+from adapters.signatures import Signer
 from adapters.store import ArtifactStore
 from training.data.render import Renderer
 from training.evaluate.answers import Answers
@@ -34,6 +35,8 @@ class JobContext:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     stopping: Callable[[], bool]
+    signer: Signer | None = None
+    """Signs what is published; None where this installation has no key."""
 
     def pause(self) -> None:
         """Waits a moment for others. Raises Stopped."""

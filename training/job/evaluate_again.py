@@ -33,33 +33,40 @@ from training.job.unit_of_job import wait_for_unit
 def evaluate_again(context: JobContext, name: str) -> Version:
     """The version with its new verdicts.
 
-    Raises InvalidRequest where no job has made it or its data is not kept, Conflict where it is
-    rejected, retired or still being judged, and what `prove` raises.
+    What was imported is measured by the test part of its adapter's newest job. Raises
+    InvalidRequest where there is nothing to measure it by, Conflict where it is rejected, retired
+    or still being judged, and what `prove` raises.
     """
     registry = context.registry
     version = registry.versions.get(*parse_version(name), SYSTEM)
-    if version.job_id is None:
+    if version.job_id is None and not version.imported:
         raise InvalidRequest(
             f"no job has made {name}, so there is no test part to evaluate it on",
             param="version",
         )
-    job = registry.jobs.get(JobId(version.job_id), SYSTEM)
+    job = None if version.job_id is None else registry.jobs.get(JobId(version.job_id), SYSTEM)
     check_judged_again(version, job)
     judgement = prove(context, version, _terms(context, version, job), Writer(), anew=True)
     judged = registry.versions.judge_again(version.id, judgement.gates, evidence=judgement.evidence)
-    level = "info" if all_passed(judged.gates) else "warn"
-    registry.jobs.say(job.id, f"Evaluated {name} again", level=level)
+    if job is not None:
+        level = "info" if all_passed(judged.gates) else "warn"
+        registry.jobs.say(job.id, f"Evaluated {name} again", level=level)
     return judged
 
 
-def _terms(context: JobContext, version: Version, job: Job) -> Terms:
-    """The unit's policy of today, and the test part of the job that made the version."""
-    dataset = context.registry.datasets.of_job(job.id)
+def _terms(context: JobContext, version: Version, job: Job | None) -> Terms:
+    """The unit's policy of today, and the test part of the job that made the version; of what was
+    imported, that of the adapter's newest job.
+    """
+    datasets = context.registry.datasets
+    dataset = datasets.newest(version.adapter) if job is None else datasets.of_job(job.id)
     if dataset is None:
-        raise InvalidRequest(
-            f"the dataset of {version.name} is not kept: it was made by an earlier build",
-            param="version",
+        why = (
+            f"{version.adapter} has no test part yet: a job with data for it makes one"
+            if job is None
+            else f"the dataset of {version.name} is not kept: it was made by an earlier build"
         )
+        raise InvalidRequest(why, param="version")
     waiting: dict[str, Any] = {"clock": context.clock, "pause": context.pause}
     return Terms(
         policy=wait_for_unit(context.units, version.unit, **waiting).gates,

@@ -26,6 +26,7 @@ from adapters.errors import LeaseLost, Unavailable, WardrobeError
 from adapters.logs import configure_logs
 from adapters.registry.open import open_registry
 from adapters.settings import Settings
+from adapters.signing_keys import find_signer
 from adapters.store.open import open_store
 from adapters.telemetry_off import turn_telemetry_off
 from training.data.render import ChatRenderer
@@ -121,6 +122,7 @@ def real_context(
                 base, precision=settings.train_precision, threads=threads_of_a_job(settings)
             ),
             answers=ServiceAnswers(client, stopping=stopping.is_set),
+            signer=find_signer(settings),
             workdir=workdir,
             clock=time.monotonic,
             sleep=time.sleep,

@@ -1,7 +1,9 @@
 """The model card that is published with an adapter: where it comes from, in words people read.
 
-Scores come later, when the service has answered with it; they are kept beside the version in the
-registry. No timestamps: publishing the same adapter twice must give the same bytes.
+It has Hugging Face's metadata, so that a hub or a tool finds the base. Scores come later, when the
+service has answered with it; the service tells them, with gates and approvals, in the whole card
+(`service.api.whole_card`). No timestamps: publishing the same adapter twice must give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from adapters.domain.names import Digest, JobId
+from adapters.domain.units import CardWords
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,24 +27,46 @@ class Card:
     adapter: str
     base_name: str
     base_fingerprint: Digest
+    words: CardWords
+    """The unit's own."""
     evidence: Mapping[str, Any]
-    """`data`, `recipe` and `training`, as the version's evidence keeps them."""
+    """`data`, `recipe`, `training` and `environment`, as the version's evidence keeps them."""
 
     def text(self) -> str:
         """The README.md of the adapter's directory."""
         return "\n".join(
             [
+                *self._metadata(),
                 f"# LoRA adapter `{self.adapter}`",
                 "",
                 f"Made by Wardrobe for the unit `{self.unit}` in job `{self.job_id}`.",
                 f"It works on the base model `{self.base_name}` only, with the fingerprint",
                 f"`{self.base_fingerprint}`.",
+                *_words("Intended use", self.words.intended_use),
+                *_words("Limits", self.words.limits),
                 *_section("Data", self.evidence["data"]),
                 *_section("Recipe", self.evidence["recipe"]),
                 *_section("Training", self.evidence["training"]),
+                *_section("Environment", self.evidence["environment"]),
                 "",
             ]
         )
+
+    def _metadata(self) -> list[str]:
+        """YAML before the text, as Hugging Face reads it."""
+        values = {
+            "library_name": "peft",
+            "pipeline_tag": "text-generation",
+            "base_model": self.base_name,
+            "base_model_relation": "adapter",
+            "license": self.words.license,
+            "tags": ["lora", "wardrobe"],
+        }
+        return ["---", yaml.safe_dump(values, sort_keys=False).rstrip(), "---", ""]
+
+
+def _words(title: str, text: str) -> list[str]:
+    return ["", f"## {title}", "", text] if text else []
 
 
 def _section(title: str, values: Mapping[str, Any]) -> list[str]:

@@ -154,6 +154,11 @@ def _check_alias(context: JobContext, version: Version) -> None:
         raise NotPromoted(gone.message) from gone
     if version.adapter not in unit.aliases:
         raise NotPromoted(f"the alias {version.adapter} is not this unit's any more")
+    if unit.gates.approval == "second_person":
+        raise NotPromoted(
+            f"it waits for the approval of a second person (`wardrobe approve {version.name}`), "
+            "then for a promotion"
+        )
 
 
 def _as_job_error(error: WardrobeError | OSError) -> JobError:

@@ -5,8 +5,10 @@ bytes in the store, its row in the registry.
 from __future__ import annotations
 
 import errno
+import platform
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from adapters.domain.names import Digest
 from adapters.domain.versions import Version
 from adapters.errors import Rejected
 from adapters.registry.ports import NewVersion
+from adapters.signing_keys import statement_of
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
 from training.evaluate.verdicts import GateFailed
@@ -26,6 +29,7 @@ from training.job.model_card import Card
 from training.job.train import Trained
 
 CARD_FILE = "README.md"
+_DECIDING = ("wardrobe", "torch", "transformers", "peft", "tokenizers")
 _NO_LINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -42,13 +46,14 @@ def publish(context: JobContext, job: Job, fence: int, plan: JobPlan, trained: T
     """The admitted adapter in the store, then its row. Raises StorageFull, GateFailed."""
     fine_tuned = trained.fine_tuned
     context.registry.jobs.trained(job.id, fence=fence, tokens=fine_tuned.trained_tokens)
-    evidence = _evidence(plan, trained)
+    evidence = _evidence(context, plan, trained)
     card = Card(
         job_id=job.id,
         unit=job.unit,
         adapter=job.adapter,
         base_name=context.base.name,
         base_fingerprint=context.base.fingerprint,
+        words=plan.unit.card,
         evidence=evidence,
     )
     try:
@@ -75,6 +80,8 @@ def publish(context: JobContext, job: Job, fence: int, plan: JobPlan, trained: T
         size_bytes=ready.size_bytes,
         evidence=evidence,
     )
+    if context.signer is not None:
+        new = replace(new, signature=context.signer.sign(statement_of(new)))
     return record_artifact(
         context.store,
         digest,
@@ -84,7 +91,7 @@ def publish(context: JobContext, job: Job, fence: int, plan: JobPlan, trained: T
     )
 
 
-def _evidence(plan: JobPlan, trained: Trained) -> dict[str, Any]:
+def _evidence(context: JobContext, plan: JobPlan, trained: Trained) -> dict[str, Any]:
     """What is kept beside the version for whoever asks where it comes from."""
     start = plan.start.version if plan.start else None
     return {
@@ -100,7 +107,15 @@ def _evidence(plan: JobPlan, trained: Trained) -> dict[str, Any]:
         "training": trained.fine_tuned.as_evidence(),
         **({"start": {"version": start.name, "digest": start.digest}} if start else {}),
         **trained.evidence,
+        "base": {"name": context.base.name, "fingerprint": context.base.fingerprint},
+        "environment": environment(engine=plan.limits.engine),
     }
+
+
+def environment(*, engine: str) -> dict[str, str]:
+    """What it was trained and is served with, as far as that decides numbers."""
+    installed = {name: metadata.version(name) for name in _DECIDING}
+    return {"python": platform.python_version(), "engine": engine, **installed}
 
 
 def _files(plan: JobPlan) -> dict[str, Any]:

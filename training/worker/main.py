@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import structlog
 
 from adapters.brought_keys import trainer_environment
 from adapters.domain.jobs import Job, JobError, JobStatus
-from adapters.domain.names import JobId
+from adapters.domain.names import Digest, JobId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.units import InvalidUnits, Units, load_units
 from adapters.errors import InvalidRequest, NotFound, StorageFull, Unavailable, WardrobeError
@@ -36,6 +36,7 @@ from adapters.store.open import open_store
 from adapters.telemetry_off import turn_telemetry_off
 from training.job.order import Order
 from training.job.service_limits import reporting
+from training.worker.import_prover import ImportProver
 from training.worker.job_supervisor import Supervision, supervise
 from training.worker.job_validator import validate_job
 from training.worker.metrics import serve_metrics
@@ -45,6 +46,7 @@ POLL = 0.25
 """Seconds between two looks at the queue."""
 _JOIN = 2.0
 _RUN = (sys.executable, "-m", "training.job")
+_EVALUATE = (sys.executable, "-m", "training.job.evaluate_again")
 
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +65,7 @@ class Trainer:
     more: Sequence[Supervision] = ()
     """One for each job that may run beside the first: each has a thread, and a starter, of its
     own."""
+    imports: ImportProver | None = None
 
     def run(self) -> None:
         """Until `stopping` is set. The first job's children die with the calling thread."""
@@ -110,7 +113,8 @@ class Trainer:
 
     def _turn(self, supervision: Supervision, waiting: bool) -> bool:
         """One look at the queue; the answer is whether the service was waited for."""
-        if not reporting(self.registry.replicas):
+        replicas = reporting(self.registry.replicas)
+        if not replicas:
             if not waiting:
                 _log.info("waiting_for_service", hint="no replica reports")
             self.stopping.wait(POLL)
@@ -119,13 +123,18 @@ class Trainer:
             _log.info("service_reports")
         job = self.registry.jobs.claim(owner=self.owner, lease_seconds=supervision.lease_seconds)
         if job is None:
-            self.stopping.wait(POLL)
+            first = supervision is self.supervision  # one proves, whoever else waits
+            if not (first and self._prove_import({each.base_fingerprint for each in replicas})):
+                self.stopping.wait(POLL)
             return False
         _log.info("job_claimed", job=job.id, unit=job.unit, attempt=job.attempts)
         supervise(job, supervision)
         supervision.starter.prepare()
         sweep(self.state, self.registry.jobs)
         return False
+
+    def _prove_import(self, bases: Collection[Digest]) -> bool:
+        return self.imports is not None and self.imports.step(bases)
 
     def _validate(self) -> None:
         """Checks new jobs beside the running one, until asked to stop: the edge of its thread."""
@@ -250,6 +259,13 @@ def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> N
             supervision=supervision(first),
             stopping=stopping,
             more=[supervision(starter) for starter in others],
+            imports=ImportProver(
+                versions=registry.versions,
+                datasets=registry.datasets,
+                command=lambda version: [*_EVALUATE, version],
+                environment=environment,
+                stopping=stopping,
+            ),
         ).run()
         _log.info("trainer_stopped")
     finally:

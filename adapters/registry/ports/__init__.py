@@ -12,6 +12,7 @@ for an `after` that names nothing it could go on after.
 
 from __future__ import annotations
 
+from adapters.registry.ports.approvals import Approvals
 from adapters.registry.ports.audit import Audit, Which
 from adapters.registry.ports.canaries import Canaries, Counted, RouteCommand
 from adapters.registry.ports.collection import Collection, Retention
@@ -36,6 +37,7 @@ from adapters.registry.ports.versions import NewVersion, Versions
 
 __all__ = [
     "Acknowledgement",
+    "Approvals",
     "Audit",
     "Canaries",
     "Changes",

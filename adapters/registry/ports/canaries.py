@@ -28,6 +28,8 @@ class RouteCommand:
     expected_generation: int | None
     """The generation that was seen; repeating a command that names it is the same command."""
     reason: str | None = None
+    needs_approval: bool = False
+    """Whether the unit asks for two people before a version of it answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,8 @@ class Canaries(Protocol):
 
         Repeating it returns the rollout it began, unless that failed. Raises VersionConflict,
         NotFound, Conflict (`no_stable_version`, `canary_in_progress`, `rollout_in_progress`,
-        `version_live`, `base_mismatch`, what `check_promotable` says; `job_state` where the
-        principal is a cancelled job's).
+        `version_live`, `base_mismatch`, what `check_promotable` and `check_approved` say;
+        `job_state` where the principal is a cancelled job's).
         """
         ...
 

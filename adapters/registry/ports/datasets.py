@@ -33,6 +33,12 @@ class Datasets(Protocol):
         """The artifact that the job's dataset is."""
         ...
 
+    def newest(self, adapter: str) -> Digest | None:
+        """The artifact of the adapter's newest job whose dataset is kept: what versions that no
+        job has made are measured by.
+        """
+        ...
+
     def record(self, job_id: JobId, digest: Digest, *, fence: int) -> None:
         """Names the artifact that the job's dataset is, in the place of an earlier one.
 

@@ -72,6 +72,7 @@ class Rollouts(Protocol):
         unit: Unit,
         expected_generation: int | None,
         reason: str | None = None,
+        needs_approval: bool = False,
     ) -> Rollout:
         """Starts putting a version live; bumps the revision.
 
@@ -81,7 +82,7 @@ class Rollouts(Protocol):
         ends. Raises VersionConflict (the generation moved), Conflict (`rollout_in_progress`;
         `job_state` where the principal is a cancelled job's; `version_rolled_back` where the
         version was rolled back from and no generation is named; `canary_in_progress` unless the
-        version is that canary; what `check_promotable` says), NotFound.
+        version is that canary; what `check_promotable` and `check_approved` say), NotFound.
         """
         ...
 

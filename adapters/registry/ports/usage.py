@@ -55,6 +55,10 @@ class UsageLedger(Protocol):
         """
         ...
 
+    def of_version(self, principal: Principal, version: str) -> Sequence[DayUsage]:
+        """What the principal may see of one version's use on all days, oldest first."""
+        ...
+
     def days(self, principal: Principal, *, since: int, until: int) -> Sequence[DayUsage]:
         """What the principal may see of the days from `since` to before `until`, oldest first."""
         ...

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from adapters.domain.gates import GateResult
 from adapters.domain.names import Alias, Digest, JobId, Unit, VersionId
 from adapters.domain.pages import Page
-from adapters.domain.principals import Principal
+from adapters.domain.principals import SYSTEM, Principal
 from adapters.domain.versions import Version
 
 
@@ -24,13 +24,23 @@ class NewVersion:
     rank: int
     size_bytes: int
     evidence: Mapping[str, Any]
+    signature: str | None = None
 
 
 class Versions(Protocol):
     """Keeps every version of every adapter."""
 
-    def publish(self, new: NewVersion, *, job_id: JobId | None, fence: int | None) -> Version:
+    def publish(
+        self,
+        new: NewVersion,
+        *,
+        job_id: JobId | None,
+        fence: int | None,
+        by: Principal = SYSTEM,
+    ) -> Version:
         """A candidate with the adapter's next number; bumps the revision.
+
+        What no job has made is published by `by`.
 
         At most one version per job: a second call for the same job returns the first version.
         Raises LeaseLost when `job_id` is given and `fence` is not its current one, or a cancel of
@@ -82,10 +92,31 @@ class Versions(Protocol):
         """What the job has published."""
         ...
 
+    def unproven_imports(self) -> Sequence[Version]:
+        """Candidates that somebody brought and no gate has spoken for or against yet, oldest first.
+
+        Among them those that could not be measured.
+        """
+        ...
+
     def list(
         self, principal: Principal, *, adapter: str | None, after: str | None, limit: int
     ) -> Page[Version]:
         """Newest first; `after` is a version's name (`support:7`)."""
+        ...
+
+    def sign(
+        self,
+        signatures: Mapping[VersionId, str],
+        principal: Principal,
+        *,
+        reason: str | None = None,
+    ) -> int:
+        """Gives versions these signatures, in the place of what they had; how many that changed.
+
+        Whoever calls this trusts their bytes. Bumps the revision where it changes any. Raises
+        NotFound.
+        """
         ...
 
     def pin(

@@ -18,6 +18,7 @@ from adapters.errors import Conflict, NotFound
 from adapters.registry.ports.canaries import Counted, RouteCommand
 from adapters.registry.ports.replicas import ProcessId
 from adapters.registry.sql import schema
+from adapters.registry.sql.approvals import check_goes_live
 from adapters.registry.sql.audit import append
 from adapters.registry.sql.canary_rows import (
     add_canary,
@@ -76,6 +77,7 @@ class SqlCanaries(SqlPort):
             transitions.check_no_canary(route)
             transitions.check_stands_beside(route, version, _stable(connection, route))
             check_promotable(route, version)
+            check_goes_live(connection, version, needs_approval=command.needs_approval)
             rollout = self._begin(connection, command, route, (Action.CANARY, version_id, weight))
             add_canary(connection, rollout, plan)
             return rollout

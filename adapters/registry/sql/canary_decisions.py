@@ -15,6 +15,7 @@ from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import Action, Rollout, RolloutState, Route, check_promotable
 from adapters.errors import Conflict
 from adapters.registry.sql import schema
+from adapters.registry.sql.approvals import check_goes_live
 from adapters.registry.sql.canary_rows import arms_of, write_canary
 from adapters.registry.sql.rollout_rows import (
     end_loading,
@@ -68,11 +69,16 @@ def decide(
 
 
 def _held_up(connection: Connection, route: Route, change: Change, *, at: float) -> str | None:
-    """Why the canary is not promoted now, though its numbers are good."""
-    if change.action is not Action.PROMOTE:
+    """Why the canary answers no more requests now, though its numbers are good."""
+    if change.action is Action.ROLL_BACK:
         return None
+    version = find_version(connection, change.target)
     try:
-        check_promotable(route, find_version(connection, change.target))
+        # whether a yes was needed, its start has asked; somebody may have said no since
+        check_goes_live(connection, version, needs_approval=False)
+        if change.action is Action.WEIGHT:
+            return None
+        check_promotable(route, version)
     except Conflict as conflict:
         return conflict.message
     table = schema.rollouts.c

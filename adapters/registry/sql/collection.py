@@ -32,6 +32,7 @@ from adapters.registry.ports.collection import Retention
 from adapters.registry.sql import rows, schema
 from adapters.registry.sql.audit import append
 from adapters.registry.sql.condemned import CONDEMNED_SECONDS
+from adapters.registry.sql.datasets import kept_datasets
 from adapters.registry.sql.files import UNFINISHED
 from adapters.registry.sql.queries import SqlPort, all_of, bump_revision, lock_revision
 from adapters.registry.sql.rollback_target import rollback_target_of
@@ -120,23 +121,13 @@ class SqlCollection(SqlPort):
 
 def _roots(connection: Connection) -> set[Digest]:
     versions, files, told = schema.versions.c, schema.files.c, schema.acknowledgements.c
-    datasets, jobs = schema.datasets.c, schema.jobs.c
     held = select(versions.digest).join(schema.acknowledgements, told.version_id == versions.id)
     query = union(
         select(versions.digest).where(versions.collected_at.is_(None)),
         held.where(told.error.is_(None)),
         # files of unfinished jobs are among them: such a file cannot be deleted
         select(files.digest).where(files.deleted_at.is_(None)),
-        # to go on with, and to measure the version again by
-        select(datasets.digest)
-        .join(schema.jobs, jobs.id == datasets.job_id)
-        .outerjoin(schema.versions, versions.job_id == datasets.job_id)
-        .where(
-            or_(
-                jobs.status.in_(UNFINISHED),
-                and_(versions.id.is_not(None), versions.collected_at.is_(None)),
-            )
-        ),
+        kept_datasets(),
     )
     return {Digest(digest) for digest in connection.execute(query).scalars()}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, and_, or_, select
 
 from adapters.domain.datasets import Part
 from adapters.domain.names import Digest, JobId
 from adapters.registry.sql import schema
 from adapters.registry.sql.condemned import check_not_condemned
+from adapters.registry.sql.files import UNFINISHED
 from adapters.registry.sql.job_rows import held_job
 from adapters.registry.sql.queries import SqlPort, add_all_missing, put, share_revision
 
@@ -57,6 +58,14 @@ class SqlDatasets(SqlPort):
             digest = found.scalar_one_or_none()
             return None if digest is None else Digest(digest)
 
+    def newest(self, adapter: str) -> Digest | None:
+        """The artifact of the adapter's newest job whose dataset is kept."""
+        jobs = schema.jobs.c
+        query = kept_datasets().where(jobs.adapter == adapter).order_by(jobs.seq.desc()).limit(1)
+        with self._database.read() as connection:
+            digest = connection.execute(query).scalar_one_or_none()
+            return None if digest is None else Digest(digest)
+
     def record(self, job_id: JobId, digest: Digest, *, fence: int) -> None:
         """Replaces an earlier one. Raises LeaseLost, Condemned."""
         with self._database.write() as connection:
@@ -65,6 +74,18 @@ class SqlDatasets(SqlPort):
             held_job(connection, job_id, fence)
             check_not_condemned(connection, digest, now=self._database.now(connection))
             put(connection, schema.datasets, {"job_id": job_id, "digest": digest})
+
+
+def kept_datasets() -> Select[Any]:
+    """Digests of those that are needed: to go on with, and to measure a version again by."""
+    table, jobs, versions = schema.datasets.c, schema.jobs.c, schema.versions.c
+    is_kept = and_(versions.id.is_not(None), versions.collected_at.is_(None))
+    return (
+        select(table.digest)
+        .join(schema.jobs, jobs.id == table.job_id)
+        .outerjoin(schema.versions, versions.job_id == table.job_id)
+        .where(or_(jobs.status.in_(UNFINISHED), is_kept))
+    )
 
 
 def _row(adapter: str, question: bytes, part: Part, at: float) -> dict[str, Any]:

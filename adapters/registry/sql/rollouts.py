@@ -22,6 +22,7 @@ from adapters.domain.versions import Version
 from adapters.errors import Conflict, NotFound
 from adapters.registry.ports.canaries import RouteCommand
 from adapters.registry.sql import rows, schema
+from adapters.registry.sql.approvals import check_goes_live
 from adapters.registry.sql.canary_decisions import decide
 from adapters.registry.sql.canary_rows import due_canaries
 from adapters.registry.sql.job_rows import job_called
@@ -73,6 +74,7 @@ class SqlRollouts(SqlPort):
         unit: Unit,
         expected_generation: int | None,
         reason: str | None = None,
+        needs_approval: bool = False,
     ) -> Rollout:
         """Starts putting a version live; the port says what is refused and what is repeated."""
         command = RouteCommand(
@@ -99,6 +101,7 @@ class SqlRollouts(SqlPort):
             if expected_generation is None:
                 transitions.check_not_rolled_back(version)
             check_promotable(route, version)
+            check_goes_live(connection, version, needs_approval=needs_approval)
             return self._begin(connection, route, command, Action.PROMOTE, version_id)
 
     def roll_back(

@@ -28,6 +28,7 @@ _SERVED = (
     "withdrawn_at",
     "collected_at",
     "pinned_at",
+    "signature",
 )
 """Columns that routing needs, and what says whether a version is servable; no evidence."""
 

@@ -40,6 +40,17 @@ class SqlUsageLedger(SqlPort):
                 sums = {name: schema.usage.c[name] + getattr(amount, name) for name in _SUMS}
                 connection.execute(update(schema.usage).where(*itself).values(sums))
 
+    def of_version(self, principal: Principal, version: str) -> Sequence[DayUsage]:
+        """Oldest first."""
+        table = schema.usage
+        query = (
+            select(table)
+            .where(table.c.version == version, visible(table.c.unit, principal))
+            .order_by(*(column for column in table.primary_key))
+        )
+        with self._database.read() as connection:
+            return all_of(connection, query, _usage_from)
+
     def days(self, principal: Principal, *, since: int, until: int) -> Sequence[DayUsage]:
         """Oldest first."""
         table = schema.usage

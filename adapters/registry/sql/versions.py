@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from adapters.domain.audit import Action
-from adapters.domain.gates import GateResult
+from adapters.domain.gates import GateResult, all_passed
 from adapters.domain.names import Alias, JobId, VersionId, split_version
 from adapters.domain.pages import Page
 from adapters.domain.principals import SYSTEM, Principal
-from adapters.domain.versions import Version
+from adapters.domain.versions import Version, VersionState
 from adapters.errors import NotFound
 from adapters.registry.ports.versions import NewVersion
 from adapters.registry.sql import rows, schema
@@ -22,6 +22,7 @@ from adapters.registry.sql.job_rows import find_job, held_job
 from adapters.registry.sql.queries import (
     SqlPort,
     add_numbered,
+    all_of,
     bump_revision,
     first_of,
     lock_revision,
@@ -42,14 +43,20 @@ from adapters.registry.transitions import versions as transitions
 class SqlVersions(SqlPort):
     """Implements `Versions`."""
 
-    def publish(self, new: NewVersion, *, job_id: JobId | None, fence: int | None) -> Version:
+    def publish(
+        self,
+        new: NewVersion,
+        *,
+        job_id: JobId | None,
+        fence: int | None,
+        by: Principal = SYSTEM,
+    ) -> Version:
         """A candidate with the adapter's next number; the job's first one when it has published.
 
         Raises LeaseLost, Conflict (`foreign_adapter`), Condemned.
         """
         with self._database.write() as connection:
             lock_revision(connection)
-            by = SYSTEM
             if job_id is not None:
                 by = held_job(connection, job_id, fence).principal
                 first = _published_by(connection, job_id)
@@ -126,6 +133,22 @@ class SqlVersions(SqlPort):
         with self._database.read() as connection:
             return _published_by(connection, job_id)
 
+    def unproven_imports(self) -> Sequence[Version]:
+        """Candidates that somebody brought and no gate has spoken for or against yet."""
+        table = schema.versions.c
+        query = (
+            select(schema.versions)
+            .where(
+                table.job_id.is_(None),
+                table.state == VersionState.CANDIDATE.value,
+                table.collected_at.is_(None),
+            )
+            .order_by(table.id)
+        )
+        with self._database.read() as connection:
+            found = all_of(connection, query, rows.version_from)
+            return [each for each in found if each.imported and not all_passed(each.gates)]
+
     def list(
         self, principal: Principal, *, adapter: str | None, after: str | None, limit: int
     ) -> Page[Version]:
@@ -141,6 +164,29 @@ class SqlVersions(SqlPort):
                 last = _named(connection, *name, principal)
                 query = query.where(schema.versions.c.id < last.id)
             return page(connection, query, rows.version_from, limit)
+
+    def sign(
+        self,
+        signatures: Mapping[VersionId, str],
+        principal: Principal,
+        *,
+        reason: str | None = None,
+    ) -> int:
+        """Gives versions these signatures; how many that changed. Raises NotFound."""
+        with self._database.write() as connection:
+            revision = lock_revision(connection) + 1
+            found = [find_version(connection, each, principal) for each in signatures]
+            unlike = [v for v in found if v.signature != signatures[v.id]]
+            if not unlike:
+                return 0
+            bump_revision(connection)
+            at = self._database.now(connection)
+            for before in unlike:
+                after = replace(before, signature=signatures[before.id])
+                write_version(connection, after, revision=revision)
+                action = Action.VERSION_SIGNED
+                audit_version(connection, principal, action, before, after, at=at, reason=reason)
+            return len(unlike)
 
     def pin(
         self,

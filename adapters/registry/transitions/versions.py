@@ -36,6 +36,7 @@ def number(new: NewVersion, *, newest: Version | None, job_id: JobId | None, at:
         job_id=job_id,
         created_at=at,
         evidence=dict(new.evidence),
+        signature=new.signature,
     )
 
 

@@ -70,6 +70,7 @@ def test_a_scope_allows_itself_and_what_it_cannot_do_without(scope: Scope) -> No
     brings = {
         Scope.TRAIN: {Scope.READ},
         Scope.PROMOTE: {Scope.READ},
+        Scope.APPROVE: {Scope.READ},
         Scope.ADMIN: set(Scope),
     }
     assert widened({scope}) == {scope} | brings.get(scope, set())

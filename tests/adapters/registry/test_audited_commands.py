@@ -13,6 +13,7 @@ from dataclasses import fields
 
 import pytest
 
+from adapters.domain.approvals import Verdict
 from adapters.domain.audit import Entry, verify
 from adapters.domain.canaries import CanaryPlan, Outcomes, Score, Step
 from adapters.domain.erasures import ErasedTerm
@@ -326,6 +327,21 @@ def _pin(registry: Registry) -> Given:
     return lambda: registry.versions.pin(version.id, OWNER, pinned=True, reason="to compare")
 
 
+def _approve(registry: Registry) -> Given:
+    version = published(registry)
+    return lambda: registry.approvals.decide(version.id, Verdict.APPROVED, OWNER, reason="good")
+
+
+def _disapprove(registry: Registry) -> Given:
+    version = published(registry)
+    return lambda: registry.approvals.decide(version.id, Verdict.REJECTED, OWNER, reason="rude")
+
+
+def _sign(registry: Registry) -> Given:
+    version = published(registry)
+    return lambda: registry.versions.sign({version.id: "0" * 16 + ":x"}, ADMIN, reason="ours")
+
+
 def _fail_to_load(registry: Registry) -> Given:
     rollout = promote(registry, published(registry), by=OWNER)
     acknowledge(registry, joined(registry), rollout.target, error="damaged")
@@ -484,6 +500,11 @@ AUDITED: dict[str, Sequence[tuple[Callable[..., Given], Sequence[tuple[str, str,
         )
     ],
     "versions.pin": [(_pin, [("key_1", "version.pinned", "version/support:1", "support")])],
+    "approvals.decide": [
+        (_approve, [("key_1", "version.approved", "version/support:1", "support")]),
+        (_disapprove, [("key_1", "version.disapproved", "version/support:1", "support")]),
+    ],
+    "versions.sign": [(_sign, [("key_admin", "version.signed", "version/support:1", "support")])],
     "replicas.retire": [
         (_retire_replica, [("key_admin", "replica.retired", "replica/replica-1", "")])
     ],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from adapters.domain.approvals import Verdict
 from adapters.domain.canaries import (
     LATENCY_EDGES,
     CanaryOutcome,
@@ -513,6 +514,22 @@ def test_what_is_no_shadow_cannot_end(registry: Registry) -> None:
     with pytest.raises(Conflict) as raised:
         registry.canaries.end_shadow(asked(0))
     assert raised.value.reason == "no_shadow"
+
+
+def test_a_canary_that_somebody_has_rejected_goes_no_further_until_they_approve_it(
+    registry: Registry, clock: Clock
+) -> None:
+    _, canary, rollout = started(registry)
+    registry.approvals.decide(canary.id, Verdict.REJECTED, ADMIN, reason="promises refunds")
+    count(registry, rollout, canary=outcomes(10), stable=outcomes(190))
+    assert look(registry, clock) == []
+    count(registry, rollout, canary=outcomes(3_000), stable=outcomes(9_000))
+    assert look(registry, clock) == []
+    run, _ = registry.canaries.newest(ALIAS, SUPPORT)
+    assert "has rejected" in (run.told or "")
+    registry.approvals.decide(canary.id, Verdict.APPROVED, ADMIN)
+    (moved,) = look(registry, clock)
+    assert (moved.action, moved.weight) == (Action.WEIGHT, 50.0)
 
 
 def test_a_cancelled_job_begins_no_canary(registry: Registry) -> None:

@@ -111,6 +111,21 @@ def test_a_jobs_dataset_is_a_root_while_the_job_or_its_version_is_kept(
     assert DATASET not in registry.collection.roots()
 
 
+def test_an_adapter_is_measured_by_its_newest_dataset_that_is_kept(registry: Registry) -> None:
+    older = Digest("1" * 64)
+    assert registry.datasets.newest("support") is None
+    first = running(registry)
+    registry.datasets.record(first.id, older, fence=fence_of(first))
+    registry.versions.publish(a_build(), job_id=first.id, fence=fence_of(first))
+    registry.jobs.finish(first.id, JobStatus.SUCCEEDED, fence=fence_of(first))
+    second = running(registry)
+    registry.datasets.record(second.id, DATASET, fence=fence_of(second))
+    assert registry.datasets.newest("support") == DATASET
+    assert registry.datasets.newest("hr") is None
+    registry.jobs.finish(second.id, JobStatus.FAILED, fence=fence_of(second))
+    assert registry.datasets.newest("support") == older, "what a failed job read is not kept"
+
+
 def test_a_failed_jobs_dataset_is_no_root(registry: Registry) -> None:
     job = running(registry)
     registry.datasets.record(job.id, DATASET, fence=fence_of(job))

@@ -57,6 +57,17 @@ def test_a_unit_sees_its_own(registry: Registry) -> None:
     assert all_days(registry, trainer) == []
 
 
+def test_one_versions_use_is_told_of_all_days_and_of_no_other(
+    registry: Registry, clock: Clock
+) -> None:
+    registry.usage.add("one", 1, [(key(), used()), (key(version="support:10"), used(9))])
+    clock.pass_by(40 * DAY)
+    registry.usage.add("one", 2, [(key(), used(2)), (key(unit="hr"), used(5))])
+    support = Principal(id="key_1", role=Role.UNIT, unit=Unit("support"))
+    found = registry.usage.of_version(support, "support:1")
+    assert [each.used for each in found] == [used(), used(2)]
+
+
 def test_writers_at_once_lose_nothing(registry: Registry) -> None:
     def write(writer: int) -> None:
         for batch in range(1, 11):

@@ -15,6 +15,8 @@ from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import RolloutState
 from adapters.domain.versions import ServedVersion, Version
 from adapters.errors import Conflict, RateLimited, StorageFull, Unavailable
+from adapters.signatures import Signer
+from adapters.signing_keys import statement_of
 from adapters.store.port import ArtifactKind
 from service.engine.shared_residency import Reason
 from service.reconcile.desired import SLOT_SECONDS
@@ -493,3 +495,84 @@ async def test_who_becomes_the_loader_keeps_the_files_of_what_is_resident(
         assert loads(heir)
         assert heir.runtime.residency.left_behind() == frozenset()
         assert not heir.runtime.store.delete(version.digest, ArtifactKind.ADAPTER)
+
+
+# -- signatures
+
+
+def signing(state: Path) -> Signer:
+    """The key that the first start has made in the state folder."""
+    state.mkdir(parents=True)
+    signer = Signer.made()
+    (state / "signing.pem").write_bytes(signer.to_pem())
+    return signer
+
+
+def sign(world: World, version: Version, signer: Signer) -> None:
+    signatures = {version.id: signer.sign(statement_of(version))}
+    world.runtime.registry.versions.sign(signatures, SYSTEM)
+
+
+async def test_a_version_that_nobody_trusted_has_signed_is_not_loaded_and_says_why(
+    tmp_path: Path,
+) -> None:
+    ours, theirs = signing(tmp_path / "state"), Signer.made()
+    with offline(tmp_path / "state") as world:
+        signed, unsigned, foreign = (
+            world.make_live(world.publish(unit)) for unit in ("support", "sales", "hr")
+        )
+        sign(world, signed, ours)
+        sign(world, foreign, theirs)
+        await world.settle()
+        assert sorted(world.engine.loads) == [signed.name]
+        assert unsigned.name not in world.engine.asked, "the engine never sees it"
+        assert unavailable(world) == {
+            "sales": Reason.SIGNATURE_MISSING,
+            "hr": Reason.SIGNATURE_UNTRUSTED,
+        }
+        assert world.runtime.ready, "it takes nobody else out"
+        with pytest.raises(Unavailable, match="signed by a key that is not trusted") as raised:
+            await world.runtime.swap.loader.ensure(served(world, foreign))
+        assert raised.value.reason == "version_unavailable"
+
+
+async def test_anothers_signed_bytes_do_not_pass_as_a_units_own(tmp_path: Path) -> None:
+    """Somebody who can write the registry gives one unit's adapter the bytes of another's."""
+    signer = signing(tmp_path / "state")
+    with offline(tmp_path / "state") as world:
+        theirs, ours = world.publish("sales"), world.make_live(world.publish("support"))
+        stolen = signer.sign(statement_of(theirs))
+        world.runtime.registry.versions.sign({ours.id: stolen}, SYSTEM)
+        await world.settle()
+        assert unavailable(world) == {"support": Reason.SIGNATURE_INVALID}
+        assert world.engine.loads == []
+
+
+async def test_a_version_that_is_adopted_is_loaded_at_the_next_try(
+    tmp_path: Path, clock: Clock
+) -> None:
+    signer = signing(tmp_path / "state")
+    with offline(tmp_path / "state", clock=clock) as world:
+        version = world.make_live(world.publish("support"))
+        await world.settle()
+        assert unavailable(world) == {"support": Reason.SIGNATURE_MISSING}
+        sign(world, version, signer)
+        clock.now += RETRY_SECONDS
+        await world.settle()
+        assert unavailable(world) == {}
+        assert list(world.engine.loads) == [version.name]
+
+
+async def test_where_signatures_are_only_warned_of_the_log_names_the_version(
+    tmp_path: Path,
+) -> None:
+    signing(tmp_path / "state")
+    with offline(tmp_path / "state", signatures="warn") as world:
+        version = world.make_live(world.publish("support"))
+        with capture_logs() as logs:
+            await world.settle()
+        assert list(world.engine.loads) == [version.name]
+        told = [line for line in logs if line["event"] == "signature_not_trusted"]
+        assert [(line["version"], line["reason"]) for line in told] == [
+            (version.name, "signature_missing")
+        ]

@@ -37,6 +37,9 @@ class Ledger:
     def days(self, principal: Principal, *, since: int, until: int) -> Sequence[DayUsage]:
         raise NotImplementedError
 
+    def of_version(self, principal: Principal, version: str) -> Sequence[DayUsage]:
+        raise NotImplementedError
+
     @property
     def requests(self) -> int:
         return sum(used.requests for batch in self.batches.values() for _, used in batch)

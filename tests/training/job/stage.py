@@ -17,6 +17,7 @@ from adapters.admission.base_model import BaseModel
 from adapters.domain.names import JobId
 from adapters.domain.recipes import Recipe
 from adapters.errors import Rejected
+from adapters.signatures import Signer
 from tests.training.job.toy_replica import FINGERPRINT, ToyReplica
 from tests.training.world import World
 from training.base.chat_format import TemplateError
@@ -48,6 +49,9 @@ RANK = 4
 def surely(question: Question, log_prob: float = -0.1) -> list[float]:
     """Each token of the reference, as sure as that."""
     return [log_prob] * (len(question.ids) - question.answer_start)
+
+
+SIGNER = Signer.made()
 
 
 @dataclass
@@ -249,6 +253,7 @@ def stage(world: World, job_id: JobId) -> Stage:
         renderer=renderer,
         fine_tuner=fine_tuner,
         answers=service,
+        signer=SIGNER,
         workdir=world.state.job(job_id),
         clock=time.monotonic,
         sleep=service.sleep,

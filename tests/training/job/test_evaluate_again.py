@@ -10,9 +10,11 @@ import pytest
 from adapters.domain.evaluations import Evaluation
 from adapters.domain.gates import GatePolicy
 from adapters.domain.measured import Proof, ValidationLosses
+from adapters.domain.names import Alias
 from adapters.domain.principals import SYSTEM
 from adapters.domain.proof import judge
-from adapters.domain.versions import Version, VersionState
+from adapters.domain.routes import check_promotable
+from adapters.domain.versions import IMPORT, Version, VersionState
 from adapters.errors import Conflict, InvalidRequest
 from adapters.registry.ports import NewVersion
 from tests.training.job.stage import Stage, stage
@@ -98,6 +100,51 @@ def test_a_version_that_no_job_has_made_has_no_test_part(judged: Stage) -> None:
     )
     brought = judged.world.registry.versions.publish(new, job_id=None, fence=None)
     with pytest.raises(InvalidRequest, match="no job has made"):
+        evaluate_again(judged.context, brought.name)
+
+
+def test_an_imported_version_is_measured_by_the_test_part_of_its_adapters_newest_job(
+    judged: Stage,
+) -> None:
+    new = NewVersion(
+        adapter="support",
+        unit=UNIT,
+        digest=version(judged).digest,
+        base_fingerprint=FINGERPRINT,
+        rank=4,
+        size_bytes=1,
+        evidence={IMPORT: {"by": "key_1"}},
+    )
+    brought = judged.world.registry.versions.publish(new, job_id=None, fence=None)
+    route = judged.world.registry.routes.route(Alias("support"), UNIT)
+    with pytest.raises(Conflict, match="has not passed its gates"):
+        check_promotable(route, brought)
+    proven = evaluate_again(judged.context, brought.name)
+    assert [gate.name for gate in proven.gates if gate.passed] == [
+        "artifact",
+        "effect against base",
+        "fidelity",
+        "task against base",
+        "task against support:1",
+    ]
+    assert {gate.gate for gate in proven.gates if gate.holds_up} == set()
+    check_promotable(route, proven)
+
+
+def test_an_import_of_an_adapter_without_a_job_has_nothing_to_be_measured_by(
+    judged: Stage,
+) -> None:
+    new = NewVersion(
+        adapter="triage",
+        unit=UNIT,
+        digest=version(judged).digest,
+        base_fingerprint=FINGERPRINT,
+        rank=4,
+        size_bytes=1,
+        evidence={IMPORT: {"by": "key_1"}},
+    )
+    brought = judged.world.registry.versions.publish(new, job_id=None, fence=None)
+    with pytest.raises(InvalidRequest, match="triage has no test part yet"):
         evaluate_again(judged.context, brought.name)
 
 

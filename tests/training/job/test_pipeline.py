@@ -22,7 +22,9 @@ from adapters.domain.routes import Route
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import Condemned, LeaseLost, StorageFull, Unavailable
 from adapters.registry import Registry
-from tests.training.job.stage import STEPS, Stage, stage
+from adapters.signatures import TrustedKeys
+from adapters.signing_keys import statement_of
+from tests.training.job.stage import SIGNER, STEPS, Stage, stage
 from tests.training.world import UNIT, Troubled, World, data, jsonl, make_world
 from training.data.questions import Question
 from training.finetune.port import Diverged
@@ -83,6 +85,7 @@ def test_a_good_job_ends_with_a_proven_version_that_is_live(ready: Stage) -> Non
     ]
     assert version.state is VersionState.LIVE
     assert route(ready.world).stable == version.id
+    TrustedKeys([SIGNER.public]).check(version.signature, statement_of(version))
     assert version.evidence is not None
     assert version.evidence["test"]["adapter"] == {"exact_match": 1.0, "token_f1": 1.0}
     assert version.evidence["data"]["train_examples"] == 40
@@ -297,6 +300,34 @@ def test_a_manual_policy_leaves_a_candidate(tmp_path_factory: pytest.TempPathFac
     assert versions(world)[0].state is VersionState.CANDIDATE
     assert route(world).generation == 0
     world.close()
+
+
+def test_where_two_people_are_asked_for_a_job_puts_nothing_live(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = make_world(tmp_path_factory.mktemp("two"), {"approval": "second_person"})
+    at = stage(world, world.add_queued_job(data(), data(24, start=100)))
+    assert run(at).status is JobStatus.SUCCEEDED
+    assert versions(world)[0].state is VersionState.CANDIDATE
+    assert any(
+        "waits for the approval of a second person (`wardrobe approve support:1`)" in message
+        for message in world.messages(at.job_id)
+    )
+    world.close()
+
+
+def test_the_card_has_metadata_the_environment_and_what_its_unit_says(ready: Stage) -> None:
+    unit = {"unit": "support", "aliases": ["support"], "card": {"intended_use": "For callers."}}
+    (ready.world.units / "support.yaml").write_text(json.dumps(unit))
+    run(ready)
+    (version,) = versions(ready.world)
+    text = (ready.world.store.fetch(version.digest) / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name: peft\n")
+    for said in ("## Intended use\n\nFor callers.", "| peft | ", "| seed | ", version.job_id or ""):
+        assert said in text
+    assert version.evidence is not None
+    assert version.evidence["environment"]["engine"]
+    assert version.evidence["base"]["name"] == "tiny"
 
 
 def test_a_canary_policy_lets_a_version_answer_a_part(

@@ -34,6 +34,7 @@ from adapters.registry.sql.schema.serving_tables import (
     scores,
 )
 from adapters.registry.sql.schema.training_tables import (
+    approvals,
     claims,
     condemned,
     data_keys,
@@ -51,6 +52,7 @@ from adapters.registry.sql.schema.training_tables import (
 
 __all__ = [
     "acknowledgements",
+    "approvals",
     "audit",
     "audit_head",
     "canaries",

@@ -179,11 +179,24 @@ versions = Table(
     Column("withdrawn_by", String(64)),
     Column("collected_at", Float),
     Column("pinned_at", Float),
+    Column("signature", String(128)),
     Column("revision", Integer, nullable=False, server_default=text("0"), index=True),
     UniqueConstraint("adapter", "number"),
     sqlite_autoincrement=True,
 )
 """Ids are the engine's `lora_int_id`: AUTOINCREMENT, because one must never come back."""
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("actor", String(128), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("reason", String(500)),
+    Column("at", Float, nullable=False),
+)
+"""What each person last said of a version."""
 
 evaluations = Table(
     "evaluations",

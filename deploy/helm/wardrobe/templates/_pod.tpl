@@ -178,6 +178,46 @@ envFrom:
 {{- end -}}
 {{- end -}}
 
+{{/* The key that versions are signed with, and those whose signatures count: for whoever publishes, imports or serves. */}}
+{{- define "wardrobe.signingEnv" -}}
+{{- if .Values.signingKey.existingSecret }}
+- name: WARDROBE_SIGNING_KEY_FILE
+  value: /etc/wardrobe/signing-key/key
+{{- end }}
+{{- if .Values.trustedKeys.existingConfigMap }}
+- name: WARDROBE_TRUSTED_KEYS
+  value: /etc/wardrobe/trusted-keys
+{{- end }}
+{{- end -}}
+
+{{- define "wardrobe.signingMounts" -}}
+{{- if .Values.signingKey.existingSecret }}
+- name: signing-key
+  mountPath: /etc/wardrobe/signing-key
+  readOnly: true
+{{- end }}
+{{- if .Values.trustedKeys.existingConfigMap }}
+- name: trusted-keys
+  mountPath: /etc/wardrobe/trusted-keys
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "wardrobe.signingVolumes" -}}
+{{- with .Values.signingKey.existingSecret }}
+- name: signing-key
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: {{ $.Values.signingKey.key }}, path: key}]
+{{- end }}
+{{- with .Values.trustedKeys.existingConfigMap }}
+- name: trusted-keys
+  configMap:
+    name: {{ . }}
+{{- end }}
+{{- end -}}
+
 {{/* vLLM's arguments as one shell-quoted line; the schema keeps single quotes out. */}}
 {{- define "wardrobe.engineArgs" -}}
 {{- $words := list -}}
@@ -315,6 +355,7 @@ affinity:
     {{- end }}
     {{- include "wardrobe.databaseEnv" . | nindent 4 }}
     {{- include "wardrobe.trainerKeyEnv" . | nindent 4 }}
+    {{- include "wardrobe.signingEnv" . | nindent 4 }}
     {{- include "wardrobe.env" . | nindent 4 }}
   {{- include "wardrobe.artifactsSecret" . | nindent 2 }}
   resources:
@@ -323,6 +364,7 @@ affinity:
     {{- include "wardrobe.containerSecurity" . | nindent 4 }}
   volumeMounts:
     {{- include "wardrobe.trainerKeyMount" . | nindent 4 }}
+    {{- include "wardrobe.signingMounts" . | nindent 4 }}
     {{- include "wardrobe.authorityMount" . | nindent 4 }}
     {{- include "wardrobe.mounts" . | nindent 4 }}
 {{- end -}}

@@ -1,0 +1,75 @@
+"""What people say of a version: whether it may go live, beside what its gates measured.
+
+A unit may ask for two people (`gates.approval: second_person`). Whoever made the version, by
+starting its job or by importing it, is not one who approves it. A no holds a version up in every
+unit, until the one who said it says yes.
+
+People are known by their key or their token. Who holds two keys is two people here: give each
+person one, or have them sign in with tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from adapters.domain.jobs import Job
+from adapters.domain.names import VersionId
+from adapters.domain.versions import IMPORT, Version
+from adapters.errors import Conflict, NotPermitted
+
+
+class Verdict(StrEnum):
+    """What somebody says of a version."""
+
+    APPROVED = "approved"
+    """It may go live."""
+    REJECTED = "rejected"
+    """It may not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    """The last word of one person on one version."""
+
+    version_id: VersionId
+    actor: str
+    """A key's id, or a token's holder without a name."""
+    role: str
+    verdict: Verdict
+    reason: str | None
+    at: float
+
+
+def author_of(version: Version, job: Job | None) -> str | None:
+    """Who made it happen: who started the job, or who imported it; None where nobody is known."""
+    if job is not None:
+        return job.created_by
+    brought = (version.evidence or {}).get(IMPORT)
+    return str(brought["by"]) if isinstance(brought, dict) and "by" in brought else None
+
+
+def check_may_decide(version: Version, actor: str, *, author: str | None) -> None:
+    """Raises NotPermitted where it is the author's own work."""
+    if actor == author:
+        raise NotPermitted(
+            f"{version.name} is this key's own work; somebody else decides about it",
+            code="approval_by_author",
+        )
+
+
+def check_approved(version: Version, said: Sequence[Approval], *, needed: bool) -> None:
+    """Raises Conflict where somebody said no, or a yes is `needed` and nobody said it."""
+    against = next((each for each in said if each.verdict is Verdict.REJECTED), None)
+    if against is not None:
+        raise Conflict(
+            f"{against.actor} has rejected {version.name}; it waits until they approve it",
+            code="version_disapproved",
+        )
+    if needed and not said:
+        raise Conflict(
+            f"{version.name} waits for the approval of a second person "
+            f"(`wardrobe approve {version.name}`)",
+            code="approval_missing",
+        )
