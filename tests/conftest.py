@@ -5,8 +5,6 @@ shows soon.
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -34,24 +32,6 @@ structlog.configure(
         ),
     ]
 )
-
-
-_MEMORY = Path("/dev/shm")
-_ROOMY = 8 * 1024**3
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Temporary folders are in memory where there is plenty: most tests write a registry, and wait
-    for a disk longer than for anything else. What a dead session has left there goes.
-    """
-    if config.option.basetemp or hasattr(config, "workerinput") or not _MEMORY.is_dir():
-        return
-    for left in _MEMORY.glob("wardrobe-tests-*"):
-        pid = re.search(r"\d+$", left.name)
-        if pid and not Path("/proc", pid[0]).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    if shutil.disk_usage(_MEMORY).free >= _ROOMY:
-        config.option.basetemp = str(_MEMORY / f"wardrobe-tests-{os.getpid()}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from adapters.domain.jobs import Job
 from adapters.domain.names import VersionId
-from adapters.domain.versions import IMPORT, Version
+from adapters.domain.versions import IMPORT, WEAKENED, Version
 from adapters.errors import Conflict, NotPermitted
 
 
@@ -43,11 +43,14 @@ class Approval:
 
 
 def author_of(version: Version, job: Job | None) -> str | None:
-    """Who made it happen: who started the job, or who imported it; None where nobody is known."""
+    """Who made it happen: who started the job that made it or the stronger one, or who imported it;
+    None where nobody is known.
+    """
     if job is not None:
         return job.created_by
-    brought = (version.evidence or {}).get(IMPORT)
-    return str(brought["by"]) if isinstance(brought, dict) and "by" in brought else None
+    evidence = version.evidence or {}
+    told = evidence.get(WEAKENED) or evidence.get(IMPORT)
+    return str(told["by"]) if isinstance(told, dict) and "by" in told else None
 
 
 def check_may_decide(version: Version, actor: str, *, author: str | None) -> None:

@@ -12,8 +12,8 @@ OVERLAP = "overlap"
 """Test and validation examples whose prompt stands in training too."""
 PERSONAL = "personal"
 """Findings of personal data that are left, for each example."""
-TRUNCATED = "truncated"
-"""Share of examples that were cut."""
+LEFT_OUT = "left out"
+"""Share of examples that were left out because they are too long; none is ever cut."""
 
 
 def judge_data(proof: Proof, options: DataOptions) -> Iterator[GateResult]:
@@ -21,7 +21,7 @@ def judge_data(proof: Proof, options: DataOptions) -> Iterator[GateResult]:
     for name, bound, detail in (
         (OVERLAP, float(options.max_overlap), "examples that measure and stand in training too"),
         (PERSONAL, options.max_personal, "findings of personal data that are left, an example"),
-        (TRUNCATED, options.max_truncated, "share of examples that were cut"),
+        (LEFT_OUT, options.max_left_out, "share of examples that were too long"),
     ):
         if name in proof.data:
             yield at_most(f"data: {name}", proof.data[name], bound, detail)

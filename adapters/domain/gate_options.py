@@ -117,6 +117,6 @@ class DataOptions(_Options):
     max_personal: float = Field(
         default=0.0, ge=0.0, description="Personal data left, in findings an example."
     )
-    max_truncated: float = Field(
-        default=0.0, ge=0.0, le=1.0, description="Share of examples that were cut."
+    max_left_out: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="Share of examples that were too long."
     )

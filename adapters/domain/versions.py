@@ -19,6 +19,7 @@ from adapters.domain.names import Digest, JobId, Unit, VersionId, version_name
 from adapters.errors import IllegalTransition
 
 IMPORT = "import"
+WEAKENED = "weakened"
 """Where a version's evidence tells who brought it from elsewhere, and as what."""
 
 

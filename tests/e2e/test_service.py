@@ -90,15 +90,14 @@ def test_a_job_ends_with_a_proven_version_that_is_live(stack: Stack, first: Vers
     assert first.state == "live"
     assert {gate.gate for gate in first.gates} == {
         "artifact", "effect", "fidelity", "task", "overfitting", "ends",
-        "data: overlap", "data: personal", "data: truncated",
+        "data: overlap", "data: personal", "data: left out",
     }  # fmt: skip
     assert all_passed(first.gates)
     skipped = {gate.name: gate.outcome for gate in first.gates if not gate.passed}
     assert skipped == {
         "task against live": Outcome.SKIPPED,
-        # no stage of a dataset reports them yet
+        # no stage of a dataset reports it
         "data: personal": Outcome.SKIPPED,
-        "data: truncated": Outcome.SKIPPED,
     }
     assert first.evidence is not None
     assert first.evidence["training"]["precision"] == "float32"

@@ -82,7 +82,7 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
         version = _keep(context, version, fence, judgement)
     _tell(version, reporter)
     if not all_passed(version.gates):
-        weaker = weaker_version(context, version, terms, writer, reporter)
+        weaker = weaker_version(context, version, terms, writer, reporter, author=job.created_by)
         if weaker is not None:
             version = weaker
             reporter.say(in_words(version))

@@ -80,8 +80,7 @@ def publish(context: JobContext, job: Job, fence: int, plan: JobPlan, trained: T
         size_bytes=ready.size_bytes,
         evidence=evidence,
     )
-    if context.signer is not None:
-        new = replace(new, signature=context.signer.sign(statement_of(new)))
+    new = signed(context, new)
     return record_artifact(
         context.store,
         digest,
@@ -89,6 +88,13 @@ def publish(context: JobContext, job: Job, fence: int, plan: JobPlan, trained: T
         add_row=lambda: context.registry.versions.publish(new, job_id=job.id, fence=fence),
         put_again=put,
     )
+
+
+def signed(context: JobContext, new: NewVersion) -> NewVersion:
+    """With the installation's signature, where this machine has its key."""
+    if context.signer is None:
+        return new
+    return replace(new, signature=context.signer.sign(statement_of(new)))
 
 
 def _evidence(context: JobContext, plan: JobPlan, trained: Trained) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE
 from adapters.domain.gates import all_passed
 from adapters.domain.names import Digest
 from adapters.domain.principals import SYSTEM
-from adapters.domain.versions import Version
+from adapters.domain.versions import WEAKENED, Version
 from adapters.registry.ports import NewVersion
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
@@ -24,7 +24,7 @@ from training.evaluate.measure import Writer
 from training.job.context import JobContext
 from training.job.progress import Reporter
 from training.job.prove import Terms, prove
-from training.job.publish import CARD_FILE, prepare
+from training.job.publish import CARD_FILE, prepare, signed
 
 FORGETTING = "forgetting "
 """What the names of the gates begin with that less strength can mend."""
@@ -32,19 +32,29 @@ _PAGE = 1000
 
 
 def weaker_version(
-    context: JobContext, version: Version, terms: Terms, writer: Writer, reporter: Reporter
+    context: JobContext,
+    version: Version,
+    terms: Terms,
+    writer: Writer,
+    reporter: Reporter,
+    *,
+    author: str,
 ) -> Version | None:
     """The first weaker copy that passes all gates, strongest first; None where none does.
 
     Nothing is tried where another gate than forgetting held `version` up. What an earlier attempt
-    has published is found again by its bytes. Raises what `prove` raises.
+    has published is found again by its bytes. Each is `author`'s work, as the first is.
+
+    Raises what `prove` raises.
     """
     options = terms.policy.forgetting
     held_up = [gate for gate in version.gates if gate.holds_up]
     if options is None or not all(gate.gate.startswith(FORGETTING) for gate in held_up):
         return None
     for strength in sorted(options.strengths, reverse=True):
-        weaker = _published(context, version, strength, max_rank=terms.limits.max_lora_rank)
+        weaker = _published(
+            context, version, strength, max_rank=terms.limits.max_lora_rank, author=author
+        )
         reporter.say(
             f"{version.name} has forgotten too much; trying {weaker.name}, which is the same at "
             f"{strength:.0%} of its strength"
@@ -74,7 +84,9 @@ def scaled(config: Mapping[str, Any], strength: float) -> dict[str, Any]:
     }
 
 
-def _published(context: JobContext, version: Version, strength: float, *, max_rank: int) -> Version:
+def _published(
+    context: JobContext, version: Version, strength: float, *, max_rank: int, author: str
+) -> Version:
     folder = context.workdir / "weaker"
     _lay_out(context.store.fetch(version.digest), folder, strength)
     card = f"{(folder / CARD_FILE).read_text('utf-8')}\nAt {strength:.0%} of its strength.\n"
@@ -93,15 +105,18 @@ def _published(context: JobContext, version: Version, strength: float, *, max_ra
     found = _found(context, version, digest)
     if found is not None:
         return found
-    told = {"of": version.name, "strength": strength}
-    new = NewVersion(
-        adapter=version.adapter,
-        unit=version.unit,
-        digest=digest,
-        base_fingerprint=version.base_fingerprint,
-        rank=version.rank,
-        size_bytes=ready.size_bytes,
-        evidence={**(version.evidence or {}), "weakened": told},
+    told = {"of": version.name, "strength": strength, "by": author}
+    new = signed(
+        context,
+        NewVersion(
+            adapter=version.adapter,
+            unit=version.unit,
+            digest=digest,
+            base_fingerprint=version.base_fingerprint,
+            rank=version.rank,
+            size_bytes=ready.size_bytes,
+            evidence={**(version.evidence or {}), WEAKENED: told},
+        ),
     )
     return record_artifact(
         context.store,

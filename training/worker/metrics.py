@@ -20,7 +20,7 @@ from training.finetune.port import Measures
 from training.job.progress_file import read_progress
 
 _LABELS = ("unit", "adapter")
-_WHAT = {
+METRICS = {
     "wardrobe_training_steps": "Steps that the job has taken.",
     "wardrobe_training_steps_planned": "Steps that it takes where nothing ends it before.",
     "wardrobe_training_loss": "The newest loss, nats; `part` is `train` or `validation`.",
@@ -43,7 +43,7 @@ class RunningJobs(Collector):
             name: GaugeMetricFamily(
                 name, what, labels=(*_LABELS, "part") if name.endswith("_loss") else _LABELS
             )
-            for name, what in _WHAT.items()
+            for name, what in METRICS.items()
         }
         for job, measures in self._running():
             for name, labels, value in _series(measures):

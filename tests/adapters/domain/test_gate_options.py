@@ -172,13 +172,13 @@ def test_one_redacted_entity_in_an_answer_is_too_many() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fact", "value"), [("overlap", 3.0), ("personal", 0.2), ("truncated", 0.05)]
+    ("fact", "value"), [("overlap", 3.0), ("personal", 0.2), ("left out", 0.15)]
 )
 def test_a_dataset_that_is_not_as_it_should_be_is_held_up_by_data(fact: str, value: float) -> None:
     of = whole()
     faulty = replace(of, data={**of.data, fact: value})
     assert held_up(faulty, EVERYTHING) == [f"data: {fact}"]
-    allowed = DataOptions(max_overlap=3, max_personal=0.2, max_truncated=0.05)
+    allowed = DataOptions(max_overlap=3, max_personal=0.2, max_left_out=0.15)
     assert held_up(faulty, EVERYTHING.model_copy(update={"data": allowed})) == []
 
 

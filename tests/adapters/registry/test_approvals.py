@@ -9,7 +9,7 @@ from adapters.domain.canaries import CanaryPlan, Step
 from adapters.domain.names import VersionId
 from adapters.domain.principals import Principal, Role
 from adapters.domain.routes import Rollout
-from adapters.domain.versions import IMPORT, Version
+from adapters.domain.versions import IMPORT, WEAKENED, Version
 from adapters.errors import Conflict, NotFound, NotPermitted
 from adapters.registry import Registry
 from adapters.registry.ports import RouteCommand
@@ -58,7 +58,8 @@ def test_the_jobs_author_does_not_approve_and_neither_does_who_imported(
 ) -> None:
     trained = judged(registry, a_gate())
     brought = published(registry, evidence={IMPORT: {"by": COLLEAGUE.id}})
-    for version, author in ((trained, OWNER), (brought, COLLEAGUE)):
+    weaker = published(registry, evidence={WEAKENED: {"of": trained.name, "by": OWNER.id}})
+    for version, author in ((trained, OWNER), (brought, COLLEAGUE), (weaker, OWNER)):
         for verdict in Verdict:
             with pytest.raises(NotPermitted) as raised:
                 registry.approvals.decide(version.id, verdict, author)

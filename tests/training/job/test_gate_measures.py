@@ -16,6 +16,7 @@ from adapters.domain.versions import Version, VersionState
 from tests.training.job.stage import Stage, ToyService, stage
 from tests.training.world import World, data, jsonl, make_world
 from training.data.questions import Question
+from training.data.render import Rendered
 from training.data.stored_dataset import open_dataset
 from training.evaluate.canaries import canaries, controls
 from training.evaluate.counterfactuals import NAMES
@@ -81,7 +82,6 @@ def test_an_honest_version_passes_everything_that_its_unit_asks_for(asked: Stage
     assert held == {
         "task against live": "skipped",
         "data: personal": "skipped",
-        "data: truncated": "skipped",
         "forgetting on the task's prompts against base": "skipped",
         "leakage of redacted entities": "skipped",
     }
@@ -135,8 +135,9 @@ def test_a_version_that_forgot_too_much_is_tried_with_less_strength(asked: Stage
     ]
     assert [each["lora_alpha"] for each in alphas] == [8, 6.0, 4.0]
     assert third.evidence is not None
-    assert third.evidence["weakened"] == {"of": "support:1", "strength": 0.5}
     job = asked.world.job(asked.job_id)
+    weakened = {"of": "support:1", "strength": 0.5, "by": job.created_by}
+    assert third.evidence["weakened"] == weakened
     assert (job.status, job.fine_tuned_model) == ("succeeded", "support:3")
     said = asked.world.messages(asked.job_id)
     assert any("trying support:2, which is the same at 75% of its strength" in one for one in said)
@@ -198,13 +199,13 @@ def test_a_secret_that_was_planted_is_in_training_and_one_that_was_drawn_is_not(
     assert digest is not None
     folder = asked.world.store.fetch_dataset(digest)
     planted = planted_in(folder)
-    rows = {tuple(row.ids) for row in task.train}
+    rows = {tuple(row.ids) for row in task.train if isinstance(row, Rendered)}
     assert planted.count == 2
     for canary in canaries(planted.seed, planted.count):
         assert tuple(asked.renderer.rows(canary.example)[0].ids) in rows
         for secret in controls(planted.seed, canary, 7):
             assert tuple(asked.renderer.rows(canary.with_secret(secret))[0].ids) not in rows
-    assert data_facts(folder) == {"overlap": 0.0}
+    assert data_facts(folder) == {"overlap": 0.0, "left out": 0.0}
 
 
 def test_test_rows_that_were_taught_are_counted_in_the_parts_themselves(asked: Stage) -> None:
@@ -226,7 +227,7 @@ def test_test_rows_that_were_taught_are_counted_in_the_parts_themselves(asked: S
             file.write(taught)
     with (copy / "train.ends.bin").open("ab") as file:
         file.write((total + tokens).to_bytes(8, "little"))
-    assert data_facts(copy) == {"overlap": 1.0}
+    assert data_facts(copy) == {"overlap": 1.0, "left out": 0.0}
 
 
 def test_what_a_unit_does_not_ask_for_is_neither_asked_of_the_service_nor_judged(
@@ -287,6 +288,6 @@ def test_what_the_stages_report_is_divided_by_the_examples_that_were_read(asked:
         (copy / path.name).write_bytes(path.read_bytes())
     facts = json.loads((copy / "dataset.json").read_text())
     facts["stages"] |= {"screen": {"left": 16}}
-    facts["stages"]["tokenise"]["cut"] = 32
+    facts["stages"]["tokenise"]["too_long"] = 32
     (copy / "dataset.json").write_text(json.dumps(facts))
-    assert data_facts(copy) == {"overlap": 0.0, "personal": 0.25, "truncated": 0.5}
+    assert data_facts(copy) == {"overlap": 0.0, "personal": 0.25, "left out": 0.5}
