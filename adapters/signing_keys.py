@@ -46,6 +46,11 @@ def statement_of(version: Signed) -> Statement:
     )
 
 
+def signature_of(version: Signed, signer: Signer | None) -> str | None:
+    """The installation's, where this machine has its key."""
+    return None if signer is None else signer.sign(statement_of(version))
+
+
 @dataclass(frozen=True, kw_only=True)
 class SignaturePolicy:
     """What a process does with a version by its signature."""

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from adapters.domain.versions import Version
 from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion, Versions
 from adapters.settings import Settings
+from adapters.signing_keys import find_signer, signature_of
 from adapters.store.open import open_store
 from service.cli.client import Client
 from service.launch.child_process import Process, ProcessSpec, tail
@@ -104,6 +105,7 @@ def publish(
             size_bytes=admitted.size_bytes,
             evidence={},
         )
+    new = replace(new, signature=signature_of(new, find_signer(settings)))
     return versions.publish(new, job_id=None, fence=None)
 
 

@@ -23,7 +23,7 @@ from adapters.registry import Registry
 from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion
 from adapters.settings import Settings
-from adapters.signing_keys import find_signer, statement_of
+from adapters.signing_keys import find_signer, signature_of
 from adapters.state_folder import StateFolder
 from adapters.store import FolderStore
 from service.launch.key_files import read_kept
@@ -185,7 +185,7 @@ class Stack:
         signer = find_signer(Settings(state=self.state.root))
         assert signer is not None, "the first start makes a key"
         if signed:
-            new = replace(new, signature=signer.sign(statement_of(new)))
+            new = replace(new, signature=signature_of(new, signer))
         with self.registry() as registry:
             return registry.versions.publish(new, job_id=None, fence=None)
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from adapters.domain.principals import SYSTEM
 from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion
 from adapters.settings import Settings
+from adapters.signing_keys import find_signer, signature_of
 from adapters.state_folder import StateFolder
 from adapters.store.open import open_store
 from tests.adapters.admission.tensors import write_base
@@ -97,6 +98,7 @@ class Cluster:
                 size_bytes=100,
                 evidence={},
             )
+            new = replace(new, signature=signature_of(new, find_signer(settings)))
             version = registry.versions.publish(new, job_id=None, fence=None)
             self.texts[version.name] = said
             made.append(version.name)

@@ -19,7 +19,7 @@ from adapters.domain.names import Digest
 from adapters.domain.versions import Version
 from adapters.errors import Rejected
 from adapters.registry.ports import NewVersion
-from adapters.signing_keys import statement_of
+from adapters.signing_keys import signature_of
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
 from training.evaluate.verdicts import GateFailed
@@ -80,7 +80,7 @@ def publish(context: JobContext, job: Job, fence: int, plan: JobPlan, trained: T
         size_bytes=ready.size_bytes,
         evidence=evidence,
     )
-    new = signed(context, new)
+    new = replace(new, signature=signature_of(new, context.signer))
     return record_artifact(
         context.store,
         digest,
@@ -88,13 +88,6 @@ def publish(context: JobContext, job: Job, fence: int, plan: JobPlan, trained: T
         add_row=lambda: context.registry.versions.publish(new, job_id=job.id, fence=fence),
         put_again=put,
     )
-
-
-def signed(context: JobContext, new: NewVersion) -> NewVersion:
-    """With the installation's signature, where this machine has its key."""
-    if context.signer is None:
-        return new
-    return replace(new, signature=context.signer.sign(statement_of(new)))
 
 
 def _evidence(context: JobContext, plan: JobPlan, trained: Trained) -> dict[str, Any]:

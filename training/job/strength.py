@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from adapters.domain.names import Digest
 from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import WEAKENED, Version
 from adapters.registry.ports import NewVersion
+from adapters.signing_keys import signature_of
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
 from training.evaluate.measure import Writer
 from training.job.context import JobContext
 from training.job.progress import Reporter
 from training.job.prove import Terms, prove
-from training.job.publish import CARD_FILE, prepare, signed
+from training.job.publish import CARD_FILE, prepare
 
 FORGETTING = "forgetting "
 """What the names of the gates begin with that less strength can mend."""
@@ -106,18 +108,16 @@ def _published(
     if found is not None:
         return found
     told = {"of": version.name, "strength": strength, "by": author}
-    new = signed(
-        context,
-        NewVersion(
-            adapter=version.adapter,
-            unit=version.unit,
-            digest=digest,
-            base_fingerprint=version.base_fingerprint,
-            rank=version.rank,
-            size_bytes=ready.size_bytes,
-            evidence={**(version.evidence or {}), WEAKENED: told},
-        ),
+    new = NewVersion(
+        adapter=version.adapter,
+        unit=version.unit,
+        digest=digest,
+        base_fingerprint=version.base_fingerprint,
+        rank=version.rank,
+        size_bytes=ready.size_bytes,
+        evidence={**(version.evidence or {}), WEAKENED: told},
     )
+    new = replace(new, signature=signature_of(new, context.signer))
     return record_artifact(
         context.store,
         digest,
