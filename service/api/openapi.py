@@ -246,7 +246,7 @@ def _of_a_key(schema: Json) -> Json:
     return {"oneOf": [variant(OF_A_UNIT, unit=_NAME, aliases=names), variant(OF_THE_WHOLE)]}
 
 
-_VERSION_NAME = "[a-z][a-z0-9-]{0,39}:[1-9][0-9]{0,8}"
+_VERSION_NAME = "[a-z]([a-z0-9-]{0,38}[a-z0-9])?:[1-9][0-9]{0,8}"
 _OF_COMMANDS: Mapping[str, Json] = {
     "expected_generation": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
     # any printable line will do; these are surely such
