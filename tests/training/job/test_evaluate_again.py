@@ -88,17 +88,22 @@ def test_the_gates_can_be_recomputed_from_the_rows_of_the_registry(judged: Stage
     assert judge(proof, policy) == kept.gates
 
 
-def test_a_version_that_no_job_has_made_has_no_test_part(judged: Stage) -> None:
+def without_a_job(judged: Stage, adapter: str, evidence: dict[str, Any]) -> Version:
+    """Of the same files as the version that the job has made."""
     new = NewVersion(
-        adapter="support",
+        adapter=adapter,
         unit=UNIT,
         digest=version(judged).digest,
         base_fingerprint=FINGERPRINT,
         rank=4,
         size_bytes=1,
-        evidence={},
+        evidence=evidence,
     )
-    brought = judged.world.registry.versions.publish(new, job_id=None, fence=None)
+    return judged.world.registry.versions.publish(new, job_id=None, fence=None)
+
+
+def test_a_version_that_no_job_has_made_has_no_test_part(judged: Stage) -> None:
+    brought = without_a_job(judged, "support", {})
     with pytest.raises(InvalidRequest, match="no job has made"):
         evaluate_again(judged.context, brought.name)
 
@@ -106,16 +111,7 @@ def test_a_version_that_no_job_has_made_has_no_test_part(judged: Stage) -> None:
 def test_an_imported_version_is_measured_by_the_test_part_of_its_adapters_newest_job(
     judged: Stage,
 ) -> None:
-    new = NewVersion(
-        adapter="support",
-        unit=UNIT,
-        digest=version(judged).digest,
-        base_fingerprint=FINGERPRINT,
-        rank=4,
-        size_bytes=1,
-        evidence={IMPORT: {"by": "key_1"}},
-    )
-    brought = judged.world.registry.versions.publish(new, job_id=None, fence=None)
+    brought = without_a_job(judged, "support", {IMPORT: {"by": "key_1"}})
     route = judged.world.registry.routes.route(Alias("support"), UNIT)
     with pytest.raises(Conflict, match="has not passed its gates"):
         check_promotable(route, brought)
@@ -137,16 +133,7 @@ def test_an_imported_version_is_measured_by_the_test_part_of_its_adapters_newest
 def test_an_import_of_an_adapter_without_a_job_has_nothing_to_be_measured_by(
     judged: Stage,
 ) -> None:
-    new = NewVersion(
-        adapter="triage",
-        unit=UNIT,
-        digest=version(judged).digest,
-        base_fingerprint=FINGERPRINT,
-        rank=4,
-        size_bytes=1,
-        evidence={IMPORT: {"by": "key_1"}},
-    )
-    brought = judged.world.registry.versions.publish(new, job_id=None, fence=None)
+    brought = without_a_job(judged, "triage", {IMPORT: {"by": "key_1"}})
     with pytest.raises(InvalidRequest, match="triage has no test part yet"):
         evaluate_again(judged.context, brought.name)
 
