@@ -101,11 +101,18 @@ class Guarded:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {ADMIN_KEY}"}
 
+    def readiness(self) -> int | None:
+        """The status of its probe; None where the process that had taken the connection died."""
+        try:
+            return self.get("/readyz").status_code
+        except (httpx2.RemoteProtocolError, httpx2.ReadError):
+            return None
+
     def wait_ready(self, *, seconds: float = 5 * WAIT_SECONDS) -> float:
         """Seconds until it is, however often its engine dies before."""
         began = time.monotonic()
         wait_for(
-            lambda: self.get("/readyz").status_code == 200,
+            lambda: self.readiness() == 200,
             what=f"ready: {self.log}",
             seconds=seconds,
         )

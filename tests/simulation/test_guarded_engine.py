@@ -44,7 +44,7 @@ def test_a_service_killed_again_and_again_loses_nothing_acknowledged_and_refuses
                 version = replica.house.publish("support")
                 promote(replica, version)
                 replica.signal_service(signal.SIGKILL)
-                wait_for(lambda: replica.get("/readyz").status_code == 503, what="it is gone")
+                wait_for(lambda: replica.readiness() == 503, what="it is gone")
                 assert replica.get("/livez").status_code == 200, "a probe must not end the pod"
                 took.append(replica.wait_ready())
                 answer = replica.chat("support", f"after {version}")
@@ -62,7 +62,7 @@ def test_a_death_behind_tls_is_told_over_tls(tmp_path: Path) -> None:
         with calling(lambda words: replica.chat("support", words)) as met:
             wait_for(lambda: met["200"], what="callers are answered")
             replica.signal_service(signal.SIGKILL)
-            wait_for(lambda: replica.get("/readyz").status_code == 503, what="it is gone")
+            wait_for(lambda: replica.readiness() == 503, what="it is gone")
             with pytest.raises(httpx2.HTTPError):
                 httpx2.get(f"http://127.0.0.1:{replica.port}/livez", timeout=60, trust_env=False)
             replica.wait_ready()
@@ -86,7 +86,7 @@ def test_a_request_that_kills_the_engine_twice_is_refused_and_those_beside_it_ar
                 thread.start()
             time.sleep(0.3)
             assert replica.chat("support", poison).status_code in (500, 503)
-            wait_for(lambda: replica.get("/readyz").status_code == 503, what="it has died")
+            wait_for(lambda: replica.readiness() == 503, what="it has died")
             replica.wait_ready()
             for thread in asked:
                 thread.join()
@@ -159,7 +159,7 @@ def test_a_drained_replica_finishes_its_streams_and_refuses_no_connection_until_
         stream = stream_of(replica)
         chunks = [next(stream)]
         replica.popen.send_signal(signal.SIGTERM)
-        wait_for(lambda: replica.get("/readyz").status_code == 503, what="it drains")
+        wait_for(lambda: replica.readiness() == 503, what="it drains")
         assert replica.get("/livez").status_code == 200
         refused = replica.chat("support", "new")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
