@@ -14,9 +14,9 @@ from adapters.state_folder import StateFolder
 
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
 
-DEFAULT_BASE = "tiny"
-"""The base where none is named: `tiny` or `smollm2`. Where it cannot be had (smollm2 needs a
-package index), `tiny` is taken, with a word about it."""
+DEFAULT_BASE = "smollm2"
+"""The base where none is named. Where it cannot be had (it comes from a package index), `tiny` is
+taken, with a word about it; a state folder stays with what it began with."""
 
 NO_PARSER = "none"
 """Says that a base's tool calls, or its thoughts, are not read."""

@@ -85,6 +85,11 @@ class StateFolder:
         return self.root / "signing.pem"
 
     @property
+    def default_base(self) -> Path:
+        """The name of the base that was taken when none was named."""
+        return self.root / "default-base"
+
+    @property
     def temporary(self) -> Path:
         """Where the engine's temporary files and sockets are, short enough for their addresses.
 

@@ -1,7 +1,7 @@
 """How often the `task` gate errs, and how often it lets an honest version through.
 
     python -m benchmarks.gates                       # simulated scores: a table, minutes
-    python -m benchmarks.gates --trained --seeds 10  # real jobs on the embedded base: half an hour
+    WARDROBE_BASE=tiny python -m benchmarks.gates --trained --seeds 10  # real jobs: half an hour
 
 Simulated: versions whose true scores are known are compared with the live one as a job compares
 them, many times over. The rate of a version that is worse by the whole margin is the gate's error:

@@ -55,7 +55,11 @@ class Stand:
 
 @contextmanager
 def prepared_settings(**overrides: object) -> Iterator[Settings]:
-    """Settings over a temporary state folder with one unit, the base found, and a free port."""
+    """Settings over a temporary state folder with one unit, the base found, and a free port.
+
+    Where no base is named it is the self-made one: beside the smallest, what surrounds the engine
+    shows most.
+    """
     with tempfile.TemporaryDirectory(prefix="wardrobe-bench-") as folder:
         root = Path(folder)
         write_unit(root / "units", ALIAS)
@@ -64,6 +68,7 @@ def prepared_settings(**overrides: object) -> Iterator[Settings]:
                 "state": root / "state",
                 "units": root / "units",
                 "port": free_port(),
+                "base": Settings().base or "tiny",
                 **overrides,
             }
         )

@@ -18,6 +18,7 @@ from types import MappingProxyType
 
 from adapters.brought_keys import trainer_environment
 from adapters.domain.names import Digest
+from adapters.durable_files import write_private
 from adapters.errors import InvalidRequest, NotFound, Rejected, Unavailable
 from adapters.settings import DEFAULT_BASE, Settings
 from adapters.store.open import open_store
@@ -77,11 +78,8 @@ def inherited_environment(settings: Settings) -> dict[str, str]:
 
 
 def build_embedded(settings: Settings) -> BaseFolder:
-    """A brought base, made now or found in the cache; progress goes to our standard error.
-
-    Where none is named, the default one, or with a word about it the fallback.
-    """
-    named = [settings.base] if settings.base else [DEFAULT_BASE, "--else", FALLBACK]
+    """A brought base, made now or found in the cache; progress goes to our standard error."""
+    named = names_of(settings)
     done = subprocess.run(
         [sys.executable, "-m", "training.base", *named, "--json"],
         env=trainer_environment(settings, inherited_environment(settings)),
@@ -94,7 +92,33 @@ def build_embedded(settings: Settings) -> BaseFolder:
         raise Unavailable(f"the base model {named[0]} could not be made here (see above)")
     # its folder is called by a digest, which nobody would want to say
     made = json.loads(lines[-1])
+    if not settings.base:
+        remember_default(settings, made["name"])
     return BaseFolder(Path(made["path"]).absolute(), settings.base_name or BROUGHT[made["name"]])
+
+
+def names_of(settings: Settings) -> list[str]:
+    """What `python -m training.base` is asked for. Where none is named, the one that this state
+    folder began with, since its versions fit no other; at first the default one, or the fallback.
+    """
+    if settings.base:
+        return [settings.base]
+    try:
+        name = settings.state_folder.default_base.read_text("utf-8").strip()
+    except FileNotFoundError:
+        return [DEFAULT_BASE, "--else", FALLBACK]
+    if name not in BROUGHT:
+        raise InvalidRequest(
+            f"{settings.state_folder.default_base} names no base that Wardrobe brings: "
+            "say which one with WARDROBE_BASE"
+        )
+    return [name]
+
+
+def remember_default(settings: Settings, name: str) -> None:
+    """Keeps the first one that was taken. Raises OSError."""
+    folder = settings.state_folder.create()
+    write_private(folder.default_base, f"{name}\n".encode(), overwrite=False)
 
 
 def publish_base(settings: Settings) -> str:

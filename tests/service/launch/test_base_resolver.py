@@ -17,7 +17,9 @@ from service.launch.base_resolver import (
     BROUGHT,
     EMBEDDED_NAME,
     FALLBACK,
+    names_of,
     publish_base,
+    remember_default,
     resolve_base,
 )
 from service.launch.launcher import with_base
@@ -85,6 +87,24 @@ def test_a_folder_that_is_called_as_a_brought_base_is_meant_by_its_path(
     folder = a_base(tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
     assert resolve_base(Settings(base="./tiny")).path == folder.absolute()
+
+
+def test_where_no_base_is_named_a_state_folder_stays_with_the_one_it_began_with(
+    tmp_path: Path,
+) -> None:
+    unnamed = Settings(base="", state=tmp_path / "state")
+    assert names_of(unnamed) == [DEFAULT_BASE, "--else", FALLBACK]
+    remember_default(unnamed, FALLBACK)
+    remember_default(unnamed, DEFAULT_BASE)
+    assert names_of(unnamed) == [FALLBACK]
+    assert names_of(Settings(base=DEFAULT_BASE, state=tmp_path / "state")) == [DEFAULT_BASE]
+
+
+def test_a_remembered_base_that_nobody_brings_is_refused(tmp_path: Path) -> None:
+    unnamed = Settings(base="", state=tmp_path / "state")
+    remember_default(unnamed, "../elsewhere")
+    with pytest.raises(InvalidRequest, match="WARDROBE_BASE"):
+        names_of(unnamed)
 
 
 def test_the_default_base_is_one_that_is_brought() -> None:

@@ -13,7 +13,7 @@
 - name: WARDROBE_CACHE
   value: /var/cache/wardrobe
 - name: WARDROBE_BASE
-  value: {{ .Values.base.model | quote }}
+  value: {{ .Values.base.model | default "tiny" | quote }}
 - name: WARDROBE_ENGINE
   value: {{ .Values.engine.kind | quote }}
 - name: WARDROBE_MAX_LORA_RANK
