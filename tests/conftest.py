@@ -15,6 +15,7 @@ import pytest
 import structlog
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.clock import Clock
 from tests.contract.facts import facts  # noqa: F401 - a fixture
 from tests.servers.postgres import postgres  # noqa: F401 - a fixture
 
@@ -69,6 +70,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def _shared_by(nodeid: str) -> str:
     path = nodeid.partition("::")[0]
     return "e2e" if "e2e" in path.split("/") else path
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture

@@ -11,18 +11,9 @@ from hypothesis import strategies as st
 
 from adapters.errors import Overloaded
 from service.engine.turns import ALONE, RECENT_SECONDS, Load, Turn, Turns
+from tests.clock import Clock
 
 ONE = Load(sequences=1, tokens=10)
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def taken(turns: Turns, lane: str, most: int = 1000, *, weight: float = 1.0) -> list[Turn]:

@@ -17,21 +17,7 @@ from service.engine.vital_signs import (
     RestartReason,
     VitalSigns,
 )
-
-
-class Clock:
-    """Monotonic seconds by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.clock import Clock
 
 
 @pytest.fixture
@@ -134,6 +120,7 @@ ACCEPTS = """
 import sys, time
 from pathlib import Path
 from service.engine.vital_signs import VitalSigns
+from tests.clock import Clock
 signs = VitalSigns(Path(sys.argv[1]))
 signs.accept()
 print("accepting", flush=True)

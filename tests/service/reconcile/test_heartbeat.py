@@ -19,23 +19,9 @@ from adapters.registry.sql.database import Database
 from adapters.registry.sql.replica_rows import lock_processes
 from service.reconcile.heartbeat import HEARTBEAT_SECONDS
 from service.reconcile.registry_calls import PATIENCE_SECONDS
+from tests.clock import Clock
 from tests.servers.postgres import PostgresServer
 from tests.service.world import World, offline
-
-
-class Clock:
-    """Time that passes when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

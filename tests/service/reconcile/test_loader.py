@@ -22,27 +22,13 @@ from service.engine.shared_residency import Reason
 from service.reconcile.desired import SLOT_SECONDS
 from service.reconcile.load_failures import RETRY_SECONDS
 from service.reconcile.load_requests import COLD_LOADS
+from tests.clock import Clock
 from tests.service.world import World, offline
 from tests.simulation.engine import SimulatedEngine
 
 ANOTHER_BASE = Digest("c" * 64)
 CLIENTS_WORDS = Exception("Call to add_lora method failed: ...")
 """A bare `Exception` is what vLLM's client raises for whatever fails in the engine's core."""
-
-
-class Clock:
-    """Time that passes when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -11,26 +11,12 @@ from adapters.domain.limits import Quota
 from adapters.domain.names import Digest
 from adapters.registry.ports import Claim, ProcessId, Registration
 from service.reconcile.quota_shares import AGAIN_SECONDS, ASK_SECONDS
+from tests.clock import Clock
 from tests.service.world import World, offline, write_units
 
 OTHER = ProcessId(replica="other", incarnation="1")
 TOKENS, DAY = Quota.TOKENS_PER_MINUTE, Quota.TOKENS_PER_DAY
 LIMIT = 8000
-
-
-class Clock:
-    """A monotonic clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 5000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from training.finetune.loaded_base import LoadedBase
 from training.finetune.log_probs import log_probs
@@ -17,23 +17,6 @@ pytestmark = pytest.mark.slow
 
 ROWS = [[1, 5, 9, 12, 3], [1, 7, 2], [1, 30, 31, 29, 8, 8, 3]]
 STARTS = [3, 1, 5]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(1)
-    folder = tmp_path_factory.mktemp("base")
-    config = LlamaConfig(
-        vocab_size=32,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 def adapter_of(base: Path, folder: Path, *, strength: float) -> Path:

@@ -27,6 +27,7 @@ from tests.adapters.registry.values import (
     published,
     running,
 )
+from tests.clock import Clock
 from training.worker.import_prover import LOOK_SECONDS, ImportProver
 
 
@@ -34,19 +35,6 @@ from training.worker.import_prover import LOOK_SECONDS, ImportProver
 def registry(tmp_path: Path) -> Iterator[Registry]:
     with closing(open_registry(f"sqlite:///{tmp_path / 'registry.sqlite3'}")) as opened:
         yield opened
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def prover(
