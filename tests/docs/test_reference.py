@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from adapters import errors
+from adapters.domain.data_policy import DataPolicy
 from adapters.domain.gate_options import (
     ConductOptions,
     DataOptions,
@@ -51,12 +52,25 @@ GATES = (DataOptions, ForgettingOptions, LeakageOptions, FairnessOptions, Conduc
 @pytest.mark.parametrize("model", [Recipe, GatePolicy, UnitLimits, CardWords, *GATES])
 def test_every_field_of_a_units_file_is_there(model: type[BaseModel]) -> None:
     for name, field in model.model_fields.items():
-        default: Any = (
-            ", ".join(map(str, field.default))
-            if isinstance(field.default, tuple)
-            else field.default
-        )
-        assert f"| `{name}` | `{default}` |" in PAGE
+        assert f"| `{name}` | {_default(field)} |" in PAGE
+
+
+def _default(field: FieldInfo) -> str:
+    """As the page writes it; a field that must be said has none."""
+    if field.is_required():
+        return "–"
+    several = isinstance(field.default, tuple)
+    return f"`{', '.join(map(str, field.default)) if several else field.default}`"
+
+
+@pytest.mark.parametrize("name", DataPolicy.model_fields)
+def test_every_field_of_a_data_policy_is_there(name: str) -> None:
+    table = PAGE.split("### `data`\n")[1].split("\n\n")[1]
+    assert f"\n| `{name}` | " in f"\n{table}"
+
+
+def test_nothing_of_pythons_own_is_said_for_a_default() -> None:
+    assert "Undefined" not in PAGE
 
 
 def test_a_unit_may_override_every_field_of_a_recipe() -> None:
