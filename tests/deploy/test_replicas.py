@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from service.launch.launcher import TRAINER_STOP_SECONDS
-from tests.deploy.chart import REPLICATED, Chart, Object, Rendered, containers
+from tests.deploy.chart import CHART, REPLICATED, Chart, Object, Rendered, containers
 
 
 def _volumes(pod: Object) -> dict[str, Any]:
@@ -187,6 +188,20 @@ def test_the_notes_say_who_has_no_key(chart: Chart) -> None:
     assert "keys.json" not in chart.render(REPLICATED).notes
     keyless = chart.render(REPLICATED | {"unitKeys": {"existingSecret": ""}})
     assert "NO unit has a key" in keyless.notes
+
+
+def test_the_notes_say_where_nothing_is_signed(chart: Chart) -> None:
+    assert "NO version is signed" not in chart.render(REPLICATED).notes
+    none = {"signingKey": {"existingSecret": ""}, "trustedKeys": {"existingConfigMap": ""}}
+    assert "NO version is signed" in chart.render(REPLICATED | none).notes
+    assert "NO version is signed" not in chart.render(none).notes, "one pod makes a key"
+
+
+def test_the_example_of_several_pods_brings_every_key_and_its_page_makes_them() -> None:
+    values = yaml.safe_load((CHART / "values-replicas.yaml").read_text("utf-8"))
+    page = (CHART / "README.md").read_text("utf-8")
+    for name in ("database", "adminKey", "trainerKey", "pepper", "unitKeys", "signingKey"):
+        assert f"create secret generic {values[name]['existingSecret']} " in page, name
 
 
 def test_one_pod_may_keep_its_artifacts_in_object_storage(chart: Chart) -> None:

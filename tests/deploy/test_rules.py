@@ -6,11 +6,14 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
+from typer.main import get_command
 
+from service.cli.app import app
 from service.metrics import Metrics
 from tests.deploy.chart import CHART
 
@@ -43,6 +46,19 @@ def test_an_alert_asks_only_metrics_that_the_service_shows(rules: Path) -> None:
     }
     assert asked
     assert asked <= shown
+
+
+@pytest.mark.parametrize("rules", RULES, ids=lambda path: path.stem)
+def test_an_alert_names_only_commands_that_there_are(rules: Path) -> None:
+    named = re.findall(r"`wardrobe ([^`]+)`", rules.read_text("utf-8"))
+    assert named
+    for words in map(str.split, named):
+        command: Any = get_command(app)
+        while words and words[0] in getattr(command, "commands", ()):
+            command = command.commands[words.pop(0)]
+        assert not hasattr(command, "commands"), words
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options
 
 
 @pytest.mark.parametrize("rules", RULES, ids=lambda path: path.stem)
