@@ -13,7 +13,9 @@ from adapters.domain.datasets import Part
 from adapters.domain.names import Digest, JobId, Unit, VersionId
 
 BASE = "base"
-"""The subject of an evaluation of the base model alone; versions are called `support:8`."""
+"""What the base model alone is called where a version's name would stand: in evaluations, usage,
+metrics and salts. Versions are called `support:8`.
+"""
 
 
 class Scorer(StrEnum):

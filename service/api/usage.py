@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
+from adapters.domain.evaluations import BASE
 from adapters.errors import InvalidRequest
 from adapters.registry.ports import DayUsage, Used
 from service.api.request import OwnerOf, RuntimeOf
@@ -123,7 +124,7 @@ def _named(usage: DayUsage) -> dict[str, str]:
     key = usage.key
     return {
         "project_id": key.unit,
-        "model": key.alias if key.version == "base" else key.version,
+        "model": key.alias if key.version == BASE else key.version,
         "x_alias": key.alias,
         "x_traffic": key.traffic.value,
     }

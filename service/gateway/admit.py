@@ -129,10 +129,9 @@ class Permit:
     def note_usage(self, used: Usage) -> None:
         """Says what the request has used, once, before the permit is left."""
         self._used = used
-        version = self.target.version
-        name = version.name if version else "base"
+        target = self.target
         self.visit.runtime.swap.usage.note(
-            (self.unit, self.target.alias, name, self.visit.traffic), used
+            (self.unit, target.alias, target.version_name, self.visit.traffic), used
         )
 
     def words(self) -> Mapping[str, Any]:

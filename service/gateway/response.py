@@ -221,7 +221,7 @@ class Answer:
 
     def count(self, metrics: Metrics, unit: str, state: Mapping[str, Any]) -> None:
         """Records the request, once, however it ended."""
-        series = metrics.answers(unit, self._target.alias, self._version)
+        series = metrics.answers(unit, self._target.alias, self._target.version_name)
         now = time.perf_counter()
         series.ended(self.outcome, seconds=now - self._started, first_byte=self._waited())
         prompt, completion = self._tokens(state)
@@ -232,15 +232,12 @@ class Answer:
 
     def tell(self, record: RequestRecord, unit: str) -> None:
         """What is known of the request once it has been counted."""
-        record.unit, record.alias, record.version = unit, self._target.alias, self._version
+        target = self._target
+        record.unit, record.alias, record.version = unit, target.alias, target.version_name
         record.outcome, record.first_byte = self.outcome, self._waited()
         record.prompt_tokens, record.completion_tokens = self._counted or (0, 0)
         if self._error_event is not None:
             record.code = http_errors.code_of(self._error_event.removeprefix(b"data:"))
-
-    @property
-    def _version(self) -> str:
-        return self._target.version.name if self._target.version else "base"
 
     def _waited(self) -> float | None:
         """Seconds until the first byte."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from adapters.pepper import find_pepper
@@ -42,51 +43,26 @@ def compose(parts: Parts) -> Runtime:
     Blocks. Raises InvalidUnits, InvalidRequest, OSError.
     """
     settings, metrics = parts.settings, Metrics(parts.prometheus)
-    units = UnitsWatch(settings.units, metrics, on_change=parts.on_units)
-    pepper = find_pepper(settings)
     process = ProcessId(
         replica=replica_id(settings), incarnation=incarnation(), number=parts.process
     )
-    shared = engine_folder(settings, process)
-    engine = _engine(parts, shared / "residency", pepper)
-    leases = Leases(engine.residency, parts.engine)
-    meters = Meters(
-        shared / "meters", process=process.number, processes=parts.processes, clock=parts.clock
-    )
-    turns = _turns(parts)
+    # the heartbeat reports what the whole says of itself
+    within = _swap_parts(parts, process, metrics, is_ready=lambda: runtime.ready)
     signs = _signs(settings, process, metrics)
-    swap = compose_swap(
-        SwapParts(
-            parts=parts,
-            engine=engine,
-            membership=_membership(parts, process),
-            leases=leases,
-            meters=meters,
-            turns=turns,
-            table=RouteTable(
-                base_name=parts.base_name, pepper=pepper, units=lambda: units.current.units
-            ),
-            units=units,
-            pepper=pepper,
-            # the heartbeat reports what the whole says of itself
-            is_ready=lambda: runtime.ready,
-            metrics=metrics,
-        )
-    )
     runtime = Runtime(
         settings=settings,
         registry=parts.registry,
         store=parts.store,
         engine=parts.engine,
-        residency=engine.residency,
-        leases=leases,
+        residency=within.engine.residency,
+        leases=within.leases,
         signs=signs,
         pulse=Pulse(signs, parts.engine, process=process.number),
-        quarantine=engine.quarantine,
-        meters=meters,
-        turns=turns,
-        swap=swap,
-        units=units,
+        quarantine=within.engine.quarantine,
+        meters=within.meters,
+        turns=within.turns,
+        swap=compose_swap(within),
+        units=within.units,
         metrics=metrics,
         grammars=parts.grammars,
         abilities=_abilities(parts),
@@ -95,10 +71,37 @@ def compose(parts: Parts) -> Runtime:
         request_log=_request_log(settings, process, metrics),
         signer=find_signer(settings),
         traces=parts.traces,
-        pepper=pepper,
+        pepper=within.pepper,
         end=parts.end,
     )
     return runtime
+
+
+def _swap_parts(
+    parts: Parts, process: ProcessId, metrics: Metrics, *, is_ready: Callable[[], bool]
+) -> SwapParts:
+    settings = parts.settings
+    units = UnitsWatch(settings.units, metrics, on_change=parts.on_units)
+    pepper = find_pepper(settings)
+    shared = engine_folder(settings, process)
+    engine = _engine(parts, shared / "residency", pepper)
+    return SwapParts(
+        parts=parts,
+        engine=engine,
+        membership=_membership(parts, process),
+        leases=Leases(engine.residency, parts.engine),
+        meters=Meters(
+            shared / "meters", process=process.number, processes=parts.processes, clock=parts.clock
+        ),
+        turns=_turns(parts),
+        table=RouteTable(
+            base_name=parts.base_name, pepper=pepper, units=lambda: units.current.units
+        ),
+        units=units,
+        pepper=pepper,
+        is_ready=is_ready,
+        metrics=metrics,
+    )
 
 
 def _engine(parts: Parts, residency: Path, pepper: bytes) -> LoadedEngine:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
+from adapters.domain.evaluations import BASE
 from adapters.domain.limits import Quota
 from adapters.domain.names import VersionId
 from adapters.domain.principals import unit_account
@@ -20,8 +21,6 @@ from service.reconcile.route_table import RouteTable
 from service.reconcile.units_watch import CurrentUnits
 
 SHOW_SECONDS = 1.0
-BASE = "base"
-"""What the base model's requests are counted under."""
 _PERIODS = {Quota.TOKENS_PER_DAY: "day", Quota.TOKENS_PER_MONTH: "month"}
 
 

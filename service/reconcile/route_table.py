@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from adapters.domain.api_keys import Key
 from adapters.domain.derived_keys import Purpose, derive
+from adapters.domain.evaluations import BASE
 from adapters.domain.names import Alias, Unit, VersionId
 from adapters.domain.principals import Principal, Scope
 from adapters.domain.routes import Rollout, RolloutState, Route
@@ -52,6 +53,11 @@ class Target:
     """What gets copies of a part of them."""
     trial: int | None = None
     """The canary that the answer is counted for, by the rollout that began it."""
+
+    @cached_property
+    def version_name(self) -> str:
+        """What an answer is counted under."""
+        return BASE if self.version is None else self.version.name
 
     @cached_property
     def headers(self) -> Sequence[tuple[bytes, bytes]]:
@@ -223,7 +229,7 @@ class RouteTable:
                 alias=model,
                 unit=principal.unit,
                 version=None,
-                salt=salt(self._salt_key, principal.owner, "base"),
+                salt=salt(self._salt_key, principal.owner, BASE),
             )
         target = self._targets.get(model)
         if target is not None and self._may(principal, model, target):
