@@ -50,6 +50,8 @@ _NUMBERED: Mapping[str, Json] = {
     "after": {"type": "string", "pattern": "^[0-9]{1,18}$"},
     "limit": _LIMIT,
 }
+_VERSION_NAME = "[a-z]([a-z0-9-]{0,38}[a-z0-9])?:[1-9][0-9]{0,8}"
+_SUBJECT: Json = {"type": "string", "pattern": f"^(base|{_VERSION_NAME}|[1-9][0-9]{{0,8}})$"}
 _OPEN = ("/livez", "/readyz", "/health")
 _IDEMPOTENCY: Json = {
     "name": "Idempotency-Key",
@@ -104,9 +106,7 @@ _TOLD: Mapping[str, _Told] = {
         }
     ),
     "get /v1/adapters/{alias}/rollouts": _Told(query=_NUMBERED),
-    "get /v1/adapters/{alias}/evaluations": _Told(
-        query={**_NUMBERED, "subject": {"type": "string", "pattern": "^(base|[1-9][0-9]{0,8})$"}}
-    ),
+    "get /v1/adapters/{alias}/evaluations": _Told(query={**_NUMBERED, "subject": _SUBJECT}),
     "post /v1/adapters/{alias}/promote": _Told(body=Promote, needs_body=True),
     "post /v1/adapters/{alias}/rollback": _Told(body=Command, needs_body=True),
     "post /v1/adapters/{alias}/abort": _Told(body=Command, needs_body=True),
@@ -243,10 +243,10 @@ def _of_a_key(schema: Json) -> Json:
             "required": required,
         }
 
-    return {"oneOf": [variant(OF_A_UNIT, unit=_NAME, aliases=names), variant(OF_THE_WHOLE)]}
+    of_a_unit = variant(OF_A_UNIT, unit=_NAME, aliases=names, limits=shared["limits"])
+    return {"oneOf": [of_a_unit, variant(OF_THE_WHOLE)]}
 
 
-_VERSION_NAME = "[a-z]([a-z0-9-]{0,38}[a-z0-9])?:[1-9][0-9]{0,8}"
 _OF_COMMANDS: Mapping[str, Json] = {
     "expected_generation": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
     # any printable line will do; these are surely such
