@@ -136,6 +136,12 @@ class Version:
             signature=self.signature,
         )
 
+    @property
+    def weaker_copy_of(self) -> str | None:
+        """The name of the version whose adapter it is, at less strength: their data is the same."""
+        told = (self.evidence or {}).get(WEAKENED)
+        return str(told["of"]) if isinstance(told, dict) and "of" in told else None
+
     def to(self, state: VersionState) -> Version:
         """The same version in another state. Raises IllegalTransition."""
         if state is self.state:

@@ -191,7 +191,7 @@ def _as_lines(records: Records) -> Iterator[str]:
     for file, lines in records.files:
         yield f"{file.id}  delete the upload  {len(lines)} lines, the first is {lines[0]}"
     for name in records.unread:
-        yield f"{name}  not looked through: its data is of another base, or not kept"
+        yield f"{name}  not looked through: its data is of another base, brought, or not kept"
     if not records.seen and not records.files:
         yield "no version that could be looked through saw such records, and no upload has them"
 

@@ -17,7 +17,7 @@ from adapters.domain.datasets import Part
 from adapters.domain.erasures import ErasedTerm
 from adapters.domain.files import StoredFile
 from adapters.domain.jobs import Job
-from adapters.domain.names import Digest, Unit
+from adapters.domain.names import Digest, JobId, Unit, split_version
 from adapters.domain.principals import Principal, Role
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import InvalidRequest, NotFound, Rejected
@@ -73,7 +73,7 @@ class Records:
     files: tuple[tuple[StoredFile, tuple[int, ...]], ...]
     """Uploads that hold the person, with the lines; their owner deletes them."""
     unread: tuple[str, ...]
-    """Versions whose data cannot be read here: made for another base, or not kept any more."""
+    """Versions whose data cannot be read here: of another base, brought, or not kept any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +108,14 @@ def find_records(archive: Archive, unit: Unit, person: Person) -> Records:
     principal = Principal(id="system", role=Role.UNIT, unit=unit)
     seen, unread = [], []
     for version in _versions(archive.registry, principal):
-        if version.job_id is None:
-            continue
-        texts = _texts(archive, version)
-        if texts is None:
+        job_id = _job_of(archive.registry, version, principal)
+        texts = None if job_id is None else _texts(archive, version, job_id)
+        if job_id is None or texts is None:
             unread.append(version.name)
             continue
         rows = tuple(dict.fromkeys(row for row, text in texts if person.is_in(text)))
         if rows:
-            job = archive.registry.jobs.get(version.job_id, principal)
+            job = archive.registry.jobs.get(job_id, principal)
             seen.append(Seen(version=version, job=job, rows=rows))
     return Records(
         seen=tuple(seen),
@@ -135,9 +134,17 @@ def _versions(registry: Registry, principal: Principal) -> Iterator[Version]:
         after = page.items[-1].name
 
 
-def _texts(archive: Archive, version: Version) -> Iterator[tuple[str, str]] | None:
+def _job_of(registry: Registry, version: Version, principal: Principal) -> JobId | None:
+    """Whose data it has learnt from; None for one that was brought from elsewhere."""
+    name = split_version(version.weaker_copy_of or "")
+    if name is None:
+        return version.job_id
+    return registry.versions.get(*name, principal).job_id
+
+
+def _texts(archive: Archive, version: Version, job_id: JobId) -> Iterator[tuple[str, str]] | None:
     """(row id, text) of everything that a version was trained on and measured by."""
-    digest = version.job_id and archive.registry.datasets.of_job(version.job_id)
+    digest = archive.registry.datasets.of_job(job_id)
     if not digest or version.base_fingerprint != archive.base_fingerprint:
         return None
     try:

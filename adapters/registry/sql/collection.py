@@ -38,6 +38,7 @@ from adapters.registry.sql.queries import SqlPort, all_of, bump_revision, lock_r
 from adapters.registry.sql.rollback_target import rollback_target_of
 from adapters.registry.sql.rollout_rows import MOVED, OPEN, SET_STABLE
 from adapters.registry.sql.version_rows import audit_version
+from adapters.registry.sql.weaker_copies import copied_versions
 from adapters.registry.transitions.rollouts import LEASE_MARGIN_SECONDS
 
 _DAY = 86_400.0
@@ -141,7 +142,7 @@ def _collect_versions(
     """Those that are collected now, as they were."""
     versions = schema.versions
     old = versions.c.id.in_(_old_versions(retention, now=now))
-    unnamed = versions.c.id.not_in(_named(connection))
+    unnamed = versions.c.id.not_in(_named(connection) | copied_versions(connection))
     query = select(versions).where(versions.c.collected_at.is_(None), old, unnamed)
     found = all_of(connection, query.order_by(versions.c.id), rows.version_from)
     if found:

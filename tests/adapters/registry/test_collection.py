@@ -8,7 +8,7 @@ from adapters.domain.jobs import JobStatus, StopRequest
 from adapters.domain.names import Alias, Digest
 from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import RolloutState
-from adapters.domain.versions import Version
+from adapters.domain.versions import WEAKENED, Version
 from adapters.errors import Conflict, Unavailable
 from adapters.registry import Registry
 from adapters.registry.ports import Retention
@@ -116,6 +116,25 @@ def test_what_a_route_a_rollout_a_rollback_or_a_job_could_name_is_never_collecte
     collect(registry, retired_versions=0)
     assert not any(is_collected(registry, v) for v in (before, live, wanted, judging))
     assert carried_out(registry, roll_back(registry, 2)).stable == before.id
+
+
+def test_what_a_weaker_copy_was_made_of_stays_as_long_as_the_copy(
+    registry: Registry, clock: Clock
+) -> None:
+    original = judged(registry, a_gate(passed=False))
+    copy = published(registry, evidence={WEAKENED: {"of": original.name, "by": OWNER.id}})
+    registry.versions.pin(copy.id, OWNER, pinned=True)
+    clock.pass_by(1000 * DAY)
+    job = claimed(registry, owner="late")  # the original's is long over
+    registry.jobs.request_stop(job.id, StopRequest.CANCEL, SYSTEM)
+    registry.jobs.finish(job.id, JobStatus.CANCELLED, fence=fence_of(job))
+    collect(registry)
+    assert not is_collected(registry, original)
+    registry.versions.pin(copy.id, OWNER, pinned=False)
+    registry.versions.retire(copy.id, OWNER, aliases=ALIASES)
+    registry.collection.collect(Retention())
+    registry.collection.collect(Retention())
+    assert is_collected(registry, original)
 
 
 def test_a_version_that_was_rolled_back_from_is_collected_like_any_retired_one(

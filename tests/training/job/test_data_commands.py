@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import pytest
 
 from adapters.domain.jobs import JobStatus
 from adapters.domain.units import load_units
+from adapters.domain.versions import IMPORT, WEAKENED
 from adapters.errors import InvalidRequest
+from adapters.registry.ports import NewVersion
 from tests.training.job.stage import Stage, ToyRenderer, stage
 from tests.training.job.test_dataset import with_unit
 from tests.training.world import UNIT, World, data, jsonl
@@ -168,6 +170,32 @@ def test_an_erasure_is_kept_and_starts_one_job_for_each_adapter(
     assert [each["job"] for each in found["versions"]] == [at.job_id]
     assert "Left out 1 examples of erased persons" in world.messages(job_id)
     assert lines[0].startswith("erased 1 terms (1 new)")
+
+
+def test_a_weaker_copy_saw_what_its_original_saw_and_what_was_brought_is_named(
+    world: World, renderer: WordRenderer
+) -> None:
+    at = trained(world, data(200) + ANNA, renderer)
+    versions = world.registry.versions
+    original = versions.of_job(at.job_id)
+    assert original is not None
+    new = NewVersion(
+        adapter=UNIT,
+        unit=original.unit,
+        digest=original.digest,
+        base_fingerprint=original.base_fingerprint,
+        rank=original.rank,
+        size_bytes=original.size_bytes,
+        evidence={WEAKENED: {"of": original.name, "strength": 0.5, "by": "key_1"}},
+    )
+    weaker = versions.publish(new, job_id=None, fence=None)
+    brought = versions.publish(
+        replace(new, evidence={IMPORT: {"by": "key_1"}}), job_id=None, fence=None
+    )
+    _, found, _ = find(desk(world, at, renderer), given("Anna Schmidt"))
+    assert [each["version"] for each in found["versions"]] == [weaker.name, original.name]
+    assert {each["job"] for each in found["versions"]} == {at.job_id}
+    assert found["unread"] == [brought.name]
 
 
 @pytest.mark.parametrize("terms", [(), ("...",), ("word " * 20,), ("a",) * 60])
