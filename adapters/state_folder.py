@@ -46,8 +46,12 @@ class StateFolder:
     root: Path
 
     @property
+    def registry(self) -> Path:
+        return self.root / "registry.sqlite3"
+
+    @property
     def database_url(self) -> str:
-        return f"sqlite:///{str(self.root / 'registry.sqlite3').translate(_QUOTED)}"
+        return f"sqlite:///{str(self.registry).translate(_QUOTED)}"
 
     @property
     def artifacts(self) -> Path:

@@ -60,10 +60,10 @@ def wire_version(runtime: Runtime, version: Version) -> dict[str, Any]:
         "bytes": version.size_bytes,
         "job_id": version.job_id,
         "created_at": int(version.created_at),
-        "rolled_back_at": _whole(version.rolled_back_at),
-        "retired_at": _whole(version.withdrawn_at),
-        "collected_at": _whole(version.collected_at),
-        "pinned_at": _whole(version.pinned_at),
+        "rolled_back_at": whole(version.rolled_back_at),
+        "retired_at": whole(version.withdrawn_at),
+        "collected_at": whole(version.collected_at),
+        "pinned_at": whole(version.pinned_at),
         "signed_by": signed_by(version.signature),
         "gates": [dataclasses.asdict(gate) for gate in version.gates],
         "evidence": version.evidence,
@@ -135,5 +135,5 @@ def _name(runtime: Runtime, version_id: VersionId | None) -> str | None:
     return version.name if version else None
 
 
-def _whole(moment: float | None) -> int | None:
+def whole(moment: float | None) -> int | None:
     return None if moment is None else int(moment)

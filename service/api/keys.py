@@ -24,6 +24,7 @@ from adapters.domain.api_keys import (
 from adapters.domain.limits import NO_KEY_LIMITS, KeyLimits
 from adapters.domain.principals import SCOPES_OF, Principal, Scope
 from adapters.domain.units import grant_in
+from service.api.adapter_objects import whole
 from service.api.request import (
     CursorOf,
     PrincipalOf,
@@ -153,7 +154,7 @@ def wire_key(key: Key) -> dict[str, Any]:
         "limits": key.limits.said,
         "created_at": int(key.created_at),
         "created_by": key.created_by,
-        "expires_at": None if key.expires_at is None else int(key.expires_at),
-        "revoked_at": None if key.revoked_at is None else int(key.revoked_at),
-        "last_used_at": None if key.last_used_at is None else int(key.last_used_at),
+        "expires_at": whole(key.expires_at),
+        "revoked_at": whole(key.revoked_at),
+        "last_used_at": whole(key.last_used_at),
     }

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from fastapi import APIRouter
 from fastapi.responses import Response
@@ -20,6 +20,7 @@ from adapters.domain.approvals import author_of
 from adapters.domain.jobs import Job
 from adapters.domain.limits import Traffic
 from adapters.domain.names import Alias, JobId
+from adapters.domain.pages import Page
 from adapters.domain.principals import Principal
 from adapters.domain.routes import Rollout
 from adapters.domain.units import CardWords
@@ -27,6 +28,7 @@ from adapters.domain.versions import Version, signed_by
 from adapters.errors import NotFound, WardrobeError
 from adapters.registry.ports import DayUsage, Which
 from adapters.store import pinned
+from service.api.adapter_objects import whole
 from service.api.approvals import wire_approval
 from service.api.bill_of_materials import bill_of_materials
 from service.api.request import PrincipalOf, RuntimeOf, unit_of_alias
@@ -35,13 +37,15 @@ from service.api.training_cost import training_cost
 from service.api.whole_card import Known, whole_card
 from service.runtime import Runtime
 
+T = TypeVar("T")
+
 router = APIRouter(prefix="/v1/adapters/{alias}/versions/{number}")
 
 CARD_FILE = "README.md"
 MAX_CARD = 1 << 20
 _PAGE = 100
-_MOST_ROLLOUTS = 1000
-"""Of an alias: its newest, which are looked through for those of one version."""
+_MOST = 1000
+"""Changes of a version that are told, and rollouts of an alias that are looked through for its."""
 _DAY = 86_400
 
 
@@ -84,6 +88,7 @@ def known_of(runtime: Runtime, principal: Principal, version: Version) -> Known:
     settings = runtime.settings
     return Known(
         version=version,
+        job=job,
         approvals=runtime.registry.approvals.of(version.id),
         cost=training_cost(job, price=settings.price_training, currency=settings.currency),
         author=author_of(version, job),
@@ -124,7 +129,6 @@ def _job(runtime: Runtime, principal: Principal, version: Version) -> Job | None
 
 def _lineage(runtime: Runtime, principal: Principal, version: Version) -> dict[str, Any]:
     known = known_of(runtime, principal, version)
-    job = _job(runtime, principal, version)
     evidence = version.evidence or {}
     used = runtime.registry.usage.of_version(principal, version.name)
     return {
@@ -137,7 +141,7 @@ def _lineage(runtime: Runtime, principal: Principal, version: Version) -> dict[s
         "base": {"fingerprint": version.base_fingerprint, **evidence.get("base", {})},
         "data": evidence.get("data"),
         "import": evidence.get("import"),
-        "job": None if job is None else _wire_job(job),
+        "job": None if known.job is None else _wire_job(known.job),
         "recipe": evidence.get("recipe"),
         "environment": evidence.get("environment"),
         "cost": known.cost.as_json(),
@@ -158,7 +162,7 @@ def _wire_job(job: Job) -> dict[str, Any]:
         "id": job.id,
         "created_by": job.created_by,
         "created_at": int(job.created_at),
-        "finished_at": None if job.finished_at is None else int(job.finished_at),
+        "finished_at": whole(job.finished_at),
         "status": str(job.status),
         "training_file": job.training_file,
         "validation_file": job.validation_file,
@@ -169,7 +173,10 @@ def _wire_job(job: Job) -> dict[str, Any]:
 def _changes(runtime: Runtime, principal: Principal, version: Version) -> list[dict[str, Any]]:
     """Who did what to it, when and why, oldest first, by the audit log."""
     which = Which(subject=f"version/{version.name}")
-    found = runtime.registry.audit.list(principal, which, after=None, limit=_PAGE).items
+    found = _pages(
+        lambda after: runtime.registry.audit.list(principal, which, after=after, limit=_PAGE),
+        lambda entry: str(entry.seq),
+    )
     return [
         {
             "entry": each.seq,
@@ -180,7 +187,7 @@ def _changes(runtime: Runtime, principal: Principal, version: Version) -> list[d
             "reason": each.reason,
             "state": (each.after or {}).get("state"),
         }
-        for each in reversed(found)
+        for each in reversed(list(found))
     ]
 
 
@@ -193,13 +200,23 @@ def _rollouts(runtime: Runtime, version: Version) -> Sequence[Rollout]:
 
 
 def _of_alias(runtime: Runtime, alias: Alias, version: Version) -> Iterator[Rollout]:
+    history = runtime.registry.rollouts.history
+    found = _pages(
+        lambda after: history(alias, version.unit, after=after, limit=_PAGE),
+        lambda rollout: str(rollout.id),
+    )
+    return (each for each in found if version.id in (each.target, each.replaced))
+
+
+def _pages(read: Callable[[str | None], Page[T]], cursor_of: Callable[[T], str]) -> Iterator[T]:
+    """What several pages hold, as far as `_MOST`."""
     after = None
-    for _ in range(_MOST_ROLLOUTS // _PAGE):
-        page = runtime.registry.rollouts.history(alias, version.unit, after=after, limit=_PAGE)
-        yield from (each for each in page.items if version.id in (each.target, each.replaced))
+    for _ in range(_MOST // _PAGE):
+        page = read(after)
+        yield from page.items
         if not page.has_more:
-            break
-        after = str(page.items[-1].id)
+            return
+        after = cursor_of(page.items[-1])
 
 
 def _wire_rollout(rollout: Rollout, version: Version) -> dict[str, Any]:

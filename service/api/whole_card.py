@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from adapters.domain.approvals import Approval
 from adapters.domain.gates import GateResult, Outcome
+from adapters.domain.jobs import Job
 from adapters.domain.versions import Version, signed_by
 from service.api.training_cost import TrainingCost
 
@@ -20,6 +21,8 @@ class Known:
     """Everything that the registry knows of a version, as far as cards and bills tell it."""
 
     version: Version
+    job: Job | None
+    """Which made it; None where somebody brought it, or the job's row was collected."""
     approvals: Sequence[Approval]
     cost: TrainingCost
     author: str | None

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.options import AsJson, a_client, needs, state_settings
-from service.cli.output import ago, print_json, print_table
+from service.cli.options import AsJson, a_client, needs, registry_settings
+from service.cli.output import print_json, print_table, utc
 
 if TYPE_CHECKING:
     from adapters.domain.audit import Verdict
@@ -56,7 +56,7 @@ def list_entries(
         [
             (
                 each["id"],
-                ago(each["created_at"]),
+                utc(each["created_at"]),
                 each["actor"],
                 each["action"],
                 each["subject"],
@@ -71,7 +71,7 @@ def list_entries(
 
 
 @app.command()
-@needs(state_settings)
+@needs(registry_settings)
 def head(settings: Settings, as_json: AsJson = False) -> None:
     """Print the anchor that stands for the log as it is; keep it where nobody can change it.
 
@@ -91,7 +91,7 @@ def head(settings: Settings, as_json: AsJson = False) -> None:
 
 
 @app.command()
-@needs(state_settings)
+@needs(registry_settings)
 def verify(
     settings: Settings,
     anchor: Annotated[

@@ -16,6 +16,8 @@ import openai
 from openai import HttpxBinaryResponseContent
 from openai.types.fine_tuning import FineTuningJobEvent
 
+from adapters.errors import WardrobeError
+
 Json = dict[str, Any]
 
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
@@ -25,10 +27,16 @@ _ONE_WAIT = 60.0
 """Seconds of one request; a longer wait asks again."""
 
 
+class NotWardrobe(WardrobeError):
+    """What answers at this address is not Wardrobe."""
+
+    code = "not_wardrobe"
+
+
 class Client:
     """The SDK's client as `openai`, and our endpoints as methods that give parsed JSON.
 
-    Every method raises `openai.APIError` and its kinds.
+    Every method raises `openai.APIError` and its kinds, those with JSON of ours NotWardrobe too.
     """
 
     def __init__(
@@ -249,10 +257,17 @@ class Client:
             time.sleep(every)
 
     def _get(self, path: str, **query: object) -> Json:
-        return cast(Json, self.openai.get(path, cast_to=object, options={"params": query}))
+        said = self.openai.get(path, cast_to=object, options={"params": query})
+        return self._checked(said)
 
     def _post(self, path: str, body: Json) -> Json:
-        return cast(Json, self.openai.post(path, cast_to=object, body=body))
+        return self._checked(self.openai.post(path, cast_to=object, body=body))
+
+    def _checked(self, said: object) -> Json:
+        """Raises NotWardrobe for what is no object: any web page answers 200."""
+        if not isinstance(said, dict):
+            raise NotWardrobe(f"what answers at {self.url} is not Wardrobe; say where that is")
+        return said
 
     def _pages(self, path: str, **query: object) -> Iterator[Json]:
         after: dict[str, str] = {}

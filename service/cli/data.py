@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import AsJson, chosen_settings, needs
+from service.cli.options import AsJson, chosen_settings, finite, needs
 
 if TYPE_CHECKING:
     from adapters.settings import Settings
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Training data: check it, and find or erase a person's records.")
 
 OfUnit = Annotated[str, typer.Option("--unit", help="The business unit, e.g. hr.")]
-_STDIN = (
-    "Terms come from standard input, one on each line (a name, an address, a number): a command "
-    "line would be kept by the shell."
-)
 
 
 @app.command()
@@ -39,7 +35,8 @@ def check(
         str, typer.Option("--method", help="supervised, dpo or kto: what is learnt from.")
     ] = "supervised",
     price_per_hour: Annotated[
-        float | None, typer.Option(min=0.0, help="What an hour of training costs.")
+        float | None,
+        typer.Option(min=0.0, callback=finite, help="What an hour of training costs."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -56,22 +53,20 @@ def check(
     _become(settings, words, as_json=as_json)
 
 
-@app.command(
-    help=f"List the versions that saw a person's records, and the uploads with them.\n\n{_STDIN}"
-)
+@app.command()
 @needs(chosen_settings)
 def find(settings: Settings, unit: OfUnit, as_json: AsJson = False) -> None:
-    """List the versions that saw a person's records.
+    """List the versions that saw a person's records, and the uploads with them.
+
+    Terms come from standard input, one on each line (a name, an address, a number): a command line
+    would be kept by the shell.
 
     Example: wardrobe data find --unit hr < terms.txt
     """
     _become(settings, ["find", "--unit", unit], as_json=as_json)
 
 
-@app.command(
-    help="Leave a person's records out of all that is trained next, and list what to retrain."
-    f"\n\n{_STDIN}"
-)
+@app.command()
 @needs(chosen_settings)
 def erase(
     settings: Settings,
@@ -84,7 +79,10 @@ def erase(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Leave a person's records out of what is trained next.
+    """Leave a person's records out of all that is trained next, and list what to retrain.
+
+    Terms come from standard input, one on each line (a name, an address, a number): a command line
+    would be kept by the shell.
 
     Example: wardrobe data erase --unit hr --retrain < terms.txt
     """

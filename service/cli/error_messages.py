@@ -70,6 +70,8 @@ def explain(error: Exception) -> tuple[str, int] | None:
         return f"{message}. See `{where} --help`.", error.exit_code
     if "openai" in sys.modules and (line := _about_the_service(error)):
         return line, 1
+    if isinstance(error, UnicodeEncodeError):  # of words that the shell has handed on as bytes
+        return "what was typed holds bytes that are no text in UTF-8", 2
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror or error}", 1
@@ -96,9 +98,16 @@ def _about_the_service(error: Exception) -> str | None:
     if isinstance(error, openai.APITimeoutError):
         return "the service did not answer in time; `wardrobe status` tells how it is"
     if isinstance(error, openai.APIConnectionError):
+        url = error.request.url
+        where = f"{url.host}:{url.port or (443 if url.scheme == 'https' else 80)}"
+        if (reason := _not_trusted(error)) is not None:
+            return (
+                f"the certificate of {where} does not count here ({reason}): name the service as "
+                "its certificate does (--url), and its authority with SSL_CERT_FILE"
+            )
         return (
-            f"nothing answers at {error.request.url.host}:{error.request.url.port or 80}; start it "
-            "with `wardrobe up`, or say where it is with --url"
+            f"nothing answers at {where}; start it with `wardrobe up`, or say where it is with "
+            "--url"
         )
     if isinstance(error, openai.APIStatusError):
         code = error.code or str(error.status_code)
@@ -109,4 +118,15 @@ def _about_the_service(error: Exception) -> str | None:
         return f"{message} ({code}{request}){advice}"
     if isinstance(error, openai.OpenAIError):
         return str(error).splitlines()[0]
+    return None
+
+
+def _not_trusted(error: BaseException | None) -> str | None:
+    """Why a certificate was not believed, where that is what ended a connection."""
+    import ssl
+
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        error = error.__cause__ or error.__context__
     return None

@@ -66,12 +66,19 @@ def _first_alias(client: Client, unit: str) -> str:
 
 
 def _archive(source: Path) -> BinaryIO:
-    """The file, or a tar of what counts in a folder; links of a hub's cache are followed."""
+    """The file, or a tar of what counts in a folder; links of a hub's cache are followed.
+
+    Raises InvalidRequest for a folder that holds no adapter, OSError.
+    """
     import tarfile
     import tempfile
 
+    from adapters.errors import InvalidRequest
+
     if not source.is_dir():
         return source.open("rb")
+    if not (source / _SENT[0]).is_file():
+        raise InvalidRequest(f"there is no {_SENT[0]} in {source}; name the adapter's own folder")
     spooled = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asked for it closes it
     with tarfile.open(fileobj=spooled, mode="w", dereference=True) as made:
         for name in _SENT:

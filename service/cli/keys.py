@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import AsJson, Why, needs, state_and_units_settings, state_settings
+from service.cli.options import (
+    AsJson,
+    Why,
+    finite,
+    needs,
+    registry_settings,
+    state_and_units_settings,
+)
 from service.cli.output import ago, print_json, print_table, until
 
 if TYPE_CHECKING:
@@ -29,7 +36,8 @@ def create(
     scope: Annotated[
         list[str],
         typer.Option(
-            help="infer, base, train, content, promote, read; without a unit: metrics, admin."
+            help="infer, base, train, content, promote, approve, read; without a unit: metrics, "
+            "admin."
         ),
     ],
     unit: Annotated[str, typer.Option(help="The unit whose things it is for.")] = "",
@@ -72,12 +80,13 @@ def create(
 
 
 @app.command()
-@needs(state_settings)
+@needs(registry_settings)
 def rotate(
     settings: Settings,
     key: Annotated[str, typer.Argument(metavar="KEY", help="Its id, from `wardrobe keys list`.")],
     overlap_hours: Annotated[
-        float, typer.Option(min=0.0, max=720.0, help="How long the old one stays valid.")
+        float,
+        typer.Option(min=0.0, max=720.0, callback=finite, help="How long the old one stays valid."),
     ] = 24.0,
     as_json: AsJson = False,
 ) -> None:
@@ -97,7 +106,7 @@ def rotate(
 
 
 @app.command("list")
-@needs(state_settings)
+@needs(registry_settings)
 def list_keys(settings: Settings, as_json: AsJson = False) -> None:
     """List the keys in force; the keys themselves are kept by nobody but their owners.
 
@@ -129,7 +138,7 @@ def list_keys(settings: Settings, as_json: AsJson = False) -> None:
 
 
 @app.command()
-@needs(state_settings)
+@needs(registry_settings)
 def revoke(
     settings: Settings,
     key: Annotated[str, typer.Argument(metavar="KEY", help="Its id, from `wardrobe keys list`.")],
@@ -148,7 +157,7 @@ def revoke(
 
 
 @app.command()
-@needs(state_settings)
+@needs(registry_settings)
 def reset(
     settings: Settings,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -40,6 +41,14 @@ Port = Annotated[
     int | None,
     typer.Option("--port", min=1, max=65535, help="Port to listen on [WARDROBE_PORT]."),
 ]
+
+
+def finite(number: float | None) -> float | None:
+    """Python reads `nan` and `inf` as numbers, which no bound refuses. Raises BadParameter."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter("this must be a number")
+    return number
+
 
 # annotations that mean nothing to Typer, of modules imported only when a command runs
 _LATER = {"Client": object, "Settings": object}
@@ -150,6 +159,21 @@ def serving_settings(
 def state_settings(*, state: StateFolder = "") -> Settings:
     """Settings of commands that read the state folder and nothing else."""
     return _settings(state=state)
+
+
+def registry_settings(*, state: StateFolder = "") -> Settings:
+    """Settings of commands that read a registry which must be there: a new one would look intact.
+
+    Raises InvalidRequest where it is not.
+    """
+    from adapters.errors import InvalidRequest
+
+    settings = _settings(state=state)
+    if not settings.shares_registry and not settings.state_folder.registry.is_file():
+        raise InvalidRequest(
+            f"there is no registry in {settings.state_folder.root}; say where it is with --state"
+        )
+    return settings
 
 
 def state_and_units_settings(*, state: StateFolder = "", units: UnitsFolder = "") -> Settings:

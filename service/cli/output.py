@@ -44,13 +44,20 @@ def ago(moment: float | None) -> str:
     return f"{seconds // size:.0f} {name} ago"
 
 
+def utc(moment: float | None) -> str:
+    """`2026-05-03 14:03:59Z` of seconds since the epoch: for what is kept as evidence."""
+    if not moment:
+        return EMPTY
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(moment))
+
+
 def until(moment: float | None) -> str:
     """`in 5 d` of seconds since the epoch; `never` of none."""
     if moment is None:
         return "never"
     seconds = max(0.0, moment - time.time())
     size, name = next((each for each in _UNITS if seconds >= each[0]), (1, "s"))
-    return f"in {seconds // size:.0f} {name}"
+    return f"in {seconds / size:.0f} {name}"
 
 
 def clock(moment: float) -> str:

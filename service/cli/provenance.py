@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.options import AsJson, a_client, needs
-from service.cli.output import EMPTY, ago, print_json, print_table
+from service.cli.output import EMPTY, print_json, print_table, utc
 
 if TYPE_CHECKING:
     from service.cli.client import Client
@@ -138,12 +138,12 @@ def _print(found: dict[str, Any]) -> None:
         typer.echo(f"  {gate['gate']}{against}: {gate['outcome']}")
     for said in found["approvals"]:
         why = f" ({said['reason']})" if said["reason"] else ""
-        typer.echo(f"  {said['verdict']} by {said['actor']}{why}")
+        typer.echo(f"  {said['verdict']} by {said['actor']} at {utc(said['created_at'])}{why}")
     typer.echo()
     print_table(
         ("when", "who", "what", "state", "why"),
         [
-            (ago(each["created_at"]), each["actor"], each["action"], each["state"], each["reason"])
+            (utc(each["created_at"]), each["actor"], each["action"], each["state"], each["reason"])
             for each in found["changes"]
         ],
         empty=EMPTY,
@@ -152,7 +152,7 @@ def _print(found: dict[str, Any]) -> None:
         ("when", "who", "rollout", "as", "alias", "state", "why"),
         [
             (
-                ago(each["created_at"]),
+                utc(each["created_at"]),
                 each["actor"],
                 each["action"],
                 each["as"],

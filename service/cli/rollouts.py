@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.options import AsJson, a_client, needs
+from service.cli.options import AsJson, a_client, finite, needs
 from service.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ Why = Annotated[str | None, typer.Option("--reason", help="Why; kept with the ro
 Wait = Annotated[
     float,
     typer.Option(
-        "--wait", min=0.0, help="Seconds to wait until no replica answers by the old route."
+        "--wait",
+        min=0.0,
+        callback=finite,
+        help="Seconds to wait until no replica answers by the old route.",
     ),
 ]
 Canary = Annotated[
@@ -37,7 +40,8 @@ Canary = Annotated[
     ),
 ]
 Minutes = Annotated[
-    float, typer.Option("--minutes", min=0.0, help="How long each step lasts at least.")
+    float,
+    typer.Option("--minutes", min=0.0, callback=finite, help="How long each step lasts at least."),
 ]
 
 
@@ -164,7 +168,7 @@ def show_canary(client: Client, adapter: Adapter, as_json: AsJson = False) -> No
 def set_weight(
     client: Client,
     adapter: Adapter,
-    weight: Annotated[float, typer.Argument(min=0.0, max=100.0, help="Per cent.")],
+    weight: Annotated[float, typer.Argument(min=0.0, max=100.0, callback=finite, help="Per cent.")],
     reason: Why = None,
     expected_generation: Generation = None,
     as_json: AsJson = False,
@@ -186,7 +190,10 @@ def start_shadow(
     adapter: Adapter,
     version: AVersion,
     share: Annotated[
-        float, typer.Option("--share", min=0.0, max=100.0, help="Per cent that is copied.")
+        float,
+        typer.Option(
+            "--share", min=0.0, max=100.0, callback=finite, help="Per cent that is copied."
+        ),
     ] = 10.0,
     wait: Wait = 60.0,
     as_json: AsJson = False,
@@ -228,11 +235,11 @@ def end_shadow(client: Client, adapter: Adapter, as_json: AsJson = False) -> Non
         typer.echo(f"{ended['version']} gets no more copies")
 
 
-def _steps(text: str, minutes: float) -> list[dict[str, float]]:
+def _steps(text: str, minutes: float) -> list[dict[str, float | None]]:
     """`5,25,50` → a schedule. Raises BadParameter."""
     try:
-        weights = [float(part) for part in text.split(",")]
-    except ValueError:
+        weights = [finite(float(part)) for part in text.split(",")]
+    except (ValueError, typer.BadParameter):
         raise typer.BadParameter("steps look like 5,25,50", param_hint="--canary") from None
     return [{"weight": weight, "minutes": minutes} for weight in weights]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import AsJson, needs, state_settings
+from service.cli.options import AsJson, needs, registry_settings, state_settings
 from service.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def key(settings: Settings, as_json: AsJson = False) -> None:
 
 
 @app.command()
-@needs(state_settings)
+@needs(registry_settings)
 def check(settings: Settings, as_json: AsJson = False) -> None:
     """List the versions that are kept with who signed them; exit code 1 where one's does not count.
 
@@ -78,7 +78,7 @@ def check(settings: Settings, as_json: AsJson = False) -> None:
 
 
 @app.command()
-@needs(state_settings)
+@needs(registry_settings)
 def adopt(
     settings: Settings,
     version: Annotated[

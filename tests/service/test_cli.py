@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from typer.main import get_command
 
 from adapters.domain.api_keys import make_key
 from adapters.domain.datasets import Part
@@ -23,7 +26,7 @@ from adapters.domain.evaluations import NewEvaluation, Scorer
 from adapters.domain.gates import at_least
 from adapters.domain.jobs import JobError
 from adapters.domain.names import Digest, JobId, Unit, VersionId
-from adapters.domain.principals import SYSTEM, Role
+from adapters.domain.principals import SYSTEM, Role, Scope
 from adapters.pepper import find_pepper, fingerprint_of
 from adapters.registry.open import open_registry
 from adapters.registry.ports import NewVersion, Which
@@ -31,8 +34,10 @@ from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from service.cli.app import app
 from service.cli.error_messages import run
+from service.cli.output import until
 from service.engine.quarantine import Quarantine
 from service.engine.quarantine_record import QuarantineRecord
+from tests.servers.certificates import write_pair
 from tests.servers.postgres import PostgresServer
 from tests.service.world import FINGERPRINT, World, free_port, offline, running
 from tests.simulation.engine import BASE
@@ -387,7 +392,19 @@ def test_nothing_listening_says_how_to_start_it(cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("frobnicate",), ("jobs",), ("jobs", "list", "--limit", "0"), ("promote", "support")],
+    [
+        ("frobnicate",),
+        ("jobs",),
+        ("jobs", "list", "--limit", "0"),
+        ("promote", "support"),
+        ("promote", "support", "8", "--wait", "nan"),
+        ("promote", "support", "8", "--canary", "5,25", "--minutes", "inf"),
+        ("promote", "support", "8", "--canary", "nan", "--key", "x" * 20),
+        ("canary", "weight", "support", "nan"),
+        ("shadow", "start", "support", "8", "--share", "nan"),
+        ("keys", "rotate", "key_0123456789abcdef", "--overlap-hours", "nan"),
+        ("data", "check", __file__, "--unit", "hr", "--price-per-hour", "inf"),
+    ],
 )
 def test_a_wrong_command_line_is_one_line_with_exit_code_2(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
@@ -416,12 +433,85 @@ def test_an_address_that_is_none_is_one_line_with_exit_code_2(cli: Cli, url: str
     assert "--url" in refused.err
 
 
+def test_bytes_that_are_no_text_are_one_line_with_exit_code_2(cli: Cli) -> None:
+    refused = cli("chat", BASE, os.fsdecode(b"\xff"))
+    assert refused.code == 2
+    assert one_line(refused.err)
+
+
+@contextmanager
+def answering(page: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """The address of a web server that gives everybody this page."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.send_header("content-length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("words", [("status",), ("adapters", "list"), ("audit", "list")])
+def test_another_service_at_the_address_is_told_from_ours(cli: Cli, words: tuple[str, ...]) -> None:
+    with answering(b"<html>hello</html>") as url:
+        refused = cli(*words, "--url", url, "--key", "x" * 20, connect=False)
+    assert refused.code == 1
+    assert one_line(refused.err)
+    assert "not Wardrobe" in refused.err
+
+
+def test_a_certificate_that_does_not_count_is_told_from_nothing_listening(
+    cli: Cli, tmp_path: Path
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*write_pair(tmp_path, "another.example"))
+    with answering(b"", tls) as url:
+        refused = cli("status", "--url", url, "--key", "x" * 20, connect=False)
+    assert refused.code == 1
+    assert one_line(refused.err)
+    assert "certificate" in refused.err
+    assert "SSL_CERT_FILE" in refused.err
+
+
 @pytest.mark.parametrize("key", ["schlüssel-geheim", "two\nlines-geheim"])
 def test_a_key_of_other_characters_is_one_line_that_does_not_repeat_it(cli: Cli, key: str) -> None:
     refused = cli("status", "--key", key)
     assert refused.code == 2
     assert one_line(refused.err)
     assert "geheim" not in refused.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("keys", "list"),
+        ("keys", "revoke", "key_0123456789abcdef"),
+        ("audit", "head"),
+        ("audit", "verify"),
+        ("signatures", "check"),
+    ],
+)
+def test_a_registry_that_is_not_there_is_named_and_none_is_made(
+    cli: Cli, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused = cli(*words, "--state", str(empty), connect=False)
+    assert refused.code == 1
+    assert one_line(refused.err)
+    assert str(empty) in refused.err
+    assert list(empty.iterdir()) == []
 
 
 def test_a_wrong_setting_is_named_with_exit_code_2() -> None:
@@ -589,19 +679,43 @@ def test_suspects_of_an_engines_death_are_listed_and_cleared(
     assert call("clear") == "cleared: 0\n"
 
 
-def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [
-        *("up", "serve", "trainer", "promote", "rollback", "logs", "status", "chat", "openapi"),
-        *("base build", "base publish", "base update", "base check", "units list", "units check"),
-        *("adapters list", "adapters show", "keys create", "keys list", "keys rotate"),
-        *("keys reset", "keys revoke"),
-        *("audit list", "audit head", "audit verify", "replicas list", "replicas retire"),
-        *(f"engine quarantine {verb}" for verb in ("list", "clear")),
-        *(f"jobs {verb}" for verb in ("list", "show", "create", "cancel", "pause", "resume")),
+def commands_of(group: Any, *before: str) -> Iterator[str]:
+    """Every command of the tree, as it is typed."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_of(command, *before, name)
+        else:
+            yield " ".join((*before, name))
+
+
+COMMANDS = sorted(commands_of(get_command(app)))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run(app, [*command.split(), "--help"]) == 0
+    assert f"wardrobe {command}" in capsys.readouterr().out.split("Example")[1].replace("\n", " ")
+
+
+def test_the_tree_of_commands_is_walked() -> None:
+    assert {"up", "promote", "data erase", "engine quarantine list", "approve"} <= set(COMMANDS)
+
+
+def test_every_scope_of_a_key_is_in_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, ["keys", "create", "--help"]) == 0
+    said = set(re.findall(r"[a-z]+", capsys.readouterr().out))
+    assert {scope.value for scope in Scope} <= said
+
+
+def test_what_is_left_is_told_to_the_nearest_day_hour_or_minute() -> None:
+    now = time.time()
+    assert [until(now + left) for left in (90 * 86_400, 7200, 300)] == [
+        "in 90 d",
+        "in 2 h",
+        "in 5 min",
     ]
-    for command in commands:
-        assert run(app, [*command.split(), "--help"]) == 0
-        assert f"wardrobe {command}" in capsys.readouterr().out.replace("\n", " "), command
 
 
 def test_help_imports_nothing_heavy() -> None:

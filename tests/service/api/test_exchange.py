@@ -212,6 +212,9 @@ def test_a_folder_is_imported_and_exported_by_command(
     assert "is not empty" in err
     code, out, _ = wardrobe(world, capsys, "import", str(target), "--unit", "support", "--json")
     assert last_json(out)["digest"] == made["digest"]
+    code, _, err = wardrobe(world, capsys, "import", str(tmp_path), "--unit", "support")
+    assert code == 1
+    assert "there is no adapter_config.json" in err
     code, _, err = wardrobe(world, capsys, "import", str(target), "--unit", "nobody")
     assert code == 1
     assert "no unit" in err

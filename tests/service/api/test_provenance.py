@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -244,7 +245,7 @@ def test_a_request_leads_back_to_its_version_by_its_line_in_the_log(
     assert code == 0, err
     assert f"req_{'a' * 24}: answered 200 at 2026-11-26T22:00:00Z to key_1 as support" in out
     assert "support:1 of unit support" in out
-    assert "approved by key_colleague" in out
+    assert re.search(r"approved by key_colleague at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ", out)
     kept = world.settings.state_folder.logs / "requests-8000-0.log"
     kept.write_text(json.dumps({**line, "request_id": f"req_{'d' * 24}"}))
     code, out, _ = wardrobe(world, capsys, "lineage", f"req_{'d' * 24}", "--json")
@@ -278,3 +279,13 @@ def test_a_route_of_another_version_is_none_of_its_lineage(world: World) -> None
     found = fetch(world, "lineage", str(newest.items[0].number)).json()
     assert (found["requests"], found["rollouts"]) == (0, [])
     assert world.runtime.registry.routes.route(Alias("support"), Unit("support")).stable
+
+
+def test_a_lineage_begins_with_the_first_change_however_many_came_since(world: World) -> None:
+    versions = world.runtime.registry.versions
+    version = versions.get("support", 1, SYSTEM)
+    for turn in range(101):  # more than a page of the audit log
+        versions.pin(version.id, SYSTEM, pinned=turn % 2 == 0)
+    actions = [each["action"] for each in fetch(world, "lineage").json()["changes"]]
+    assert actions[0] == "version.published"
+    assert actions.count("version.pinned") == 101
