@@ -33,7 +33,7 @@ UnitsFolder = Annotated[
 Base = Annotated[
     str,
     typer.Option(
-        "--base", metavar="ID|FOLDER", help="Base model; the embedded one if empty [WARDROBE_BASE]."
+        "--base", metavar="ID|FOLDER", help="Base model; smollm2 if empty [WARDROBE_BASE]."
     ),
 ]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on [WARDROBE_HOST].")]

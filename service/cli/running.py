@@ -54,7 +54,7 @@ def trainer(settings: Settings) -> None:
 @base.command("build")
 @needs(chosen_settings)
 def build(settings: Settings, as_json: AsJson = False) -> None:
-    """Build the embedded base model, or fetch the one that --base names; done once.
+    """Get the base model, smollm2 where --base names none; done once.
 
     Example: wardrobe base build --base org/model
     """

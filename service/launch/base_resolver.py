@@ -106,13 +106,19 @@ def names_of(settings: Settings) -> list[str]:
     try:
         name = settings.state_folder.default_base.read_text("utf-8").strip()
     except FileNotFoundError:
-        return [DEFAULT_BASE, "--else", FALLBACK]
+        return [FALLBACK] if _has_versions(settings) else [DEFAULT_BASE, "--else", FALLBACK]
     if name not in BROUGHT:
         raise InvalidRequest(
             f"{settings.state_folder.default_base} names no base that Wardrobe brings: "
             "say which one with WARDROBE_BASE"
         )
     return [name]
+
+
+def _has_versions(settings: Settings) -> bool:
+    """Whether an earlier build has made versions here: its default was the fallback of today."""
+    adapters = settings.state_folder.artifacts / "adapters"
+    return adapters.is_dir() and any(adapters.iterdir())
 
 
 def remember_default(settings: Settings, name: str) -> None:

@@ -100,6 +100,15 @@ def test_where_no_base_is_named_a_state_folder_stays_with_the_one_it_began_with(
     assert names_of(Settings(base=DEFAULT_BASE, state=tmp_path / "state")) == [DEFAULT_BASE]
 
 
+def test_a_state_folder_of_an_earlier_build_stays_with_the_default_of_that_build(
+    tmp_path: Path,
+) -> None:
+    unnamed = Settings(base="", state=tmp_path / "state")
+    made = unnamed.state_folder.create().artifacts / "adapters" / ("a" * 64)
+    made.mkdir(parents=True)
+    assert names_of(unnamed) == [FALLBACK]
+
+
 def test_a_remembered_base_that_nobody_brings_is_refused(tmp_path: Path) -> None:
     unnamed = Settings(base="", state=tmp_path / "state")
     remember_default(unnamed, "../elsewhere")
