@@ -76,6 +76,13 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address the service listens on.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port the service listens on.")
+    keep_alive_seconds: int = Field(
+        default=75,
+        ge=1,
+        le=3600,
+        description="How long a connection may be idle between two requests; longer than clients "
+        "and load balancers keep theirs.",
+    )
     tls_cert: Path | None = Field(
         default=None,
         description="Certificate chain in PEM, with WARDROBE_TLS_KEY; taken up when it changes.",
