@@ -167,6 +167,12 @@ class Settings(BaseSettings):
         default="keep",
         description="Without the registry: keep answering, or stop when the serving lease ends.",
     )
+    key_trust_seconds: float = Field(
+        default=86_400.0,
+        ge=5.0,
+        description="How long keys are believed without a look at the registry, which may have "
+        "ended them meanwhile.",
+    )
     serving_lease_seconds: float = Field(
         default=15.0, ge=5.0, description="How long a heartbeat lets a replica answer (`stop`)."
     )
@@ -223,6 +229,12 @@ class Settings(BaseSettings):
     )
     metrics_key_file: Path | None = Field(
         default=None, description="The same from a file, as a mounted Secret is."
+    )
+    brought_key_days: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=3650.0,
+        description="Keys that are brought end so many days after they were first seen; 0: never.",
     )
     pepper: SecretStr | None = Field(
         default=None,
