@@ -29,7 +29,8 @@ def create(
     scope: Annotated[
         list[str],
         typer.Option(
-            help="infer, base, train, content, promote, read; without a unit: metrics, admin."
+            help="infer, base, train, content, promote, approve, read; without a unit: metrics, "
+            "admin."
         ),
     ],
     unit: Annotated[str, typer.Option(help="The unit whose things it is for.")] = "",

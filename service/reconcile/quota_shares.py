@@ -70,8 +70,11 @@ class QuotaShares:
         self._meters.set_clock(answer.at, replicas=answer.replicas)
         self._active = frozenset(answer.active)
         self._take(answer.shares)
-        # what is given up is another's only once the registry hears that this one goes by it
-        given_up = any(each.share < each.claim.holds for each in answer.shares)
+        # what is given up is another's only once the registry hears that this one goes by less
+        given_up = any(
+            each.share < each.claim.holds and each.claim.account in answer.active
+            for each in answer.shares
+        )
         self._asked_at = self._clock() - (ASK_SECONDS if given_up else 0.0)
         return not told  # with the registry's time, what is used can be claimed
 
