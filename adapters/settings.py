@@ -76,6 +76,13 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address the service listens on.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port the service listens on.")
+    keep_alive_seconds: int = Field(
+        default=75,
+        ge=1,
+        le=3600,
+        description="How long a connection may be idle between two requests; longer than clients "
+        "and load balancers keep theirs.",
+    )
     tls_cert: Path | None = Field(
         default=None,
         description="Certificate chain in PEM, with WARDROBE_TLS_KEY; taken up when it changes.",
@@ -160,6 +167,12 @@ class Settings(BaseSettings):
         default="keep",
         description="Without the registry: keep answering, or stop when the serving lease ends.",
     )
+    key_trust_seconds: float = Field(
+        default=86_400.0,
+        ge=5.0,
+        description="How long keys are believed without a look at the registry, which may have "
+        "ended them meanwhile.",
+    )
     serving_lease_seconds: float = Field(
         default=15.0, ge=5.0, description="How long a heartbeat lets a replica answer (`stop`)."
     )
@@ -216,6 +229,12 @@ class Settings(BaseSettings):
     )
     metrics_key_file: Path | None = Field(
         default=None, description="The same from a file, as a mounted Secret is."
+    )
+    brought_key_days: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=3650.0,
+        description="Keys that are brought end so many days after they were first seen; 0: never.",
     )
     pepper: SecretStr | None = Field(
         default=None,

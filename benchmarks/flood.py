@@ -144,7 +144,7 @@ def served(shape: Shape) -> Iterator[tuple[Settings, Mapping[str, str]]]:
     """
     with prepared_settings() as settings:
         _write_units(settings.units, shape)
-        with running(settings, {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_SECONDS}):
+        with running(settings, {"WARDROBE_KEEP_ALIVE_SECONDS": KEEP_ALIVE_SECONDS}):
             keys: Mapping[str, str] = json.loads(settings.state_folder.keys.read_text("utf-8"))[
                 "units"
             ]

@@ -112,7 +112,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     """A service with the switch in front. Raises StandFailed."""
     secret = secrets.token_urlsafe(32)
-    environment = {SECRET: secret, "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_SECONDS}
+    environment = {SECRET: secret, "WARDROBE_KEEP_ALIVE_SECONDS": KEEP_ALIVE_SECONDS}
     with serving("--middleware benchmarks.switch.Switch", environment) as stand:
         yield Bench(stand, secret)
 

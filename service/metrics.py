@@ -151,6 +151,27 @@ class SwapMetrics:
             *_ROUTE,
             across="livemostrecent",
         )
+        self.canary_answers = make.gauge(
+            "wardrobe_canary_answers",
+            "Answers of a running canary and of the stable version beside it, over all replicas.",
+            *_ROUTE,
+            "arm",
+            across="livemax",
+        )
+        self.canary_errors = make.gauge(
+            "wardrobe_canary_errors",
+            "Those of them that the engine failed to give.",
+            *_ROUTE,
+            "arm",
+            across="livemax",
+        )
+        self.canary_evidence = make.gauge(
+            "wardrobe_canary_evidence",
+            "Evidence that a running canary is worse, by signal, as a power of ten.",
+            *_ROUTE,
+            "signal",
+            across="livemax",
+        )
         self.rollouts = make.counter(
             "wardrobe_rollouts_total", "Rollouts ended, by action and outcome.", "action", "outcome"
         )
@@ -189,6 +210,17 @@ class ProcessMetrics:
             "wardrobe_registry_read_timestamp_seconds",
             "When this process last read the registry, in seconds since 1970.",
             across="livemin",
+        )
+        self.key_trust = make.gauge(
+            "wardrobe_key_trust_left_seconds",
+            "How long keys are still believed without a new look at the registry.",
+            across="livemin",
+        )
+        self.keys_ending = make.gauge(
+            "wardrobe_keys_ending",
+            "Holders of keys whose last key ends within two weeks.",
+            "unit",
+            across="livemostrecent",
         )
         self.units_errors = make.gauge(
             "wardrobe_units_folder_invalid",

@@ -41,6 +41,7 @@ from service.observe.traces import Traces
 from service.open_bodies import OpenBodies
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.audit_head import AuditHead
+from service.reconcile.canary_gauges import CanaryGauges
 from service.reconcile.collection_loop import CollectionLoop
 from service.reconcile.copies import Copies
 from service.reconcile.gauges import Gauges
@@ -96,6 +97,7 @@ class Swap:
     key_uses: KeyUses
     tokens: TokenHolders | None
     gauges: Gauges
+    canary_gauges: CanaryGauges
     collector: CollectionLoop
     audit_head: AuditHead
     quotas: QuotaShares
@@ -112,6 +114,7 @@ class Swap:
             self.trials,
             self.key_uses,
             self.gauges,
+            self.canary_gauges,
             self.collector,
             self.audit_head,
             self.quotas,
@@ -137,6 +140,7 @@ class Swap:
             self.rollouts,
             self.trials,
             self.key_uses,
+            self.canary_gauges,
             self.collector,
             self.audit_head,
             self.quotas,
@@ -213,7 +217,7 @@ class Runtime:
         and every live version answers or has failed with a reason.
         """
         return (
-            self.swap.routes.synced
+            self.swap.routes.trusted
             and self.swap.membership.admits
             and self.engine.alive
             and not self.swap.loader.missing()
@@ -240,18 +244,26 @@ class Runtime:
     ) -> Principal:
         """Whose request it is; `others` are its headers, which choose among a token's units.
 
-        Raises InvalidKey, the same for every wrong key, and Unavailable (`starting`) while no key
-        can be known; for tokens what `TokenHolders` raises.
+        Raises InvalidKey, the same for every wrong key, and Unavailable (`starting`,
+        `registry_unavailable`) while no key can be known; for tokens what `TokenHolders` raises.
         """
         scheme, _, secret = (header or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not secret or len(secret) > MAX_TOKEN:
             raise InvalidKey("send your key as `Authorization: Bearer <key>`")
+        if not self.swap.routes.trusted:
+            raise self._knows_nobody()
         principal = self._key_holder(secret) or self._token_holder(secret, others)
         if principal is None:
-            if not self.swap.routes.synced:
-                raise Unavailable("this replica is starting", code="starting")
             raise InvalidKey("this key is not known")
         return principal
+
+    def _knows_nobody(self) -> Unavailable:
+        if not self.swap.routes.synced:
+            return Unavailable("this replica is starting", code="starting")
+        return Unavailable(
+            "this replica has not reached the registry for so long that it believes no key",
+            code="registry_unavailable",
+        )
 
     def _key_holder(self, secret: bytes) -> Principal | None:
         """One hash and one look; two of each while keys of earlier builds are in force."""

@@ -1,9 +1,9 @@
 """What an account may use, and how replicas share a limit that holds for all of them together.
 
-An account is whoever is limited: a unit, or a key. A *quota* is an amount in a window: a minute
-that slides, or a day or month of the calendar (UTC). Of each quota every replica has a *share*; it
-admits no more than that by itself, and the shares of all replicas are at most the limit. So a
-request asks nobody, and the limit holds.
+An account is whoever is limited: a unit, or a key. A *quota* is an amount in a window, a minute
+that slides or a day or month of the calendar (UTC), or an amount at once. Of each quota every
+replica has a *share*; it admits no more than that by itself, and the shares of all replicas are at
+most the limit. So a request asks nobody, and the limit holds.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ MAX_LIMIT = 10**15
 
 
 class Quota(IntEnum):
-    """What is limited in a window; the number is its place in `Limits.most`."""
+    """What is limited; the number is its place in `Limits.most`."""
 
     REQUESTS_PER_MINUTE = 0
     TOKENS_PER_MINUTE = 1
-    TOKENS_PER_DAY = 2
-    TOKENS_PER_MONTH = 3
+    CONCURRENT_REQUESTS = 2
+    CONCURRENT_SEQUENCES = 3
+    TOKENS_PER_DAY = 4
+    TOKENS_PER_MONTH = 5
+
+    @property
+    def is_concurrent(self) -> bool:
+        """What is used of it comes back as soon as a request ends."""
+        return self in (Quota.CONCURRENT_REQUESTS, Quota.CONCURRENT_SEQUENCES)
 
     @property
     def is_budget(self) -> bool:
@@ -71,18 +78,28 @@ class Usage(NamedTuple):
 class Limits:
     """An account's limits; None is no limit."""
 
-    concurrent_requests: int | None = None
-    concurrent_sequences: int | None = None
-    most: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
+    most: tuple[int | None, ...] = (None,) * len(Quota)
     """By quota."""
     weight: float = 1.0
     """Its share of a saturated engine, beside the others'."""
+
+    @staticmethod
+    def of(most: Mapping[Quota, int | None], *, weight: float = 1.0) -> Limits:
+        """With these; what is not named has no limit."""
+        return Limits(most=tuple(most.get(quota) for quota in Quota), weight=weight)
 
     @cached_property
     def quotas(self) -> Sequence[tuple[Quota, int]]:
         """Those that there are."""
         each = zip(Quota, self.most, strict=True)
         return tuple((quota, most) for quota, most in each if most is not None)
+
+    @cached_property
+    def reserved(self) -> Sequence[tuple[Quota, int]]:
+        """Those of what a request reserves once its body is known; it counts as one in flight from
+        its first byte on.
+        """
+        return tuple(each for each in self.quotas if each[0] is not Quota.CONCURRENT_REQUESTS)
 
     @cached_property
     def told(self) -> Sequence[bytes | None]:
@@ -104,14 +121,14 @@ class KeyLimits(BaseModel):
     @property
     def limits(self) -> Limits:
         """Those that a request is admitted by."""
-        return Limits(
-            concurrent_requests=self.max_concurrent_requests,
-            most=(
-                self.requests_per_minute,
-                self.tokens_per_minute,
-                self.tokens_per_day,
-                self.tokens_per_month,
-            ),
+        return Limits.of(
+            {
+                Quota.REQUESTS_PER_MINUTE: self.requests_per_minute,
+                Quota.TOKENS_PER_MINUTE: self.tokens_per_minute,
+                Quota.CONCURRENT_REQUESTS: self.max_concurrent_requests,
+                Quota.TOKENS_PER_DAY: self.tokens_per_day,
+                Quota.TOKENS_PER_MONTH: self.tokens_per_month,
+            }
         )
 
     @property
@@ -157,6 +174,7 @@ class Holding:
 
     used: int
     share: int
+    """What it may use: the more of what it was told last and what it went by until then."""
     wanted: int
     """What it was asked for and could not give."""
     reporting: bool
@@ -166,10 +184,10 @@ class Holding:
 def entry_share(limit: int, replicas: int) -> int:
     """What a replica may use of a quota that it has no share of yet.
 
-    Half of a limit is split like this, so that a first request waits for nobody; the other half
-    goes where it is asked for.
+    Half of a limit is split like this, and of a small one a first request for each, so that it
+    waits for nobody; the rest goes where it is asked for.
     """
-    return limit if replicas <= 1 else limit // (2 * replicas)
+    return limit if replicas <= 1 else limit // (2 * replicas) or min(1, limit // replicas)
 
 
 def next_share(

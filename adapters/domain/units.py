@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from adapters.domain.data_policy import DataPolicy
 from adapters.domain.gates import GatePolicy
-from adapters.domain.limits import MAX_LIMIT, KeyLimits, Limits
+from adapters.domain.limits import MAX_LIMIT, KeyLimits, Limits, Quota
 from adapters.domain.names import Alias, Unit, is_name
 from adapters.domain.principals import Grant, Role, Scope
 from adapters.domain.recipes import RecipeOverrides
@@ -56,7 +56,9 @@ class UnitLimits(BaseModel):
     min_examples: int = Field(default=10, ge=1, description="Fewest training examples of a job.")
     max_examples: int = Field(default=100_000, ge=1, description="Most training examples of a job.")
     max_concurrent_requests: int = Field(
-        default=256, ge=1, description="Requests in flight in one replica; more are answered 429."
+        default=256,
+        ge=1,
+        description="Requests in flight over all replicas; more are answered 429.",
     )
     max_concurrent_sequences: int = Field(
         default=512, ge=1, description="Their answers: a request's prompts times its `n`."
@@ -83,15 +85,15 @@ class UnitLimits(BaseModel):
     @property
     def limits(self) -> Limits:
         """Those that a request is admitted by."""
-        return Limits(
-            concurrent_requests=self.max_concurrent_requests,
-            concurrent_sequences=self.max_concurrent_sequences,
-            most=(
-                self.requests_per_minute,
-                self.tokens_per_minute,
-                self.tokens_per_day,
-                self.tokens_per_month,
-            ),
+        return Limits.of(
+            {
+                Quota.REQUESTS_PER_MINUTE: self.requests_per_minute,
+                Quota.TOKENS_PER_MINUTE: self.tokens_per_minute,
+                Quota.CONCURRENT_REQUESTS: self.max_concurrent_requests,
+                Quota.CONCURRENT_SEQUENCES: self.max_concurrent_sequences,
+                Quota.TOKENS_PER_DAY: self.tokens_per_day,
+                Quota.TOKENS_PER_MONTH: self.tokens_per_month,
+            },
             weight=self.weight,
         )
 

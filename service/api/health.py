@@ -52,4 +52,6 @@ async def readyz(runtime: RuntimeOf) -> JSONResponse:
 def _registry(runtime: Runtime) -> str:
     if not runtime.swap.routes.synced:
         return "not read yet"
+    if not runtime.swap.routes.trusted:
+        return "not read for so long that no key is believed"
     return "ok" if runtime.swap.membership.admits else "newest routes not observed"

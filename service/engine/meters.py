@@ -31,7 +31,8 @@ from service.engine.shared_file import map_shared
 MAX_ACCOUNTS = 4096
 """Names in one life of an engine, deleted ones included."""
 SHARE_SECONDS = 30.0
-"""How long a share of a minute's quota holds that the registry has not confirmed."""
+"""How long a share holds that the registry has not confirmed; one of a budget holds as long as its
+day or month."""
 
 _QUOTAS = len(Quota)
 _CLOCK, _REPLICAS, _HEADER = 0, 1, 8
@@ -131,13 +132,17 @@ class Meter:
         self._moved = now
 
     def used(self, quota: Quota, now: Moment) -> int:
-        """By requests that all processes of this engine have admitted. After `move`."""
-        if quota < Quota.TOKENS_PER_DAY:
+        """By requests that all processes of this engine have admitted. After `move`, but for what
+        is in flight.
+        """
+        if quota < Quota.CONCURRENT_REQUESTS:
             total = self._windows[quota].total
             for other in self._others:
                 window = other + _WINDOWS + CELLS * quota
                 total += sum(minute_window.seen(self._cells, window, now.slot))
             return total
+        if quota < Quota.TOKENS_PER_DAY:
+            return self.requests if quota is Quota.CONCURRENT_REQUESTS else self.sequences
         at, period = self._period_at(quota), now.period(quota)
         return sum(
             self._cells[column + at + 1]

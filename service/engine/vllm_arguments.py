@@ -82,6 +82,9 @@ def environment(settings: Settings) -> dict[str, str]:
         # else tools become structural tags, which xgrammar makes of callers' schemas in this very
         # process; without, forced calls are a JSON schema as any other (`service.gateway.tools`)
         "VLLM_ENFORCE_STRICT_TOOL_CALLING": "0",
+        # vLLM's 5 s are also how long the SDKs keep an idle connection: whoever asks just then
+        # finds it closed. A client that closes first loses nothing
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(settings.keep_alive_seconds),
         # nothing of a request is kept
         "VLLM_ENABLE_RESPONSES_API_STORE": "0",
         "VLLM_LOGGING_LEVEL": settings.log_level.upper(),

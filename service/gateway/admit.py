@@ -30,7 +30,14 @@ from service.reconcile.route_table import Target
 from service.runtime import Runtime
 
 SHARE_SECONDS = 1.0
-"""After which a share has grown that was too small while others had room."""
+"""After which a share has grown that was too small while others had room, or a request has ended.
+"""
+_ONE = Cost(sequences=1, tokens=Usage())
+"""A request whose body nobody has read yet."""
+
+
+Metered = tuple[Meter, Limits]
+"""An account: what it uses, and what it may."""
 
 
 class Visit:
@@ -45,19 +52,19 @@ class Visit:
         self.runtime = runtime
         self.principal = principal
         self.traffic = Traffic.EVALUATION if principal.role is Role.TRAINER else traffic
-        accounts = accounts_of(runtime, principal, self.traffic)
-        self.accounts: Sequence[tuple[Meter, Limits]] = [
-            (runtime.meters.of(each.name), each.limits) for each in accounts
-        ]
+        self.accounts = metered(runtime, accounts_of(runtime, principal, self.traffic))
 
     def __enter__(self) -> Self:
         for meter, _limits in self.accounts:
             meter.hold_requests(1)
         for meter, limits in self.accounts:
-            most = limits.concurrent_requests
-            if most is not None and meter.requests > most:
-                self.__exit__()
-                raise RateLimited(f"more than {most} requests at once")
+            most = limits.most[Quota.CONCURRENT_REQUESTS]
+            if most is not None:
+                now = self.runtime.meters.now()
+                refusal = _refusal(meter, Quota.CONCURRENT_REQUESTS, most, _ONE, now)
+                if refusal is not None:
+                    self.__exit__()
+                    raise refusal
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,6 +87,11 @@ def accounts_of(runtime: Runtime, principal: Principal, traffic: Traffic) -> Seq
     if traffic is Traffic.INTERACTIVE:
         return runtime.units.current.accounts_of(principal)
     return [Account(name=f"traffic:{traffic}", limits=Limits())]
+
+
+def metered(runtime: Runtime, accounts: Sequence[Account]) -> Sequence[Metered]:
+    """Raises EngineUnavailable where an engine has more accounts than it can tell apart."""
+    return [(runtime.meters.of(each.name), each.limits) for each in accounts]
 
 
 class Permit:
@@ -207,10 +219,11 @@ def reserve(visit: Visit, cost: Cost) -> Moment:
         meter.hold_sequences(cost.sequences)
         meter.charge(now, requests=1, tokens=tokens)
     for meter, limits in visit.accounts:
-        refusal = _refusal(meter, limits, tokens, now)
-        if refusal is not None:
-            _take_back(visit, cost, now)
-            raise refusal
+        for quota, limit in limits.reserved:
+            refusal = _refusal(meter, quota, limit, cost, now)
+            if refusal is not None:
+                _take_back(visit, cost, now)
+                raise refusal
     return now
 
 
@@ -233,7 +246,7 @@ def _take_back(visit: Visit, cost: Cost, now: Moment) -> None:
 
 def _check_possible(limits: Limits, sequences: int, tokens: int) -> None:
     """What no waiting makes possible is the request's mistake, and no client repeats it."""
-    most = limits.concurrent_sequences
+    most = limits.most[Quota.CONCURRENT_SEQUENCES]
     if most is not None and sequences > most:
         raise InvalidRequest(
             f"one request asks for {sequences} answers, and this unit may have {most} at once",
@@ -248,28 +261,37 @@ def _check_possible(limits: Limits, sequences: int, tokens: int) -> None:
         )
 
 
-def _refusal(meter: Meter, limits: Limits, tokens: int, now: Moment) -> WardrobeError | None:
+def _refusal(
+    meter: Meter, quota: Quota, limit: int, cost: Cost, now: Moment
+) -> WardrobeError | None:
     """Why an account that the cost is counted for already has no room for it."""
-    most = limits.concurrent_sequences
-    if most is not None and meter.sequences > most:
-        return RateLimited(f"more than {most} answers at once")
-    for quota, limit in limits.quotas:
-        used = meter.used(quota, now)
-        over = used - meter.allowed(quota, limit, now)
-        if over > 0:
-            asked = 1 if quota is Quota.REQUESTS_PER_MINUTE else tokens
-            free_elsewhere = used + meter.elsewhere(quota, now) <= limit
-            if free_elsewhere:
-                meter.want(quota, asked)
-                return RateLimited(_words(quota, limit), retry_after=SHARE_SECONDS)
-            if quota.is_budget:
-                return QuotaExceeded(_words(quota, limit))
-            slots = meter.slots_until(quota, over, now)
-            return RateLimited(_words(quota, limit), retry_after=slots * SLOT_SECONDS)
-    return None
+    used, allowed = meter.used(quota, now), meter.allowed(quota, limit, now)
+    if used <= allowed:
+        return None
+    if quota.is_concurrent:
+        free_elsewhere = allowed < limit  # now or in a moment
+    else:
+        free_elsewhere = used + meter.elsewhere(quota, now) <= limit
+    if free_elsewhere:
+        meter.want(quota, _asked(quota, cost))
+    if free_elsewhere or quota.is_concurrent:
+        return RateLimited(_words(quota, limit), retry_after=SHARE_SECONDS)
+    if quota.is_budget:
+        return QuotaExceeded(_words(quota, limit))
+    slots = meter.slots_until(quota, used - allowed, now)
+    return RateLimited(_words(quota, limit), retry_after=slots * SLOT_SECONDS)
+
+
+def _asked(quota: Quota, cost: Cost) -> int:
+    if quota in (Quota.REQUESTS_PER_MINUTE, Quota.CONCURRENT_REQUESTS):
+        return 1
+    return cost.sequences if quota is Quota.CONCURRENT_SEQUENCES else cost.tokens.total
 
 
 def _words(quota: Quota, limit: int) -> str:
+    if quota.is_concurrent:
+        what = "requests" if quota is Quota.CONCURRENT_REQUESTS else "answers"
+        return f"this would be more than {limit} {what} at once"
     what, _, window = quota.name.lower().partition("_per_")
     return f"this would be more than {limit} {what} a {window}"
 

@@ -27,7 +27,7 @@ from service.gateway.access import Access, methods_at, refusal
 from service.gateway.admit import Permit, Visit, admit, check_open, check_running
 from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
 from service.gateway.lots import lot_of
-from service.gateway.rate_headers import rate_headers
+from service.gateway.rate_headers import headers_for, rate_headers
 from service.gateway.request_body import bounded, header, read_json, replay
 from service.gateway.response import Answer, Enveloped
 from service.gateway.shadow_copies import Original, Tap, copy, shadow_of
@@ -66,14 +66,19 @@ class Reply:
         """The server's own: the bodies of a good answer need nothing of ours."""
         self._header = (b"x-request-id", request_id.encode())
         self._leaving = leaving
+        self._asked: tuple[Runtime, Principal] | None = None
         self._visit: Visit | None = None
         self.started = False
         self.status = 0
         self.code: str | None = None
         """Of the error that was answered."""
 
+    def asked_by(self, runtime: Runtime, principal: Principal) -> None:
+        """Every answer says what is left of its caller's limits, once the caller is known."""
+        self._asked = (runtime, principal)
+
     def limited_by(self, visit: Visit) -> None:
-        """Every answer says what is left of its caller's limits."""
+        """This one spends of them."""
         self._visit = visit
 
     async def send(self, message: Message) -> None:
@@ -84,6 +89,8 @@ class Reply:
             headers.append(self._header)
             if self._visit is not None:
                 headers += rate_headers(self._visit.runtime.meters, self._visit.accounts)
+            elif self._asked is not None:
+                headers += headers_for(*self._asked)
             if self._leaving():
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
@@ -157,6 +164,7 @@ class Gateway:
         principal = runtime.authenticate(header(scope, b"authorization"), scope["headers"])
         record: RequestRecord = scope[RECORD]
         record.actor, record.unit = principal.id, principal.unit
+        reply.asked_by(runtime, principal)
         if runtime.traces is not None:
             record.traceparent = header(scope, b"traceparent")
         if access is None:

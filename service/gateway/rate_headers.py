@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 
-from adapters.domain.limits import Limits, Quota
+from adapters.domain.limits import Quota, Traffic
+from adapters.domain.principals import Principal
+from adapters.errors import EngineUnavailable
 from service import http_errors
-from service.engine.meters import Meter, Meters, Moment
+from service.engine.meters import Meters, Moment
 from service.engine.minute_window import SLOT_SECONDS, SLOTS
+from service.gateway.admit import Metered, accounts_of, metered
+from service.runtime import Runtime
 
 
-def rate_headers(meters: Meters, accounts: Sequence[tuple[Meter, Limits]]) -> http_errors.Headers:
+def headers_for(runtime: Runtime, principal: Principal) -> http_errors.Headers:
+    """For whoever asks for something that spends none of it; nothing where that cannot be told."""
+    accounts = accounts_of(runtime, principal, Traffic.INTERACTIVE)
+    with suppress(EngineUnavailable):
+        limited = metered(runtime, [each for each in accounts if each.limits.quotas])
+        return rate_headers(runtime.meters, limited)
+    return []
+
+
+def rate_headers(meters: Meters, accounts: Sequence[Metered]) -> http_errors.Headers:
     """For each quota of a minute that one of the accounts has."""
     now = meters.now()
     headers: http_errors.Headers = []
@@ -29,7 +43,7 @@ def rate_headers(meters: Meters, accounts: Sequence[tuple[Meter, Limits]]) -> ht
     return headers
 
 
-def _told(account: tuple[Meter, Limits], quota: Quota, now: Moment) -> tuple[int, bytes, bytes]:
+def _told(account: Metered, quota: Quota, now: Moment) -> tuple[int, bytes, bytes]:
     """What remains, the limit, and when all of it is free."""
     meter, limits = account
     limit, told = limits.most[quota], limits.told[quota]

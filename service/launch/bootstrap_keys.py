@@ -11,6 +11,7 @@ lost with it, and nobody else could read it. Whoever was brought none has none.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ import structlog
 
 from adapters.brought_keys import brought_keys, brought_metrics_key, brought_unit_keys
 from adapters.domain.api_keys import (
+    DAY_S,
     METRICS_NAME,
     PREFIX,
     Key,
@@ -49,10 +51,11 @@ log = structlog.get_logger("wardrobe.keys")
 
 @dataclass(frozen=True, kw_only=True)
 class KeyReport:
-    """Whose key was made now, whose is there but revoked, who has none; never the keys."""
+    """Whose key was made now, whose is there but revoked or expired, who has none; never a key."""
 
     made: tuple[str, ...] = ()
     revoked: tuple[str, ...] = ()
+    expired: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
 
@@ -82,10 +85,13 @@ class KeyKeeper:
         for owner in report.revoked:
             if owner not in self._told:
                 log.warning("key_is_revoked", owner=owner, kept_in=self._place(owner, units))
+        for owner in report.expired:
+            if owner not in self._told:
+                log.warning("key_has_expired", owner=owner, bring_in=_variable(owner))
         for owner in report.missing:
             if owner not in self._told:
                 log.warning("key_is_missing", owner=owner, bring_in=_variable(owner))
-        self._told |= frozenset(report.revoked) | frozenset(report.missing)
+        self._told |= {*report.revoked, *report.expired, *report.missing}
 
     def _place(self, owner: str, units: Units) -> str:
         if owner in _brought(self._settings, units):
@@ -102,7 +108,7 @@ def ensure_keys(settings: Settings, registry: Registry, units: Units) -> KeyRepo
     """
     brought = _brought(settings, units)
     owners = [*_owners(units), *([_METRICS] if _METRICS.name in brought else [])]
-    table = _KeyTable(registry, find_pepper(settings))
+    table = _KeyTable(registry, find_pepper(settings), days=settings.brought_key_days)
     made: tuple[str, ...] = ()
     kept: Mapping[str, str] = {}
     if not settings.shares_registry:
@@ -117,6 +123,7 @@ def ensure_keys(settings: Settings, registry: Registry, units: Units) -> KeyRepo
     return KeyReport(
         made=made,
         revoked=tuple(name for name, record in records.items() if record.revoked_at is not None),
+        expired=tuple(name for name, record in records.items() if _has_expired(record)),
         missing=tuple(owner.name for owner in owners if owner.name not in records),
     )
 
@@ -203,11 +210,15 @@ def _without_brought(
 class _KeyTable:
     """The registry's keys: the one place here that knows its methods."""
 
-    def __init__(self, registry: Registry, pepper: bytes) -> None:
-        """Raises Conflict when the registry's keys have another pepper."""
+    def __init__(self, registry: Registry, pepper: bytes, *, days: float) -> None:
+        """`days`: how long a key that is brought lasts; 0 is for ever.
+
+        Raises Conflict when the registry's keys have another pepper.
+        """
         registry.keys.check_pepper(fingerprint_of(pepper))
         self._keys = registry.keys
         self._pepper = pepper
+        self._lifetime_s = days * DAY_S or None
         self._hasher = KeyHasher(pepper)
 
     def find(self, secret: str) -> Key | None:
@@ -233,6 +244,7 @@ class _KeyTable:
     def bring(self, owner: _Owner, secret: str) -> Key:
         """The same for a key that was brought; it ends the one brought before it."""
         new, known = self._new(owner, secret), self.find(secret)
+        new = replace(new, expires_in=self._lifetime_s)
         if known is not None:  # under the hash it has: replicas of an earlier build know no other
             new = replace(new, hash=known.hash, hash_version=known.hash_version)
         return _checked(owner, self._keys.bring(new))
@@ -240,6 +252,11 @@ class _KeyTable:
     def _new(self, owner: _Owner, secret: str) -> NewKey:
         _, new = make_key(owner.role, owner.unit, pepper=self._pepper, secret=secret)
         return replace(new, name=owner.holder, scopes=owner.scopes)
+
+
+def _has_expired(record: Key) -> bool:
+    """By this machine's clock: it is only told."""
+    return record.revoked_at is None and not record.in_force(time.time())
 
 
 def _checked(owner: _Owner, record: Key) -> Key:

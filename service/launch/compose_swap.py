@@ -17,6 +17,7 @@ from service.launch.process_parts import Parts
 from service.metrics import Metrics
 from service.reconcile.acknowledgements import Acknowledgements
 from service.reconcile.audit_head import AuditHead
+from service.reconcile.canary_gauges import CanaryGauges
 from service.reconcile.collection_loop import CollectionLoop
 from service.reconcile.gauges import Gauges, Seen
 from service.reconcile.heartbeat import Heartbeat
@@ -97,12 +98,12 @@ def _kick(*owners: Owner) -> None:
 def compose_swap(within: SwapParts) -> Swap:
     """The owners, none of which runs yet."""
     signals = _Signals()
-    loader = _loader(within, signals)
+    loader, routes = _loader(within, signals), _routes(within, signals)
     registry, table, metrics = within.registry, within.table, within.metrics
     swap = Swap(
         registry=registry,
         membership=within.membership,
-        routes=_routes(within, signals),
+        routes=routes,
         heartbeat=_heartbeat(within, signals),
         loader=loader,
         acknowledgements=_acknowledgements(within, signals, loader),
@@ -115,7 +116,13 @@ def compose_swap(within: SwapParts) -> Swap:
         hints=_hints(within, signals),
         key_uses=KeyUses(keys=registry.keys, metrics=metrics),
         tokens=_tokens(within),
-        gauges=_gauges(within, loader),
+        gauges=_gauges(within, loader, routes),
+        canary_gauges=CanaryGauges(
+            canaries=registry.canaries,
+            table=table,
+            is_owner=lambda: loader.owner,
+            metrics=metrics,
+        ),
         collector=_collector(within, loader),
         audit_head=AuditHead(audit=registry.audit, is_owner=lambda: loader.owner, metrics=metrics),
         quotas=_quotas(within, loader),
@@ -147,6 +154,8 @@ def _routes(within: SwapParts, signals: _Signals) -> RouteCache:
         on_change=signals.routes_changed,
         on_unknown=signals.unknown,
         metrics=within.metrics,
+        trust_seconds=within.parts.settings.key_trust_seconds,
+        clock=within.parts.clock,
     )
 
 
@@ -188,7 +197,7 @@ def _tokens(within: SwapParts) -> TokenHolders | None:
     return TokenHolders(issuer, keys, pepper=within.pepper)
 
 
-def _gauges(within: SwapParts, loader: Loader) -> Gauges:
+def _gauges(within: SwapParts, loader: Loader, routes: RouteCache) -> Gauges:
     seen = Seen(
         table=within.table,
         loader=loader,
@@ -197,6 +206,7 @@ def _gauges(within: SwapParts, loader: Loader) -> Gauges:
         in_flight=lambda: within.leases.total,
         queued=lambda: within.turns.waiting,
         ready=within.is_ready,
+        trust_left=lambda: routes.trust_left,
         oldest_lease=lambda: within.leases.oldest_seconds,
         units=lambda: within.units.current,
         meters=within.meters,

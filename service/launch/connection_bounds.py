@@ -1,4 +1,5 @@
 """Ends connections whose request never comes: uvicorn waits for ever, and takes a head of any size.
+At its own end it does the reverse: it closes connections whose request is on its way.
 
 vLLM's own flags for that bound h11, and uvicorn parses with httptools where that is installed. So
 its protocol is replaced by one that counts; bodies are bounded in `service.gateway.request_body`.
@@ -15,12 +16,16 @@ HEAD_SECONDS = 30.0
 """From the first byte of a connection, or of its next request, until the head is whole."""
 MAX_HEAD_BYTES = 64 * 1024
 """Beside what comes in one read with them (asyncio reads 256 KiB at most)."""
+LAST_SECONDS = 0.5
+"""What a new connection's first request may still take to come when the server ends."""
 
 
 class BoundedHttp(HttpToolsProtocol):
     """uvicorn's protocol, with an end to a request's head."""
 
     head_seconds = HEAD_SECONDS
+    last_seconds = LAST_SECONDS
+    _ending = False
     _timer: asyncio.TimerHandle | None = None
     _head_bytes: int | None = 0
     """Of a head that is not whole; None behind it."""
@@ -54,6 +59,19 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = None
         self._wait_no_longer()
         super().on_headers_complete()
+        if self._ending:
+            super().shutdown()  # which ends it behind the answer
+
+    def shutdown(self) -> None:
+        """Of the server, at its end. Whoever has just connected, or has begun to ask, is answered;
+        who has been answered connects anew.
+        """
+        if self._head_bytes is None:
+            super().shutdown()
+        else:
+            self._ending = True
+            self._wait_no_longer()
+            self._timer = self.loop.call_later(self.last_seconds, self._give_up)
 
     def _wait(self) -> None:
         if self._timer is None:

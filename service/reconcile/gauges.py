@@ -21,6 +21,8 @@ from service.reconcile.route_table import RouteTable
 from service.reconcile.units_watch import CurrentUnits
 
 SHOW_SECONDS = 1.0
+ENDING_SECONDS = 14 * 86_400.0
+"""How long before its end a holder's last key is told of."""
 _PERIODS = {Quota.TOKENS_PER_DAY: "day", Quota.TOKENS_PER_MONTH: "month"}
 
 
@@ -38,6 +40,8 @@ class Seen:
     queued: Callable[[], int]
     """Requests that wait for their turn in the engine."""
     ready: Callable[[], bool]
+    trust_left: Callable[[], float]
+    """Seconds that keys are believed without a new look at the registry."""
     oldest_lease: Callable[[], float]
     """Seconds that the oldest of them has taken so far."""
     units: Callable[[], CurrentUnits]
@@ -101,6 +105,9 @@ class Gauges:
             {(o.unit, o.alias, str(o.state)): 1.0 for o in table.rollouts},
         )
         metrics.ready.set(self._seen.ready())
+        metrics.key_trust.set(self._seen.trust_left())
+        ending = table.keys_ending(ENDING_SECONDS)
+        metrics.show(metrics.keys_ending, {(unit,): float(n) for unit, n in ending.items()})
         metrics.drop_requests_of(self._is_gone)
         self._time_drains()
 

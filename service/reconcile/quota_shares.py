@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from adapters.domain.limits import Limits, Quota
 from adapters.registry.ports import Claim, ProcessId, Quotas, Share
-from service.engine.meters import Meter, Meters
+from service.engine.meters import Meter, Meters, Moment
 from service.metrics import Metrics
 from service.reconcile.registry_calls import RegistryCalls
 from service.reconcile.repeat import Repeat
@@ -21,6 +21,8 @@ ASK_SECONDS = 2.0
 AGAIN_SECONDS = 10.0
 """A share that nothing has happened to is claimed again after this, before it counts as given back.
 """
+LATELY_SECONDS = 6.0
+"""How long the most that was in flight keeps its share: requests come in bursts."""
 
 
 class QuotaShares:
@@ -49,6 +51,8 @@ class QuotaShares:
         self._wanted: dict[tuple[str, Quota], int] = {}
         """What each meter's `wanted` was when it was claimed last."""
         self._claimed: dict[tuple[str, Quota], tuple[Claim, float]] = {}
+        self._lately: dict[tuple[str, Quota], tuple[int, float]] = {}
+        """The most that was in flight, and when."""
         self._calls = RegistryCalls("quotas")
         self.repeat = Repeat("quotas", self.step, every=LOOK_SECONDS, metrics=metrics)
 
@@ -66,7 +70,12 @@ class QuotaShares:
         self._meters.set_clock(answer.at, replicas=answer.replicas)
         self._active = frozenset(answer.active)
         self._take(answer.shares)
-        self._asked_at = self._clock()
+        # what is given up is another's only once the registry hears that this one goes by less
+        given_up = any(
+            each.share < each.claim.holds and each.claim.account in answer.active
+            for each in answer.shares
+        )
+        self._asked_at = self._clock() - (ASK_SECONDS if given_up else 0.0)
         return not told  # with the registry's time, what is used can be claimed
 
     def close(self) -> None:
@@ -90,14 +99,25 @@ class QuotaShares:
             quota=quota,
             period=now.period(quota),
             limit=limit,
-            used=meter.used(quota, now),
+            used=self._used(account, meter, quota, now),
             wanted=meter.wanted(quota) - self._wanted.get((account, quota), 0),
+            holds=meter.allowed(quota, limit, now),
         )
         if not (claim.used or claim.wanted or account in self._active or quota.is_budget):
             return None
         before, at = self._claimed.get((account, quota), (None, 0.0))
         is_news = claim != before or account in self._active
         return claim if is_news or self._clock() - at >= AGAIN_SECONDS else None
+
+    def _used(self, account: str, meter: Meter, quota: Quota, now: Moment) -> int:
+        used, clock = meter.used(quota, now), self._clock()
+        if not quota.is_concurrent:
+            return used
+        most, at = self._lately.get((account, quota), (0, clock))
+        if used >= most or clock - at >= LATELY_SECONDS:
+            most, at = used, clock
+        self._lately[account, quota] = (most, at)
+        return most
 
     def _take(self, shares: Sequence[Share]) -> None:
         now = self._meters.now()

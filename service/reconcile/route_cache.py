@@ -7,6 +7,8 @@ in one go and reports what it routes by. It never waits for the engine.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -46,8 +48,13 @@ class RouteCache:
         on_change: Callable[[], None],
         on_unknown: Callable[[], None],
         metrics: Metrics,
+        trust_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_change`: the table has changed. `on_unknown`: the replica must register again."""
+        """`on_change`: the table has changed. `on_unknown`: the replica must register again.
+
+        `trust_seconds`: how long the table is believed as to who has a key, behind a look.
+        """
         self.table = table
         self._routes = routes
         self._replicas = replicas
@@ -56,6 +63,9 @@ class RouteCache:
         self._on_change = on_change
         self._on_unknown = on_unknown
         self._metrics = metrics
+        self._trust_seconds = trust_seconds
+        self._clock = clock
+        self._trusted_until = -math.inf
         self._calls = RegistryCalls("routes")
         self._unknown: OrderedDict[str, None] = OrderedDict()
         self._next: asyncio.Future[None] | None = None
@@ -67,6 +77,16 @@ class RouteCache:
     def synced(self) -> bool:
         """Whether the registry has been read at all."""
         return self.table.revision != NEVER_READ
+
+    @property
+    def trusted(self) -> bool:
+        """Whether a look at the registry is young enough to tell who has a key."""
+        return self._clock() < self._trusted_until
+
+    @property
+    def trust_left(self) -> float:
+        """Seconds; 0 where there is none."""
+        return max(0.0, self._trusted_until - self._clock())
 
     # -- what requests ask
 
@@ -139,7 +159,7 @@ class RouteCache:
             look.set_exception(error)
 
     async def _read(self) -> None:
-        units = self._units()
+        units, began = self._units(), self._clock()
         revision = await self._calls(self._routes.revision)
         if revision != self.table.revision:
             changes = await self._calls(self._routes.changes, self.table.revision)
@@ -151,6 +171,7 @@ class RouteCache:
         elif units is not self._units_seen:
             self._on_change()
         self._units_seen = units
+        self._trusted_until = began + self._trust_seconds
         self._metrics.registry_read.set_to_current_time()
 
     async def _observe(self) -> bool:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -85,6 +87,8 @@ class _Holder(NamedTuple):
 
     principal: Principal
     expires_at: float | None
+    name: str | None
+    """Which of its unit's holders has it."""
 
 
 class RouteTable:
@@ -184,7 +188,7 @@ class RouteTable:
 
     def _apply_key(self, key: Key) -> None:
         if key.revoked_at is None:
-            self._holders[key.hash] = _Holder(key.principal(), key.expires_at)
+            self._holders[key.hash] = _Holder(key.principal(), key.expires_at, key.name)
             if key.hash_version == 1:
                 self._old_hashes.add(key.hash)
         else:
@@ -201,7 +205,7 @@ class RouteTable:
         found = self._holders.get(key_hash)
         if found is None:
             return None
-        principal, expires_at = found
+        principal, expires_at, _ = found
         if expires_at is not None and self._clock() >= expires_at:
             return None
         return principal if self.is_there(principal) else None
@@ -210,6 +214,19 @@ class RouteTable:
     def principals(self) -> Sequence[Principal]:
         """The holders of all keys in force."""
         return [holder.principal for holder in self._holders.values()]
+
+    def keys_ending(self, within_s: float) -> Mapping[str, int]:
+        """By unit, else by role: holders whose last key ends within so many seconds. A key that
+        another of its holder's outlives is being rotated.
+        """
+        now = self._clock()
+        last: dict[tuple[str, str | None], float] = {}
+        for principal, expires_at, name in self._holders.values():
+            ends = math.inf if expires_at is None else expires_at
+            if ends > now and self.is_there(principal):
+                holder = (str(principal.unit or principal.role), name)
+                last[holder] = max(ends, last.get(holder, 0.0))
+        return Counter(unit for (unit, _), ends in last.items() if ends <= now + within_s)
 
     def is_there(self, principal: Principal) -> bool:
         """Whether its unit, where it has one, is still configured."""

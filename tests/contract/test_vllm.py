@@ -85,6 +85,13 @@ def test_the_web_servers_patience_is_read_when_it_shuts_down(facts: dict[str, An
     assert "self.config.timeout_graceful_shutdown" in facts["server_shutdown"]
 
 
+def test_an_idle_connection_is_kept_longer_than_clients_and_load_balancers_keep_theirs(
+    facts: dict[str, Any],
+) -> None:
+    assert "timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE" in facts["serves_by"]
+    assert facts["environment"]["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"] == "75"
+
+
 def test_the_protocol_is_looked_up_for_each_connection(facts: dict[str, Any]) -> None:
     assert "return config.http_protocol_class(" in facts["server_startup"]
     assert issubclass(BoundedHttp, HttpToolsProtocol)

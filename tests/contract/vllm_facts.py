@@ -451,6 +451,7 @@ def main(base: str) -> None:
     from vllm.config.multimodal import MultiModalConfig
     from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.entrypoints.generate.base.protocol import RequestResponseMetadata
+    from vllm.entrypoints.launchers.api_server import entry as server_entry
     from vllm.entrypoints.launchers.app import build_app
     from vllm.entrypoints.launchers.launcher import NoSignalServer, serve_http
     from vllm.entrypoints.openai.models.serving import OpenAIServingModels
@@ -494,6 +495,7 @@ def main(base: str) -> None:
         "outcomes": outcomes(),
         "errored": inspect.getsource(AsyncLLM.errored.fget),
         "serve_http": inspect.getsource(serve_http),
+        "serves_by": inspect.getsource(server_entry),
         "patient_server": issubclass(NoSignalServer, uvicorn.Server),
         "server_startup": inspect.getsource(uvicorn.Server.startup),
         "http": uvicorn.Config("x").http,

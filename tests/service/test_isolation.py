@@ -115,19 +115,58 @@ def those_who_see_one_unit(everybody: Scene) -> list[Caller]:
 def test_a_foreign_thing_and_an_unknown_one_are_answered_alike_and_cost_alike(
     everybody: Scene, row: Access
 ) -> None:
-    """To the last byte but the name that the caller said itself, and to the last statement."""
+    """To the last byte but the name that the caller said itself, and to the last statement: who
+    measures how long an answer takes measures the same work. No engine is asked for either, and
+    nobody looks at the registry anew (`python -m tests.service.answer_times` prints the times).
+    """
     for caller in those_who_see_one_unit(everybody):
         answers, costs = [], []
         for unit in (FOREIGN, "nothing"):
+            calls, looks = everybody.engine_calls, names_looked_for(everybody)
             with statements(everybody) as seen:
                 answer = everybody.ask(caller, row, unit)
+            assert everybody.engine_calls == calls
+            assert names_looked_for(everybody) == looks
             text = answer.text
             for value in sorted(everybody.things[unit].values(), key=len, reverse=True):
                 text = text.replace(value, "…") if len(value) > 1 else text
             answers.append((answer.status_code, text, sorted(_told(answer))))
-            costs.append(len(seen))
+            costs.append(seen)
         assert answers[0] == answers[1], caller.name
         assert costs[0] == costs[1], caller.name
+
+
+def names_looked_for(everybody: Scene) -> int:
+    """Names that the registry was asked for because the routes did not know them."""
+    return len(everybody.world.runtime.swap.routes._unknown)
+
+
+@pytest.mark.parametrize(
+    "template", [row.template for row in ACCESS if row.engines and "v1" in row.template]
+)
+def test_a_foreign_version_and_an_unknown_one_are_refused_from_memory(
+    everybody: Scene, template: str
+) -> None:
+    """A name of one's own that is unknown costs a look, once; a look for others' would tell."""
+    (row,) = [row for row in ACCESS if row.template == template]
+    body = next(iter(everybody._body(row, OWN).values()))
+    for caller in those_who_see_one_unit(everybody):
+        if caller.secret is None or caller.scopes is None or row.scope not in caller.scopes:
+            continue
+        answers = set()
+        before = (everybody.engine_calls, names_looked_for(everybody))
+        with statements(everybody) as seen:
+            for model in (f"{FOREIGN}:1", f"{FOREIGN}:99", "nothing:1", FOREIGN, "nothing"):
+                answer = everybody.http.post(
+                    template,
+                    json={**body, "model": model},
+                    headers={"Authorization": f"Bearer {caller.secret}"},
+                )
+                answers.add((answer.status_code, answer.content))
+        assert {status for status, _ in answers} == {404}
+        assert len(answers) == 1
+        assert seen == []
+        assert (everybody.engine_calls, names_looked_for(everybody)) == before
 
 
 def _told(answer: httpx2.Response) -> list[str]:

@@ -147,6 +147,47 @@ async def test_series_of_a_version_go_with_it_and_begin_anew(world: World) -> No
     )
 
 
+SEEN_FROM_OUTSIDE = {
+    "requests": "wardrobe_requests_total",
+    "errors by code": "wardrobe_errors_total",
+    "tokens in and out": "wardrobe_tokens_total",
+    "time to the first token": "wardrobe_time_to_first_token_seconds",
+    "time between tokens": "wardrobe_time_between_tokens_seconds",
+    "whole latency": "wardrobe_request_duration_seconds",
+    "in flight": "wardrobe_requests_in_flight",
+    "queue": "wardrobe_requests_queued",
+    "rejected by reason": "wardrobe_requests_refused_total",
+    "swaps": "wardrobe_version_loads_total",
+    "phases of swaps, load seconds among them": "wardrobe_swap_phase_seconds",
+    "resident versions by tier": "wardrobe_versions_resident",
+    "lease ages": "wardrobe_oldest_lease_seconds",
+    "rollouts": "wardrobe_rollouts_total",
+    "canaries: weight": "wardrobe_canary_weight",
+    "canaries: answers of both arms": "wardrobe_canary_answers",
+    "canaries: errors of both arms": "wardrobe_canary_errors",
+    "canaries: evidence": "wardrobe_canary_evidence",
+    "shadows, counted apart": "wardrobe_shadow_copies_total",
+    "budget used": "wardrobe_budget_used_ratio",
+    "engine restarts": "wardrobe_engine_restarts_total",
+    "registry lag: revision": "wardrobe_registry_revision",
+    "registry lag: time": "wardrobe_registry_read_timestamp_seconds",
+    "how long keys are still believed": "wardrobe_key_trust_left_seconds",
+    "failed aliases": "wardrobe_version_unavailable",
+}
+"""What an operator asks, and the metric that answers."""
+
+
+@pytest.mark.parametrize(("asked", "name"), SEEN_FROM_OUTSIDE.items(), ids=list(SEEN_FROM_OUTSIDE))
+def test_what_an_operator_asks_has_a_metric(asked: str, name: str) -> None:
+    prometheus = CollectorRegistry()
+    Metrics(prometheus)
+    shown = {
+        metric.name + ("_total" if metric.type == "counter" else ""): metric.documentation
+        for metric in prometheus.collect()
+    }
+    assert shown.get(name), asked
+
+
 def test_what_is_counted_of_a_version_is_found_once() -> None:
     metrics = Metrics(CollectorRegistry())
     assert metrics.answers("a", "b", "c:1") is metrics.answers("a", "b", "c:1")

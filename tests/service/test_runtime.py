@@ -172,6 +172,43 @@ async def test_no_key_is_called_wrong_before_any_key_could_be_known(still: World
         still.runtime.authenticate(b"Bearer whatever")
 
 
+def is_settled(world: World) -> bool:
+    return world.runtime.settled
+
+
+async def test_a_replica_that_is_cut_off_believes_its_keys_for_so_long_and_no_longer(
+    tmp_path: Path,
+) -> None:
+    now = [1000.0]
+    with offline(tmp_path / "state", clock=lambda: now[0], key_trust_seconds=60.0) as world:
+        await world.settle()
+        runtime, header = world.runtime, f"Bearer {world.key('support')}".encode()
+
+        def left() -> float | None:
+            return world.prometheus.get_sample_value("wardrobe_key_trust_left_seconds")
+
+        holder = runtime.authenticate(header)
+        runtime.registry.keys.revoke(holder.id, by=SYSTEM)
+        now[0] += 59.0  # and no look at the registry meanwhile
+        assert runtime.authenticate(header) == holder
+        assert is_settled(world)
+        await runtime.swap.gauges.step()
+        assert left() == 1.0
+        now[0] += 2.0
+        for bearer in (header, b"Bearer wr-nobody-knows-this-key"):
+            with pytest.raises(Unavailable) as refused:
+                runtime.authenticate(bearer)
+            assert refused.value.reason == "registry_unavailable"
+        assert not is_settled(world)
+        await runtime.swap.gauges.step()
+        assert left() == 0.0
+        await world.settle(rounds=1)
+        assert is_settled(world)
+        with pytest.raises(InvalidKey):
+            runtime.authenticate(header)
+        assert runtime.authenticate(f"Bearer {world.key('sales')}".encode()).unit == "sales"
+
+
 async def test_a_stopped_replica_takes_its_rows_back_at_once(still: World) -> None:
     still.runtime.start()
     await registered(still)

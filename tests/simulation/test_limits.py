@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -31,8 +32,12 @@ REQUEST = {
 
 
 @contextmanager
-def limited(folder: Path, limits: str, *, replicas: int, api_processes: int) -> Iterator[Cluster]:
-    with cluster(folder, replicas=replicas, aliases=(UNIT,), api_processes=api_processes) as house:
+def limited(
+    folder: Path, limits: str, *, replicas: int, api_processes: int, **more: Any
+) -> Iterator[Cluster]:
+    with cluster(
+        folder, replicas=replicas, aliases=(UNIT,), api_processes=api_processes, **more
+    ) as house:
         for replica in house.replicas:
             replica.wait_ready()
         file = folder / "units" / f"{UNIT}.yaml"
@@ -104,6 +109,68 @@ def test_requests_are_counted_exactly_over_two_processes(tmp_path: Path) -> None
         crowd = Crowd(house, house.replicas)
         crowd.ask(until=time.monotonic() + 55.0)
         assert crowd.requests == 100
+
+
+class Streams:
+    """Clients that are answered in streams; of each answer, when it was surely under way."""
+
+    def __init__(self, house: Cluster, replicas: Sequence[Replica]) -> None:
+        self._headers = {"Authorization": f"Bearer {key(house)}"}
+        self._replicas = replicas
+        self._lock = threading.Lock()
+        self._spans: list[tuple[float, float]] = []
+        self.answered = dict.fromkeys((replica.url for replica in replicas), 0)
+
+    def ask(self, *, each: int, at_once: int) -> None:
+        """Until every replica has answered so many, and so many were under way at once."""
+        with ThreadPoolExecutor(CLIENTS * len(self._replicas)) as pool:
+            urls = [replica.url for replica in self._replicas for _ in range(CLIENTS)]
+            for ended in [pool.submit(self._client, url, each, at_once) for url in urls]:
+                ended.result()
+
+    def _client(self, url: str, each: int, at_once: int) -> None:
+        with httpx2.Client(base_url=url, headers=self._headers, timeout=30) as client:
+            while min(self.answered.values()) < each or self.most_at_once < at_once:
+                body = {**REQUEST, "stream": True}
+                with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                    if answer.status_code == 200:
+                        self._read(url, answer)
+                        continue
+                    assert answer.status_code == 429, answer.read()
+                    assert answer.headers["retry-after"] == "1"
+                time.sleep(0.05)
+
+    def _read(self, url: str, answer: httpx2.Response) -> None:
+        times = [time.monotonic() for line in answer.iter_lines() if "content" in line]
+        with self._lock:
+            self._spans.append((times[0], times[-1]))
+            self.answered[url] += 1
+
+    @property
+    def most_at_once(self) -> int:
+        """Answers that were under way at one moment."""
+        with self._lock:
+            spans = list(self._spans)
+        moves = sorted(each for begin, end in spans for each in ((begin, 1), (end, -1)))
+        under_way = most = 0
+        for _, move in moves:
+            under_way += move
+            most = max(most, under_way)
+        return most
+
+
+@pytest.mark.parametrize("asked", [2, 1], ids=["two replicas", "one of two replicas"])
+def test_no_more_are_answered_at_once_than_the_limit_says_over_all_replicas(
+    tmp_path: Path, asked: int
+) -> None:
+    limit = 6
+    with limited(
+        tmp_path, f"max_concurrent_requests: {limit}", replicas=2, api_processes=1,
+        SIMULATED_STEP_SECONDS=0.1,
+    ) as house:  # fmt: skip
+        streams = Streams(house, house.replicas[:asked])
+        streams.ask(each=20, at_once=limit - 1)
+        assert streams.most_at_once <= limit
 
 
 class Caller:

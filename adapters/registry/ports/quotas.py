@@ -26,9 +26,13 @@ class Claim:
     """The day's or month's number; 0 for a minute's."""
     limit: int
     used: int
-    """By this life of the replica, all of its processes together."""
+    """By this life of the replica, all of its processes together; of what is in flight, the most
+    of late.
+    """
     wanted: int
     """Asked for in vain since the last claim."""
+    holds: int = 0
+    """What it goes by until it hears the answer: until then nobody else is given any of that."""
 
 
 @dataclass(frozen=True, kw_only=True)

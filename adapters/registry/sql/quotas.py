@@ -15,7 +15,8 @@ from adapters.registry.sql.queries import SqlPort, put
 SILENT_SECONDS = 30.0
 """Behind its last claim, a replica's share counts as given back; what it used of a budget stays."""
 MINUTE_SECONDS = 90.0
-"""Behind its last claim, all that it had used of a minute's quota is surely over."""
+"""Behind its last claim, all that it had used of a minute's quota is surely over. What it had in
+flight counts no longer than its share: an earlier life of a replica has nothing under way."""
 BATCH = 200
 """Claims looked up in one statement."""
 
@@ -55,7 +56,10 @@ def _given(
 def _holding(row: RowMapping, claim: Claim, process: ProcessId, now: float) -> Holding:
     # of an earlier life of the same replica, nothing is under way any more
     reporting = row["replica"] != process.replica and row["seen_at"] > now - SILENT_SECONDS
-    counts = claim.quota.is_budget or row["seen_at"] > now - MINUTE_SECONDS
+    if claim.quota.is_concurrent:
+        counts = reporting
+    else:
+        counts = claim.quota.is_budget or row["seen_at"] > now - MINUTE_SECONDS
     return Holding(
         used=row["used"] if counts else 0,
         share=row["share"],
@@ -120,6 +124,6 @@ def _values(share: Share, process: ProcessId, now: float) -> Mapping[str, object
         "incarnation": process.incarnation,
         "used": share.claim.used,
         "wanted": share.claim.wanted,
-        "share": share.share,
+        "share": max(share.share, share.claim.holds),
         "seen_at": now,
     }

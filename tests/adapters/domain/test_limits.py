@@ -14,6 +14,10 @@ def held(used: int = 0, share: int = 0, wanted: int = 0, *, reporting: bool = Tr
     return Holding(used=used, share=share, wanted=wanted, reporting=reporting)
 
 
+def test_a_small_limit_lets_each_replica_begin_with_one_where_there_are_as_many() -> None:
+    assert [entry_share(limit, 3) for limit in (0, 2, 3, 5, 6, 12)] == [0, 0, 1, 1, 1, 2]
+
+
 def test_one_replica_alone_has_all_of_it() -> None:
     assert entry_share(100, 1) == 100
     assert next_share(100, used=0, wanted=0, others=[], replicas=1) == 100
@@ -85,6 +89,53 @@ def test_whatever_comes_when_no_more_is_admitted_than_the_limit(
                 limit, used=here[who], wanted=mine.wanted, others=others, replicas=replicas
             )
             known[who] = Replica(used=here[who], share=share, synced=True)
+        assert sum(here) <= limit
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """A replica that hears the answer to its claim some time after the registry has given it."""
+
+    share: int
+    """What it goes by."""
+    known_used: int = 0
+    known_share: int = 0
+    told: int | None = None
+    """The answer that it has not heard yet."""
+
+
+@given(
+    limit=st.integers(0, 200),
+    replicas=st.integers(2, 4),
+    steps=st.lists(
+        st.tuples(
+            st.integers(0, 3), st.sampled_from(["ask", "claim", "hear", "end"]), st.integers(1, 90)
+        ),
+        max_size=60,
+    ),
+)
+def test_an_answer_that_is_heard_late_lets_nobody_admit_more_than_the_limit(
+    limit: int, replicas: int, steps: list[tuple[int, str, int]]
+) -> None:
+    entry = entry_share(limit, replicas)
+    known = [Hearing(share=entry, known_share=entry) for _ in range(replicas)]
+    here = [0] * replicas
+    for number, what, amount in steps:
+        who = number % replicas
+        mine = known[who]
+        if what == "ask" and here[who] + amount <= mine.share:
+            here[who] += amount
+        elif what == "end":
+            here[who] -= min(here[who], amount)
+        elif what == "hear" and mine.told is not None:
+            known[who] = replace(mine, share=mine.told, told=None)
+        elif what == "claim":
+            others = [held(each.known_used, each.known_share) for each in known if each is not mine]
+            told = next_share(
+                limit, used=here[who], wanted=amount, others=others, replicas=replicas
+            )
+            kept = max(told, mine.share)
+            known[who] = replace(mine, known_used=here[who], known_share=kept, told=told)
         assert sum(here) <= limit
 
 

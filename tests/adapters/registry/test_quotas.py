@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from adapters.domain.limits import Quota
 from adapters.domain.names import Digest
@@ -55,6 +56,34 @@ def test_two_replicas_together_never_have_more_than_the_limit(registry: Registry
     again = registry.quotas.share(ONE, [claim(used=first, wanted=5000)])
     assert share(again) + second <= LIMIT
     assert again.shares[0].elsewhere == 0
+
+
+def test_what_a_replica_gives_up_is_nobody_elses_before_it_says_that_it_goes_by_that(
+    registry: Registry,
+) -> None:
+    there(registry, ONE, TWO)
+    had = share(registry.quotas.share(ONE, [claim(used=900, wanted=5000)]))
+    left = share(registry.quotas.share(ONE, [replace(claim(used=10), holds=had)]))
+    assert left < had
+    hungry = claim(wanted=5000)
+    assert share(registry.quotas.share(TWO, [hungry])) == LIMIT - had
+    registry.quotas.share(ONE, [replace(claim(used=10), holds=left)])
+    assert share(registry.quotas.share(TWO, [hungry])) == LIMIT - left
+
+
+def test_what_a_silent_replica_had_in_flight_is_free_again(
+    registry: Registry, clock: Clock
+) -> None:
+    there(registry, ONE, TWO)
+    at_once = claim(used=LIMIT, quota=Quota.CONCURRENT_REQUESTS)
+    registry.quotas.share(TWO, [at_once])
+    free = claim(quota=Quota.CONCURRENT_REQUESTS)
+    assert share(registry.quotas.share(ONE, [free])) == 0
+    back = ProcessId(replica="two", incarnation="2")
+    assert share(registry.quotas.share(back, [free])) > 0, "its earlier life has nothing in flight"
+    clock.pass_by(40.0)
+    registry.replicas.heartbeat(ONE, ready=True, lease_seconds=15.0)
+    assert share(registry.quotas.share(ONE, [free])) == LIMIT
 
 
 def test_what_a_silent_replica_used_of_a_budget_stays_used(

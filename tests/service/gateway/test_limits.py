@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 
 from adapters.domain.limits import Quota, Traffic
 from adapters.domain.principals import SYSTEM
+from service.gateway.access import ACCESS
 from tests.service.world import World, running, write_units
 from tests.simulation.engine import BASE, SimulatedEngine
 
@@ -78,6 +80,27 @@ def test_every_answer_says_what_is_left(tmp_path: Path) -> None:
             or int(stream.headers["x-ratelimit-reset-requests"].removeprefix("1m").rstrip("s"))
             <= 62
         )
+
+
+def test_every_answer_of_every_route_says_it_and_only_inference_spends_of_it(
+    tmp_path: Path,
+) -> None:
+    with limited(tmp_path, requests_per_minute=5, tokens_per_minute=1000) as world:
+        asked = [(row.method, re.sub(r"\{\w+\}", "1", row.template)) for row in ACCESS if row.scope]
+        statuses = set()
+        for method, path in [*asked, ("GET", "/v1/nothing"), ("PUT", "/v1/files")]:
+            answer = world.http("support").request(method, path, content=b"{")
+            statuses.add(answer.status_code)
+            assert set(RATE_HEADERS) <= set(answer.headers), (method, path, answer.status_code)
+            assert answer.headers["x-ratelimit-remaining-requests"] == "5", (method, path)
+        assert {200, 400, 403, 404, 405} <= statuses
+        world.runtime.draining = True
+        drains = ask(world)
+        world.runtime.draining = False
+        assert (drains.status_code, drains.headers["x-ratelimit-remaining-requests"]) == (503, "5")
+        for owner in ("admin", "trainer", None):
+            unlimited = world.http(owner).get("/v1/models")
+            assert not set(RATE_HEADERS) & set(unlimited.headers)
 
 
 def test_more_requests_than_a_minute_has_are_told_when_to_come_back(tmp_path: Path) -> None:
@@ -165,7 +188,8 @@ def test_a_budget_that_is_lowered_while_it_is_reserved_owes_nothing_and_gives_no
             until(lambda: used(world, Quota.TOKENS_PER_DAY) > 400)
             lowered = "limits: {tokens_per_day: 50, tokens_per_minute: 60}\n"
             write_units(tmp_path / "units", {"support": lowered})
-            until(lambda: world.runtime.units.current.limits_of("support").most[2] == 50)
+            units = world.runtime.units
+            until(lambda: units.current.limits_of("support").most[Quota.TOKENS_PER_DAY] == 50)
             refused = ask(world)
             assert refused.status_code == 429
             assert refused.headers["x-ratelimit-remaining-tokens"] == "0"

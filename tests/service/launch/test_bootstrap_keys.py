@@ -233,6 +233,34 @@ def test_bringing_another_key_ends_the_one_brought_before_and_no_key_that_was_ma
     assert all(is_valid(settings, registry, secret) for secret in made.values())
 
 
+def test_a_brought_key_has_an_end_where_it_is_asked_for_and_one_that_is_made_has_none(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    yearly = bringing(settings, admin=FIRST).model_copy(update={"brought_key_days": 365.0})
+    assert ensure_keys(yearly, registry, units).expired == ()
+    brought, made = record(yearly, registry, FIRST), secrets(yearly)["units.hr"]
+    assert brought is not None
+    assert brought.expires_at == brought.created_at + 365 * 86_400.0
+    assert getattr(record(yearly, registry, made), "expires_at", 0) is None
+    ensure_keys(yearly, registry, units)
+    assert record(yearly, registry, FIRST) == brought, "again, it does not begin anew"
+
+
+def test_a_brought_key_that_has_ended_is_told_of_and_followed_by_another(
+    settings: Settings, registry: Registry, units: Units
+) -> None:
+    ended = bringing(settings, admin=FIRST).model_copy(update={"brought_key_days": 1e-9})
+    ensure_keys(ended, registry, units)
+    keeper = KeyKeeper(ended, registry)
+    with capture_logs() as logs:
+        keeper.ensure(units)
+        keeper.ensure(units)
+    told = [line for line in logs if line["event"] == "key_has_expired"]
+    assert [(line["owner"], line["bring_in"]) for line in told] == [("admin", "WARDROBE_ADMIN_KEY")]
+    assert ensure_keys(bringing(settings, admin=SECOND), registry, units).expired == ()
+    assert is_valid(settings, registry, SECOND)
+
+
 def test_without_the_brought_key_a_key_is_made(
     settings: Settings, registry: Registry, units: Units
 ) -> None:

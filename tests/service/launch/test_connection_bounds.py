@@ -31,7 +31,7 @@ async def answer(scope: Any, receive: Callable[[], Any], send: Callable[[Any], A
 
 
 @asynccontextmanager
-async def serving(protocol: type[asyncio.Protocol]) -> AsyncIterator[int]:
+async def server_of(protocol: type[asyncio.Protocol]) -> AsyncIterator[tuple[uvicorn.Server, int]]:
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(answer, http=protocol, log_level="error", lifespan="off")
@@ -40,10 +40,16 @@ async def serving(protocol: type[asyncio.Protocol]) -> AsyncIterator[int]:
     while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     try:
-        yield listening.getsockname()[1]
+        yield server, listening.getsockname()[1]
     finally:
         server.should_exit = True
         await task
+
+
+@asynccontextmanager
+async def serving(protocol: type[asyncio.Protocol]) -> AsyncIterator[int]:
+    async with server_of(protocol) as (_, port):
+        yield port
 
 
 async def exchange(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
@@ -100,6 +106,57 @@ async def test_a_header_of_64_mib_is_not_taken() -> None:
                 taken += len(piece)
         assert taken < 32 * 1024 * 1024
         writer.close()
+
+
+class Patient(BoundedHttp):
+    last_seconds = 60.0
+
+
+@pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", None])
+async def test_whoever_has_begun_to_ask_is_answered_by_a_server_that_ends(
+    before: bytes | None,
+) -> None:
+    """None: who has been answered, and is asking again."""
+    whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with server_of(Patient) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if before is None:
+            writer.write(whole)
+            assert b"200" in await reader.readuntil(b"ok")
+            before = whole[:20]
+        writer.write(before)
+        (connection,) = await connected(server)
+        while connection._head_bytes != len(before):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        server.should_exit = True
+        while server.servers[0].is_serving():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        writer.write(whole[len(before) :])
+        async with asyncio.timeout(10):
+            said = await reader.read()
+        assert said.endswith(b"ok")
+        assert b"connection: close" in said
+        writer.close()
+
+
+async def test_one_that_says_nothing_does_not_hold_up_the_servers_end() -> None:
+    class Impatient(BoundedHttp):
+        last_seconds = 0.1
+
+    async with server_of(Impatient) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await connected(server)
+        server.should_exit = True
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def connected(server: uvicorn.Server) -> list[Any]:
+    """The server's connections, once there is one."""
+    while not server.server_state.connections:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return list(server.server_state.connections)
 
 
 async def test_what_is_within_the_bounds_is_answered() -> None:

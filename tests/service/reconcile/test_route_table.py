@@ -91,6 +91,24 @@ def test_a_key_is_known_until_its_end_by_this_processes_clock() -> None:
     assert at.table.principal(SUPPORT.id) is None
 
 
+def test_a_holder_whose_last_key_ends_soon_is_counted_and_one_that_rotates_is_not() -> None:
+    at = Configured(support=["support"], sales=["sales"])
+    shop = replace(key(SUPPORT), name="shop", expires_at=50.0)
+    at.apply(shop)
+    at.apply(replace(key(SALES), name="crm", expires_at=500.0))
+    at.now = 1.0
+    assert at.table.keys_ending(100.0) == {"support": 1}
+    at.apply(replace(shop, id="key_next", hash="key_next", expires_at=500.0))
+    assert at.table.keys_ending(100.0) == {}
+    assert at.table.keys_ending(1000.0) == {"support": 1, "sales": 1}
+    at.apply(replace(shop, id="key_next", hash="key_next", expires_at=500.0, revoked_at=2.0))
+    assert at.table.keys_ending(100.0) == {"support": 1}
+    at.now = 60.0
+    assert at.table.keys_ending(100.0) == {}, "it has ended"
+    at.apply(key(SUPPORT))
+    assert at.table.keys_ending(1e9) == {"sales": 1}, "a key that never ends"
+
+
 def test_the_table_knows_whether_keys_of_earlier_builds_are_in_force() -> None:
     at = Configured(support=["support"])
     found = []
