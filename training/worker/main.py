@@ -48,7 +48,7 @@ from training.job.service_limits import check_signed, reporting, trusted_by_all
 from training.worker.import_prover import ImportProver
 from training.worker.job_supervisor import Supervision, supervise
 from training.worker.job_validator import validate_job
-from training.worker.metrics import serve_metrics
+from training.worker.metrics import TrainingMetrics, serve_metrics
 from training.worker.spare_process import Starter
 
 POLL = 0.25
@@ -75,6 +75,8 @@ class Trainer:
     """One for each job that may run beside the first: each has a thread, and a starter, of its
     own."""
     imports: ImportProver | None = None
+    on_end: Callable[[JobId], None] = lambda _: None
+    """Called when a job is no longer supervised here, whatever became of it."""
     signer: Callable[[], Signer | None] = lambda: None
     """Finds what jobs sign with; on one machine the service makes it, perhaps after our start."""
 
@@ -143,6 +145,7 @@ class Trainer:
             return True
         _log.info("job_claimed", job=job.id, unit=job.unit, attempt=job.attempts)
         supervise(job, supervision)
+        self.on_end(job.id)
         supervision.starter.prepare()
         sweep(self.state, self.registry.jobs)
         return True
@@ -270,8 +273,9 @@ def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> N
         # a spare for one: each holds the memory of its imports
         first = Starter(child_command, environment, waiting=[*_RUN, "--wait"])
         others = [Starter(child_command, environment) for _ in range(settings.train_jobs - 1)]
+        metrics = TrainingMetrics(registry.jobs, state)
         if settings.train_metrics_port:
-            serve_metrics(settings.train_metrics_port, registry.jobs, state)
+            serve_metrics(settings.train_metrics_port, metrics)
         _log.info("trainer_started", pid=os.getpid())
         Trainer(
             registry=registry,
@@ -290,6 +294,7 @@ def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> N
                 stopping=stopping,
             ),
             signer=lambda: find_signer(settings),
+            on_end=metrics.note_end,
         ).run()
         _log.info("trainer_stopped")
     finally:
