@@ -7,6 +7,7 @@ are brought one (`WARDROBE_SIGNING_KEY_FILE`); whoever only serves needs public 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -58,6 +59,11 @@ class SignaturePolicy:
     mode: Mode = "off"
     trusted: TrustedKeys = field(default_factory=TrustedKeys)
 
+    @property
+    def required(self) -> Sequence[str] | None:
+        """The ids of the keys of which one must have signed; None where none must."""
+        return self.trusted.ids if self.mode == "require" else None
+
     def problem(self, version: Signed) -> Rejected | None:
         """Why the version's signature does not count here; None where it does, or nobody asks."""
         if self.mode == "off":
@@ -87,6 +93,19 @@ def find_signer(settings: Settings) -> Signer | None:
     if settings.shares_registry or not made.exists():
         return None
     return _signer(made, "the state folder's signing key")
+
+
+def check_can_sign(settings: Settings) -> None:
+    """For whoever publishes. Raises InvalidRequest for a key that is none, and where signatures are
+    required and no key will ever be here: with one machine, its service makes one in time.
+    """
+    if find_signer(settings) is not None or not settings.shares_registry:
+        return
+    if signature_policy(settings).mode == "require":
+        raise InvalidRequest(
+            "signatures are required, and the trainer has no key to sign with: bring it one "
+            "(WARDROBE_SIGNING_KEY_FILE), or no replica loads what it trains"
+        )
 
 
 def signature_policy(settings: Settings) -> SignaturePolicy:

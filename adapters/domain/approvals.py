@@ -4,13 +4,13 @@ A unit may ask for two people (`gates.approval: second_person`). Whoever made th
 starting its job or by importing it, is not one who approves it. A no holds a version up in every
 unit, until the one who said it says yes.
 
-People are known by their key or their token. Who holds two keys is two people here: give each
-person one, or have them sign in with tokens.
+People are known by their token, or by whom their key was made for: all keys of one holder are one
+person's, whichever followed which. Who has keys under two names is two people here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -53,11 +53,11 @@ def author_of(version: Version, job: Job | None) -> str | None:
     return str(told["by"]) if isinstance(told, dict) and "by" in told else None
 
 
-def check_may_decide(version: Version, actor: str, *, author: str | None) -> None:
-    """Raises NotPermitted where it is the author's own work."""
-    if actor == author:
+def check_may_decide(version: Version, person: Collection[str], *, author: str | None) -> None:
+    """Raises NotPermitted where it is the author's own work; `person` has all ids of who asks."""
+    if author in person:
         raise NotPermitted(
-            f"{version.name} is this key's own work; somebody else decides about it",
+            f"{version.name} is this key's holder's own work; somebody else decides about it",
             code="approval_by_author",
         )
 

@@ -23,6 +23,8 @@ Json = dict[str, Any]
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 PAGE = 100
 _OPEN = frozenset({"loading", "flipped"})
+_AS_IT_COMES = {"X-Stainless-Raw-Response": "stream"}
+"""The SDK reads an answer whole unless a request says this, as its own streaming methods do."""
 _ONE_WAIT = 60.0
 """Seconds of one request; a longer wait asks again."""
 
@@ -191,10 +193,18 @@ class Client:
         path = f"{_version_path(name)}/{kind}"
         return self.openai.get(path, cast_to=openai.HttpxBinaryResponseContent).text
 
-    def archive(self, name: str) -> bytes:
-        """The tar of `support:8`."""
-        path = f"{_version_path(name)}/archive"
-        return self.openai.get(path, cast_to=openai.HttpxBinaryResponseContent).content
+    def archive(self, name: str, into: BinaryIO) -> None:
+        """Writes the tar of `support:8` as it comes, whatever its size."""
+        answer = self.openai.get(
+            f"{_version_path(name)}/archive",
+            cast_to=openai.APIResponse[bytes],
+            options={"headers": _AS_IT_COMES},
+        )
+        try:
+            for chunk in answer.iter_bytes():
+                into.write(chunk)
+        finally:
+            answer.close()
 
     def replicas(self) -> list[Json]:
         """Every replica, silent ones too."""

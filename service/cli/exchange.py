@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -100,6 +99,7 @@ def export(
     Example: wardrobe export support:8 ./support-8
     """
     import tarfile
+    import tempfile
 
     from adapters.domain.names import parse_version
 
@@ -107,8 +107,11 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise typer.BadParameter(f"{folder} is not empty")
-    with tarfile.open(fileobj=io.BytesIO(client.archive(version)), mode="r:") as packed:
-        packed.extractall(folder, filter="data")
+    with tempfile.TemporaryFile(dir=folder) as whole:  # a cut transfer leaves nothing behind
+        client.archive(version, whole)
+        whole.seek(0)
+        with tarfile.open(fileobj=whole, mode="r:") as packed:
+            packed.extractall(folder, filter="data")
     written = sorted(path.name for path in folder.iterdir())
     if as_json:
         print_json({"version": version, "folder": str(folder), "files": written})

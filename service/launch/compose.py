@@ -10,8 +10,9 @@ from pathlib import Path
 
 from adapters.pepper import find_pepper
 from adapters.registry.ports import ProcessId, Registration
+from adapters.registry.ports.replicas import TRUSTED_KEYS
 from adapters.settings import Settings
-from adapters.signing_keys import find_signer
+from adapters.signing_keys import find_signer, signature_policy
 from service.engine.abilities import Abilities, ControlTokens
 from service.engine.leases import Leases
 from service.engine.meters import Meters
@@ -147,7 +148,7 @@ def _membership(parts: Parts, process: ProcessId) -> Membership:
     registration = Registration(
         process=process,
         base_fingerprint=parts.base_fingerprint,
-        limits=parts.engine.limits,
+        limits={**parts.engine.limits, TRUSTED_KEYS: signature_policy(parts.settings).required},
         on_loss=parts.settings.on_registry_loss,
     )
     return Membership(

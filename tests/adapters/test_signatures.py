@@ -15,7 +15,7 @@ from adapters.domain.versions import signed_by
 from adapters.errors import InvalidRequest, Rejected
 from adapters.settings import Settings
 from adapters.signatures import Signer, Statement, TrustedKeys, public_keys, public_pem
-from adapters.signing_keys import find_signer, signature_policy
+from adapters.signing_keys import check_can_sign, find_signer, signature_policy
 
 SHARED = "postgresql://wardrobe@db/wardrobe"
 STATEMENT = Statement(
@@ -147,6 +147,29 @@ def test_the_state_folders_key_is_not_that_of_a_registry_which_others_share(
     settings.state_folder.signing_key.write_bytes(Signer.made().to_pem())
     assert find_signer(settings) is not None
     assert find_signer(Settings(state=tmp_path, database_url=SHARED)) is None
+
+
+def test_whoever_publishes_needs_a_key_where_signatures_are_required(tmp_path: Path) -> None:
+    trusted = tmp_path / "trusted.pem"
+    signer = Signer.made()
+    trusted.write_bytes(public_pem(signer.public))
+    settings = Settings(state=tmp_path, trusted_keys=trusted, database_url=SHARED)
+    with pytest.raises(InvalidRequest, match="no key to sign with"):
+        check_can_sign(settings)
+    check_can_sign(settings.model_copy(update={"signatures": "warn"}))
+    check_can_sign(settings.model_copy(update={"signing_key_file": bring(tmp_path, signer)}))
+    check_can_sign(Settings(state=tmp_path, signatures="require"))  # its service makes one
+    wrong = settings.model_copy(update={"signing_key_file": trusted})
+    with pytest.raises(InvalidRequest, match="WARDROBE_SIGNING_KEY_FILE"):
+        check_can_sign(wrong)
+
+
+def test_what_is_required_is_told_by_the_ids_of_keys(tmp_path: Path) -> None:
+    signer = Signer.made()
+    settings = Settings(state=tmp_path, signing_key_file=bring(tmp_path, signer))
+    assert signature_policy(settings).required == [signer.key_id]
+    warned = settings.model_copy(update={"signatures": "warn"})
+    assert signature_policy(warned).required is None
 
 
 def test_a_file_that_holds_no_key_is_named_by_its_setting(tmp_path: Path) -> None:

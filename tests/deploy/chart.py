@@ -184,6 +184,7 @@ EVERYTHING: Values = {
     "serviceAccount": {"name": "costumes", "annotations": {"example.com/a": "b"}},
     "networkPolicy": {"namespaces": ["apps", "monitoring"]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
     "podLabels": {"team": "platform"},
     "podAnnotations": {"example.com/a": "b"},

@@ -29,6 +29,7 @@ KINDS = {
 }
 MONITORING = {
     "monitoring.coreos.com/v1": {
+        "podmonitors": "PodMonitor",
         "prometheusrules": "PrometheusRule",
         "servicemonitors": "ServiceMonitor",
     }

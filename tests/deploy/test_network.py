@@ -39,7 +39,7 @@ def test_the_policy_covers_the_pod_in_both_directions(defaults: Rendered) -> Non
 
 
 def test_named_namespaces_are_let_in_and_the_test_pod_too(everything: Rendered) -> None:
-    (rule,) = everything.of("NetworkPolicy")["spec"]["ingress"]
+    rule, _ = everything.of("NetworkPolicy")["spec"]["ingress"]
     namespaces, test = rule["from"]
     (expression,) = namespaces["namespaceSelector"]["matchExpressions"]
     assert expression["key"] == "kubernetes.io/metadata.name"
@@ -71,7 +71,7 @@ def test_prometheus_reads_metrics_with_a_key_that_may_do_nothing_else(everything
 
 def test_a_cluster_without_that_kind_gets_a_note_instead(chart: Chart) -> None:
     rendered = chart.render(EVERYTHING)
-    for kind in ("ServiceMonitor", "PrometheusRule"):
+    for kind in ("ServiceMonitor", "PodMonitor", "PrometheusRule"):
         assert kind not in rendered.kinds()
         assert f"NO {kind} was made" in rendered.notes
 
@@ -84,8 +84,43 @@ def test_the_rule_holds_the_alerts_that_promtool_tests(everything: Rendered) -> 
     assert rule["metadata"]["labels"]["release"] == "prometheus"
 
 
+def test_without_a_pod_monitor_the_trainers_metrics_are_nowhere(defaults: Rendered) -> None:
+    assert "ports" not in defaults.container("trainer")
+    assert "WARDROBE_TRAIN_METRICS_PORT" not in defaults.environment("trainer")
+
+
+@pytest.mark.parametrize("name", ["everything", "replicated"])
+def test_prometheus_reads_the_trainers_metrics_from_whichever_pod_it_runs_in(
+    request: pytest.FixtureRequest, name: str
+) -> None:
+    rendered: Rendered = request.getfixturevalue(name)
+    component = "trainer" if name == "replicated" else "service"
+    trainer = rendered.container("trainer")
+    (port,) = trainer["ports"]
+    given = rendered.environment("trainer")["WARDROBE_TRAIN_METRICS_PORT"]
+    assert given == str(port["containerPort"])
+    (monitor,) = [each for each in rendered.objects if each["kind"] == "PodMonitor"]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["path"]) == (port["name"], "/metrics")
+    labels = rendered.deployment(component)["spec"]["template"]["metadata"]["labels"].items()
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels
+    (policy,) = [
+        each["spec"]
+        for each in rendered.objects
+        if each["kind"] == "NetworkPolicy"
+        and each["spec"]["podSelector"]["matchLabels"].items() <= labels
+    ]
+    (rule,) = [each for each in policy["ingress"] if each["ports"][0]["port"] == port["name"]]
+    (source,) = rule["from"]
+    assert source["namespaceSelector"]["matchExpressions"][0]["values"] == ["apps", "monitoring"]
+
+
 def _breaking_a_monitor(monitor: Any) -> None:
     monitor["spec"]["endpoints"][0]["intervall"] = "5s"
+
+
+def _breaking_a_pod_monitor(monitor: Any) -> None:
+    monitor["spec"]["podMetricsEndpoints"][0]["intervall"] = "5s"
 
 
 def _breaking_a_rule(rule: Any) -> None:
@@ -94,7 +129,11 @@ def _breaking_a_rule(rule: Any) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "breaking"),
-    [("ServiceMonitor", _breaking_a_monitor), ("PrometheusRule", _breaking_a_rule)],
+    [
+        ("ServiceMonitor", _breaking_a_monitor),
+        ("PodMonitor", _breaking_a_pod_monitor),
+        ("PrometheusRule", _breaking_a_rule),
+    ],
 )
 def test_what_the_operator_reads_meets_its_definition_strictly(
     everything: Rendered, kind: str, breaking: Callable[[Any], None]

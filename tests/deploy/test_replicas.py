@@ -155,11 +155,15 @@ def test_pods_reach_the_database_and_the_storage(replicated: Rendered, component
     assert {port["port"] for rule in rules for port in rule["ports"]} == {53, 443, 6432, 9000}
 
 
-def test_the_trainer_reaches_the_service_and_nobody_reaches_the_trainer(
-    replicated: Rendered,
+def test_the_trainer_reaches_the_service_and_nobody_but_prometheus_reaches_the_trainer(
+    chart: Chart, replicated: Rendered
 ) -> None:
     policy = _policy(replicated, "trainer")
-    assert policy["ingress"] == []
+    assert [each["ports"] for each in policy["ingress"]] == [
+        [{"port": "trainer-metrics", "protocol": "TCP"}]
+    ]
+    unwatched = chart.render(REPLICATED | {"podMonitor": {"enabled": False}})
+    assert _policy(unwatched, "trainer")["ingress"] == []
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     (rule,) = [each for each in policy["egress"] if "to" in each]
     (port,) = rule["ports"]

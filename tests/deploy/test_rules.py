@@ -16,6 +16,7 @@ from typer.main import get_command
 from service.cli.app import app
 from service.metrics import Metrics
 from tests.deploy.chart import CHART
+from training.worker.metrics import METRICS as TRAINERS
 
 RULES = sorted((CHART / "files" / "rules").glob("*.yaml"))
 TESTS = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
@@ -30,13 +31,13 @@ def promtool() -> str:
 
 
 @pytest.mark.parametrize("rules", RULES, ids=lambda path: path.stem)
-def test_an_alert_asks_only_metrics_that_the_service_shows(rules: Path) -> None:
+def test_an_alert_asks_only_metrics_that_the_service_or_the_trainer_shows(rules: Path) -> None:
     registry = CollectorRegistry()
     Metrics(registry)
     shown = {
         metric.name + ("_total" if metric.type == "counter" else "")
         for metric in registry.collect()
-    }
+    } | set(TRAINERS)
     groups = yaml.safe_load(rules.read_text("utf-8"))["groups"]
     asked = {
         name

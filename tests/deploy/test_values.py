@@ -85,6 +85,8 @@ def _other(path: Path, leaf: Any) -> Any:
 
 
 LEAVES = dict(_leaves(_merged(default_values(), EVERYTHING)))
+OF_THE_OPERATOR = {"serviceMonitor", "podMonitor", "prometheusRule", "metricsKey"}
+"""Values that the operator's kinds show."""
 OF_SEVERAL = {"replicas", "database", "artifacts", "unitKeys", "pepper"}
 """Values that mean something where there are several pods."""
 
@@ -92,7 +94,7 @@ OF_SEVERAL = {"replicas", "database", "artifacts", "unitKeys", "pepper"}
 @pytest.mark.parametrize("path", LEAVES, ids=".".join)
 def test_every_value_changes_what_is_rendered(chart: Chart, monitored: str, path: Path) -> None:
     # asking a cluster takes Helm most of a second: only what the operator's kinds show needs one
-    config = monitored if path[0] in {"serviceMonitor", "prometheusRule", "metricsKey"} else None
+    config = monitored if path[0] in OF_THE_OPERATOR else None
     values = REPLICATED if path[0] in OF_SEVERAL else EVERYTHING
     leaf = dict(_leaves(_merged(default_values(), values)))[path]
     before = chart.render(values, config=config)

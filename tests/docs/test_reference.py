@@ -30,7 +30,7 @@ from service.api import attach
 from service.engine.engine_version import missing
 from service.gateway import pattern_bounds, schema_bounds, tools
 from service.metrics import Metrics
-from training.worker.metrics import RunningJobs
+from training.worker.metrics import TrainingMetrics
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference.md").read_text()
@@ -87,7 +87,7 @@ class NoJobs:
 def test_every_metric_is_there_and_none_that_is_not() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
-    registry.register(RunningJobs(NoJobs(), StateFolder(ROOT)))  # type: ignore[arg-type]
+    registry.register(TrainingMetrics(NoJobs(), StateFolder(ROOT)))  # type: ignore[arg-type]
     real = {
         metric.name + ("_total" if metric.type == "counter" else "")
         for metric in registry.collect()

@@ -96,7 +96,7 @@ class World:
         return self.registry.jobs.get(job_id, SYSTEM)
 
     def report_ready(
-        self, *, ready: bool = True, base: Digest = FINGERPRINT, **limits: int
+        self, *, ready: bool = True, base: Digest = FINGERPRINT, **limits: Any
     ) -> None:
         """A replica comes, and goes on reporting until the world closes."""
         all_limits: dict[str, Any] = {"max_lora_rank": 64, "max_model_len": 256}

@@ -106,6 +106,21 @@ class Measures:
             if value is not None
         }
 
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Read in training so far, evaluations included; None before the first step."""
+        return self.tokens / self.seconds if self.tokens and self.seconds else None
+
+    def pace(self) -> dict[str, float]:
+        """How fast it goes and what it takes, in the words of the trainer's metrics."""
+        values = {
+            "seconds": self.seconds or None,
+            "tokens_per_second": self.tokens_per_second,
+            "memory_bytes": self.memory_bytes,
+            "seconds_left": self.seconds_left,
+        }
+        return {key: round(value, 1) for key, value in values.items() if value is not None}
+
     def as_text(self) -> str:
         """OpenAI's sentence for it."""
         losses = {"training loss": self.train_loss, "validation loss": self.valid_loss}

@@ -17,7 +17,7 @@ from training.evaluate.scorers import scorers_of
 from training.job.context import JobContext
 from training.job.dataset import prepare_dataset
 from training.job.progress import Reporter
-from training.job.service_limits import ServiceLimits, fit, wait_for_limits
+from training.job.service_limits import ServiceLimits, check_signed, fit, wait_for_limits
 from training.job.starting_point import StartingPoint, settle_start, starting_point
 from training.job.unit_of_job import wait_for_unit
 
@@ -37,8 +37,8 @@ class JobPlan:
 def plan_job(context: JobContext, job: Job, fence: int, reporter: Reporter) -> JobPlan:
     """Asks the unit, the service and the data; the same for every attempt.
 
-    Raises InvalidFile, InvalidRequest, Conflict (`base_mismatch`), NotFound, Unavailable,
-    LeaseLost, Stopped, StorageFull.
+    Raises InvalidFile, InvalidRequest, Conflict (`base_mismatch`, `signing_key_missing`,
+    `signature_untrusted`), NotFound, Unavailable, LeaseLost, Stopped, StorageFull.
     """
     unit = wait_for_unit(context.units, job.unit, clock=context.clock, pause=context.pause)
     limits = wait_for_limits(
@@ -47,7 +47,9 @@ def plan_job(context: JobContext, job: Job, fence: int, reporter: Reporter) -> J
         clock=context.clock,
         pause=context.pause,
     )
-    scorers_of(unit.gates, context.units, ())  # what cannot score is said before training
+    # what nobody would load, and what cannot score, is said before training
+    check_signed(limits.trusted_keys, context.signer.key_id if context.signer else None)
+    scorers_of(unit.gates, context.units, ())
     recipe = fit(_recipe(context, job, unit, reporter), limits)
     kind = KIND_OF[recipe.method]
     published = context.registry.versions.of_job(job.id) is not None

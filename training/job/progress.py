@@ -23,7 +23,7 @@ from adapters.errors import StorageFull, Unavailable
 from adapters.registry.ports import Jobs, Progress
 from training.finetune.device_plan import DevicePlan, Estimate
 from training.finetune.port import Measures
-from training.job.progress_file import write_progress
+from training.job.progress_file import forget_progress, write_progress
 
 EVERY = 1.0
 """Seconds between two writes of what steps have measured."""
@@ -79,6 +79,8 @@ class Reporter:
             yield writer.take
         finally:
             writer.finish()
+            if self._scratch is not None:
+                forget_progress(self._scratch)
 
     def _evaluated_steps(self) -> set[int]:
         told = set[int]()
@@ -192,7 +194,7 @@ def _progress(measures: Measures) -> Progress:
     return Progress(
         seconds_left=measures.seconds_left or 0.0,
         message=measures.as_text(),
-        data=data,
+        data=data | measures.pace(),
         checkpoint=numbers if measures.evaluated else None,
     )
 

@@ -6,6 +6,7 @@ No database and no event stands between a step and what is scraped; the file goe
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +20,12 @@ def write_progress(scratch: Path, measures: Measures) -> None:
     staged = scratch / f"{NAME}.new"
     staged.write_text(json.dumps(asdict(measures)), "utf-8")
     staged.replace(scratch / NAME)
+
+
+def forget_progress(scratch: Path) -> None:
+    """Nothing trains any more: what comes behind takes no steps."""
+    with suppress(OSError):
+        (scratch / NAME).unlink(missing_ok=True)
 
 
 def read_progress(scratch: Path) -> Measures | None:

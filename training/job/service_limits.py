@@ -9,6 +9,7 @@ from adapters.domain.names import Digest
 from adapters.domain.recipes import Recipe
 from adapters.errors import Conflict, InvalidRequest, Unavailable
 from adapters.registry.ports import Replica, Replicas
+from adapters.registry.ports.replicas import TRUSTED_KEYS
 
 PATIENCE = 1800.0
 """Seconds a running job waits for a service that is not ready: a slow machine's restart takes
@@ -25,6 +26,8 @@ class ServiceLimits:
     """In which the replicas compute; several where they differ."""
     engine: str = "unknown"
     """Name and version; several where they differ."""
+    trusted_keys: frozenset[str] | None = None
+    """Ids of the keys of which one must have signed a version; None where replicas ask for none."""
 
 
 def reporting(replicas: Replicas) -> Sequence[Replica]:
@@ -50,6 +53,35 @@ def common_limits(found: Sequence[Replica], base: Digest) -> ServiceLimits:
         max_model_len=min(int(replica.limits["max_model_len"]) for replica in alike),
         dtype=_said(alike, "dtype"),
         engine=_said(alike, "engine"),
+        trusted_keys=trusted_by_all(alike),
+    )
+
+
+def trusted_by_all(replicas: Sequence[Replica]) -> frozenset[str] | None:
+    """The keys that count at each replica that requires signatures; None where none requires them.
+
+    Replicas of another build may not say it.
+    """
+    asked = [each.limits.get(TRUSTED_KEYS) for each in replicas]
+    required = [frozenset(keys) for keys in asked if keys is not None]
+    return frozenset.intersection(*required) if required else None
+
+
+def check_signed(trusted: frozenset[str] | None, key_id: str | None) -> None:
+    """Raises Conflict where no replica would load what is signed with this key, or not at all."""
+    if trusted is None or key_id in trusted:
+        return
+    if key_id is None:
+        raise Conflict(
+            "the replicas load signed versions only, and the trainer has no key to sign with: "
+            "bring it one that they trust (WARDROBE_SIGNING_KEY_FILE), then start the job again",
+            code="signing_key_missing",
+        )
+    raise Conflict(
+        f"the trainer signs with the key {key_id}, which not every replica trusts: give them its "
+        "public half (WARDROBE_TRUSTED_KEYS), or the trainer theirs (WARDROBE_SIGNING_KEY_FILE), "
+        "then start the job again",
+        code="signature_untrusted",
     )
 
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,22 +24,31 @@ from adapters.domain.jobs import Job, JobError, JobStatus
 from adapters.domain.names import Digest, JobId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.units import InvalidUnits, Units, load_units
-from adapters.errors import InvalidRequest, NotFound, StorageFull, Unavailable, WardrobeError
+from adapters.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    StorageFull,
+    Unavailable,
+    WardrobeError,
+)
 from adapters.logs import configure_logs
 from adapters.registry import Registry
 from adapters.registry.open import open_registry
-from adapters.registry.ports import Jobs
+from adapters.registry.ports import Jobs, Replica
 from adapters.settings import Settings
+from adapters.signatures import Signer
+from adapters.signing_keys import check_can_sign, find_signer
 from adapters.state_folder import StateFolder
 from adapters.store import ArtifactStore
 from adapters.store.open import open_store
 from adapters.telemetry_off import turn_telemetry_off
 from training.job.order import Order
-from training.job.service_limits import reporting
+from training.job.service_limits import check_signed, reporting, trusted_by_all
 from training.worker.import_prover import ImportProver
 from training.worker.job_supervisor import Supervision, supervise
 from training.worker.job_validator import validate_job
-from training.worker.metrics import serve_metrics
+from training.worker.metrics import TrainingMetrics, serve_metrics
 from training.worker.spare_process import Starter
 
 POLL = 0.25
@@ -66,6 +75,10 @@ class Trainer:
     """One for each job that may run beside the first: each has a thread, and a starter, of its
     own."""
     imports: ImportProver | None = None
+    on_end: Callable[[JobId], None] = lambda _: None
+    """Called when a job is no longer supervised here, whatever became of it."""
+    signer: Callable[[], Signer | None] = lambda: None
+    """Finds what jobs sign with; on one machine the service makes it, perhaps after our start."""
 
     def run(self) -> None:
         """Until `stopping` is set. The first job's children die with the calling thread."""
@@ -96,7 +109,7 @@ class Trainer:
 
     def _take_jobs(self, supervision: Supervision) -> None:
         """One job after the other."""
-        swept = waiting = False
+        swept, heard = False, None
         supervision.starter.prepare()
         try:
             while not self.stopping.is_set():
@@ -104,34 +117,46 @@ class Trainer:
                     if not swept:
                         sweep(self.state, self.registry.jobs)
                         swept = True
-                    waiting = self._turn(supervision, waiting)
+                    heard = self._turn(supervision, heard)
                 except (Unavailable, StorageFull) as error:
                     _log.warning("registry_unavailable", reason=error.message)
                     self.stopping.wait(1.0)
         finally:
             supervision.starter.close()
 
-    def _turn(self, supervision: Supervision, waiting: bool) -> bool:
-        """One look at the queue; the answer is whether the service was waited for."""
+    def _turn(self, supervision: Supervision, heard: bool | None) -> bool:
+        """One look at the queue; the answer is whether the service is `heard`, as it was told of
+        last; None: nothing was told yet.
+        """
         replicas = reporting(self.registry.replicas)
         if not replicas:
-            if not waiting:
+            if heard is not False:
                 _log.info("waiting_for_service", hint="no replica reports")
             self.stopping.wait(POLL)
-            return True
-        if waiting:
+            return False
+        if not heard:
             _log.info("service_reports")
+            self._tell_unless_loadable(replicas)
         job = self.registry.jobs.claim(owner=self.owner, lease_seconds=supervision.lease_seconds)
         if job is None:
             first = supervision is self.supervision  # one proves, whoever else waits
             if not (first and self._prove_import({each.base_fingerprint for each in replicas})):
                 self.stopping.wait(POLL)
-            return False
+            return True
         _log.info("job_claimed", job=job.id, unit=job.unit, attempt=job.attempts)
         supervise(job, supervision)
+        self.on_end(job.id)
         supervision.starter.prepare()
         sweep(self.state, self.registry.jobs)
-        return False
+        return True
+
+    def _tell_unless_loadable(self, replicas: Sequence[Replica]) -> None:
+        """Says loudly what every job would fail with before it trains."""
+        signer = self.signer()
+        try:
+            check_signed(trusted_by_all(replicas), signer.key_id if signer else None)
+        except Conflict as problem:
+            _log.error("nothing_would_be_loaded", code=problem.reason, hint=problem.message)
 
     def _prove_import(self, bases: Collection[Digest]) -> bool:
         return self.imports is not None and self.imports.step(bases)
@@ -216,6 +241,7 @@ def main() -> int:
     state = settings.state_folder.create()
     try:
         _check_base(settings)
+        check_can_sign(settings)
         with state.lock("trainer"):
             _run(settings, state, stopping)
     except WardrobeError as error:
@@ -247,8 +273,9 @@ def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> N
         # a spare for one: each holds the memory of its imports
         first = Starter(child_command, environment, waiting=[*_RUN, "--wait"])
         others = [Starter(child_command, environment) for _ in range(settings.train_jobs - 1)]
+        metrics = TrainingMetrics(registry.jobs, state)
         if settings.train_metrics_port:
-            serve_metrics(settings.train_metrics_port, registry.jobs, state)
+            serve_metrics(settings.train_metrics_port, metrics)
         _log.info("trainer_started", pid=os.getpid())
         Trainer(
             registry=registry,
@@ -266,6 +293,8 @@ def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> N
                 environment=environment,
                 stopping=stopping,
             ),
+            signer=lambda: find_signer(settings),
+            on_end=metrics.note_end,
         ).run()
         _log.info("trainer_stopped")
     finally:

@@ -14,6 +14,10 @@ from typing import Any, Literal, Protocol
 from adapters.domain.names import Digest, VersionId
 from adapters.domain.principals import Principal
 
+TRUSTED_KEYS = "trusted_keys"
+"""Among a replica's limits: the ids of the keys of which one must have signed what it loads; None
+where it loads unsigned versions too.
+"""
 OnLoss = Literal["keep", "stop"]
 """What a replica does that cannot reach the registry: `keep` answering, or `stop` admitting when
 its serving lease ends."""
@@ -37,7 +41,9 @@ class Registration:
     process: ProcessId
     base_fingerprint: Digest
     limits: Mapping[str, Any]
-    """`max_lora_rank`, `max_model_len`, …: what the trainer asks before it spends a minute."""
+    """`max_lora_rank`, `max_model_len`, `trusted_keys`, …: what the trainer asks before it spends a
+    minute.
+    """
     on_loss: OnLoss = "keep"
 
 

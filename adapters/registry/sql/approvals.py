@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, select
+from sqlalchemy import Connection, RowMapping, Select, delete, select
 
 from adapters.domain.approvals import (
     Approval,
@@ -23,6 +23,7 @@ from adapters.errors import Conflict
 from adapters.registry.sql import schema
 from adapters.registry.sql.audit import append
 from adapters.registry.sql.job_rows import find_job
+from adapters.registry.sql.key_holders import ids_of_holder
 from adapters.registry.sql.queries import SqlPort, all_of, lock_revision, put
 from adapters.registry.sql.version_rows import find_version
 
@@ -49,10 +50,10 @@ class SqlApprovals(SqlPort):
             version = find_version(connection, version_id, principal)
             _check_open(version)
             job = None if version.job_id is None else find_job(connection, version.job_id)
-            check_may_decide(version, principal.id, author=author_of(version, job))
-            before = next(
-                (a for a in approvals_of(connection, version_id) if a.actor == principal.id), None
-            )
+            person = ids_of_holder(connection, principal.id)
+            check_may_decide(version, person, author=author_of(version, job))
+            theirs = [a for a in approvals_of(connection, version_id) if a.actor in person]
+            before = theirs[-1] if theirs else None
             if before is not None and (before.verdict, before.reason) == (verdict, reason):
                 return before
             at = self._database.now(connection)
@@ -64,6 +65,7 @@ class SqlApprovals(SqlPort):
                 reason=reason,
                 at=at,
             )
+            _forget(connection, theirs)
             put(connection, schema.approvals, asdict(said) | {"verdict": verdict.value})
             append(
                 connection,
@@ -95,6 +97,14 @@ def approvals_of(connection: Connection, version_id: VersionId) -> Sequence[Appr
         select(table).where(table.c.version_id == version_id).order_by(table.c.at, table.c.actor)
     )
     return all_of(connection, query, _approval_from)
+
+
+def _forget(connection: Connection, said: Sequence[Approval]) -> None:
+    """What a person said before, with whichever key."""
+    table = schema.approvals
+    for each in said:
+        its = (table.c.version_id == each.version_id) & (table.c.actor == each.actor)
+        connection.execute(delete(table).where(its))
 
 
 def _approval_from(row: RowMapping) -> Approval:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from adapters.domain.api_keys import issue
 from adapters.domain.approvals import Verdict
 from adapters.domain.canaries import CanaryPlan, Step
 from adapters.domain.names import VersionId
-from adapters.domain.principals import Principal, Role
+from adapters.domain.principals import Grant, Principal, Role, Scope
 from adapters.domain.routes import Rollout
 from adapters.domain.versions import IMPORT, WEAKENED, Version
 from adapters.errors import Conflict, NotFound, NotPermitted
@@ -126,3 +127,35 @@ def test_what_is_out_of_the_question_is_not_decided_about(registry: Registry) ->
         with pytest.raises(Conflict) as raised:
             registry.approvals.decide(version.id, YES, COLLEAGUE)
         assert raised.value.reason == code
+
+
+def a_key(registry: Registry, name: str) -> Principal:
+    """One more key of the unit's holder of that name."""
+    grant = Grant(role=Role.UNIT, unit=SUPPORT, scopes=frozenset({Scope.TRAIN, Scope.APPROVE}))
+    _, key = issue(grant, name, lifetime_s=3600.0, pepper=b"p" * 32)
+    return registry.keys.issue(key, by=ADMIN, idempotency_key=None).principal()
+
+
+def test_two_keys_of_one_holder_are_one_person(registry: Registry) -> None:
+    trains, approves, other = (a_key(registry, name) for name in ("anna", "anna", "ben"))
+    brought = published(registry, evidence={IMPORT: {"by": trains.id}})
+    with pytest.raises(NotPermitted) as raised:
+        registry.approvals.decide(brought.id, YES, approves)
+    assert raised.value.reason == "approval_by_author"
+    registry.approvals.decide(brought.id, YES, other)
+
+
+def test_a_holder_takes_back_with_a_new_key_what_the_old_one_said(
+    registry: Registry, clock: Clock
+) -> None:
+    old, new = a_key(registry, "anna"), a_key(registry, "anna")
+    version = judged(registry, a_gate())
+    registry.approvals.decide(version.id, NO, old, reason="promises refunds")
+    registry.keys.revoke(old.id, by=ADMIN)
+    clock.pass_by(1.0)
+    assert registry.approvals.decide(version.id, NO, new, reason="promises refunds").actor == old.id
+    registry.approvals.decide(version.id, YES, new)
+    assert [(each.actor, each.verdict) for each in registry.approvals.of(version.id)] == [
+        (new.id, YES)
+    ]
+    assert promote(registry, version).target == version.id

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import threading
+import tracemalloc
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,14 @@ from adapters.errors import Conflict
 from adapters.signatures import Signer, TrustedKeys, public_pem
 from adapters.signing_keys import statement_of
 from service.cli.app import app
+from service.cli.client import Client
 from service.cli.error_messages import run
 from tests.adapters.admission.archives import an_adapter, an_archive, tarred, zipped
 from tests.adapters.admission.tensors import CONFIG
 from tests.service.world import World, running
 from tests.simulation.engine import BASE
+
+MEBIBYTES = 64
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,12 @@ def send(
 ) -> httpx2.Response:
     with world.http(owner) as http:
         return http.post(f"/v1/adapters/{alias}/versions", files={"file": ("a.tar", archive)})
+
+
+def test_a_replica_tells_which_keys_must_have_signed(signed: tuple[World, Signer]) -> None:
+    world, signer = signed
+    (replica,) = world.runtime.registry.replicas.list()
+    assert replica.limits["trusted_keys"] == [signer.key_id]
 
 
 def names_of(world: World) -> list[str]:
@@ -218,3 +230,34 @@ def test_a_folder_is_imported_and_exported_by_command(
     code, _, err = wardrobe(world, capsys, "import", str(target), "--unit", "nobody")
     assert code == 1
     assert "no unit" in err
+
+
+class Endless(BaseHTTPRequestHandler):
+    """A service that sends MEBIBYTES of a version, and never has them all."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(MEBIBYTES << 20))
+        self.end_headers()
+        for _ in range(MEBIBYTES):
+            self.wfile.write(bytes(1 << 20))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+def test_a_version_is_written_as_it_comes_whatever_its_size(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Client(f"http://127.0.0.1:{server.server_port}", "a-key") as client:
+            client.openai.models  # noqa: B018 - its lazy imports are no part of what is measured
+            tracemalloc.start()
+            try:
+                with (tmp_path / "whole").open("wb") as whole:
+                    client.archive("support:8", whole)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        server.shutdown()
+    assert (tmp_path / "whole").stat().st_size == MEBIBYTES << 20
+    assert peak < (MEBIBYTES << 20) / 4

@@ -22,7 +22,7 @@ from adapters.domain.routes import Route
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import Condemned, LeaseLost, StorageFull, Unavailable
 from adapters.registry import Registry
-from adapters.signatures import TrustedKeys
+from adapters.signatures import Signer, TrustedKeys
 from adapters.signing_keys import statement_of
 from tests.training.job.stage import SIGNER, STEPS, Stage, stage
 from tests.training.world import UNIT, Troubled, World, data, jsonl, make_world
@@ -94,6 +94,18 @@ def test_a_good_job_ends_with_a_proven_version_that_is_live(ready: Stage) -> Non
     assert version.evidence["training"]["device"]["micro_batch"] == 8
 
 
+@pytest.mark.parametrize(
+    ("signer", "code"), [(None, "signing_key_missing"), (SIGNER, "signature_untrusted")]
+)
+def test_what_no_replica_would_load_is_said_before_anything_is_read_or_trained(
+    ready: Stage, signer: Signer | None, code: str
+) -> None:
+    ready.world.report_ready(trusted_keys=["another"])
+    assert error_of(ready.with_context(signer=signer))[0] == code
+    assert ready.renderer.rendered == 0
+    assert ready.fine_tuner.fine_tuned == []
+
+
 def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
     run(ready)
     story = iter(ready.world.messages(ready.job_id))
@@ -122,6 +134,7 @@ def test_metrics_events_and_checkpoints_have_openais_shape(ready: Stage) -> None
         "train_mean_token_accuracy": 1.0,
         "valid_loss": 0.1,
         "full_valid_loss": 0.1,
+        "seconds_left": 0.0,
     }
     kept = ready.world.registry.jobs.checkpoints(ready.job_id, SYSTEM, after=None, limit=10).items
     assert [checkpoint.step for checkpoint in kept] == [10, 5]

@@ -72,6 +72,21 @@ def test_what_was_measured_before_training_is_no_step(reporter: Reporter) -> Non
     assert steps(reporter) == [1]
 
 
+def test_an_event_tells_the_pace_and_a_checkpoint_only_what_openais_has(
+    world: World, reporter: Reporter
+) -> None:
+    running = replace(
+        measures(3, 0.4), tokens=900, seconds=3.0, seconds_left=7.5, memory_bytes=1 << 30
+    )
+    tell(reporter, running)
+    (told,) = reporter.curve()
+    pace = {"seconds": 3.0, "tokens_per_second": 300.0, "seconds_left": 7.5}
+    assert told == running.as_data() | pace | {"memory_bytes": 1 << 30}
+    (job,) = world.registry.jobs.in_status(JobStatus.RUNNING)
+    (kept,) = world.registry.jobs.checkpoints(job.id, SYSTEM, after=None, limit=2).items
+    assert not pace.keys() & kept.metrics.keys()
+
+
 def test_time_left_becomes_the_estimated_finish(world: World, reporter: Reporter) -> None:
     before = time.time()
     tell(reporter, replace(measures(1), seconds_left=90.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.training.job.toy_replica import FINGERPRINT
 from tests.training.world import World
 from training.job.service_limits import (
     ServiceLimits,
+    check_signed,
     common_limits,
     fit,
     reporting,
@@ -31,11 +33,12 @@ def replica(
     rank: int = 64,
     ready: bool = True,
     seconds_silent: float = 0.5,
+    **limits: Any,
 ) -> Replica:
     return Replica(
         id=name,
         base_fingerprint=base,
-        limits={"max_lora_rank": rank, "max_model_len": 1024 * rank},
+        limits={"max_lora_rank": rank, "max_model_len": 1024 * rank, **limits},
         on_loss="keep",
         ready=ready,
         seconds_silent=seconds_silent,
@@ -112,3 +115,17 @@ def test_a_recipe_is_cut_to_the_context_and_refused_over_the_rank() -> None:
     assert fit(Recipe(rank=16, max_length=100), limits).max_length == 100
     with pytest.raises(InvalidRequest, match="WARDROBE_MAX_LORA_RANK"):
         fit(Recipe(rank=17), limits)
+
+
+def test_what_is_trained_must_be_signed_by_a_key_that_every_replica_trusts() -> None:
+    strict = [replica("a", trusted_keys=["k1", "k2"]), replica("b", trusted_keys=["k2", "k3"])]
+    silent, loose = replica("c"), replica("d", trusted_keys=None)
+    assert common_limits([silent, loose], FINGERPRINT).trusted_keys is None
+    trusted = common_limits([*strict, silent, loose], FINGERPRINT).trusted_keys
+    assert trusted == frozenset({"k2"})
+    check_signed(trusted, "k2")
+    check_signed(None, None)
+    for key_id, code in ((None, "signing_key_missing"), ("k1", "signature_untrusted")):
+        with pytest.raises(Conflict) as raised:
+            check_signed(trusted, key_id)
+        assert raised.value.reason == code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from contextlib import suppress
+from typing import Any
 
 from adapters.domain.names import Digest
 from adapters.errors import WardrobeError
@@ -26,7 +27,7 @@ class ToyReplica:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def report(
-        self, *, ready: bool = True, base: Digest = FINGERPRINT, limits: dict[str, int]
+        self, *, ready: bool = True, base: Digest = FINGERPRINT, limits: dict[str, Any]
     ) -> None:
         """Comes (again) as a replica of this base with these limits, and goes on reporting."""
         process = ProcessId(replica="replica-1", incarnation=secrets.token_hex(4))

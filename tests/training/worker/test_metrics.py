@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
+from adapters.domain.jobs import JobError, JobStatus
 from adapters.domain.names import JobId
 from adapters.errors import Unavailable
-from tests.training.world import Troubled, World, data
+from tests.training.world import Troubled, World, data, wait_until
 from training.finetune.port import Measures
 from training.job.progress import Reporter
-from training.job.progress_file import NAME
-from training.worker.metrics import RunningJobs
+from training.job.progress_file import NAME, write_progress
+from training.worker.metrics import ENDED, TrainingMetrics
 
 LABELS = {"unit": "support", "adapter": "support"}
 MEASURES = Measures(
@@ -31,17 +32,16 @@ MEASURES = Measures(
 def running(world: World) -> World:
     """A world in which a job has told how far it is."""
     job_id = world.add_queued_job(data())
-    job = world.claim()
+    world.claim()
     scratch = world.state.job(job_id)
     scratch.mkdir(parents=True)
-    with Reporter(world.registry.jobs, job_id, job.attempts, scratch=scratch).steps() as step:
-        step(MEASURES)
+    write_progress(scratch, MEASURES)
     return world
 
 
 def scraped(world: World, jobs: object = None) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(RunningJobs(jobs or world.registry.jobs, world.state))  # type: ignore[arg-type]
+    registry.register(TrainingMetrics(jobs or world.registry.jobs, world.state))  # type: ignore[arg-type]
     return registry
 
 
@@ -64,10 +64,29 @@ def test_a_running_job_is_told(
     assert told == value
 
 
-def test_a_job_that_runs_no_more_is_told_no_more(running: World) -> None:
-    (scratch,) = running.state.job(JobId("any")).parent.iterdir()
-    (scratch / NAME).unlink()
+def test_a_job_that_trains_no_more_is_told_no_more(running: World) -> None:
+    """What comes behind training takes no steps: it would look like a job that is stuck."""
+    (job,) = running.registry.jobs.in_status(JobStatus.RUNNING)
+    scratch = running.state.job(job.id)
+    reporter = Reporter(running.registry.jobs, job.id, job.attempts, scratch=scratch, every=0.01)
+    with reporter.steps() as step:
+        step(MEASURES.evolve(step=41))
+        wait_until(lambda: sample(running, "wardrobe_training_steps") == 41.0)
     assert samples(scraped(running)) == 0
+
+
+def test_when_and_why_jobs_have_ended_is_told(running: World) -> None:
+    metrics = TrainingMetrics(running.registry.jobs, running.state, now=lambda: 1700.0)
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    (job,) = running.registry.jobs.in_status(JobStatus.RUNNING)
+    metrics.note_end(job.id)  # another trainer's now: it has not ended
+    ended = LABELS | {"status": "failed", "code": "out_of_memory"}
+    assert registry.get_sample_value(ENDED, ended) is None
+    error = JobError(code="out_of_memory", message="too large")
+    running.registry.jobs.finish(job.id, JobStatus.FAILED, fence=job.attempts, error=error)
+    metrics.note_end(job.id)
+    assert registry.get_sample_value(ENDED, ended) == 1700.0
 
 
 def test_what_another_build_has_written_is_told_as_nothing(running: World) -> None:
@@ -79,6 +98,10 @@ def test_what_another_build_has_written_is_told_as_nothing(running: World) -> No
 def test_a_scrape_without_the_registry_is_empty_and_no_error(running: World) -> None:
     gone = Troubled(running.registry.jobs, "in_status", *[Unavailable("gone")] * 9)
     assert samples(scraped(running, gone)) == 0
+
+
+def sample(world: World, name: str) -> float | None:
+    return scraped(world).get_sample_value(name, LABELS)
 
 
 def samples(registry: CollectorRegistry) -> int:

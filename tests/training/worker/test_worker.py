@@ -10,14 +10,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from adapters.domain.jobs import JobError, JobStatus
 from adapters.domain.names import JobId
 from adapters.errors import StorageFull
 from adapters.registry import Registry
+from adapters.signatures import Signer, public_pem
 from tests.training.world import World, alive, child_command, data, wait_until
 from training.worker.job_supervisor import Supervision
 from training.worker.main import Trainer, sweep
@@ -188,9 +191,28 @@ def test_a_registry_without_room_for_a_moment_does_not_end_the_trainer(world: Wo
     assert jobs.claims == 2
 
 
-def refusal(world: World, *, base: str) -> str:
+@pytest.mark.parametrize(
+    ("signer", "code"), [(None, "signing_key_missing"), (Signer.made(), "signature_untrusted")]
+)
+def test_what_nobody_would_load_is_said_loudly_as_soon_as_the_service_is_heard(
+    world: World, signer: Signer | None, code: str
+) -> None:
+    world.report_ready(trusted_keys=["another"])
+    stopping = threading.Event()
+    trainer = replace(a_trainer(world, world.registry, stopping), signer=lambda: signer)
+    with capture_logs() as told:
+        thread = threading.Thread(target=trainer.run)
+        thread.start()
+        try:
+            wait_until(lambda: any(each.get("code") == code for each in told))
+        finally:
+            stopping.set()
+            thread.join()
+
+
+def refusal(world: World, *, base: str, **more: str) -> str:
     """The one line that the real trainer says when it does not start."""
-    environment = {
+    environment = more | {
         "WARDROBE_STATE": str(world.state.root),
         "WARDROBE_UNITS": str(world.units),
         "WARDROBE_BASE": base,
@@ -215,6 +237,16 @@ def test_a_second_trainer_on_the_same_state_folder_is_refused_in_one_line(world:
 @pytest.mark.parametrize("base", ["", "/nowhere/at/all"])
 def test_a_trainer_without_a_base_model_is_refused_in_one_line(world: World, base: str) -> None:
     assert "WARDROBE_BASE must be the base model's folder" in refusal(world, base=base)
+
+
+def test_a_trainer_that_cannot_sign_what_must_be_signed_is_refused_in_one_line(
+    world: World, tmp_path: Path
+) -> None:
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(public_pem(Signer.made().public))
+    shared = {"WARDROBE_DATABASE_URL": "postgresql://nowhere/at-all"}
+    said = refusal(world, base=str(world.units), WARDROBE_TRUSTED_KEYS=str(trusted), **shared)
+    assert "WARDROBE_SIGNING_KEY_FILE" in said
 
 
 def test_sweeping_keeps_the_scratch_of_unfinished_jobs_only(world: World) -> None:

@@ -356,8 +356,17 @@ affinity:
     {{- include "wardrobe.databaseEnv" . | nindent 4 }}
     {{- include "wardrobe.trainerKeyEnv" . | nindent 4 }}
     {{- include "wardrobe.signingEnv" . | nindent 4 }}
+    {{- if .Values.podMonitor.enabled }}
+    - name: WARDROBE_TRAIN_METRICS_PORT
+      value: {{ .Values.trainer.metricsPort | quote }}
+    {{- end }}
     {{- include "wardrobe.env" . | nindent 4 }}
   {{- include "wardrobe.artifactsSecret" . | nindent 2 }}
+  {{- if .Values.podMonitor.enabled }}
+  ports:
+    - name: trainer-metrics
+      containerPort: {{ .Values.trainer.metricsPort }}
+  {{- end }}
   resources:
     {{- toYaml .Values.trainer.resources | nindent 4 }}
   securityContext:
