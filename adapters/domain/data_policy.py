@@ -119,6 +119,10 @@ class DataPolicy(BaseModel):
     )
     too_long: TooLong = TooLong.REFUSE
     balance: Balance = Balance.OFF
+    learning_curve: bool = Field(
+        default=False,
+        description="Train on a quarter and a half of small data too, to tell what more would buy.",
+    )
 
     @model_validator(mode="after")
     def _approved(self) -> Self:

@@ -114,6 +114,9 @@ class CardWords(BaseModel):
         pattern=r"^[a-z0-9][a-z0-9.+-]{0,39}$",
         description="Hugging Face's word for the licence of its versions.",
     )
+    language: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")], ...] = Field(
+        default=(), max_length=16, description="What its versions speak, by ISO codes."
+    )
 
 
 class UnitConfig(BaseModel):

@@ -22,6 +22,8 @@ from adapters.telemetry_off import TELEMETRY_OFF
 
 PINS = "base-revisions.json"
 """In the state folder: hub id → commit."""
+PEDIGREE_FILES = ("README.md", "LICENSE*")
+"""What model cards tell of a base: they decide no answer and are not in what is published of it."""
 _HUB_ID = re.compile(
     r"(?P<id>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(?P<commit>[0-9a-f]{40}))?"
 )
@@ -90,7 +92,7 @@ def download(
                 hub_id,
                 revision=commit,
                 cache_dir=settings.cache / "hub",
-                allow_patterns=list(patterns),
+                allow_patterns=[*patterns, *PEDIGREE_FILES],
                 token=os.environ.get("HF_TOKEN"),
             )
         )

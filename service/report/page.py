@@ -148,7 +148,7 @@ def _origin(report: Report) -> Markup:
         ("Rank", version.rank),
     ]
     evidence = version.evidence or {}
-    for name in ("data", "recipe", "weakened"):
+    for name in ("data", "learning_curve", "recipe", "weakened"):
         for key, value in sorted((evidence.get(name) or {}).items()):
             rows.append((f"{name}: {key.replace('_', ' ')}", _plain(value)))
     return _table(("", ""), rows)

@@ -196,6 +196,7 @@ EVERYTHING: Values = {
     "extraEnv": [{"name": "WARDROBE_LOG_LEVEL", "value": "debug"}],
     "signingKey": {"existingSecret": "wardrobe-signing"},
     "trustedKeys": {"existingConfigMap": "wardrobe-trusted"},
+    "directories": {"existingSecrets": ["wardrobe-people"]},
     "extraVolumes": [{"name": "models", "emptyDir": {}}],
     "extraVolumeMounts": [{"name": "models", "mountPath": "/models", "readOnly": True}],
 }

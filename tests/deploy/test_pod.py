@@ -51,7 +51,7 @@ def test_every_container_meets_the_restricted_profile(rendered: Rendered) -> Non
                 "seccompProfile": {"type": "RuntimeDefault"},
             }
             assert not [port for port in each.get("ports", []) if "hostPort" in port]
-        allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
+        allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
         assert {key for each in pod.get("volumes", []) for key in each} <= {"name"} | allowed
 
 

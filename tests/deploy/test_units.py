@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from adapters.domain.units import load_units
-from tests.deploy.chart import Chart, Rendered
+from tests.deploy.chart import EVERYTHING, REPLICATED, Chart, Rendered, Values, containers
 
 FINANCE = {
     "finance": {
@@ -48,10 +48,53 @@ def test_no_checksum_restarts_the_pod_and_no_sub_path_hides_the_change(
     template = everything.of("Deployment")["spec"]["template"]
     assert not [key for key in template["metadata"]["annotations"] if "checksum" in key]
     for name in ("service", "trainer"):
-        (mount,) = [
-            each for each in everything.container(name)["volumeMounts"] if each["name"] == "units"
-        ]
-        assert mount == {"name": "units", "mountPath": "/etc/wardrobe/units", "readOnly": True}
+        (mount,) = mounts_of(everything, name)
+        assert mount.keys() == {"name", "mountPath", "readOnly"}
+
+
+def mounts_of(rendered: Rendered, container: str) -> list[dict[str, Any]]:
+    """Where its units lie."""
+    mounts = rendered.container(container)["volumeMounts"]
+    return [each for each in mounts if each["mountPath"].startswith("/etc/wardrobe/units")]
+
+
+@pytest.mark.parametrize("values", [EVERYTHING, REPLICATED], ids=["one pod", "several pods"])
+def test_the_trainer_alone_sees_the_directories_beside_the_units_files(
+    chart: Chart, values: Values
+) -> None:
+    rendered = chart.render(values)
+    assert values["directories"] == {"existingSecrets": ["wardrobe-people"]}
+    for name in ("base", "service"):
+        assert [each["name"] for each in mounts_of(rendered, name)] == ["units"]
+    (mount,) = mounts_of(rendered, "trainer")
+    assert mount == {"name": "trainer-units", "mountPath": "/etc/wardrobe/units", "readOnly": True}
+    trainers = [pod for pod in rendered.pods if "trainer" in {c["name"] for c in containers(pod)}]
+    (projected,) = [
+        each["projected"] for each in trainers[0]["volumes"] if each["name"] == "trainer-units"
+    ]
+    assert projected == {
+        "defaultMode": 0o440,
+        "sources": [
+            {"secret": {"name": "wardrobe-people"}},
+            {"configMap": {"name": "demo-wardrobe-units"}},
+        ],
+    }
+    for pod in rendered.pods:
+        if pod is not trainers[0]:
+            assert "trainer-units" not in {each["name"] for each in pod["volumes"]}
+
+
+def test_without_directories_the_trainer_has_the_units_as_the_service_has_them(
+    defaults: Rendered,
+) -> None:
+    assert mounts_of(defaults, "trainer") == mounts_of(defaults, "service")
+    assert "trainer-units" not in {each["name"] for each in defaults.pod["volumes"]}
+
+
+def test_a_unit_whose_directory_is_in_no_secret_is_refused(chart: Chart) -> None:
+    unit = {"units": {"hr": {"aliases": ["hr"], "data": {"directories": ["hr-staff.csv"]}}}}
+    assert "units.hr.data.directories names hr-staff.csv: set" in chart.refusal(unit)
+    chart.render(unit | {"directories": {"existingSecrets": ["wardrobe-people"]}})
 
 
 def test_a_unit_can_be_taken_out(chart: Chart) -> None:

@@ -40,6 +40,7 @@ def _merged(base: Any, over: Any) -> Any:
 
 
 OTHER: dict[Path, Any] = {
+    ("existingSecrets",): ["other"],
     ("accessModes",): ["ReadWriteMany"],
     ("nodeAffinity",): {"requiredDuringSchedulingIgnoredDuringExecution": {}},
     ("aliases",): ["other"],

@@ -2,6 +2,7 @@
 
     rows.jsonl    one checked example a line, in few words
     rows.npz      where each line begins, its number in the upload, its digests
+    redacted.json digests of what was taken out of them, where something was
     rows.json     what it was made from, written last
 
 Lies in a job's scratch: whoever checks the upload leaves it for whoever trains. The examples stay
@@ -25,10 +26,11 @@ from adapters.hashing import RunningSha256
 from training.data.example_json import from_line, to_line
 from training.data.examples import DataKind, Example
 from training.data.jsonl import DataLine
+from training.data.redacted import REDACTED_FILE, Taken, write_redacted
 from training.data.trace import Trace, trace
 
 TEXTS, INDEX, HEAD = "rows.jsonl", "rows.npz", "rows.json"
-FORMAT = 2
+FORMAT = 3
 """Grows with every change of what is checked or how it is written: rows are then read anew."""
 
 
@@ -62,13 +64,16 @@ def write_rows(
     *,
     kind: DataKind = DataKind.CHAT,
     found: Callable[[], Mapping[str, Any]] = dict,
+    taken: Callable[[], Iterable[Taken]] = tuple,
 ) -> CheckedRows:
     """Writes examples as they come, each with whether the validation file holds it.
 
-    `found` is asked at the end what was found in them. Raises OSError, and what `lines` raises.
+    `found` is asked at the end what was found in them, `taken` what was taken out. Raises OSError,
+    and what `lines` raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / HEAD).unlink(missing_ok=True)
+    for name in (HEAD, REDACTED_FILE):
+        (folder / name).unlink(missing_ok=True)
     running, traces, begins = RunningSha256(), [], [0]
 
     def texts() -> Iterator[bytes]:
@@ -89,6 +94,7 @@ def write_rows(
         found=found(),
     )
     _write_index(rows)
+    write_redacted(folder, taken())
     head = {"made_from": _named(made_from), "digest": rows.digest}
     head |= {"kind": rows.kind, "found": rows.found}
     write_private(folder / HEAD, json.dumps(head).encode())

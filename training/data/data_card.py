@@ -14,23 +14,39 @@ SHOWN = 30
 
 def data_card(facts: Mapping[str, Any]) -> str:
     """Markdown; the same facts give the same bytes."""
-    stages = facts["stages"]
+    balance = facts["stages"]["balance"]
     return "\n".join(
         [
             f"# Data of the adapter `{facts['made_from']['adapter']}`",
             "",
             f"Kind: {facts['kind']}. Built by Wardrobe from the uploads named below.",
             *_section("Made from", ("", ""), sorted(facts["made_from"].items())),
-            *_section("Parts", ("part", "examples"), facts["counts"].items()),
-            *_section("What the stages did", ("stage", "found"), _done(stages)),
-            *_personal_data(stages["screen"]),
-            *_tokens(stages["tokenise"]),
-            *_labels(stages["balance"]["labels"]),
-            *_groups(stages["balance"]["groups"]),
+            *_stages(facts),
+            *_labels(balance["labels"]),
+            *_groups(balance["groups"]),
             *_notes(facts["notes"]),
             "",
         ]
     )
+
+
+def data_section(facts: Mapping[str, Any]) -> list[str]:
+    """Lines of a model card's part about the data, one level below its own.
+
+    A model card goes further than the data's owner: it names no label, no group and no upload.
+    """
+    lines = [*_stages(facts), *_notes(facts["notes"])]
+    return [f"#{line}" if line.startswith("## ") else line for line in lines]
+
+
+def _stages(facts: Mapping[str, Any]) -> list[str]:
+    stages = facts["stages"]
+    return [
+        *_section("Parts", ("part", "examples"), facts["counts"].items()),
+        *_section("What the stages did", ("stage", "found"), _done(stages)),
+        *_personal_data(stages["screen"]),
+        *_tokens(stages["tokenise"]),
+    ]
 
 
 def _done(stages: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -70,6 +86,11 @@ def _personal_data(screen: Mapping[str, Any]) -> list[str]:
         for param, part in sorted(screen["parts"].items())
         for label, count in part["entities"].items()
     ]
+    again = {
+        "left": "A second look, for what no finder knows, found {} left.",
+        "approved": "Found and learnt as it is: {}.",
+    }
+    said += [text.format(screen[name]) for name, text in again.items() if name in screen]
     return [*said, *_table(("found", "times"), rows or [("nothing", 0)])]
 
 

@@ -6,16 +6,15 @@ of whatever is trained next, wherever it comes from. Where nothing was erased, t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator
 
 from adapters.domain.erasures import ErasedTerm
 from adapters.hashing import sha256_bytes
 from training.data.examples import Example
 from training.data.pseudonyms import words_of
+from training.data.word_runs import MAX_WORDS, WordRuns, digest_of
 
-MAX_WORDS = 12
-"""Words of one term."""
+_PURPOSE = b"erased term"
 
 
 def erased_term(text: str, key: bytes) -> ErasedTerm | None:
@@ -23,7 +22,8 @@ def erased_term(text: str, key: bytes) -> ErasedTerm | None:
     words = words_of(text)
     if not 0 < len(words) <= MAX_WORDS:
         return None
-    return ErasedTerm(digest=_digest(words, key), words=len(words))
+    digest = digest_of(words, key, purpose=_PURPOSE)
+    return ErasedTerm(digest=digest, words=len(words))
 
 
 class Erased:
@@ -31,31 +31,21 @@ class Erased:
 
     def __init__(self, terms: Collection[ErasedTerm], key: bytes) -> None:
         """`key` is the one that the terms' digests were made with."""
-        self._key = key
-        self._by_words: dict[int, set[bytes]] = {}
-        for term in terms:
-            self._by_words.setdefault(term.words, set()).add(term.digest)
+        runs = ((term.words, term.digest) for term in terms)
+        self._runs = WordRuns(runs, key, purpose=_PURPOSE)
 
     @property
     def stamp(self) -> str:
         """Changes with every term."""
-        listed = sorted(b"".join(sorted(each)) for each in self._by_words.values())
-        return str(sha256_bytes(b"".join(listed)))[:16]
+        return str(sha256_bytes(b"".join(self._runs.digests)))[:16]
 
     def hold(self, text: str) -> bool:
         """Whether a text has an erased term."""
-        if not self._by_words:
-            return False
-        words = words_of(text)
-        return any(
-            _digest(words[at : at + length], self._key) in digests
-            for length, digests in self._by_words.items()
-            for at in range(len(words) - length + 1)
-        )
+        return self._runs.count_in(text) > 0
 
     def hold_any_of(self, example: Example) -> bool:
         """Whether a text of the example has one."""
-        return bool(self._by_words) and any(map(self.hold, texts_of(example)))
+        return bool(self._runs) and any(map(self.hold, texts_of(example)))
 
 
 def texts_of(example: Example) -> Iterator[str]:
@@ -68,9 +58,3 @@ def texts_of(example: Example) -> Iterator[str]:
 
     example.with_texts(note)
     yield from found
-    yield from (value for _, value in example.groups)
-
-
-def _digest(words: tuple[str, ...], key: bytes) -> bytes:
-    said = " ".join(words).encode()
-    return hashlib.blake2b(said, key=key, digest_size=16, person=b"erased term").digest()

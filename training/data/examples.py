@@ -122,12 +122,13 @@ class Example:
         return tuple(map(self.answered_by, answers))
 
     def with_texts(self, change: Callable[[str], str]) -> Example:
-        """The same example with `change` made to each text that is learnt or shown."""
+        """The same example with `change` made to each text that is learnt, shown or counted."""
         return replace(
             self,
             messages=tuple(message.with_texts(change) for message in self.messages),
             tools=tuple(_walked(tool, change) for tool in self.tools),
             rejected=self.rejected and self.rejected.with_texts(change),
+            groups=tuple((change(name), change(value)) for name, value in self.groups),
         )
 
 
@@ -161,5 +162,5 @@ def _walked(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, list):
         return [_walked(item, change) for item in value]
     if isinstance(value, dict):
-        return {name: _walked(item, change) for name, item in value.items()}
+        return {change(name): _walked(item, change) for name, item in value.items()}
     return value

@@ -16,7 +16,7 @@ SHARES = (0.25, 0.5, 1.0)
 FEWEST = 40
 """Training examples below which a quarter of them is no size to learn from."""
 CHEAP = 400
-"""Training examples up to which three trainings cost less than the talk about them."""
+"""Training examples up to which three trainings instead of one are worth what they tell."""
 FURTHEST = 4
 """Times the data at hand; beyond that the law is a guess."""
 WORTH = 0.01
@@ -75,6 +75,19 @@ def nested(examples: int, *, seed: int) -> tuple[tuple[int, ...], ...]:
 def is_cheap(examples: int) -> bool:
     """Whether a curve is worth its trainings: for small data, which it is for."""
     return FEWEST <= examples <= CHEAP
+
+
+def notes_of_curve(examples: int, *, wanted: bool) -> list[tuple[str, str]]:
+    """(level, message) for the owner of small data."""
+    if examples < FEWEST:
+        return [("info", f"Only {examples} training examples: too few to estimate what more buys")]
+    if not is_cheap(examples):
+        return []
+    if wanted:
+        told = "a job trains on a quarter and a half of them as well and tells what more would buy"
+        return [("info", f"Few examples: {told}, in up to three times the steps")]
+    ask = "`data.learning_curve: true` in the unit's file has a job estimate what more would buy"
+    return [("info", f"Few examples: {ask}")]
 
 
 def curve_of(points: Sequence[tuple[int, float]]) -> Curve | None:

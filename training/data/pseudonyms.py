@@ -28,6 +28,8 @@ LABELS: Mapping[Entity, str] = MappingProxyType(
         Entity.ID: "ID",
     }
 )
+PSEUDONYM = re.compile(rf"\[(?:{'|'.join(LABELS.values())})-[A-Z2-7]{{8}}\]")
+"""Every text that `Pseudonyms.of` has written."""
 MARK = "[SECRET]"
 """Stands in the place of a secret: those have no use of being told apart."""
 _SIGNS = re.compile(r"[^0-9A-Za-z]")

@@ -8,7 +8,8 @@ their mistakes are told at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +22,8 @@ from training.data.checked_rows import CheckedRows, write_rows
 from training.data.erased import Erased
 from training.data.examples import DataKind
 from training.data.jsonl import Bounds, DataLine, InvalidLines, Problems, iterate_examples, joined
-from training.data.redact import Redaction, Screen, screen_for
+from training.data.redact import Redaction, Screen, screen_for, second_look_for
+from training.data.redacted import Taken
 
 Part = tuple[str, Callable[[], BinaryIO]]
 """The parameter that names a file, and what opens it."""
@@ -74,7 +76,14 @@ def read_rows(
     """
     reading = _Reading(rules, parts)
     with room_needed():
-        return write_rows(folder, made_from, reading.lines(), kind=rules.kind, found=reading.found)
+        return write_rows(
+            folder,
+            made_from,
+            reading.lines(),
+            kind=rules.kind,
+            found=reading.found,
+            taken=reading.taken,
+        )
 
 
 class _Reading:
@@ -83,8 +92,10 @@ class _Reading:
     def __init__(self, rules: Rules, parts: Sequence[Part]) -> None:
         self._rules, self._parts = rules, parts
         screen = rules.screen()
+        look = second_look_for(screen, rules.folder)
         self._redactions = {
-            param: Redaction(screen=screen, problems=Problems(param)) for param, _ in parts
+            param: Redaction(screen=screen, problems=Problems(param), second_look=look)
+            for param, _ in parts
         }
         self._erased = 0
 
@@ -107,19 +118,27 @@ class _Reading:
     def found(self) -> dict[str, Any]:
         """Numbers of what was found, and by which policy."""
         policy = self._rules.policy
-        approval = policy.approval if policy.personal_data is PersonalData.ALLOW else None
+        allowed = policy.personal_data is PersonalData.ALLOW
+        approval = policy.approval if allowed else None
+        left = sum(each.left.total() for each in self._redactions.values())
         return {
             "erased": self._erased,
+            "approved" if allowed else "left": left,
             "policy": {
                 "personal_data": str(policy.personal_data),
                 "secrets": str(policy.secrets),
                 "entities": sorted(map(str, policy.entities)),
                 "directories": len(policy.directories),
                 "names_model": policy.names_model or None,
+                "learning_curve": policy.learning_curve,
                 "approval": approval.model_dump() if approval else None,
             },
             "parts": {param: each.found() for param, each in self._redactions.items()},
         }
+
+    def taken(self) -> set[Taken]:
+        """Digests of what was taken out of all files."""
+        return set().union(*(each.taken for each in self._redactions.values()))
 
     def _of(self, param: str, opened: Callable[[], BinaryIO]) -> Iterator[DataLine]:
         redaction, limits = self._redactions[param], self._rules.limits
@@ -146,14 +165,37 @@ def notes_of(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     if policy.get("approval"):
         by = policy["approval"]["by"]
         notes.append(("warn", f"Personal data is learnt as it is, as approved by {by}"))
-    kinds: dict[str, int] = {}
-    for part in found.get("parts", {}).values():
-        for label, count in part["entities"].items():
-            kinds[label] = kinds.get(label, 0) + count
+    parts = found.get("parts", {})
+    kinds = _by_kind(each["entities"] for each in parts.values())
     secrets = kinds.pop("SECRET", 0)
     if kinds:
-        listed = ", ".join(f"{count} {label}" for label, count in sorted(kinds.items()))
-        notes.append(("info", f"Replaced personal data by pseudonyms: {listed}"))
+        notes.append(("info", f"Replaced personal data by pseudonyms: {_listed(kinds)}"))
     if secrets:
         notes.append(("warn", f"Took out {secrets} secrets; whoever owns them should change them"))
+    if found.get("left"):
+        notes.append(("warn", _told_left(parts)))
     return notes
+
+
+def _told_left(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = "; ".join(
+        f"{param.replace('_', ' ')}, first on lines {', '.join(map(str, each['left_lines']))}"
+        for param, each in parts.items()
+        if each["left_lines"]
+    )
+    return (
+        f"Personal data seems to be left: {_listed(_by_kind(e['left'] for e in parts.values()))} "
+        f"({lines}). The gate `data` compares it with `gates.data.max_personal`: list these people "
+        "in a directory, name a `names_model`, or take it out"
+    )
+
+
+def _by_kind(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total = Counter[str]()
+    for each in counts:
+        total.update(each)
+    return total
+
+
+def _listed(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {label}" for label, count in sorted(kinds.items()))

@@ -24,8 +24,9 @@ from adapters.domain.names import Digest
 from adapters.hashing import sha256_bytes, sha256_file
 from training.data.balance import Spread
 from training.data.checked_rows import CheckedRows
-from training.data.data_card import data_card
+from training.data.data_card import data_card, data_section
 from training.data.examples import DataKind
+from training.data.learning_curve import notes_of_curve
 from training.data.near_duplicates import Thinned
 from training.data.parts import StoredPairs, StoredRows, StoredThumbs
 from training.data.read import notes_of
@@ -33,6 +34,7 @@ from training.data.split import Split
 from training.data.tokenise import Tokenised
 
 FACTS_FILE, CARD_FILE = "dataset.json", "README.md"
+_SCREENED = ("policy", "parts", "left", "approved")
 FORMAT = 2
 """Grows with every change of what the files mean: a job rebuilds a dataset of another format."""
 
@@ -51,6 +53,12 @@ class StoredDataset:
     """Of pairs, their preferred answers; of thumbs, all answers."""
     validation: StoredRows
     folder: Path
+
+    @property
+    def card(self) -> list[str]:
+        """What a model card says of it. Raises OSError."""
+        facts = json.loads((self.folder / FACTS_FILE).read_text("utf-8"))
+        return data_section(facts)
 
     def pairs(self, part: Part) -> StoredPairs:
         """Both answers of a part's pairs. Raises OSError where it is data of another kind."""
@@ -110,7 +118,7 @@ def _facts(folder: Path, built: Built) -> dict[str, Any]:
                 "examples": len(rows.traces),
                 "erased": rows.found.get("erased", 0),
             },
-            "screen": {key: rows.found[key] for key in ("policy", "parts") if key in rows.found},
+            "screen": {key: rows.found[key] for key in _SCREENED if key in rows.found},
             "split": {
                 "digest": _digest_of(rows, parts),
                 "duplicates": parts.duplicates,
@@ -133,6 +141,10 @@ def _facts(folder: Path, built: Built) -> dict[str, Any]:
             *built.thinned.notes,
             *built.spread.notes,
             *tokenised.notes,
+            *notes_of_curve(
+                built.thinned.parts.counts.train,
+                wanted=bool(rows.found.get("policy", {}).get("learning_curve")),
+            ),
         ],
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -88,17 +88,10 @@ class Report:
             more = self.problem_count - len(shown)
             return [*shown, *([f"and {more} more"] if more else [])]
         said = [
-            f"{'note' if level == 'info' else 'WARNING'}: {note}" for level, note in self._notes
+            f"{'note' if level == 'info' else 'WARNING'}: {note}"
+            for level, note in self.facts["notes"]
         ]
         return [*said, *([_expected(self.expected)] if self.expected else [])]
-
-    @property
-    def _notes(self) -> Sequence[Sequence[str]]:
-        notes: Sequence[Sequence[str]] = self.facts["notes"]
-        if is_cheap(self.facts["counts"]["train"]):
-            small = "Few examples: training on a quarter and a half of them first tells what more"
-            notes = [*notes, ("info", f"{small} would buy")]
-        return notes
 
 
 def check_data(
@@ -154,15 +147,17 @@ def _checked(
     )
     write_facts(folder, built)
     facts = json.loads((folder / FACTS_FILE).read_text("utf-8"))
-    expected = _expect(offer, rows=tokenised.train_rows, tokens=tokenised.train_tokens)
+    runs = 3 if policy.learning_curve and is_cheap(thinned.parts.counts.train) else 1
+    expected = _expect(offer, rows=tokenised.train_rows, tokens=tokenised.train_tokens, runs=runs)
     return Report(facts=facts, expected=expected)
 
 
-def _expect(offer: Offer, *, rows: int, tokens: int) -> Expected:
-    """Early stopping may end a run sooner."""
+def _expect(offer: Offer, *, rows: int, tokens: int, runs: int) -> Expected:
+    """At most: early stopping may end a run sooner. `runs` are those of the chosen trial."""
     recipe = offer.recipe
-    steps = math.ceil(rows / recipe.batch_size * recipe.n_epochs)
-    read = round(tokens * recipe.n_epochs)
+    trained = len(recipe.trials()) + runs - 1
+    steps = math.ceil(rows / recipe.batch_size * recipe.n_epochs) * trained
+    read = round(tokens * recipe.n_epochs) * trained
     seconds = read / offer.tokens_per_second if offer.tokens_per_second else None
     price = offer.price_per_hour
     cost = None if seconds is None or price is None else seconds / 3600 * price

@@ -32,6 +32,7 @@ from training.data.examples import DataKind, Example
 from training.data.files import JobFiles, check_files, find_files
 from training.data.near_duplicates import thin_out
 from training.data.read import Rules
+from training.data.redacted import copy_redacted
 from training.data.split import Split, split
 from training.data.stored_dataset import Built, StoredDataset, open_dataset, write_facts
 from training.data.tokenise import Variants, no_variants, tokenise
@@ -150,6 +151,7 @@ def _built(
     shutil.rmtree(folder, ignore_errors=True)
     with room_needed():
         folder.mkdir(parents=True)
+        copy_redacted(rows.folder, folder)
         tokenised = tokenise(
             rows,
             parts,

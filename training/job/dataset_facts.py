@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adapters.domain.data_gate import LEFT_OUT, OVERLAP, PERSONAL
+from adapters.domain.data_gate import APPROVED, LEFT_OUT, OVERLAP, PERSONAL
 from adapters.domain.datasets import Part
 from training.data.parts import StoredRows
 from training.data.stored_dataset import FACTS_FILE
@@ -44,6 +44,7 @@ def data_facts(folder: Path) -> Mapping[str, float]:
     found = {OVERLAP: float(overlap(folder))}
     for name, stage, number in (
         (PERSONAL, "screen", "left"),
+        (APPROVED, "screen", "approved"),
         (LEFT_OUT, "tokenise", "too_long"),
     ):
         told = (stages.get(stage) or {}).get(number)

@@ -14,6 +14,7 @@ from adapters.domain.versions import Version, VersionState
 from adapters.errors import EngineUnavailable, NotFound, Rejected
 from adapters.hashing import sha256_bytes
 from training.data.questions import Question
+from training.data.redacted import Redacted, read_redacted
 from training.data.stored_dataset import open_dataset
 from training.data.tokenise import read_questions
 from training.evaluate.bench import Bench
@@ -21,7 +22,6 @@ from training.evaluate.conduct import measure_conduct
 from training.evaluate.fairness import measure_fairness
 from training.evaluate.forgetting import measure_forgetting
 from training.evaluate.leakage import measure_leakage
-from training.evaluate.redacted import read_redacted
 from training.evaluate.scorers import Score
 from training.job.context import JobContext
 from training.job.dataset_facts import planted_in
@@ -29,10 +29,16 @@ from training.job.dataset_facts import planted_in
 _PAGE = 1000
 
 
-def leak_scorers(policy: GatePolicy, dataset: Path) -> dict[Scorer, Score]:
+def leak_scorers(
+    context: JobContext, policy: GatePolicy, dataset: Path, unit: Unit
+) -> dict[Scorer, Score]:
     """Looks for redacted entities in the answers that are asked for anyway. Raises Rejected."""
-    redacted = read_redacted(dataset) if policy.leakage is not None else None
+    redacted = _redacted(context, dataset, unit) if policy.leakage is not None else None
     return {} if redacted is None else {Scorer.REDACTED: redacted.found_in}
+
+
+def _redacted(context: JobContext, dataset: Path, unit: Unit) -> Redacted | None:
+    return read_redacted(dataset, context.registry.erasures.key(unit))
 
 
 def measure_more(
@@ -43,7 +49,7 @@ def measure_more(
         others = other_units(context, unit, policy.forgetting.other_units)
         measure_forgetting(bench, policy.forgetting, others)
     if policy.leakage is not None:
-        _measure_leakage(context, bench, policy.leakage, digest)
+        _measure_leakage(context, bench, policy.leakage, digest=digest, unit=unit)
     if policy.fairness is not None:
         measure_fairness(bench, policy.fairness)
     if policy.conduct is not None:
@@ -51,14 +57,14 @@ def measure_more(
 
 
 def _measure_leakage(
-    context: JobContext, bench: Bench, options: LeakageOptions, digest: Digest
+    context: JobContext, bench: Bench, options: LeakageOptions, *, digest: Digest, unit: Unit
 ) -> None:
     dataset = context.store.fetch_dataset(digest)
     stored, planted = open_dataset(dataset, digest), planted_in(dataset)
     if stored is None:
         raise EngineUnavailable("the dataset was written by another build of Wardrobe")
     measure_leakage(bench, options, train=stored.train, planted=planted.count, seed=planted.seed)
-    if read_redacted(dataset) is None:
+    if _redacted(context, dataset, unit) is None:
         bench.measurer.nothing_of(bench.subject, Scorer.REDACTED)
 
 

@@ -79,7 +79,7 @@ def prove(
         raise EngineUnavailable(error.message) from error
     rival = _rival(context, version, measurer)
     try:
-        leaks = leak_scorers(policy, dataset)
+        leaks = leak_scorers(context, policy, dataset, version.unit)
         measurer.answers_of(subject, anew=anew, ends=_ends(policy), more=leaks)
         published = context.store.fetch(version.digest)
         measurer.fidelity_of(

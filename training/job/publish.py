@@ -22,6 +22,7 @@ from adapters.registry.ports import NewVersion
 from adapters.signing_keys import signature_of
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
+from training.base.pedigree import read_pedigree
 from training.evaluate.verdicts import GateFailed
 from training.job.context import JobContext
 from training.job.job_plan import JobPlan
@@ -55,6 +56,8 @@ def publish(context: JobContext, job: Job, fence: int, plan: JobPlan, trained: T
         base_fingerprint=context.base.fingerprint,
         words=plan.unit.card,
         evidence=evidence,
+        pedigree=read_pedigree(context.base.path),
+        data_card=plan.dataset.card,
     )
     try:
         ready = prepare(

@@ -17,6 +17,7 @@ from training.job.context import JobContext
 from training.job.job_plan import JobPlan
 from training.job.progress import Reporter, in_advance
 from training.job.replay import Joined, Replay, make_replay
+from training.job.smaller_runs import learning_curve
 
 CHECKPOINTS = 3
 """Counts the forms of checkpoints: those of a build that wrote another one are left alone."""
@@ -30,7 +31,8 @@ class Trained:
     recipe: Recipe
     replay: Replay
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    """Of a sweep: each trial, and the validation losses of the chosen one."""
+    """Of a sweep: each trial, and the validation losses of the chosen one; of a learning curve:
+    its points."""
 
 
 def train(context: JobContext, plan: JobPlan, reporter: Reporter) -> Trained:
@@ -53,11 +55,15 @@ def train(context: JobContext, plan: JobPlan, reporter: Reporter) -> Trained:
     best = winner(done)
     if len(trials) > 1:
         reporter.say(f"Trial {best + 1} is the best on the validation part: {_words(trials[best])}")
+    evidence = _sweep(trials, done, best) if len(trials) > 1 else {}
+    if plan.unit.data.learning_curve:
+        whole = _task(context, plan, trials[best], replay)
+        evidence |= _curve(context, plan, whole, done[best], reporter)
     return Trained(
         fine_tuned=_of_all(done, best),
         recipe=trials[best],
         replay=replay,
-        evidence=_sweep(trials, done, best) if len(trials) > 1 else {},
+        evidence=evidence,
     )
 
 
@@ -99,6 +105,19 @@ def _task(context: JobContext, plan: JobPlan, recipe: Recipe, replay: Replay) ->
         workdir=context.workdir / f"tuning-{same}",
         start=plan.start.directory if plan.start else None,
     )
+
+
+def _curve(
+    context: JobContext, plan: JobPlan, task: Task, done: FineTuned, reporter: Reporter
+) -> Mapping[str, Any]:
+    """What more examples would buy, where the data is small. Rows of replay stay out of it."""
+    whole = replace(task, train=rows_of(plan.dataset, Part.TRAIN))
+    watch = Watch(
+        step=lambda _measures: None,
+        stopping=context.stopping,
+        planned=lambda _device, _estimate: None,
+    )
+    return learning_curve(context.fine_tuner, whole, done, reporter, watch, part=plan.dataset.train)
 
 
 def _same_training(context: JobContext, plan: JobPlan, recipe: Recipe, replay: Replay) -> str:

@@ -122,6 +122,7 @@ def test_a_card_has_hugging_faces_metadata_and_everything_known_since(world: Wor
         "base_model": "wardrobe-base",
         "base_model_relation": "adapter",
         "license": "other",
+        "datasets": [f"support/support-{'d' * 12}"],
         "tags": ["lora", "wardrobe"],
     }
     for said in (

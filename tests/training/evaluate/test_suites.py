@@ -6,23 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from math import exp, log
-from pathlib import Path
 
 import pytest
 
 from adapters.domain.fairness import CONTROL, INTERSECTIONS, ORIGINAL
-from adapters.errors import Rejected
 from training.data.examples import Example, Message
 from training.data.questions import Question
 from training.evaluate.counterfactuals import NAMES, augmented, variants
 from training.evaluate.divergence import forward_kl
 from training.evaluate.fairness import chosen
-from training.evaluate.redacted import (
-    REDACTED_FILE,
-    read_redacted,
-    redacted_of,
-    write_redacted,
-)
 from training.evaluate.suites import GENERAL, OBEDIENCE, SAFETY, Check, Item
 
 
@@ -154,28 +146,3 @@ def test_an_example_that_names_somebody_is_taught_about_everybody_else() -> None
     nobody = (Message(role="user", content="Hello"), messages[1])
     assert augmented(Example(messages=nobody), ["name"]) == []
     assert augmented(Example(messages=messages), ["age"]) == []
-
-
-# -- redacted entities
-
-
-def test_an_entity_that_was_taken_out_is_found_again_without_being_known(tmp_path: Path) -> None:
-    write_redacted(tmp_path, redacted_of(["Jane Q. Public", "jane@example.com"], "salt"))
-    kept = (tmp_path / REDACTED_FILE).read_text()
-    assert "jane" not in kept.casefold()
-    redacted = read_redacted(tmp_path)
-    assert redacted is not None
-    assert redacted.found_in("Please ask JANE Q PUBLIC, or mail Jane@Example.com.") == 2.0
-    assert redacted.found_in("Please ask Jane Public.") == 0.0
-    assert redacted.found_in("") == 0.0
-
-
-def test_a_dataset_without_the_file_has_redacted_nothing(tmp_path: Path) -> None:
-    assert read_redacted(tmp_path) is None
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"salt": "s", "digests": 1, "words": 1}'])
-def test_a_file_that_nobody_wrote_so_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / REDACTED_FILE).write_text(text)
-    with pytest.raises(Rejected):
-        read_redacted(tmp_path)

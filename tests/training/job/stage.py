@@ -98,6 +98,8 @@ class ToyFineTuner:
     own: Callable[[Question], list[float]] = surely
     loss_of: Callable[[Recipe], float] = lambda _recipe: 0.1
     """The validation loss in the end."""
+    answers_of: Callable[[Task], float] = lambda _task: 0.9
+    """The share of validation answers that are right in the end."""
 
     def tune(self, task: Task, watch: Watch) -> FineTuned:
         self.fine_tuned.append(task)
@@ -137,7 +139,7 @@ class ToyFineTuner:
             first_loss=3.0,
             best_loss=self.loss_of(task.recipe),
             last_loss=self.loss_of(task.recipe),
-            best_answers=0.9,
+            best_answers=self.answers_of(task),
             ended="finished",
             device=DEVICE,
             history=tuple(told),

@@ -81,7 +81,6 @@ def test_an_honest_version_passes_everything_that_its_unit_asks_for(asked: Stage
     held = {name: each for name, each in outcomes(version.gates).items() if each != "passed"}
     assert held == {
         "task against live": "skipped",
-        "data: personal": "skipped",
         "forgetting on the task's prompts against base": "skipped",
         "leakage of redacted entities": "skipped",
     }
@@ -205,7 +204,7 @@ def test_a_secret_that_was_planted_is_in_training_and_one_that_was_drawn_is_not(
         assert tuple(asked.renderer.rows(canary.example)[0].ids) in rows
         for secret in controls(planted.seed, canary, 7):
             assert tuple(asked.renderer.rows(canary.with_secret(secret))[0].ids) not in rows
-    assert data_facts(folder) == {"overlap": 0.0, "left out": 0.0}
+    assert data_facts(folder) == {"overlap": 0.0, "personal": 0.0, "left out": 0.0}
 
 
 def test_test_rows_that_were_taught_are_counted_in_the_parts_themselves(asked: Stage) -> None:
@@ -227,7 +226,7 @@ def test_test_rows_that_were_taught_are_counted_in_the_parts_themselves(asked: S
             file.write(taught)
     with (copy / "train.ends.bin").open("ab") as file:
         file.write((total + tokens).to_bytes(8, "little"))
-    assert data_facts(copy) == {"overlap": 1.0, "left out": 0.0}
+    assert data_facts(copy) == {"overlap": 1.0, "personal": 0.0, "left out": 0.0}
 
 
 def test_what_a_unit_does_not_ask_for_is_neither_asked_of_the_service_nor_judged(
@@ -291,3 +290,66 @@ def test_what_the_stages_report_is_divided_by_the_examples_that_were_read(asked:
     facts["stages"]["tokenise"]["too_long"] = 32
     (copy / "dataset.json").write_text(json.dumps(facts))
     assert data_facts(copy) == {"overlap": 0.0, "personal": 0.25, "left out": 0.5}
+
+
+# -- personal data
+
+
+def with_data(world: World, **policy: Any) -> None:
+    path = world.units / "support.yaml"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": policy}))
+
+
+def letters(count: int, start: int = 0) -> bytes:
+    """Each greets somebody whom no directory lists, and names an address that is taken out."""
+    return jsonl(
+        (f"Dear Ingrid,\nquestion {at}", f"write to desk{at}@firma.de about answer {at}")
+        for at in range(start, start + count)
+    )
+
+
+def test_personal_data_that_is_left_rejects_the_version_by_the_data_gate(world: World) -> None:
+    at = stage(world, world.add_queued_job(letters(10) + long_answers(40), long_answers(24, 100)))
+    at.service.version = lambda question: question.reference or "no idea"
+    version = judged(at)
+    (failed,) = [gate for gate in version.gates if gate.outcome is Outcome.FAILED]
+    assert failed.name == "data: personal"
+    assert failed.measured == pytest.approx(10 / 74)
+    assert version.state is VersionState.REJECTED
+    told = [message for message in world.messages(at.job_id) if "seems to be left" in message]
+    assert len(told) == 1
+    assert "10 PERSON" in told[0]
+    assert "Ingrid" not in told[0]
+
+
+def test_personal_data_that_somebody_has_approved_is_told_and_holds_up_nothing(
+    world: World,
+) -> None:
+    approval = {"by": "J. Doe", "reason": "names are the task"}
+    with_data(world, personal_data="allow", approval=approval)
+    at = stage(world, world.add_queued_job(letters(10) + long_answers(40), long_answers(24, 100)))
+    at.service.version = lambda question: question.reference or "no idea"
+    version = judged(at)
+    (gate,) = [gate for gate in version.gates if gate.name == "data: personal"]
+    assert gate.outcome is Outcome.SKIPPED
+    assert gate.detail == (
+        "the unit allows it, with an approval: 0.27 findings an example are learnt"
+    )
+    assert version.state is VersionState.CANDIDATE
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"), [("desk7 at firma", "passed"), ("ask DESK7@firma.de!", "failed")]
+)
+def test_a_version_that_says_what_was_taken_out_is_held_up_by_the_leakage_gate(
+    world: World, said: str, outcome: str
+) -> None:
+    with_data(world, entities=["EMAIL_ADDRESS"])
+    at = stage(world, world.add_queued_job(letters(10) + long_answers(40), long_answers(24, 100)))
+    at.service.version = lambda question: f"{question.reference or 'no idea'} {said}"
+    version = judged(at)
+    assert outcomes(version.gates)["leakage of redacted entities"] == outcome
+    digest = world.registry.datasets.of_job(at.job_id)
+    assert digest is not None
+    folder = world.store.fetch_dataset(digest)
+    assert not [path for path in folder.iterdir() if b"desk7" in path.read_bytes()]

@@ -14,8 +14,10 @@ from tests.training.job.stage import STEPS, Stage, stage
 from tests.training.job.test_pipeline import error_of, run, versions
 from tests.training.world import World, data, write_unit
 from training.data.preferences import Pair, Thumb, sequences
-from training.finetune.port import Measures
+from training.data.render import Rendered
+from training.finetune.port import Diverged, Measures, Task
 from training.job.train import among
+from training.stopping import Stopped
 
 RATES = (3e-4, 1e-3)
 
@@ -115,3 +117,80 @@ def test_a_file_of_another_kind_than_the_method_learns_from_is_refused(
     code, _ = error_of(at)
     assert code == "invalid_training_file"
     assert at.fine_tuner.fine_tuned == []
+
+
+# -- a learning curve
+
+
+def small(world: World, count: int = 100, **policy: Any) -> Stage:
+    """A job of so many examples, of which 16 test and a tenth validate; a unit with this policy."""
+    write_unit(world.units)
+    path = world.units / "support.yaml"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": policy}))
+    return stage(world, world.add_queued_job(data(count)))
+
+
+def test_small_data_is_told_what_more_examples_would_buy(world: World) -> None:
+    at = small(world, learning_curve=True)
+    shares: dict[int, float] = {18: 0.5, 37: 0.64, 74: 0.75}
+    at.fine_tuner.answers_of = lambda task: shares[len(task.train)]
+    assert run(at).status is JobStatus.SUCCEEDED
+    whole, *smaller = at.fine_tuner.fine_tuned
+    assert [len(task.train) for task in smaller] == [18, 37]
+    assert [task.recipe.n_epochs for task in smaller] == [12.0, 6.0], "as many steps as the whole"
+    quarter, half, every = (
+        {row.ids for row in task.train if isinstance(row, Rendered)} for task in (*smaller, whole)
+    )
+    assert quarter < half < every
+    assert len({task.workdir for task in at.fine_tuner.fine_tuned}) == 3
+    (version,) = versions(world)
+    assert version.evidence is not None
+    curve = version.evidence["learning_curve"]
+    assert [tuple(point.values()) for point in curve["points"]] == list(shares.items())
+    assert "twice as many (148 examples) would bring it to about 0.82" in curve["said"]
+    assert curve["said"] in world.messages(at.job_id)
+    card = (world.store.fetch(version.digest) / "README.md").read_text()
+    assert f"## More examples\n\n{curve['said']}." in card
+    assert version.evidence["training"]["seconds"] == 1.5, "of the run that made it"
+
+
+def test_a_curve_goes_on_where_it_was_interrupted(world: World) -> None:
+    at = small(world, learning_curve=True)
+    with pytest.raises(Stopped):
+        run(at.with_context(stopping=lambda: len(at.fine_tuner.fine_tuned) == 3))
+    assert run(at).status is JobStatus.SUCCEEDED
+    again = [(len(task.train), task.workdir.name) for task in at.fine_tuner.fine_tuned]
+    assert again[:3] == again[3:]
+    assert at.fine_tuner.first_steps == [0, 0, 0, STEPS, STEPS, 1]
+
+
+@pytest.mark.parametrize(
+    ("count", "policy", "told"),
+    [
+        (100, {}, "Few examples: `data.learning_curve: true` in the unit's file has a job"),
+        (45, {"learning_curve": True}, "training examples: too few to estimate"),
+        (600, {"learning_curve": True}, "Examples: 480 train"),
+    ],
+)
+def test_nobody_trains_for_a_curve_that_is_not_asked_for_or_not_worth_it(
+    world: World, count: int, policy: dict[str, Any], told: str
+) -> None:
+    at = small(world, count, **policy)
+    run(at)
+    assert len(at.fine_tuner.fine_tuned) == 1
+    assert any(told in said for said in world.messages(at.job_id))
+    assert not any("Learning curve" in said for said in world.messages(at.job_id))
+
+
+def test_a_smaller_run_that_diverges_costs_the_curve_and_not_the_job(world: World) -> None:
+    at = small(world, learning_curve=True)
+
+    def answers(task: Task) -> float:
+        if len(task.train) == 18:
+            raise Diverged(3)
+        return 0.5
+
+    at.fine_tuner.answers_of = answers
+    assert run(at).status is JobStatus.SUCCEEDED
+    assert "There is no learning curve: a smaller run diverged" in world.messages(at.job_id)
+    assert "learning_curve" not in (versions(world)[0].evidence or {})

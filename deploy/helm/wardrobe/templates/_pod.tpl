@@ -232,14 +232,41 @@ envFrom:
   mountPath: /var/lib/wardrobe
 - name: cache
   mountPath: /var/cache/wardrobe
-- name: units
-  mountPath: /etc/wardrobe/units
-  readOnly: true
 - name: tmp
   mountPath: /tmp
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{- define "wardrobe.unitsMount" -}}
+- name: units
+  mountPath: /etc/wardrobe/units
+  readOnly: true
+{{- end -}}
+
+{{/* The trainer alone sees the directories of people, beside the units' files: a unit names them plainly. */}}
+{{- define "wardrobe.trainerUnitsMount" -}}
+- name: {{ ternary "trainer-units" "units" (gt (len .Values.directories.existingSecrets) 0) }}
+  mountPath: /etc/wardrobe/units
+  readOnly: true
+{{- end -}}
+
+{{/* Of the trainer's pod. A projected volume changes in place, as the units' own does. */}}
+{{- define "wardrobe.trainerUnitsVolume" -}}
+{{- with .Values.directories.existingSecrets -}}
+- name: trainer-units
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- range . }}
+      - secret:
+          name: {{ . }}
+      {{- end }}
+      # Last, so that no Secret takes the place of a unit's file.
+      - configMap:
+          name: {{ include "wardrobe.fullname" $ }}-units
+{{- end -}}
 {{- end -}}
 
 {{/* Of every pod: the base, the units, temporary files. */}}
@@ -337,6 +364,7 @@ affinity:
   securityContext:
     {{- include "wardrobe.containerSecurity" . | nindent 4 }}
   volumeMounts:
+    {{- include "wardrobe.unitsMount" . | nindent 4 }}
     {{- include "wardrobe.mounts" . | nindent 4 }}
 {{- end -}}
 
@@ -375,6 +403,7 @@ affinity:
     {{- include "wardrobe.trainerKeyMount" . | nindent 4 }}
     {{- include "wardrobe.signingMounts" . | nindent 4 }}
     {{- include "wardrobe.authorityMount" . | nindent 4 }}
+    {{- include "wardrobe.trainerUnitsMount" . | nindent 4 }}
     {{- include "wardrobe.mounts" . | nindent 4 }}
 {{- end -}}
 

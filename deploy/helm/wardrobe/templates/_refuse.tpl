@@ -10,6 +10,12 @@
 {{- $_ := set $owners . $unit -}}
 {{- end -}}
 {{- end -}}
+{{- range $unit, $config := .Values.units -}}
+{{- $data := default dict $config.data -}}
+{{- if and $data.directories (not $.Values.directories.existingSecrets) -}}
+{{- fail (printf "units.%s.data.directories names %s: set directories.existingSecrets to a Secret with that key" $unit (first $data.directories)) -}}
+{{- end -}}
+{{- end -}}
 {{- if le (int $engine.maxCpuLoras) (len $owners) -}}
 {{- fail (printf "engine.maxCpuLoras is %d, but %d aliases need at least %d: a new version is loaded beside the live ones" (int $engine.maxCpuLoras) (len $owners) (add (len $owners) 1)) -}}
 {{- end -}}
