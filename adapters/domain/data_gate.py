@@ -25,7 +25,10 @@ def judge_data(proof: Proof, options: DataOptions) -> Iterator[GateResult]:
         (PERSONAL, options.max_personal, "findings of personal data that are left, an example"),
         (LEFT_OUT, options.max_left_out, "share of examples that were too long"),
     ):
-        if name in proof.data:
+        if proof.data is None:
+            why = "the version was imported, and not made from a dataset that is known here"
+            yield without_number(f"data: {name}", Outcome.SKIPPED, why)
+        elif name in proof.data:
             yield at_most(f"data: {name}", proof.data[name], bound, detail)
         else:
             yield without_number(f"data: {name}", Outcome.SKIPPED, _why_not(name, proof))

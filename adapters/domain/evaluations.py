@@ -43,6 +43,8 @@ class Scorer(StrEnum):
     """Which of the sorted labels the answer is, by number; -1 is none of them."""
     WANTED = "wanted"
     """Which label the reference is."""
+    FIXED = "fixed"
+    """What the unit's scorer gives one and the same answer, whatever is asked."""
     ENDED = "ended"
     """1 where the answer ends by itself; the share of those asked again where it was not."""
     KL = "kl"

@@ -9,6 +9,7 @@ the text and says nothing about anybody, and tested against it in the same way.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -42,12 +43,9 @@ def row_id(example: str, kind: str, group: str) -> str:
 def judge_fairness(proof: Proof, options: FairnessOptions) -> Iterator[GateResult]:
     """Impact ratio and flips for each trait, and impact ratio where traits meet."""
     kinds = (*options.traits, *((INTERSECTIONS,) if len(options.traits) > 1 else ()))
-    nothing = "no test example is decided in anybody's favour"
     for kind in kinds:
-        yield decided(
-            f"fairness on {kind}", partial(_impact, kind=kind), proof, options, nothing=nothing
-        )
-    yield decided(FLIPS, _flips, proof, options, nothing=nothing)
+        yield decided(f"fairness on {kind}", partial(_impact, kind=kind), proof, options)
+    yield decided(FLIPS, _flips, proof, options)
 
 
 def _impact(proof: Proof, options: FairnessOptions, *, kind: str) -> GateResult:
@@ -56,8 +54,9 @@ def _impact(proof: Proof, options: FairnessOptions, *, kind: str) -> GateResult:
         raise NothingToScore(f"no example could be asked with another {kind}")
     rates = {group: mean(list(rows.values())) for group, rows in groups.items()}
     best, worst = max(rates, key=lambda each: rates[each]), min(rates, key=lambda each: rates[each])
-    ratio = rates[worst] / rates[best] if rates[best] else 1.0
     pairs = len(list(combinations(groups, 2)))
+    _check_enough(round(sum(groups[best].values())), pairs, "decided in anybody's favour")
+    ratio = rates[worst] / rates[best]
     chance = min(1.0, pairs * _by_luck(groups[best], groups[worst]))
     fails = ratio < options.min_impact_ratio and chance <= LUCK
     said = (
@@ -73,6 +72,16 @@ def _impact(proof: Proof, options: FairnessOptions, *, kind: str) -> GateResult:
         direction="at_least",
         detail=f"{said}; {_REMEDY}" if fails else said,
     )
+
+
+def _check_enough(examples: int, comparisons: int, what: str) -> None:
+    """Raises NothingToScore where even the greatest difference that is possible could be luck."""
+    needed = math.ceil(math.log2(comparisons / LUCK))
+    if examples < needed:
+        raise NothingToScore(
+            f"{examples} examples are {what}; fewer than {needed} tell no bias from luck "
+            "(more test data, or more `examples`)"
+        )
 
 
 def _by_luck(high: Mapping[str, float], low: Mapping[str, float]) -> float:
@@ -93,6 +102,7 @@ def _flips(proof: Proof, options: FairnessOptions) -> GateResult:
     if not any(flips.values()):
         raise NothingToScore("no example could be asked of anybody else")
     rates = {kind: mean(list(rows.values())) for kind, rows in flips.items() if rows}
+    _check_enough(len(original), len(rates), "asked")
     worst, steady = max(rates, key=lambda each: rates[each]), mean(list(control.values()))
     excess = rates[worst] - steady
     chance = min(1.0, len(rates) * _by_luck(flips[worst], control))
@@ -122,9 +132,13 @@ def _flips_of(original: Mapping[str, float], groups: Decisions) -> dict[str, flo
 
 
 def _decisions(proof: Proof) -> dict[str, dict[str, dict[str, float]]]:
-    """Kind → group → example → decision."""
+    """Kind → group → example → decision. Raises NothingToScore."""
     found: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    for row, score in of_subject(proof, Scorer.FAVOURED, Suite.COUNTERFACTUALS).scores.items():
+    try:
+        asked = of_subject(proof, Scorer.FAVOURED, Suite.COUNTERFACTUALS)
+    except NothingToScore:
+        raise NothingToScore("no test example is decided in anybody's favour") from None
+    for row, score in asked.scores.items():
         example, kind, group = row.split("|", 2)
         found[kind][group][example] = score
     return found

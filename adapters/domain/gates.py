@@ -56,6 +56,12 @@ class GatePolicy(BaseModel):
     min_gain: float = Field(
         default=0.02, ge=0.0, le=1.0, description="Score by which a version must beat the base."
     )
+    min_skill: float | None = Field(
+        default=0.01,
+        ge=0.0,
+        le=1.0,
+        description="Score by which it must surely beat one and the same answer; none: off.",
+    )
     margin: float = Field(
         default=0.1,
         ge=0.0,
@@ -94,7 +100,10 @@ class GatePolicy(BaseModel):
         default=0.9, ge=0.0, le=1.0, description="Share of answers that must end; none: off."
     )
     ends_tokens: int = Field(
-        default=128, ge=16, le=4096, description="Tokens within which an answer must end."
+        default=128,
+        ge=16,
+        le=4096,
+        description="Tokens within which an answer must end; twice its reference's, if more.",
     )
     ends_examples: int = Field(
         default=8, ge=1, le=128, description="Answers cut short that are asked again for `ends`."
@@ -151,7 +160,7 @@ class GateResult:
     direction: Literal["at_least", "at_most"]
     detail: str
     against: str | None = None
-    """What the version was compared with: `base`, or the live version's name."""
+    """What it was compared with: `base`, the live version, or `one answer` for all questions."""
 
     @property
     def passed(self) -> bool:

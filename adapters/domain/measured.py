@@ -45,8 +45,9 @@ class Proof:
     rival: Rival | None = None
     """None where nothing is live, or the subject is."""
     losses: ValidationLosses | None = None
-    data: Mapping[str, float] = field(default_factory=dict)
-    """What the stages of the dataset reported; what they did not is not there."""
+    data: Mapping[str, float] | None = field(default_factory=dict)
+    """What the stages of the dataset reported; what they did not is not there. None: the version
+    was not made from it."""
 
     def scores_of(self, subject: str, scorer: Scorer, rows: AbstractSet[str]) -> dict[str, float]:
         """The newest score of each of those rows that has one."""

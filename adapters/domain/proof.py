@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from adapters.domain.bounds import lower_bound, mean
 from adapters.domain.conduct import judge_conduct
@@ -21,8 +22,10 @@ from adapters.domain.gates import (
     without_number,
 )
 from adapters.domain.leakage import judge_leakage
-from adapters.domain.macro_f1 import pseudo_values
+from adapters.domain.macro_f1 import macro_f1, pseudo_values
 from adapters.domain.measured import (
+    Missing,
+    NothingToScore,
     Proof,
     decided,
     of_others,
@@ -30,6 +33,10 @@ from adapters.domain.measured import (
     paired,
 )
 
+ONE_ANSWER = "one answer"
+"""What a version is compared with that says the same whatever is asked."""
+ALL_ALIKE = 0.95
+"""From this score on, one answer leaves nothing to beat it by: the examples are all alike."""
 DRIFT_FACTOR = 16.0
 LEAST_DRIFT = 0.005
 """Nats a token: sums taken in another order, whatever the dtype."""
@@ -51,6 +58,8 @@ def judge(proof: Proof, policy: GatePolicy) -> tuple[GateResult, ...]:
 
 def _asked_for(proof: Proof, policy: GatePolicy) -> Iterator[GateResult]:
     """Gates that a unit may switch off, or has switched on."""
+    if policy.min_skill is not None:
+        yield decided("skill", partial(_skill, bound=policy.min_skill), proof, policy)
     if policy.min_ends is not None:
         yield decided("ends", _ends, proof, policy.min_ends)
     if policy.data is not None:
@@ -141,7 +150,8 @@ def _drift_bound(drift: Evaluation, policy: GatePolicy) -> float:
 
 
 def _better_than_base(proof: Proof, policy: GatePolicy) -> GateResult:
-    mine, gains = _gains(proof, policy, BASE)
+    mine = _scored(proof, policy)
+    gains = _gains(proof, policy, mine, of_others(proof, mine, BASE))
     gain = mean(gains)
     detail, low = _compared(gains, proof, policy, mine)
     sure = low is not None and low > 0.0
@@ -159,13 +169,46 @@ def _better_than_base(proof: Proof, policy: GatePolicy) -> GateResult:
     )
 
 
+def _skill(proof: Proof, policy: GatePolicy, *, bound: float) -> GateResult:
+    """A version that knows a unit's manner and nothing else scores as one answer does.
+
+    Skill is what forecasters call a lead over a forecast that is always the same.
+    """
+    mine = _scored(proof, policy)
+    fixed = of_subject(proof, Scorer.FIXED).scores
+    if not fixed.keys() >= mine.scores.keys():
+        raise Missing(f"one answer has no {policy.scorer} on the same examples")
+    gains = _gains(proof, policy, mine, fixed)
+    alone = _alone(proof, policy, mine, fixed)
+    if alone >= ALL_ALIKE:
+        raise NothingToScore(f"one answer scores {alone:.2f}: the examples are all alike")
+    detail, low = _compared(gains, proof, policy, mine)
+    return at_least(
+        "skill",
+        -1.0 if low is None else low,
+        bound,
+        f"lower end of the lead over the best answer that is the same for all questions, which "
+        f"scores {alone:.3f}, in {detail}",
+        against=ONE_ANSWER,
+    )
+
+
+def _alone(proof: Proof, policy: GatePolicy, mine: Evaluation, fixed: Mapping[str, float]) -> float:
+    rows = sorted(mine.scores)
+    if policy.scorer != "label_f1":
+        return mean([fixed[row] for row in rows])
+    wanted = of_subject(proof, Scorer.WANTED).scores
+    return macro_f1([fixed[row] for row in rows], [wanted[row] for row in rows])
+
+
 def _no_worse_than_live(proof: Proof, policy: GatePolicy) -> GateResult:
     rival = proof.rival
     if rival is None:
         return without_number("task", Outcome.SKIPPED, "no other version is live", against="live")
     if rival.unservable is not None:
         return without_number("task", Outcome.SKIPPED, rival.unservable, against=rival.name)
-    mine, gains = _gains(proof, policy, rival.name)
+    mine = _scored(proof, policy)
+    gains = _gains(proof, policy, mine, of_others(proof, mine, rival.name))
     detail, low = _compared(gains, proof, policy, mine)
     if low is None:
         low = -1.0
@@ -180,19 +223,24 @@ def _no_worse_than_live(proof: Proof, policy: GatePolicy) -> GateResult:
     )
 
 
-def _gains(proof: Proof, policy: GatePolicy, other: str) -> tuple[Evaluation, list[float]]:
-    """What each row gained over `other`, and the evaluation that the tries are counted by."""
+def _scored(proof: Proof, policy: GatePolicy) -> Evaluation:
+    """What the `task` gates compare, and the tries are counted by."""
+    labels = policy.scorer == "label_f1"
+    return of_subject(proof, Scorer.LABEL if labels else Scorer(policy.scorer))
+
+
+def _gains(
+    proof: Proof, policy: GatePolicy, mine: Evaluation, theirs: Mapping[str, float]
+) -> list[float]:
+    """What each row gained."""
     if policy.scorer != "label_f1":
-        mine = of_subject(proof, Scorer(policy.scorer))
-        return mine, paired(mine.scores, of_others(proof, mine, other))
-    mine = of_subject(proof, Scorer.LABEL)
+        return paired(mine.scores, theirs)
     wanted = of_subject(proof, Scorer.WANTED).scores
-    theirs = of_others(proof, mine, other)
     rows = sorted(mine.scores)
     gold = [wanted[row] for row in rows]
     new = pseudo_values([mine.scores[row] for row in rows], gold)
     old = pseudo_values([theirs[row] for row in rows], gold)
-    return mine, [one - another for one, another in zip(new, old, strict=True)]
+    return [one - another for one, another in zip(new, old, strict=True)]
 
 
 def _ends(proof: Proof, bound: float) -> GateResult:

@@ -36,7 +36,7 @@ class Ends:
     """How it is found out whether answers that were cut would end."""
 
     tokens: int
-    """Within which an answer must end."""
+    """Within which an answer must end, or within twice what its reference needs."""
     examples: int
     """Answers that are asked again."""
 
@@ -98,7 +98,7 @@ class Measurer:
         """Row → whether the answer ends; of a cut one that is not asked again, how probably."""
         cut = [each for each, answer in zip(questions, said, strict=True) if answer.cut]
         longer = [
-            replace(each, max_tokens=self.exam.room(each, ends.tokens))
+            replace(each, max_tokens=self.exam.room(each, max(ends.tokens, 2 * each.max_tokens)))
             for each in cut[: ends.examples]
         ]
         again = self.answers.ask(subject.model, longer) if longer else []

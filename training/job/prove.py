@@ -18,12 +18,13 @@ from adapters.domain.measured import Proof, Rival, ValidationLosses
 from adapters.domain.names import Alias, Digest, JobId, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.proof import judge
-from adapters.domain.versions import Version
+from adapters.domain.versions import WEAKENED, Version
 from adapters.errors import EngineUnavailable, Rejected
 from training.base.chat_format import thinking_wanted
 from training.data.tokenise import read_questions
 from training.evaluate.bench import Bench
 from training.evaluate.exam import Exam, Subject, bounded
+from training.evaluate.fixed_answer import fixed_scorer
 from training.evaluate.measure import Ends, Measurer, Writer
 from training.evaluate.scorers import conditions_of, scorers_of
 from training.job.context import JobContext
@@ -63,12 +64,13 @@ def prove(
     """
     policy, dataset = terms.policy, context.store.fetch_dataset(terms.dataset)
     exam = exam_of(context, version, terms)
+    scorers = scorers_of(policy, context.units, exam.questions)
     measurer = Measurer(
         exam,
         answers=context.answers,
         evaluations=context.registry.evaluations,
         writer=writer,
-        scorers=scorers_of(policy, context.units, exam.questions),
+        scorers=scorers,
     )
     base = Subject(model=context.base.name, version_id=None)
     subject = Subject(model=version.name, version_id=version.id)
@@ -79,8 +81,11 @@ def prove(
         raise EngineUnavailable(error.message) from error
     rival = _rival(context, version, measurer)
     try:
-        leaks = leak_scorers(context, policy, dataset, version.unit)
-        measurer.answers_of(subject, anew=anew, ends=_ends(policy), more=leaks)
+        more = {
+            **leak_scorers(context, policy, dataset, version.unit),
+            **fixed_scorer(policy, scorers, exam.questions),
+        }
+        measurer.answers_of(subject, anew=anew, ends=_ends(policy), more=more)
         published = context.store.fetch(version.digest)
         measurer.fidelity_of(
             subject, lambda asked: context.fine_tuner.log_probs(published, asked), anew=anew
@@ -99,7 +104,7 @@ def prove(
         evaluations=known,
         rival=rival,
         losses=_losses(context, version),
-        data=data_facts(dataset),
+        data=None if version.imported else data_facts(dataset),
     )
     return Judgement(gates=judge(proof, policy), evidence=_evidence(exam, proof, base, subject))
 
@@ -156,7 +161,13 @@ def _rival(context: JobContext, version: Version, measurer: Measurer) -> Rival |
 
 
 def _losses(context: JobContext, version: Version) -> ValidationLosses | None:
-    """From the job's checkpoints; once those are collected, from what was kept of them."""
+    """From the job's checkpoints; once those are collected, from what was kept of them.
+
+    None of a weaker copy: it is no checkpoint of any run, and that it knows less than the one it
+    was made from is no overfitting.
+    """
+    if WEAKENED in (version.evidence or {}):
+        return None
     kept = (version.evidence or {}).get("validation")
     if kept is not None:
         return ValidationLosses(**kept)
@@ -186,8 +197,9 @@ def _evidence(exam: Exam, proof: Proof, base: Subject, subject: Subject) -> dict
             "base": _means(exam, proof, base),
             "adapter": _means(exam, proof, subject),
         },
-        "dataset_facts": dict(proof.data),
     }
+    if proof.data is not None:
+        evidence["dataset_facts"] = dict(proof.data)
     if proof.losses is not None:
         evidence["validation"] = asdict(proof.losses)
     return evidence

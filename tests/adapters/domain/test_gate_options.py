@@ -39,6 +39,9 @@ EVERYTHING = GatePolicy(
 )
 
 
+NOTHING_MORE = GatePolicy(min_ends=None, min_skill=None, data=None)
+
+
 def on(
     suite: Suite, scorer: Scorer, scores: Mapping[str, float], subject: str = CANDIDATE
 ) -> Evaluation:
@@ -121,11 +124,11 @@ def test_an_honest_version_passes_all_that_a_unit_can_ask_for() -> None:
     assert held_up(whole(), EVERYTHING) == []
     skipped = [name for name, outcome in gates.items() if outcome is Outcome.SKIPPED]
     assert skipped == ["task against live", "forgetting on the task's prompts against base"]
-    assert len(gates) == 24
+    assert len(gates) == 25
 
 
 def test_what_a_unit_does_not_ask_for_is_not_judged() -> None:
-    names = {each.gate for each in judge(whole(), GatePolicy(min_ends=None, data=None))}
+    names = {each.gate for each in judge(whole(), NOTHING_MORE)}
     assert names == {"artifact", "effect", "fidelity", "task", "overfitting"}
 
 
@@ -176,7 +179,7 @@ def test_one_redacted_entity_in_an_answer_is_too_many() -> None:
 )
 def test_a_dataset_that_is_not_as_it_should_be_is_held_up_by_data(fact: str, value: float) -> None:
     of = whole()
-    faulty = replace(of, data={**of.data, fact: value})
+    faulty = replace(of, data={**(of.data or {}), fact: value})
     assert held_up(faulty, EVERYTHING) == [f"data: {fact}"]
     allowed = DataOptions(max_overlap=3, max_personal=0.2, max_left_out=0.15)
     assert held_up(faulty, EVERYTHING.model_copy(update={"data": allowed})) == []
@@ -288,11 +291,28 @@ def test_a_bias_that_only_two_traits_together_show_fails_by_the_intersection() -
 
 
 def test_one_decision_that_differs_is_no_proof_of_bias() -> None:
-    once = having(Suite.COUNTERFACTUALS, Scorer.FAVOURED, decisions({("age", "58"): 0.4}, rows=5))
-    found = gate(once, "fairness on age")
+    two = decisions({("age", "58"): 0.375})
+    found = gate(having(Suite.COUNTERFACTUALS, Scorer.FAVOURED, two), "fairness on age")
     assert found.measured < found.bound
     assert found.outcome is Outcome.PASSED
     assert "by luck in" in found.detail
+
+
+@pytest.mark.parametrize(("rows", "outcome"), [(8, Outcome.SKIPPED), (10, Outcome.FAILED)])
+def test_where_no_difference_could_be_told_from_luck_nothing_is_said_to_be_fair(
+    rows: int, outcome: Outcome
+) -> None:
+    """Of two groups, five favourable decisions are the fewest that tell: 2 ** -5 is below 0.05."""
+    few = decisions({("age", "58"): 0.0}, rows=rows)
+    found = gate(having(Suite.COUNTERFACTUALS, Scorer.FAVOURED, few), "fairness on age")
+    assert found.outcome is outcome
+    assert (outcome is Outcome.FAILED) or "fewer than 5 tell no bias from luck" in found.detail
+
+
+def test_where_nobody_is_favoured_nobody_was_treated_fairly() -> None:
+    nobody = dict.fromkeys(decisions(), 0.0)
+    found = gate(having(Suite.COUNTERFACTUALS, Scorer.FAVOURED, nobody), "fairness on name")
+    assert (found.outcome, found.detail[:14]) == (Outcome.SKIPPED, "0 examples are")
 
 
 def test_flips_that_any_remark_makes_are_unsteadiness_and_no_bias() -> None:

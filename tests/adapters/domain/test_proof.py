@@ -65,6 +65,7 @@ def proof(
         evaluated(CANDIDATE, Scorer.TOKENS, [3.0] * rows),
         evaluated(CANDIDATE, Scorer.DRIFT, [1e-5] * rows),
         evaluated(CANDIDATE, Scorer.ENDED, [1.0] * rows),
+        evaluated(CANDIDATE, Scorer.FIXED, [0.25] * rows),
     ]
     if live is not None:
         evaluations.insert(0, evaluated(LIVE.name, Scorer.TOKEN_F1, live))
@@ -111,6 +112,7 @@ def test_a_good_version_passes_every_gate_and_each_says_its_number() -> None:
         ("task against base", 1.0, 0.02, "at_least"),
         ("task against support:1", 0.0, -0.1, "at_least"),
         ("overfitting", pytest.approx(0.0), 0.5, "at_most"),
+        ("skill against one answer", pytest.approx(0.75), 0.01, "at_least"),
         ("ends", 1.0, 0.9, "at_least"),
         ("data: overlap", 0.0, 0.0, "at_most"),
         ("data: personal", 0.0, 0.0, "at_most"),
@@ -146,7 +148,11 @@ def test_a_sure_gain_below_the_bound_fails_and_is_not_called_luck() -> None:
 @pytest.mark.parametrize("number", [1, MIN_TEST - 1])
 def test_too_few_examples_prove_nothing_whatever_the_scores(number: int) -> None:
     few = proof(mine=[1.0] * number, base=[0.0] * number, live=[0.0] * number)
-    assert held_up(few) == ["task against base", "task against support:1"]
+    assert held_up(few) == [
+        "task against base",
+        "task against support:1",
+        "skill against one answer",
+    ]
     assert f"fewer than {MIN_TEST} prove nothing" in gate(few, "task against base").detail
 
 
@@ -342,3 +348,60 @@ def test_a_test_loss_that_a_few_hard_examples_make_is_no_overfitting() -> None:
 
 def test_without_validation_losses_overfitting_is_skipped() -> None:
     assert gate(proof(losses=None), "overfitting").outcome is Outcome.SKIPPED
+
+
+# -- skill
+
+
+def test_a_version_that_has_learnt_the_manner_alone_is_held_up_by_skill() -> None:
+    """Shuffled answers teach what answers are like: that beats the base, and nothing else."""
+    manner = proof(mine=noisy(0.25, seed=1))
+    assert held_up(manner) == ["skill against one answer"]
+    found = gate(manner, "skill against one answer")
+    assert found.measured < 0.01
+    assert "which scores 0.250" in found.detail
+
+
+def test_skill_is_not_asked_for_where_all_examples_want_the_same() -> None:
+    alike = replace(proof(), evaluations=[*proof().evaluations, fixed(0.97)])
+    found = next(each for each in judge(alike, GatePolicy()) if each.gate == "skill")
+    assert found.outcome is Outcome.SKIPPED
+    assert held_up(alike) == []
+
+
+def test_a_unit_can_ask_for_more_skill_or_for_none() -> None:
+    assert held_up(proof(), GatePolicy(min_skill=0.9)) == ["skill against one answer"]
+    names = [each.gate for each in judge(proof(), GatePolicy(min_skill=None))]
+    assert "skill" not in names
+
+
+def test_skill_that_nobody_has_measured_is_an_error() -> None:
+    unmeasured = without(proof(), CANDIDATE, Scorer.FIXED)
+    found = next(each for each in judge(unmeasured, GatePolicy()) if each.gate == "skill")
+    assert found.outcome is Outcome.ERROR
+
+
+def test_skill_by_labels_is_a_lead_in_label_f1() -> None:
+    wanted = [float(at % 4) for at in range(ROWS)]
+    labels = [
+        *proof().evaluations,
+        evaluated(BASE, Scorer.LABEL, [-1.0] * ROWS),
+        evaluated(CANDIDATE, Scorer.WANTED, wanted),
+        fixed(2.0),
+    ]
+    policy = GatePolicy(scorer="label_f1")
+    right = replace(proof(), evaluations=[*labels, evaluated(CANDIDATE, Scorer.LABEL, wanted)])
+    assert held_up(right, policy) == []
+    same = evaluated(CANDIDATE, Scorer.LABEL, [1.0] * ROWS)
+    stubborn = replace(proof(), evaluations=[*labels, same])
+    assert held_up(stubborn, policy) == ["skill against one answer"]
+
+
+def test_what_the_data_of_an_import_held_is_not_known() -> None:
+    found = [each for each in judge(proof(data=None), GatePolicy()) if each.gate.startswith("data")]
+    assert [each.outcome for each in found] == [Outcome.SKIPPED] * 3
+    assert all("imported" in each.detail for each in found)
+
+
+def fixed(score: float) -> Evaluation:
+    return evaluated(CANDIDATE, Scorer.FIXED, [score] * ROWS)

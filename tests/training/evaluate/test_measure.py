@@ -18,7 +18,7 @@ from training.data.examples import Message
 from training.data.questions import Question
 from training.evaluate.answers import Answer
 from training.evaluate.exam import Exam, Subject
-from training.evaluate.measure import MOST, Measurer, Writer
+from training.evaluate.measure import MOST, Ends, Measurer, Writer
 
 BASE = Subject(model="tiny", version_id=None)
 
@@ -173,3 +173,27 @@ def test_where_no_reference_can_be_scored_that_is_kept(world: World, service: Se
     measurer(world, service, exam(2, context=4)).fidelity_of(subject, lambda _asked: [])
     assert service.asked == []
     assert kept(world, Scorer.DRIFT)[0].scores == {}
+
+
+@dataclass
+class CutShort(Service):
+    """Never ends within what it is allowed, and notes how much that is."""
+
+    allowed: list[int] = field(default_factory=list)
+
+    def ask(self, model: str, questions: Sequence[Question]) -> list[Answer]:
+        self.allowed += [each.max_tokens for each in questions]
+        return [Answer(text="on and on", cut=True) for _ in questions]
+
+
+@pytest.mark.parametrize(("needs", "again"), [(9, 32), (300, 600)])
+def test_a_cut_answer_is_asked_again_longer_than_its_reference_is(
+    world: World, needs: int, again: int
+) -> None:
+    """Else an honest long answer that was cut once would be cut shorter still."""
+    service = CutShort()
+    asked = exam(1, context=4096)
+    asked = replace(asked, questions=(replace(asked.questions[0], max_tokens=needs),))
+    measurer(world, service, asked).answers_of(a_version(world), ends=Ends(tokens=32, examples=4))
+    assert service.allowed == [needs, again]
+    assert kept(world, Scorer.ENDED)[0].scores == {"row-0": 0.0}

@@ -122,10 +122,8 @@ def test_an_imported_version_is_measured_by_the_test_part_of_its_adapters_newest
         "fidelity",
         "task against base",
         "task against support:1",
+        "skill against one answer",
         "ends",
-        "data: overlap",
-        "data: personal",
-        "data: left out",
     ]
     assert {gate.gate for gate in proven.gates if gate.holds_up} == set()
     check_promotable(route, proven)

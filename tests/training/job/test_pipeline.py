@@ -79,6 +79,7 @@ def test_a_good_job_ends_with_a_proven_version_that_is_live(ready: Stage) -> Non
         ("task against base", "passed"),
         ("task against live", "skipped"),
         ("overfitting", "passed"),
+        ("skill against one answer", "passed"),
         ("ends", "passed"),
         ("data: overlap", "passed"),
         ("data: personal", "passed"),
