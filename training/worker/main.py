@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from adapters.store.open import open_store
 from adapters.telemetry_off import turn_telemetry_off
 from training.job.order import Order
 from training.job.service_limits import reporting
+from training.worker.dry_runner import DryRunner
 from training.worker.import_prover import ImportProver
 from training.worker.job_supervisor import Supervision, supervise
 from training.worker.job_validator import validate_job
@@ -46,6 +47,7 @@ POLL = 0.25
 """Seconds between two looks at the queue."""
 _JOIN = 2.0
 _RUN = (sys.executable, "-m", "training.job")
+_DRY_RUN = (sys.executable, "-m", "training.job.dry_run")
 _EVALUATE = (sys.executable, "-m", "training.job.evaluate_again")
 
 _log = structlog.get_logger(__name__)
@@ -62,6 +64,8 @@ class Trainer:
     owner: str
     supervision: Supervision
     stopping: threading.Event
+    dry_run: Callable[[Job], None]
+    """Ends a job that asks for a dry run; raises where it could not."""
     more: Sequence[Supervision] = ()
     """One for each job that may run beside the first: each has a thread, and a starter, of its
     own."""
@@ -169,13 +173,16 @@ class Trainer:
 
     def _validate_one(self, job: Job, units: Units) -> None:
         try:
-            validate_job(
-                job,
-                registry=self.registry,
-                store=self.store,
-                units=units,
-                workdir=self.state.job(job.id),
-            )
+            if job.dry_run:
+                self.dry_run(job)
+            else:
+                validate_job(
+                    job,
+                    registry=self.registry,
+                    store=self.store,
+                    units=units,
+                    workdir=self.state.job(job.id),
+                )
         except WardrobeError:
             raise
         except Exception:
@@ -258,6 +265,7 @@ def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> N
             owner=f"{socket.gethostname()}:{os.getpid()}",
             supervision=supervision(first),
             stopping=stopping,
+            dry_run=DryRunner(lambda job_id: [*_DRY_RUN, job_id], environment, stopping),
             more=[supervision(starter) for starter in others],
             imports=ImportProver(
                 versions=registry.versions,
