@@ -1,6 +1,7 @@
 """Fine-tuning jobs: OpenAI's object and status machine, with a lease underneath.
 
     validating_files ─▶ queued ─▶ running ─▶ succeeded | failed
+      └─ a dry run ─▶ succeeded | failed
                           ▲  └──────┴─▶ paused ─▶ queued
     any of the unfinished ─▶ cancelled
 
@@ -17,7 +18,7 @@ from typing import Any
 
 from adapters.domain.names import FileId, JobId, Unit
 from adapters.domain.principals import Principal, Role
-from adapters.domain.recipes import Hyperparameters
+from adapters.domain.recipes import Hyperparameters, RecipeOverrides
 from adapters.errors import IllegalTransition
 
 
@@ -53,6 +54,10 @@ _NEXT: dict[JobStatus, frozenset[JobStatus]] = {
 }
 
 
+_CHECKED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
+"""What follows `validating_files` in a dry run."""
+
+
 class StopRequest(StrEnum):
     """What a running job has been asked to do; the trainer obeys at its next heartbeat."""
 
@@ -86,7 +91,7 @@ class Job:
     unit: Unit
     adapter: str
     model: str
-    """What the caller asked to train on: the base model's name."""
+    """What the caller asked to train on: the base model, or a version that is trained further."""
     training_file: FileId
     validation_file: FileId | None
     status: JobStatus
@@ -99,6 +104,10 @@ class Job:
     suffix: str | None = None
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     metadata: dict[str, str] | None = None
+    recipe: RecipeOverrides | None = None
+    """What this job asks of its recipe, over what its unit's says."""
+    dry_run: bool = False
+    """Its data is checked as a whole, and nothing is trained."""
     resolved: dict[str, Any] | None = None
     """The recipe it runs with, once known."""
     started_at: float | None = None
@@ -119,7 +128,8 @@ class Job:
 
     def to(self, status: JobStatus, **changes: Any) -> Job:
         """The same job in another status. Raises IllegalTransition."""
-        if status not in _NEXT[self.status]:
+        dry = self.dry_run and self.status is JobStatus.VALIDATING_FILES
+        if status not in (_CHECKED if dry else _NEXT[self.status]):
             raise IllegalTransition(
                 f"job {self.id} is {self.status} and cannot become {status}", code="job_state"
             )

@@ -20,6 +20,9 @@ VersionId = NewType("VersionId", int)
 """The registry's number of a version; the engine's `lora_int_id` in every process."""
 FileId = NewType("FileId", str)
 JobId = NewType("JobId", str)
+UploadId = NewType("UploadId", str)
+PartId = NewType("PartId", str)
+PermissionId = NewType("PermissionId", str)
 Digest = NewType("Digest", str)
 """Lower-case hex SHA-256."""
 
@@ -54,6 +57,21 @@ def parse_version(name: str) -> tuple[str, int]:
 def new_file_id() -> FileId:
     """A fresh `file-…` id."""
     return FileId(f"file-{secrets.token_hex(12)}")
+
+
+def new_upload_id() -> UploadId:
+    """A fresh `upload_…` id."""
+    return UploadId(f"upload_{secrets.token_hex(12)}")
+
+
+def new_part_id() -> PartId:
+    """A fresh `part_…` id."""
+    return PartId(f"part_{secrets.token_hex(12)}")
+
+
+def new_permission_id() -> PermissionId:
+    """A fresh `cp_…` id, as OpenAI's checkpoint permissions have."""
+    return PermissionId(f"cp_{secrets.token_hex(12)}")
 
 
 def new_job_id() -> JobId:

@@ -213,9 +213,11 @@ def resolve(
     base: RecipeOverrides,
     unit: RecipeOverrides,
     job: Hyperparameters,
+    asked: RecipeOverrides | None = None,
     seed: int | None = None,
 ) -> Recipe:
-    """The recipe a job runs with: defaults, then base, then unit, then the job's own words.
+    """The recipe a job runs with: defaults, then base, then unit, then the job's own words, of
+    which OpenAI's hyperparameters win over `asked`, the fields of a recipe that it names.
 
     Whoever names a rank and no alpha gets an alpha of twice that rank. A method of preferences
     learns at `PREFERENCE_RATE` of the rate and replays nothing: it is held to where it began
@@ -224,7 +226,7 @@ def resolve(
     Raises InvalidRequest (`invalid_recipe`) where what they ask for together is out of bounds.
     """
     settings = Recipe().model_dump()
-    for layer in (base, unit):
+    for layer in (base, unit, asked or RecipeOverrides()):
         opinion = layer.model_dump(exclude_none=True)
         if "rank" in opinion:  # a scaling that was meant for another rank is nobody's opinion
             opinion.setdefault("alpha", 2 * opinion["rank"])

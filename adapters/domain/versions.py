@@ -67,6 +67,8 @@ class ServedVersion:
     """Kept resident by command, whether or not a route needs it."""
     signature: str | None = None
     """Of the digest, and of whose it is; see `adapters.signatures`."""
+    shared_with: frozenset[Unit] = frozenset()
+    """Other units that may be answered by it, under its own name."""
 
     @cached_property
     def name(self) -> str:

@@ -16,11 +16,13 @@ from adapters.registry.sql.evaluations import SqlEvaluations
 from adapters.registry.sql.files import SqlFiles
 from adapters.registry.sql.jobs import SqlJobs
 from adapters.registry.sql.keys import SqlKeys
+from adapters.registry.sql.permissions import SqlPermissions
 from adapters.registry.sql.quotas import SqlQuotas
 from adapters.registry.sql.replicas import SqlReplicas
 from adapters.registry.sql.rollouts import SqlRollouts
 from adapters.registry.sql.routes import SqlRoutes
 from adapters.registry.sql.sqlite import Journal
+from adapters.registry.sql.uploads import SqlUploads
 from adapters.registry.sql.usage import SqlUsageLedger
 from adapters.registry.sql.versions import SqlVersions
 
@@ -46,12 +48,14 @@ def open_registry(
     return Registry(
         keys=SqlKeys(database),
         files=SqlFiles(database),
+        uploads=SqlUploads(database),
         jobs=SqlJobs(database),
         datasets=SqlDatasets(database),
         erasures=SqlErasures(database),
         versions=SqlVersions(database),
         evaluations=SqlEvaluations(database),
         approvals=SqlApprovals(database),
+        permissions=SqlPermissions(database),
         routes=SqlRoutes(database),
         rollouts=SqlRollouts(database),
         canaries=SqlCanaries(database),

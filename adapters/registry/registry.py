@@ -19,10 +19,12 @@ from adapters.registry.ports import (
     Files,
     Jobs,
     Keys,
+    Permissions,
     Quotas,
     Replicas,
     Rollouts,
     Routes,
+    Uploads,
     UsageLedger,
     Versions,
 )
@@ -34,12 +36,14 @@ class Registry:
 
     keys: Keys
     files: Files
+    uploads: Uploads
     jobs: Jobs
     datasets: Datasets
     erasures: Erasures
     versions: Versions
     evaluations: Evaluations
     approvals: Approvals
+    permissions: Permissions
     routes: Routes
     rollouts: Rollouts
     canaries: Canaries

@@ -22,14 +22,16 @@ from service.api import (
     health,
     keys,
     models,
+    permissions,
     provenance,
     reports,
     status,
+    uploads,
     usage,
 )
 from service.api import fine_tuning as jobs
 from service.api.request import known_query
-from service.api.uploads import Uploads
+from service.api.upload_places import Uploads
 
 
 def attach(app: FastAPI) -> None:
@@ -40,7 +42,9 @@ def attach(app: FastAPI) -> None:
         health,
         models,
         files,
+        uploads,
         jobs,
+        permissions,
         adapters,
         reports,
         exchange,

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from adapters.domain.evaluations import BASE
-from adapters.domain.names import Alias, Unit, VersionId, version_name
+from adapters.domain.names import Alias, VersionId, version_name
 from adapters.errors import InvalidRequest
 from service.api.adapter_objects import (
     wire_adapter,
@@ -27,6 +27,7 @@ from service.api.request import (
     PrincipalOf,
     RuntimeOf,
     Text,
+    aliases_of,
     body_of,
     page,
     unit_of_alias,
@@ -147,7 +148,7 @@ async def retire(
         runtime.registry.versions.retire,
         version.id,
         principal,
-        aliases=_aliases_of(runtime, version.unit),
+        aliases=aliases_of(runtime, version.unit),
         reason=why.reason,
     )
     runtime.swap.routes.repeat.kick()
@@ -176,12 +177,6 @@ async def list_evaluations(
         limit=cursor.limit,
     )
     return page([wire_evaluation(each) for each in listed.items], listed)
-
-
-def _aliases_of(runtime: Runtime, unit: Unit) -> set[Alias]:
-    """Those that the configuration gives to the unit; none where it is gone."""
-    owners = runtime.units.current.units.owner_of.items()
-    return {alias for alias, owner in owners if owner == unit}
 
 
 @router.get("/adapters/{alias}/rollouts")

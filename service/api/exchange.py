@@ -36,7 +36,7 @@ from service.api.provenance import json_bytes, known_of, published_card, words_o
 from service.api.request import PrincipalOf, RuntimeOf, unit_of_alias, unknown_parameter
 from service.api.route_commands import find_version, named
 from service.api.tar_stream import Entry, of_bytes, of_file, tar
-from service.api.uploads import UPLOAD_SECONDS, spooling
+from service.api.upload_places import UPLOAD_SECONDS, spooling
 from service.api.whole_card import whole_card
 from service.runtime import Runtime
 

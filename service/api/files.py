@@ -16,14 +16,14 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic_core import to_json
 from starlette.datastructures import FormData, UploadFile
 
-from adapters.domain.data_columns import delimiter_of
 from adapters.domain.files import OTHER_PURPOSES, PURPOSES, StoredFile
 from adapters.domain.names import Digest, FileId, Unit, new_file_id
 from adapters.domain.principals import Principal
-from adapters.errors import InvalidFile, InvalidRequest
+from adapters.errors import InvalidRequest
 from adapters.registry.ports import NewFile
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
+from service.api.file_content import HEAD, check_head, chunks, label, lifetime_of, wire_file
 from service.api.request import (
     FilesCursorOf,
     OwnerOf,
@@ -34,14 +34,13 @@ from service.api.request import (
     unknown_parameter,
 )
 from service.api.route_commands import WhyOf
-from service.api.uploads import UPLOAD_SECONDS, Uploads, spooling
+from service.api.upload_places import UPLOAD_SECONDS, Uploads, spooling
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/files")
 
-CHUNK = 1024 * 1024
-HEAD = 64 * 1024
-"""Bytes looked at before a file is accepted: enough to tell text from anything else."""
+FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]", "x_unit")
+"""Of the form."""
 
 
 async def uploads_of(request: Request) -> Uploads:
@@ -71,47 +70,55 @@ async def create_file(
 def _accept(runtime: Runtime, principal: Principal, form: FormData) -> dict[str, Any]:
     _check_fields(form)
     upload, purpose, named = form.get("file"), form.get("purpose"), form.get("x_unit")
+    lifetime = _lifetime(form)
     if not isinstance(upload, UploadFile):
         raise InvalidRequest("send the file as the form field `file`", param="file")
     if purpose != "fine-tune":
         raise InvalidRequest("`purpose` must be `fine-tune`", param="purpose")
     named = named if isinstance(named, str) else None
     unit = named_unit(runtime, principal, named, param="x_unit")
-    return _store(runtime, unit, upload, principal)
+    return _store(runtime, unit, upload, principal, lifetime=lifetime)
+
+
+def _lifetime(form: FormData) -> int | None:
+    """`expires_after[anchor]` and `expires_after[seconds]`, as the SDK sends them."""
+    said = {part: form.get(f"expires_after[{part}]") for part in ("anchor", "seconds")}
+    if not any(said.values()):
+        return None
+    return lifetime_of(said["anchor"], said["seconds"])
 
 
 def _check_fields(form: FormData) -> None:
     """Refuses what would take no effect. Raises InvalidRequest."""
     for name in form:
-        field = name.partition("[")[0]  # `expires_after[seconds]`
-        if field == "expires_after":
-            raise InvalidRequest(
-                "`expires_after` is not supported here: a file is kept until it is deleted",
-                param=field,
-                code="unsupported_parameter",
-            )
-        if name not in ("file", "purpose", "x_unit"):
+        if name not in FIELDS:
             raise unknown_parameter(name, "form field")
 
 
 def _store(
-    runtime: Runtime, unit: Unit, upload: UploadFile, principal: Principal
+    runtime: Runtime,
+    unit: Unit,
+    upload: UploadFile,
+    principal: Principal,
+    *,
+    lifetime: int | None,
 ) -> dict[str, Any]:
-    _look_at_head(upload.file)
+    check_head(upload.file.read(HEAD))
     limit = runtime.units.current.max_file_bytes(unit)
 
     def put() -> tuple[Digest, int]:
         upload.file.seek(0)
-        return runtime.store.put_file(_chunks(upload.file), max_bytes=limit)
+        return runtime.store.put_file(chunks(upload.file), max_bytes=limit)
 
     digest, size = put()
     new = NewFile(
         id=new_file_id(),
         unit=unit,
-        filename=_label(upload.filename),
+        filename=label(upload.filename),
         purpose="fine-tune",
         size_bytes=size,
         digest=digest,
+        lifetime=lifetime,
     )
     stored = record_artifact(
         runtime.store,
@@ -121,34 +128,6 @@ def _store(
         put_again=put,
     )
     return wire_file(stored)
-
-
-def _look_at_head(file: BinaryIO) -> None:
-    """Refuses at once what no line-by-line check needs to see."""
-    head = file.read(HEAD)
-    file.seek(0)
-    if not head.strip():
-        raise InvalidFile("the file is empty", param="file")
-    if b"\0" in head:
-        raise InvalidFile("the file is binary; send JSONL, one JSON object per line", param="file")
-    begins = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not begins.startswith(b"{") and delimiter_of(begins.partition(b"\n")[0]) is None:
-        raise InvalidFile(
-            "expected JSONL, where every line is a JSON object, or CSV, whose first line names "
-            "columns such as prompt and completion; line 1 is neither",
-            param="file",
-        )
-
-
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    while chunk := file.read(CHUNK):
-        yield chunk
-
-
-def _label(filename: str | None) -> str:
-    """The last part of what the client called it, printable, at most 200 characters."""
-    last = (filename or "").replace("\\", "/").rsplit("/", 1)[-1]
-    return "".join(char for char in last if char.isprintable())[:200] or "upload.jsonl"
 
 
 @router.get("")
@@ -204,7 +183,7 @@ async def file_content(file_id: str, runtime: RuntimeOf, principal: OwnerOf) -> 
 
 def _closing(file: BinaryIO) -> Iterator[bytes]:
     with file:
-        yield from _chunks(file)
+        yield from chunks(file)
 
 
 @router.delete("/{file_id}")
@@ -215,16 +194,3 @@ async def delete_file(
     delete = runtime.registry.files.delete
     await runtime.threads.command(principal, delete, FileId(file_id), principal, reason=why.reason)
     return {"id": file_id, "object": "file", "deleted": True}
-
-
-def wire_file(file: StoredFile) -> dict[str, Any]:
-    """OpenAI's file object."""
-    return {
-        "id": file.id,
-        "object": "file",
-        "bytes": file.size_bytes,
-        "created_at": int(file.created_at),
-        "filename": file.filename,
-        "purpose": file.purpose,
-        "status": "processed",
-    }

@@ -2,20 +2,25 @@
 
 Aliases with a live version, the principal's servable versions, and the base where it is granted.
 `root` of an alias is the version it serves, never a path. Everything is answered from the route
-table: clients ask this often, and a unit may have thousands of versions.
+table: clients ask this often, and a unit may have thousands of versions. To delete a fine-tuned
+model is to withdraw a version that nothing needs.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic_core import to_json
 
+from adapters.domain.names import Alias, split_version
 from adapters.domain.principals import Principal, Scope
-from service.api.request import PrincipalOf, RuntimeOf
-from service.reconcile.route_table import Target
+from adapters.errors import Conflict, NotFound, Unavailable
+from service.api.request import PrincipalOf, RuntimeOf, aliases_of
+from service.api.route_commands import Why, WhyOf
+from service.reconcile.route_table import Target, unknown_model
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/models")
@@ -39,6 +44,52 @@ async def retrieve_model(model: str, runtime: RuntimeOf, principal: PrincipalOf)
     return _card(runtime, model, target)
 
 
+@router.delete("/{model}")
+async def delete_model(
+    model: str, runtime: RuntimeOf, principal: PrincipalOf, why: WhyOf
+) -> dict[str, Any]:
+    """Withdraws a version for good; doing it twice is doing it once.
+
+    409 for the base and for aliases, which are no fine-tuned models, and while anything could still
+    name the version: it is live or pinned, a rollback returns to it, an unfinished job makes it or
+    begins with it. 404 when unknown or another unit's.
+    """
+    await runtime.threads.command(principal, _withdraw, runtime, principal, model, why)
+    with suppress(Unavailable):  # the version is withdrawn, and this table learns it a bit later
+        await runtime.swap.routes.refresh()
+    return {"id": model, "object": "model", "deleted": True}
+
+
+def _withdraw(runtime: Runtime, principal: Principal, model: str, why: Why) -> None:
+    name = split_version(model)
+    if name is None:
+        raise _no_version(runtime, principal, model)
+    versions = runtime.registry.versions
+    try:
+        version = versions.get(*name, principal)
+    except NotFound:
+        raise unknown_model() from None
+    versions.retire(
+        version.id,
+        principal,
+        aliases=aliases_of(runtime, version.unit),
+        unneeded=True,
+        reason=why.reason,
+    )
+
+
+def _no_version(runtime: Runtime, principal: Principal, model: str) -> NotFound | Conflict:
+    owner = runtime.units.current.units.owner_of.get(Alias(model))
+    of_mine = owner is not None and principal.may_act_for(owner)
+    if not of_mine and not (model == runtime.table.base_name and principal.may(Scope.BASE)):
+        return unknown_model()
+    return Conflict(
+        f"`{model}` is no fine-tuned model; those have names like `support:8`",
+        param="model",
+        code="not_a_fine_tuned_model",
+    )
+
+
 def _card(runtime: Runtime, name: str, target: Target) -> dict[str, Any]:
     version = target.version
     assert version is not None  # noqa: S101 - only the base has none
@@ -46,7 +97,7 @@ def _card(runtime: Runtime, name: str, target: Target) -> dict[str, Any]:
         "id": name,
         "object": "model",
         "created": int(version.created_at),
-        "owned_by": target.unit,
+        "owned_by": version.unit,
         "root": version.name,
         "parent": runtime.table.base_name,
     }

@@ -17,15 +17,17 @@ from pydantic import BaseModel
 
 from adapters.domain.audit import MAX_REASON
 from adapters.domain.canary_policy import MAX_MINUTES, MAX_STEPS
-from adapters.domain.files import PURPOSES
+from adapters.domain.files import MAX_LIFETIME, MIN_LIFETIME, PURPOSES
 from adapters.domain.principals import OF_A_UNIT, OF_THE_WHOLE, Scope
 from service.api import attach
 from service.api.adapters import Pin, Promote, Warm
 from service.api.canaries import Scores, Start, StartShadow, Weight
-from service.api.fine_tuning import CreateJob
+from service.api.job_requests import CreateJob
 from service.api.keys import CreateKey, RotateKey
+from service.api.permissions import GrantPermissions
 from service.api.request import IDEMPOTENCY_KEY
 from service.api.route_commands import Command, Why
+from service.api.uploads import BeginUpload, CompleteUpload
 from service.api.usage import GROUPS, MAX_DAYS
 
 Json = dict[str, Any]
@@ -37,7 +39,13 @@ _PATHS: Mapping[str, Json] = {
     "alias": _NAME,
     "number": {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
     "model": {"type": "string", "minLength": 1, "maxLength": 64},
+    "checkpoint": {
+        "type": "string",
+        "pattern": "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?:[1-9][0-9]{0,8}$",
+    },
+    "permission_id": {"type": "string", "pattern": "^cp_[0-9a-f]{24}$"},
     "file_id": {"type": "string", "pattern": "^file-[0-9a-f]{24}$"},
+    "upload_id": {"type": "string", "pattern": "^upload_[0-9a-f]{24}$"},
     "job_id": {"type": "string", "pattern": "^ftjob-[0-9a-f]{24}$"},
     "key_id": {"type": "string", "pattern": "^key_[0-9a-f]{16}$"},
     "replica": _ID,
@@ -88,14 +96,42 @@ _TOLD: Mapping[str, _Told] = {
             "properties": {
                 "file": {"type": "string", "format": "binary"},
                 "purpose": {"type": "string", "enum": ["fine-tune"]},
+                "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                "expires_after[seconds]": {
+                    "type": "integer",
+                    "minimum": MIN_LIFETIME,
+                    "maximum": MAX_LIFETIME,
+                },
                 "x_unit": _NAME,
             },
         }
     ),
+    "post /v1/uploads": _Told(body=BeginUpload, needs_body=True),
+    "post /v1/uploads/{upload_id}/parts": _Told(
+        form={
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["data"],
+            "properties": {"data": {"type": "string", "format": "binary"}},
+        }
+    ),
+    "post /v1/uploads/{upload_id}/complete": _Told(body=CompleteUpload, needs_body=True),
+    "post /v1/uploads/{upload_id}/cancel": _Told(body=Why),
     "get /v1/fine_tuning/jobs": _Told(query=_PAGE),
     "post /v1/fine_tuning/jobs": _Told(body=CreateJob, needs_body=True, once=True),
     "get /v1/fine_tuning/jobs/{job_id}/events": _Told(query={"limit": _LIMIT}),
     "get /v1/fine_tuning/jobs/{job_id}/checkpoints": _Told(query={"limit": _LIMIT}),
+    "get /v1/fine_tuning/checkpoints/{checkpoint}/permissions": _Told(
+        query={
+            **_PAGE,
+            "project_id": _NAME,
+            "order": {"type": "string", "enum": ["ascending", "descending"]},
+        }
+    ),
+    "post /v1/fine_tuning/checkpoints/{checkpoint}/permissions": _Told(
+        body=GrantPermissions, needs_body=True
+    ),
+    "delete /v1/fine_tuning/checkpoints/{checkpoint}/permissions/{permission_id}": _Told(body=Why),
     "get /v1/adapters/{alias}/versions": _Told(query=_NUMBERED),
     "post /v1/adapters/{alias}/versions": _Told(
         form={
@@ -140,6 +176,7 @@ _TOLD: Mapping[str, _Told] = {
     "post /v1/keys/{key_id}/revoke": _Told(body=Why),
     "post /v1/replicas/{replica}/retire": _Told(body=Why),
     "delete /v1/files/{file_id}": _Told(body=Why),
+    "delete /v1/models/{model}": _Told(body=Why),
     "post /v1/fine_tuning/jobs/{job_id}/cancel": _Told(body=Why),
     "post /v1/fine_tuning/jobs/{job_id}/pause": _Told(body=Why),
     "post /v1/fine_tuning/jobs/{job_id}/resume": _Told(body=Why),
@@ -149,6 +186,7 @@ _TOLD: Mapping[str, _Told] = {
 
 _NAMED_BY: Mapping[str, tuple[str, str]] = {
     "post /v1/files": ("file_id", "$response.body#/id"),
+    "post /v1/uploads": ("upload_id", "$response.body#/id"),
     "post /v1/fine_tuning/jobs": ("job_id", "$response.body#/id"),
     "post /v1/keys": ("key_id", "$response.body#/id"),
     "get /v1/adapters": ("alias", "$response.body#/data/0/id"),

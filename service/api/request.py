@@ -158,6 +158,12 @@ def unit_of_alias(runtime: Runtime, principal: Principal, alias: str) -> Unit:
     return owner
 
 
+def aliases_of(runtime: Runtime, unit: Unit) -> set[Alias]:
+    """Those that the configuration gives to the unit; none where it is gone."""
+    owners = runtime.units.current.units.owner_of.items()
+    return {alias for alias, owner in owners if owner == unit}
+
+
 def page(wire_items: list[dict[str, Any]], listed: Page[Any]) -> dict[str, Any]:
     """A list object as OpenAI's cursor pages want it."""
     return {

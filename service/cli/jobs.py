@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Fine-tuning jobs.")
 
+_REPORT = "data_report"
+"""The event of a dry run that tells what was found."""
+
 JobId = Annotated[str, typer.Argument(help="The job's id, ftjob-….")]
 
 
@@ -67,34 +70,96 @@ def show(client: Client, job_id: JobId, as_json: AsJson = False) -> None:
     _print_job(client.openai.fine_tuning.jobs.retrieve(job_id or "-"), as_json)
 
 
+Train = Annotated[Path, typer.Option(help="Training data: OpenAI's chat JSONL.")]
+Valid = Annotated[Path | None, typer.Option(help="What tests and chooses, never trains.")]
+OfUnit = Annotated[str, typer.Option(help="Whose job it is (with an admin key).")]
+OfAdapter = Annotated[str, typer.Option(help="Which of the unit's aliases; else its first.")]
+Model = Annotated[str, typer.Option(help="A version to train further; else the base model.")]
+
+
 @app.command()
 @needs(a_client)
 def create(
     client: Client,
-    train: Annotated[Path, typer.Option(help="Training data: OpenAI's chat JSONL.")],
-    valid: Annotated[
-        Path | None, typer.Option(help="What tests and chooses, never trains.")
-    ] = None,
-    unit: Annotated[str, typer.Option(help="Whose job it is (with an admin key).")] = "",
-    adapter: Annotated[str, typer.Option(help="Which of the unit's aliases; else its first.")] = "",
+    train: Train,
+    valid: Valid = None,
+    unit: OfUnit = "",
+    adapter: OfAdapter = "",
+    model: Model = "",
     as_json: AsJson = False,
 ) -> None:
     """Upload data and start a fine-tuning job with the unit's recipe.
 
     Example: wardrobe jobs create --unit support --train train.jsonl --valid valid.jsonl
     """
-    training = _upload(client, train, unit)
-    validation = _upload(client, valid, unit) if valid else None
-    optional: dict[str, Any] = {"suffix": adapter} if adapter else {}
-    if validation:
-        optional["validation_file"] = validation
-    job = client.openai.fine_tuning.jobs.create(
-        model=client.base_model(), training_file=training, extra_body=_for_unit(unit), **optional
-    )
+    files = {"training_file": train, **({"validation_file": valid} if valid else {})}
+    job = _start(client, files, unit, {"suffix": adapter, "model": model})
     if as_json:
         print_json(job.model_dump(mode="json"))
     else:
         typer.echo(f"{job.id}  {job.status}; watch it with `wardrobe logs {job.id} --follow`")
+
+
+@app.command()
+@needs(a_client)
+def check(
+    client: Client,
+    train: Train,
+    valid: Valid = None,
+    unit: OfUnit = "",
+    adapter: OfAdapter = "",
+    as_json: AsJson = False,
+) -> None:
+    """Check data as a job would, without training: problems, tokens, time and cost to expect.
+
+    The trainer does it; exit code 1 where the data could not be trained on. The uploads go by
+    themselves after an hour.
+
+    Example: wardrobe jobs check --unit support --train train.jsonl
+    """
+    files = {"training_file": train, **({"validation_file": valid} if valid else {})}
+    job = _start(client, files, unit, {"suffix": adapter}, dry_run=True)
+    events = list(client.follow(job.id))
+    report: Any = next((event.data for event in events if event.type == _REPORT), None)
+    if as_json:
+        print_json(
+            report or client.openai.fine_tuning.jobs.retrieve(job.id).model_dump(mode="json")
+        )
+    else:
+        _print_report(report, [event for event in events if event.type != _REPORT])
+    if report is None or not report["usable"]:
+        raise typer.Exit(1)
+
+
+def _print_report(report: Any, events: list[FineTuningJobEvent]) -> None:
+    if report is None or report["usable"]:
+        for event in events:
+            typer.echo(_line(event))
+        return
+    for problem in report["problems"]:
+        line = "" if problem["line"] is None else f"line {problem['line']}: "
+        typer.echo(f"{problem['param']}: {line}{problem['what']}")
+    more = report["problem_count"] - len(report["problems"])
+    if more:
+        typer.echo(f"and {more} more")
+
+
+def _start(
+    client: Client,
+    files: dict[str, Path],
+    unit: str,
+    optional: dict[str, str],
+    *,
+    dry_run: bool = False,
+) -> FineTuningJob:
+    asked: dict[str, Any] = {
+        "model": optional.get("model") or client.base_model(),
+        **{name: _upload(client, path, unit, passing=dry_run) for name, path in files.items()},
+        **{name: value for name, value in optional.items() if value},
+    }
+    settings = {**({"unit": unit} if unit else {}), **({"dry_run": True} if dry_run else {})}
+    extra = {"x_wardrobe": settings} if settings else None
+    return client.openai.fine_tuning.jobs.create(**asked, extra_body=extra)
 
 
 @app.command()
@@ -155,15 +220,14 @@ def _line(event: FineTuningJobEvent) -> str:
     return f"{clock(event.created_at)}  {level}{event.message}"
 
 
-def _upload(client: Client, path: Path, unit: str) -> str:
+def _upload(client: Client, path: Path, unit: str, *, passing: bool) -> str:
+    """`passing`: it goes by itself."""
+    hour: Any = {"expires_after": {"anchor": "created_at", "seconds": 3600}} if passing else {}
+    extra = {"x_unit": unit} if unit else None
     with path.open("rb") as file:
         return client.openai.files.create(
-            file=file, purpose="fine-tune", extra_body=_for_unit(unit)
+            file=file, purpose="fine-tune", extra_body=extra, **hour
         ).id
-
-
-def _for_unit(unit: str) -> dict[str, str] | None:
-    return {"x_unit": unit} if unit else None
 
 
 def _because(reason: str | None) -> dict[str, str] | None:

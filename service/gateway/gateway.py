@@ -39,7 +39,7 @@ from service.runtime import Runtime
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 RECORD = "wardrobe.record"
 """Where an ASGI scope carries what is known of its request."""
-UPLOADS = frozenset({"/v1/files", "/v1/adapters/{alias}/versions"})
+UPLOADS = frozenset({"/v1/files", "/v1/uploads/{upload_id}/parts", "/v1/adapters/{alias}/versions"})
 """Routes whose bodies are files."""
 UPLOAD_MARGIN = 64 * 1024
 """Bytes of multipart framing around a file."""

@@ -4,7 +4,8 @@ It lives on the event loop's thread and is changed in place by `apply`, in one g
 of what has changed; `resolve` answers in one go too. So a request sees the routes of one revision.
 Where an alias has a canary, who is in it is decided by a keyed hash: the same in every process, and
 whoever is in it at some weight is in it at every higher one.
-A name that is unknown and one that is another unit's look the same. Which units there are, and
+A name that is unknown and one that is another unit's look the same, unless it is a version that is
+shared with the caller's unit. Which units there are, and
 whose an alias is, is asked of the units in force at each look: a deleted unit is refused at once.
 """
 
@@ -115,6 +116,7 @@ class RouteTable:
         self._pinned: dict[VersionId, None] = {}
         self._routes: dict[Alias, Route] = {}
         self._targets: dict[str, Target] = {}
+        self._shared: dict[tuple[str, Unit], Target] = {}
         self._holders: dict[str, _Holder] = {}
         self._old_hashes: set[str] = set()
 
@@ -130,6 +132,7 @@ class RouteTable:
                 self._pinned,
                 self._routes,
                 self._targets,
+                self._shared,
                 self._holders,
             ):
                 known.clear()
@@ -146,6 +149,7 @@ class RouteTable:
 
     def _apply_version(self, version: ServedVersion) -> None:
         self._pinned.pop(version.id, None)
+        self._share(version)
         if version.servable:
             if version.pinned:
                 self._pinned[version.id] = None
@@ -156,6 +160,16 @@ class RouteTable:
             for route in self._routes.values():
                 if version.id in route.named:
                     self._point(route)
+
+    def _share(self, version: ServedVersion) -> None:
+        """Under its own name, other units have a target of their own: their salt, their labels."""
+        before = self._versions.get(version.id)
+        for unit in () if before is None else before.shared_with:
+            self._shared.pop((version.name, unit), None)
+        for unit in version.shared_with if version.servable else ():
+            target = self._target(version, alias=version.adapter)
+            mine = salt(self._salt_key, f"unit:{unit}", version.digest)
+            self._shared[version.name, unit] = replace(target, unit=unit, salt=mine)
 
     def _point(self, route: Route) -> None:
         stable = self.version(route.stable)
@@ -240,7 +254,7 @@ class RouteTable:
         # the base first: an alias of the same name is one unit's, the base a grant of its own
         if model == self.base_name:
             if not principal.may(Scope.BASE):
-                raise _unknown()
+                raise unknown_model()
             return Target(
                 model=model,
                 alias=model,
@@ -251,7 +265,24 @@ class RouteTable:
         target = self._targets.get(model)
         if target is not None and self._may(principal, model, target):
             return target if target.canary is None else self._drawn(target, target.canary, lot)
-        raise _unknown()
+        shared = self._shared_with(principal, model)
+        if shared is None:
+            raise unknown_model()
+        return shared
+
+    def _shared_with(self, principal: Principal, model: str) -> Target | None:
+        """Another unit's version that the principal's unit may be answered by.
+
+        A key that names aliases is about those alone. What belongs to a unit that is gone answers
+        nobody.
+        """
+        if principal.unit is None:
+            return None
+        target = self._shared.get((model, principal.unit))
+        if target is None or principal.aliases is not None or not principal.may(Scope.INFER):
+            return None
+        owner = target.version.unit if target.version else None
+        return target if owner is not None and self._is_unit(owner) else None
 
     def _drawn(self, target: Target, canary: Share, lot: str | None) -> Target:
         return canary.target if lot is not None and self.draws(canary, lot) else target
@@ -262,11 +293,17 @@ class RouteTable:
 
     def visible(self, principal: Principal) -> Sequence[tuple[str, Target]]:
         """Every name this principal may ask for beside the base, in order."""
-        return [
+        mine = [
             (name, target)
-            for name, target in sorted(self._targets.items())
+            for name, target in self._targets.items()
             if name != self.base_name and self._may(principal, name, target)
         ]
+        of_others = [
+            (name, target)
+            for name, unit in self._shared
+            if unit == principal.unit and (target := self._shared_with(principal, name))
+        ]
+        return sorted(mine + of_others, key=lambda each: each[0])
 
     def knows(self, model: str) -> bool:
         """Whether the name is there at all, whosever it is."""
@@ -355,7 +392,7 @@ def drawn(key: bytes, trial: int, lot: str) -> float:
     return int.from_bytes(digest, "big") / 2**64 * 100.0
 
 
-def _unknown() -> NotFound:
+def unknown_model() -> NotFound:
     """The same for what is not there and for what is not this caller's."""
     return NotFound(
         "the model does not exist or you do not have access to it",

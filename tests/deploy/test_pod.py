@@ -11,7 +11,7 @@ import pytest
 from adapters.domain.units import UnitLimits
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
-from service.api.uploads import MAX_UPLOADS
+from service.api.upload_places import MAX_UPLOADS
 from service.launch.launcher import ENGINE_STOP_SECONDS
 from tests.deploy.chart import (
     CONTAINERS,

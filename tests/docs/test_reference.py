@@ -100,7 +100,7 @@ def test_every_route_of_ours_is_there() -> None:
     attach(app)
     for route in app.routes:
         path = str(getattr(route, "path", ""))
-        family = re.sub(r"^(/v1/(?:files|fine_tuning/jobs)).*", r"\1", path)
+        family = re.sub(r"^(/v1/(?:files|uploads|fine_tuning/jobs)).*", r"\1", path)
         assert f"{family}`" in PAGE, path
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version
-from tests.e2e.jobs import follow, start_job
+from tests.e2e.jobs import lines
 from tests.e2e.stack import Stack, up
+
+SCRIPT = Path(__file__).with_name("written_for_openai.py")
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +27,32 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def first(stack: Stack) -> Version:
+def told(stack: Stack) -> Mapping[str, Any]:
+    """What a script prints that was written for OpenAI, here with another address and key."""
+    files = []
+    for name, content in (
+        ("train", lines("support", "train", 400)),
+        ("valid", lines("support", "valid", 80)),
+    ):
+        files.append(stack.folder / f"{name}.jsonl")
+        files[-1].write_bytes(content)
+    service = {"OPENAI_BASE_URL": f"{stack.url}/v1", "OPENAI_API_KEY": stack.key("support")}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "wardrobe-base", *map(str, files)],
+        env={**os.environ, **service},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stderr
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+@pytest.fixture(scope="session")
+def first(stack: Stack, told: Mapping[str, Any]) -> Version:
     """`support:1`, trained by a real job and live."""
-    job = follow(stack, start_job(stack, "support"))
-    assert job.status == "succeeded", job.error
+    assert told["model"] == "support:1"
     with stack.registry() as registry:
         return registry.versions.get("support", 1, SYSTEM)
 

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -105,11 +105,42 @@ def test_a_job_ends_with_a_proven_version_that_is_live(stack: Stack, first: Vers
     assert job.hyperparameters.n_epochs == 10
 
 
+def test_a_script_written_for_openai_runs_with_another_address_and_key(
+    stack: Stack, told: Mapping[str, Any]
+) -> None:
+    assert told["model"] == "support:1"
+    assert told["metrics"].startswith("step,train_loss")
+    assert told["checkpoints"] > 0
+    assert told["trained_tokens"] > 0
+    assert told["listed"] == [told["job"]]
+    assert told["answer"].startswith("to ")
+    (found,) = stack.client().fine_tuning.jobs.list(metadata={"project": "ticket-router"}).data
+    assert found.id == told["job"]
+
+
+def test_a_dry_run_tells_what_to_expect_and_trains_nothing(stack: Stack, first: Version) -> None:
+    client = stack.client()
+    rows = lines("support", "train", 400)
+    file = client.files.create(file=("train.jsonl", rows), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(
+        model="wardrobe-base",
+        training_file=file.id,
+        extra_body={"x_wardrobe": {"dry_run": True, "recipe": {"n_epochs": 2}}},
+    )
+    job = follow(stack, job)
+    assert (job.status, job.fine_tuned_model) == ("succeeded", None)
+    events = client.fine_tuning.jobs.list_events(job.id).data
+    (report,) = [event.data for event in events if event.type == "data_report"]
+    assert report["usable"]
+    assert report["expected"]["tokens"] > 0
+    assert report["expected"]["seconds"] > 0, "a job has run here"
+
+
 def test_a_jobs_events_checkpoints_and_result_file_are_openais(
     stack: Stack, first: Version
 ) -> None:
     client = stack.client()
-    job = client.fine_tuning.jobs.list().data[0]
+    job = client.fine_tuning.jobs.retrieve(str(first.job_id))
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))
     messages = [event.message for event in events][::-1]
     assert messages[0] == "Created fine-tuning job"
@@ -121,6 +152,9 @@ def test_a_jobs_events_checkpoints_and_result_file_are_openais(
     points = list(client.fine_tuning.jobs.checkpoints.list(job.id))
     assert points
     assert points[0].metrics.step == points[0].step_number
+    (kept,) = [p.fine_tuned_model_checkpoint for p in points if p.fine_tuned_model_checkpoint]
+    answer = client.chat.completions.create(model=kept, messages=questions(1)[0], **GREEDY)
+    assert answer.model == kept == job.fine_tuned_model
     table = client.files.content(job.result_files[0]).text
     assert table.splitlines()[0].startswith("step,train_loss")
     assert len(table.splitlines()) > 2

@@ -100,6 +100,8 @@ class Scene:
                 "files": {"file": (f"{unit}.jsonl", LINE * 12)},
                 "data": {"purpose": "fine-tune", "x_unit": unit},
             }
+        if row.template == "/v1/uploads/{upload_id}/parts":
+            return {"files": {"data": ("part", LINE * 12)}}
         if row.template == "/v1/adapters/{alias}/versions":
             return {"files": {"file": ("adapter.tar", an_archive())}}
         seen = {"expected_generation": 0}
@@ -109,6 +111,12 @@ class Scene:
             "/v1/fine_tuning/jobs": {
                 "model": BASE, "training_file": things["file_id"], "x_unit": unit,
             },
+            "/v1/fine_tuning/checkpoints/{checkpoint}/permissions": {"project_ids": ["hr"]},
+            "/v1/uploads": {
+                "purpose": "fine-tune", "filename": f"{unit}.jsonl", "bytes": len(LINE * 12),
+                "mime_type": "text/jsonl", "x_unit": unit,
+            },
+            "/v1/uploads/{upload_id}/complete": {"part_ids": [things["part_id"]]},
             "/v1/responses": {"model": things["model"], "input": "hello"},
             "/v1/adapters/{alias}/promote": {"version": 1},
             "/v1/adapters/{alias}/rollback": seen,
@@ -127,12 +135,13 @@ class Scene:
 
 
 _HELLO = {"role": "user", "content": "hello"}
+NAMES_A_UNIT = ("/v1/files", "/v1/uploads", "/v1/fine_tuning/jobs", "/v1/keys")
 ABOUT_THINGS = [
     row
     for row in ACCESS
     if "{" in row.template
     or (row.method == "POST" and row.engines)
-    or (row.method == "POST" and row.template in ("/v1/files", "/v1/fine_tuning/jobs", "/v1/keys"))
+    or (row.method == "POST" and row.template in NAMES_A_UNIT)
 ]
 """Rows whose request names something."""
 
@@ -145,6 +154,8 @@ def scene(folder: Path) -> Iterator[Scene]:
     with running(folder / "state", engine) as world:
         things = {OWN: _things_of(world, OWN), FOREIGN: _things_of(world, FOREIGN)}
         unknown = {"file_id": f"file-{'0' * 24}", "job_id": f"ftjob-{'0' * 24}"}
+        unknown |= {"upload_id": f"upload_{'0' * 24}", "part_id": f"part_{'0' * 24}"}
+        unknown |= {"checkpoint": "nothing:1", "permission_id": f"cp_{'0' * 24}"}
         unknown |= {"alias": "nothing", "model": "nothing", "number": "1", "replica": "nothing:1"}
         things["nothing"] = unknown | {"key_id": f"key_{'0' * 16}"}
         callers = _callers(world)
@@ -163,13 +174,19 @@ def _things_of(world: World, unit: str) -> dict[str, str]:
     name = f"{MARK if unit == FOREIGN else 'own'}.jsonl"
     file = client.files.create(file=(name, LINE * 12), purpose="fine-tune")
     job = client.fine_tuning.jobs.create(model=BASE, training_file=file.id)
+    upload = client.uploads.create(
+        purpose="fine-tune", filename=name, bytes=len(LINE * 12), mime_type="text/jsonl"
+    )
+    part = client.uploads.parts.create(upload.id, data=LINE * 12)
+    (permission,) = world.runtime.registry.permissions.grant(version.id, [Unit("hr")], SYSTEM)
     kept = client.files.create(file=(name, LINE * 13), purpose="fine-tune")
     _, new = make_key(Role.UNIT, Unit(unit), pepper=world.runtime.pepper)
     world.runtime.registry.keys.add([new])
     assert kept.id != file.id
     return {
         "alias": unit, "model": unit, "number": "1", "file_id": file.id, "job_id": job.id,
-        "replica": "nothing:1", "key_id": new.id,
+        "replica": "nothing:1", "key_id": new.id, "upload_id": upload.id, "part_id": part.id,
+        "checkpoint": version.name, "permission_id": permission.id,
     }  # fmt: skip
 
 

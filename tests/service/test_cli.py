@@ -24,7 +24,7 @@ from adapters.domain.api_keys import make_key
 from adapters.domain.datasets import Part
 from adapters.domain.evaluations import NewEvaluation, Scorer
 from adapters.domain.gates import at_least
-from adapters.domain.jobs import JobError
+from adapters.domain.jobs import JobError, JobStatus
 from adapters.domain.names import Digest, JobId, Unit, VersionId
 from adapters.domain.principals import SYSTEM, Role, Scope
 from adapters.pepper import find_pepper, fingerprint_of
@@ -240,6 +240,44 @@ def test_a_job_is_created_listed_paused_resumed_and_cancelled(
     assert (again.code, "cancelled" in again.out) == (0, True), "repeating it changes nothing"
     over = cli("jobs", "resume", job["id"])
     assert (over.code, one_line(over.err)) == (1, True)
+
+
+def test_data_is_checked_by_the_server_and_every_problem_printed(
+    cli: Cli, world: World, rows: Path
+) -> None:
+    """A thread does here what the trainer does."""
+    problems = [{"param": "training_file", "line": n, "what": "has no `messages`"} for n in (3, 7)]
+    jobs = world.runtime.registry.jobs
+    error = JobError(code="invalid_training_file", message="2 problems", param="training_file")
+    for found, failure in ((problems, error), ([], None)):
+        report = {"usable": not found, "problems": found, "problem_count": len(found)}
+
+        def end(report: Any = report, failure: JobError | None = failure) -> None:
+            until = time.monotonic() + 60
+            while not (waiting := jobs.in_status(JobStatus.VALIDATING_FILES)):
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            (job,) = waiting
+            assert job.dry_run
+            jobs.say(job.id, "expect: at most 9 steps")
+            jobs.say(job.id, "checked", type="data_report", data=report)
+            jobs.accept(job.id, error=failure)
+
+        trainer = threading.Thread(target=end)
+        trainer.start()
+        done = cli("jobs", "check", "--unit", "hr", "--train", str(rows))
+        trainer.join()
+        if failure:
+            assert done.code == 1
+            assert done.out.splitlines() == [
+                "training_file: line 3: has no `messages`",
+                "training_file: line 7: has no `messages`",
+            ]
+        else:
+            assert done.code == 0
+            assert "expect: at most 9 steps" in done.out
+    files = world.client("hr").files.list()
+    assert all(file.expires_at == file.created_at + 3600 for file in files)
 
 
 def test_a_job_without_a_unit_asks_an_admin_for_one(cli: Cli, rows: Path) -> None:

@@ -25,7 +25,11 @@ from tests.simulation.engine import BASE
 
 pytestmark = pytest.mark.timeout(1800)
 
-CHANGES_AT_LAST = ("DELETE /v1/files/{file_id}", "POST /v1/keys/{key_id}/revoke")
+CHANGES_AT_LAST = (
+    "DELETE /v1/files/{file_id}",
+    "DELETE /v1/fine_tuning/checkpoints/{checkpoint}/permissions/{permission_id}",
+    "POST /v1/keys/{key_id}/revoke",
+)
 """What takes the thing away."""
 
 

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from adapters.domain.jobs import Job
 from adapters.domain.names import Alias, Digest, Unit
 from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import Rollout
@@ -104,9 +105,17 @@ class World:
         return client
 
     def publish(
-        self, adapter: str, unit: str | None = None, *, base: Digest = FINGERPRINT
+        self,
+        adapter: str,
+        unit: str | None = None,
+        *,
+        base: Digest = FINGERPRINT,
+        job: Job | None = None,
+        evidence: Mapping[str, Any] | None = None,
     ) -> Version:
-        """A candidate whose artifact is really in the store; it answers with its own name."""
+        """A candidate whose artifact is really in the store; it answers with its own name. `job` is
+        running, and has made it.
+        """
         newest = self.runtime.registry.versions.list(SYSTEM, adapter=adapter, after=None, limit=1)
         number = newest.items[0].number + 1 if newest.items else 1
         folder = self.settings.state / "made" / f"{adapter}-{time.monotonic_ns()}"
@@ -118,9 +127,11 @@ class World:
             base_fingerprint=base,
             rank=8,
             size_bytes=100,
-            evidence={},
+            evidence=evidence or {},
         )
-        return self.runtime.registry.versions.publish(new, job_id=None, fence=None)
+        fence = job.lease.fence if job and job.lease else None
+        versions = self.runtime.registry.versions
+        return versions.publish(new, job_id=job.id if job else None, fence=fence)
 
     def begin(self, version: Version) -> Rollout:
         """Its promotion, as far as the registry goes; the owners of the swap do the rest."""

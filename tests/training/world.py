@@ -60,6 +60,7 @@ class World:
         *,
         seed: int | None = 5,
         model: str = "tiny",
+        **more: Any,
     ) -> JobId:
         """A job as the service stores a new one."""
         job = NewJob(
@@ -71,6 +72,7 @@ class World:
             validation_file=None if validation is None else self.upload(validation),
             seed=seed,
             hyperparameters=Hyperparameters(),
+            **more,
         )
         return self.registry.jobs.create(job, OWNER, idempotency_key=None).id
 

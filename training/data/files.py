@@ -56,8 +56,12 @@ def check_files(files: JobFiles, store: ArtifactStore, rules: Rules, folder: Pat
     found = open_rows(folder, made_from)
     if found is not None:
         return found
-    parts = [(param, _opener(file, param, store)) for param, file in files.by_param]
-    return read_rows(parts, rules, folder, made_from)
+    return read_rows(list(openers(files, store).items()), rules, folder, made_from)
+
+
+def openers(files: JobFiles, store: ArtifactStore) -> dict[str, Callable[[], BinaryIO]]:
+    """What opens each file, by the parameter that names it. They raise InvalidFile, Rejected."""
+    return {param: _opener(file, param, store) for param, file in files.by_param}
 
 
 def _opener(file: StoredFile, param: str, store: ArtifactStore) -> Callable[[], BinaryIO]:

@@ -36,6 +36,7 @@ from training.data.examples import DataKind
 from training.data.render import ChatRenderer, Renderer
 from training.job.check_data import Offer, check_data
 from training.job.dataset import rules_for
+from training.job.pace import tokens_per_second
 from training.job.records import Archive, Person, Records, Seen, find_records, person_of
 
 METHODS: Mapping[str, DataKind] = {
@@ -43,8 +44,6 @@ METHODS: Mapping[str, DataKind] = {
     "dpo": DataKind.PAIRS,
     "kto": DataKind.THUMBS,
 }
-_RECENT = 20
-"""Versions looked at for how fast training is here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ def check(desk: Desk, chosen: argparse.Namespace) -> tuple[int, dict[str, Any], 
         renderer=desk.renderer,
         base=base.fingerprint,
         known=lambda asked: desk.registry.datasets.parts(adapter, asked),
-        tokens_per_second=_tokens_per_second(desk),
+        tokens_per_second=tokens_per_second(desk.registry.versions, base.fingerprint),
         price_per_hour=chosen.price_per_hour,
     )
     rules = rules_for(desk.unit, desk.units.folder, desk.registry.erasures, METHODS[chosen.method])
@@ -121,17 +120,6 @@ def _person(desk: Desk, lines: Iterable[str]) -> Person:
     return person_of(words, key, desk.unit.data, desk.units.folder)
 
 
-def _tokens_per_second(desk: Desk) -> float | None:
-    """By the newest version of this base that says so, whoever's it is."""
-    page = desk.registry.versions.list(SYSTEM, adapter=None, after=None, limit=_RECENT)
-    for version in page.items:
-        training = (version.evidence or {}).get("training", {})
-        tokens, seconds = training.get("trained_tokens"), training.get("seconds")
-        if version.base_fingerprint == desk.base.fingerprint and tokens and seconds:
-            return float(tokens) / float(seconds)
-    return None
-
-
 def _newest(records: Records) -> list[Seen]:
     """Of each adapter, the newest version that answers or may."""
     by_adapter: dict[str, Seen] = {}
@@ -158,6 +146,7 @@ def _retrain(desk: Desk, seen: Seen) -> str:
         suffix=job.suffix,
         hyperparameters=job.hyperparameters,
         metadata=job.metadata,
+        recipe=job.recipe,
     )
     by = Principal(id="system", role=Role.UNIT, unit=desk.name)
     once = f"erasure-{seen.version.name}"

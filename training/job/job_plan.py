@@ -68,6 +68,7 @@ def _recipe(context: JobContext, job: Job, unit: UnitConfig, reporter: Reporter)
             base=advised(base_overrides(base.path), base.shapes),
             unit=unit.recipe,
             job=job.hyperparameters,
+            asked=job.recipe,
             seed=None if job.seed_drawn and unit.recipe.seed is not None else job.seed,
         )
         suitable = suited(recipe, base.shapes, base.path)

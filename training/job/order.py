@@ -1,4 +1,4 @@
-"""What a job's process is told: which job, under which lease."""
+"""What a job's process is told: which job, under which lease; and what a dry run's end tells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import json
 from dataclasses import dataclass
 
 from adapters.domain.names import JobId
+
+AGAIN = 75
+"""A dry run's exit code where the registry or a disk was in the way: nothing is known yet."""
 
 
 @dataclass(frozen=True, kw_only=True)

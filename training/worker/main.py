@@ -45,6 +45,7 @@ from adapters.store.open import open_store
 from adapters.telemetry_off import turn_telemetry_off
 from training.job.order import Order
 from training.job.service_limits import check_signed, reporting, trusted_by_all
+from training.worker.dry_runner import DryRunner
 from training.worker.import_prover import ImportProver
 from training.worker.job_supervisor import Supervision, supervise
 from training.worker.job_validator import validate_job
@@ -55,6 +56,7 @@ POLL = 0.25
 """Seconds between two looks at the queue."""
 _JOIN = 2.0
 _RUN = (sys.executable, "-m", "training.job")
+_DRY_RUN = (sys.executable, "-m", "training.job.dry_run")
 _EVALUATE = (sys.executable, "-m", "training.job.evaluate_again")
 
 _log = structlog.get_logger(__name__)
@@ -71,6 +73,8 @@ class Trainer:
     owner: str
     supervision: Supervision
     stopping: threading.Event
+    dry_run: Callable[[Job], None]
+    """Ends a job that asks for a dry run; raises where it could not."""
     more: Sequence[Supervision] = ()
     """One for each job that may run beside the first: each has a thread, and a starter, of its
     own."""
@@ -194,13 +198,16 @@ class Trainer:
 
     def _validate_one(self, job: Job, units: Units) -> None:
         try:
-            validate_job(
-                job,
-                registry=self.registry,
-                store=self.store,
-                units=units,
-                workdir=self.state.job(job.id),
-            )
+            if job.dry_run:
+                self.dry_run(job)
+            else:
+                validate_job(
+                    job,
+                    registry=self.registry,
+                    store=self.store,
+                    units=units,
+                    workdir=self.state.job(job.id),
+                )
         except WardrobeError:
             raise
         except Exception:
@@ -285,6 +292,7 @@ def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> N
             owner=f"{socket.gethostname()}:{os.getpid()}",
             supervision=supervision(first),
             stopping=stopping,
+            dry_run=DryRunner(lambda job_id: [*_DRY_RUN, job_id], environment, stopping),
             more=[supervision(starter) for starter in others],
             imports=ImportProver(
                 versions=registry.versions,

@@ -23,6 +23,7 @@ from adapters.registry.ports.files import Files, NewFile
 from adapters.registry.ports.hints import Hints
 from adapters.registry.ports.jobs import Jobs, NewJob, Progress
 from adapters.registry.ports.keys import Keys
+from adapters.registry.ports.permissions import Permissions
 from adapters.registry.ports.quotas import Claim, Quotas, Share, Shares
 from adapters.registry.ports.replicas import (
     Acknowledgement,
@@ -32,6 +33,7 @@ from adapters.registry.ports.replicas import (
     Replicas,
 )
 from adapters.registry.ports.routes import Changes, Rollouts, Routes
+from adapters.registry.ports.uploads import NewPart, NewUpload, Uploads
 from adapters.registry.ports.usage import DayUsage, UsageKey, UsageLedger, Used
 from adapters.registry.ports.versions import NewVersion, Versions
 
@@ -54,7 +56,10 @@ __all__ = [
     "Keys",
     "NewFile",
     "NewJob",
+    "NewPart",
+    "NewUpload",
     "NewVersion",
+    "Permissions",
     "ProcessId",
     "Progress",
     "Quotas",
@@ -67,6 +72,7 @@ __all__ = [
     "Routes",
     "Share",
     "Shares",
+    "Uploads",
     "UsageKey",
     "UsageLedger",
     "Used",

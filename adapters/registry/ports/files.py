@@ -21,6 +21,8 @@ class NewFile:
     purpose: str
     size_bytes: int
     digest: Digest
+    lifetime: int | None = None
+    """Seconds after which it goes by itself; None keeps it until it is deleted."""
 
 
 class Files(Protocol):
@@ -34,7 +36,9 @@ class Files(Protocol):
         ...
 
     def get(self, file_id: FileId, principal: Principal) -> StoredFile:
-        """Raises NotFound when unknown, deleted or another unit's."""
+        """Raises NotFound when unknown, deleted, expired or another unit's. What an unfinished job
+        names does not expire before that has ended.
+        """
         ...
 
     def list(

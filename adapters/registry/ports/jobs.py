@@ -21,7 +21,7 @@ from adapters.domain.jobs import (
 from adapters.domain.names import FileId, JobId, Unit
 from adapters.domain.pages import Page
 from adapters.domain.principals import Principal
-from adapters.domain.recipes import Hyperparameters
+from adapters.domain.recipes import Hyperparameters, RecipeOverrides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,8 @@ class NewJob:
     suffix: str | None = None
     hyperparameters: Hyperparameters
     metadata: Mapping[str, str] | None = None
+    recipe: RecipeOverrides | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,9 @@ class Jobs(Protocol):
         """Stores the job. A repeated (unit, idempotency_key) with the same words returns the job
         stored first; with other words it raises Conflict (`idempotency_key_reused`).
 
-        Raises NotFound for a file that is not the unit's.
+        Raises NotFound for a file that is not the unit's, and where `model` names a version that
+        is not (`param` says which); Conflict for a version that may not be served any more
+        (`version_retired`, `version_rejected`).
         """
         ...
 
@@ -80,7 +84,7 @@ class Jobs(Protocol):
         after: str | None,
         limit: int,
     ) -> Page[Job]:
-        """Newest first, those with every given pair of metadata."""
+        """Newest first, those with every given pair of metadata; of no pairs, those without any."""
         ...
 
     def request_stop(
@@ -116,7 +120,10 @@ class Jobs(Protocol):
         ...
 
     def accept(self, job_id: JobId, *, error: JobError | None) -> Job:
-        """The end of validation: queued, or failed with `error`. Raises IllegalTransition."""
+        """The end of validation: queued, or failed with `error`; a dry run has succeeded by it.
+
+        Raises IllegalTransition.
+        """
         ...
 
     def claim(self, *, owner: str, lease_seconds: float) -> Job | None:

@@ -140,10 +140,13 @@ class Versions(Protocol):
         principal: Principal,
         *,
         aliases: Collection[Alias],
+        unneeded: bool = False,
         reason: str | None = None,
     ) -> Version:
         """Withdraws a version: it is never served again and its artifact is collected.
 
+        With `unneeded`, only where nothing could still name it: else Conflict (`version_in_use`)
+        for a version that a route, an open rollout, a rollback, a pin or an unfinished job names.
         Bumps the revision; repeating it changes nothing. `aliases` are those that the configuration
         gives to the version's unit. Raises NotFound; Conflict (`version_live`) while the unit's
         route of one of them serves it or a rollout of one wants it; other routes are emptied.

@@ -23,22 +23,22 @@ from sqlalchemy import (
 
 from adapters.domain.audit import Action
 from adapters.domain.jobs import JobStatus
-from adapters.domain.names import Digest, VersionId
+from adapters.domain.names import Digest
 from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import SETS_STABLE, RolloutState
 from adapters.domain.versions import Version, VersionState
-from adapters.errors import Conflict
 from adapters.registry.ports.collection import Retention
 from adapters.registry.sql import rows, schema
 from adapters.registry.sql.audit import append
 from adapters.registry.sql.condemned import CONDEMNED_SECONDS
 from adapters.registry.sql.datasets import kept_datasets
-from adapters.registry.sql.files import UNFINISHED
+from adapters.registry.sql.expiry import forget_expired_files
+from adapters.registry.sql.files import UNFINISHED, audit_forgotten
+from adapters.registry.sql.named_versions import named_versions
 from adapters.registry.sql.queries import SqlPort, all_of, bump_revision, lock_revision
-from adapters.registry.sql.rollback_target import rollback_target_of
-from adapters.registry.sql.rollout_rows import MOVED, OPEN, SET_STABLE
+from adapters.registry.sql.rollout_rows import MOVED, SET_STABLE
+from adapters.registry.sql.uploads import expired_parts, kept_parts, uploads_without_parts
 from adapters.registry.sql.version_rows import audit_version
-from adapters.registry.sql.weaker_copies import copied_versions
 from adapters.registry.transitions.rollouts import LEASE_MARGIN_SECONDS
 
 _DAY = 86_400.0
@@ -47,6 +47,8 @@ REPLICA_DAYS = 7.0
 
 QUOTA_DAYS = 40.0
 """What was used of a month's budget counts until the month is over."""
+UPLOAD_DAYS = 1.0
+"""How long an upload that is over is still there to be asked for."""
 WRITER_DAYS = 2.0
 """No process repeats a batch for longer than this."""
 
@@ -60,13 +62,16 @@ class SqlCollection(SqlPort):
             lock_revision(connection)
             now = self._database.now(connection)
             collected = _collect_versions(connection, retention, now=now)
-            counts = {"versions": len(collected)}
+            expired = forget_expired_files(connection, now=now)
+            counts = {"versions": len(collected), "expired_files": len(expired)}
             history = now - retention.event_days * _DAY
             for kind, statement in {
                 "events": _told_by_finished_jobs(schema.job_events, history),
                 "checkpoints": _told_by_finished_jobs(schema.job_checkpoints, history),
                 "rollouts": _rollouts_beyond_history(history),
                 "files": delete(schema.files).where(schema.files.c.deleted_at <= history),
+                "upload_parts": expired_parts(now),
+                "uploads": uploads_without_parts(now - UPLOAD_DAYS * _DAY),
                 "replicas": _stopped_replicas(now=now),
                 "acknowledgements": _failures_to_load_what_is_gone(),
                 "evaluations": _scores_of_what_is_gone(history),
@@ -79,6 +84,8 @@ class SqlCollection(SqlPort):
                 ),
             }.items():
                 counts[kind] = connection.execute(statement).rowcount
+            for file in expired:
+                audit_forgotten(connection, file, by=SYSTEM, at=now, reason="it has expired")
             _audit_collected(connection, collected, counts, at=now)
             return counts
 
@@ -128,6 +135,7 @@ def _roots(connection: Connection) -> set[Digest]:
         held.where(told.error.is_(None)),
         # files of unfinished jobs are among them: such a file cannot be deleted
         select(files.digest).where(files.deleted_at.is_(None)),
+        kept_parts(),
         kept_datasets(),
     )
     return {Digest(digest) for digest in connection.execute(query).scalars()}
@@ -142,7 +150,7 @@ def _collect_versions(
     """Those that are collected now, as they were."""
     versions = schema.versions
     old = versions.c.id.in_(_old_versions(retention, now=now))
-    unnamed = versions.c.id.not_in(_named(connection) | copied_versions(connection))
+    unnamed = versions.c.id.not_in(named_versions(connection))
     query = select(versions).where(versions.c.collected_at.is_(None), old, unnamed)
     found = all_of(connection, query.order_by(versions.c.id), rows.version_from)
     if found:
@@ -153,7 +161,7 @@ def _collect_versions(
 
 
 def _old_versions(retention: Retention, *, now: float) -> Select[Any]:
-    """Ids of versions that no state keeps; `_named` says who keeps them nevertheless."""
+    """Ids of versions that no state keeps; `named_versions` says who keeps them nevertheless."""
     versions = schema.versions.c
     newer = schema.versions.alias()
     # how many retired versions of the adapter are newer: those are there to roll back to
@@ -187,35 +195,6 @@ def _is_state(state: VersionState) -> ColumnElement[bool]:
 
 def _made_before(state: VersionState, at: float) -> ColumnElement[bool]:
     return and_(_is_state(state), schema.versions.c.created_at <= at)
-
-
-def _named(connection: Connection) -> set[VersionId]:
-    """Versions that a route, an open rollout, a rollback or an unfinished job could still name."""
-    routes, rollouts, versions, jobs = (
-        schema.routes.c,
-        schema.rollouts.c,
-        schema.versions.c,
-        schema.jobs.c,
-    )
-    query = union(
-        *(
-            select(column).where(column.is_not(None))
-            for column in (routes.stable, routes.canary, routes.shadow)
-        ),
-        select(versions.id).where(versions.pinned_at.is_not(None)),
-        select(rollouts.target).where(OPEN),
-        select(rollouts.replaced).where(OPEN, rollouts.replaced.is_not(None)),
-        select(versions.id)
-        .join(schema.jobs, jobs.id == versions.job_id)
-        .where(jobs.status.in_(UNFINISHED)),
-    )
-    named = {VersionId(version_id) for version_id in connection.execute(query).scalars()}
-    for route in all_of(connection, select(schema.routes), rows.route_from):
-        try:
-            named.add(rollback_target_of(connection, route))
-        except Conflict:
-            continue  # there is nothing to roll back to
-    return named
 
 
 # -- rows

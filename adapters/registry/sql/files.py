@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, insert, or_, select, update
 
 from adapters.domain import audit_facts
 from adapters.domain.audit import Action
@@ -34,23 +35,13 @@ class SqlFiles(SqlPort):
             share_revision(connection)
             at = self._database.now(connection)
             check_not_condemned(connection, file.digest, now=at)
-            stored = StoredFile(**vars(file), created_at=at)
-            connection.execute(insert(schema.files).values(rows.file_values(stored)))
-            append(
-                connection,
-                by,
-                Action.FILE_CREATED,
-                f"file/{stored.id}",
-                at=at,
-                unit=stored.unit,
-                after=audit_facts.of_file(stored),
-            )
-            return stored
+            return add_file(connection, file, by=by, at=at)
 
     def get(self, file_id: FileId, principal: Principal) -> StoredFile:
         """Raises NotFound when unknown, deleted or another unit's."""
-        query = _kept(principal).where(schema.files.c.id == file_id)
         with self._database.read() as connection:
+            now = self._database.now(connection)
+            query = _kept(principal, now).where(schema.files.c.id == file_id)
             return rows.file_from(one(connection, query, _MISSING))
 
     def list(
@@ -65,10 +56,11 @@ class SqlFiles(SqlPort):
         """By upload. `after` is a file's id; it works although that file was deleted meanwhile."""
         table = schema.files
         seq = table.c.seq
-        query = _kept(principal).order_by(seq.desc() if newest_first else seq.asc())
-        if purpose is not None:
-            query = query.where(table.c.purpose == purpose)
         with self._database.read() as connection:
+            query = _kept(principal, self._database.now(connection))
+            query = query.order_by(seq.desc() if newest_first else seq.asc())
+            if purpose is not None:
+                query = query.where(table.c.purpose == purpose)
             if after is not None:
                 cursor = select(seq).where(visible(table.c.unit, principal), table.c.id == after)
                 missing = "no such file to go on after"
@@ -83,42 +75,91 @@ class SqlFiles(SqlPort):
         """
         table = schema.files
         with self._database.write() as connection:
-            query = _kept(principal).where(table.c.id == file_id).with_for_update()
-            file = rows.file_from(one(connection, query, _MISSING))
-            if connection.execute(select(exists().where(_in_use(file_id)))).scalar_one():
-                raise Conflict("a job that is not finished uses this file", code="file_in_use")
             at = self._database.now(connection)
-            forgotten = {"filename": "", "deleted_at": at}
-            connection.execute(update(table).where(table.c.id == file_id).values(forgotten))
-            append(
-                connection,
-                principal,
-                Action.FILE_DELETED,
-                f"file/{file_id}",
-                at=at,
-                unit=file.unit,
-                before=audit_facts.of_file(file),
-                reason=reason,
-            )
+            query = _kept(principal, at).where(table.c.id == file_id).with_for_update(of=table)
+            file = rows.file_from(one(connection, query, _MISSING))
+            if in_use(connection, [file_id]):
+                raise Conflict("a job that is not finished uses this file", code="file_in_use")
+            forget(connection, [file_id], at=at)
+            audit_forgotten(connection, file, by=principal, at=at, reason=reason)
 
 
-def hold_file(connection: Connection, file_id: FileId, unit: Unit, *, param: str) -> None:
+def add_file(connection: Connection, file: NewFile, *, by: Principal, at: float) -> StoredFile:
+    """Stores a file that is not condemned; audits, so it is to be called last."""
+    values = dict(vars(file))
+    lifetime = values.pop("lifetime")
+    expires_at = None if lifetime is None else at + lifetime
+    stored = StoredFile(**values, created_at=at, expires_at=expires_at)
+    connection.execute(insert(schema.files).values(rows.file_values(stored)))
+    append(
+        connection,
+        by,
+        Action.FILE_CREATED,
+        f"file/{stored.id}",
+        at=at,
+        unit=stored.unit,
+        after=audit_facts.of_file(stored),
+    )
+    return stored
+
+
+def hold_file(
+    connection: Connection, file_id: FileId, unit: Unit, *, param: str, now: float
+) -> None:
     """Keeps a file of the unit from being deleted until the end. Raises NotFound."""
     table = schema.files
-    query = select(table.c.id).where(
-        table.c.id == file_id, table.c.unit == unit, table.c.deleted_at.is_(None)
-    )
+    query = select(table.c.id).where(table.c.id == file_id, table.c.unit == unit, there(now))
     # a deleter that holds the row waits for its end here; the row is then looked at again
-    if connection.execute(query.with_for_update(read=True)).first() is None:
+    if connection.execute(query.with_for_update(read=True, of=table)).first() is None:
         raise NotFound(_MISSING, param=param)
 
 
-def _kept(principal: Principal) -> Select[Any]:
-    files = schema.files
-    return select(files).where(visible(files.c.unit, principal), files.c.deleted_at.is_(None))
+def there(now: float) -> ColumnElement[bool]:
+    """Files that were not deleted and have not expired."""
+    files = schema.files.c
+    expired = and_(files.expires_at.is_not(None), files.expires_at <= now)
+    return and_(files.deleted_at.is_(None), or_(~expired, exists().where(_uses(files.id))))
 
 
-def _in_use(file_id: FileId) -> ColumnElement[bool]:
+def in_use(connection: Connection, file_ids: Sequence[FileId]) -> set[FileId]:
+    """Those that unfinished jobs name; to be asked once the files are locked."""
+    jobs = schema.jobs.c
+    query = select(jobs.training_file, jobs.validation_file).where(
+        jobs.status.in_(UNFINISHED),
+        or_(jobs.training_file.in_(file_ids), jobs.validation_file.in_(file_ids)),
+    )
+    named = {file_id for row in connection.execute(query) for file_id in row}
+    return named & set(file_ids)
+
+
+def forget(connection: Connection, file_ids: Sequence[FileId], *, at: float) -> None:
+    """Their bytes are collected later, their rows stay for a while: lists go on after them."""
+    table = schema.files
+    forgotten = {"filename": "", "deleted_at": at}
+    connection.execute(update(table).where(table.c.id.in_(file_ids)).values(forgotten))
+
+
+def audit_forgotten(
+    connection: Connection, file: StoredFile, *, by: Principal, at: float, reason: str | None
+) -> None:
+    """Tells the audit log, so it is to be called last."""
+    append(
+        connection,
+        by,
+        Action.FILE_DELETED,
+        f"file/{file.id}",
+        at=at,
+        unit=file.unit,
+        before=audit_facts.of_file(file),
+        reason=reason,
+    )
+
+
+def _kept(principal: Principal, now: float) -> Select[Any]:
+    return select(schema.files).where(visible(schema.files.c.unit, principal), there(now))
+
+
+def _uses(file_id: ColumnElement[Any]) -> ColumnElement[bool]:
     jobs = schema.jobs.c
     named = or_(jobs.training_file == file_id, jobs.validation_file == file_id)
     return jobs.status.in_(UNFINISHED) & named

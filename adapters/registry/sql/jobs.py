@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, Table, exists, insert, select
 from adapters.domain import audit_facts
 from adapters.domain.audit import Action
 from adapters.domain.jobs import Job, JobCheckpoint, JobEvent, JobStatus, StopRequest
-from adapters.domain.names import JobId, Unit
+from adapters.domain.names import FileId, JobId, Unit
 from adapters.domain.pages import Page
 from adapters.domain.principals import Principal
 from adapters.errors import Conflict
@@ -36,6 +36,7 @@ from adapters.registry.sql.queries import (
 )
 from adapters.registry.sql.rollout_rows import fail_rollouts
 from adapters.registry.sql.trainer_jobs import SqlTrainerJobs
+from adapters.registry.sql.version_rows import check_trainable
 from adapters.registry.transitions import jobs as transitions
 from adapters.registry.transitions.rollouts import ASKER_CANCELLED
 
@@ -48,7 +49,8 @@ class SqlJobs(SqlTrainerJobs):
     def create(self, job: NewJob, principal: Principal, *, idempotency_key: str | None) -> Job:
         """Stores the job, or finds the one stored first under the same key and words.
 
-        Raises Conflict (`idempotency_key_reused`), NotFound for a file that is not the unit's.
+        Raises Conflict (`idempotency_key_reused`, `version_retired`, `version_rejected`), NotFound
+        for a file or a version that is not the unit's.
         """
         check_acts_for(principal, job.unit, "no such unit")
         words = _words_of(job)
@@ -56,10 +58,13 @@ class SqlJobs(SqlTrainerJobs):
             first = _first_with(connection, job.unit, idempotency_key, words)
             if first is not None:
                 return first
-            hold_file(connection, job.training_file, job.unit, param="training_file")
-            if job.validation_file is not None:
-                hold_file(connection, job.validation_file, job.unit, param="validation_file")
-            stored = _begin(job, principal, at=self._database.now(connection))
+            check_trainable(connection, job.model, job.unit)
+            now = self._database.now(connection)
+            for param in ("training_file", "validation_file"):
+                file_id: FileId | None = getattr(job, param)
+                if file_id is not None:
+                    hold_file(connection, file_id, job.unit, param=param, now=now)
+            stored = _begin(job, principal, at=now)
             values = rows.job_values(stored) | {"idempotency_key": idempotency_key, "words": words}
             if idempotency_key is None:
                 connection.execute(insert(schema.jobs).values(values))
@@ -91,8 +96,13 @@ class SqlJobs(SqlTrainerJobs):
         after: str | None,
         limit: int,
     ) -> Page[Job]:
-        """Newest first, those with every given pair of metadata. Raises NotFound for `after`."""
+        """Newest first, those with every given pair of metadata; of no pairs, those without any.
+
+        Raises NotFound for `after`.
+        """
         query = _jobs(principal).order_by(schema.jobs.c.seq.desc())
+        if metadata is not None and not metadata:
+            query = query.where(~exists().where(schema.job_metadata.c.job_id == schema.jobs.c.id))
         for key, value in (metadata or {}).items():
             query = query.where(_tagged(key, value))
         with self._database.read() as connection:
@@ -149,6 +159,10 @@ def _words_of(job: NewJob) -> str:
     words = {name: value for name, value in vars(job).items() if name != "id"}
     words["hyperparameters"] = job.hyperparameters.model_dump(mode="json")
     words["metadata"] = dict(job.metadata) if job.metadata else None
+    words["recipe"] = job.recipe and job.recipe.model_dump(mode="json", exclude_none=True)
+    for name in ("recipe", "dry_run"):  # as of builds that had no such words
+        if not words[name]:
+            del words[name]
     return sha256_bytes(json.dumps(words, sort_keys=True).encode())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, RowMapping, Select, func, or_, select
@@ -13,6 +14,7 @@ from adapters.domain.routes import Rollout, Route
 from adapters.domain.versions import ServedVersion, VersionState
 from adapters.registry.ports.routes import Changes
 from adapters.registry.sql import rows, schema
+from adapters.registry.sql.permissions import shared_with
 from adapters.registry.sql.queries import SqlPort, all_of, current_revision
 from adapters.registry.sql.rollout_rows import FLIPPED, LOADING, open_rollouts, stored_route
 
@@ -102,7 +104,15 @@ def _versions(connection: Connection, since: int) -> Sequence[ServedVersion]:
             table.c.withdrawn_at.is_(None),
             table.c.collected_at.is_(None),
         )
-    return _changed(connection, query, table.c.id, since, rows.served_from)
+    found = _changed(connection, query, table.c.id, since, rows.served_from)
+    few = [version.id for version in found] if len(found) < _FEW else None
+    shared = shared_with(connection, few) if found else {}
+    return [
+        replace(version, shared_with=frozenset(shared[version.id]))
+        if version.id in shared
+        else version
+        for version in found
+    ]
 
 
 def _keys(connection: Connection, since: int) -> Sequence[Key]:

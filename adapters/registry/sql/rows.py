@@ -24,9 +24,11 @@ from adapters.domain.jobs import (
 )
 from adapters.domain.limits import NO_KEY_LIMITS, KeyLimits
 from adapters.domain.names import Alias
+from adapters.domain.permissions import Permission
 from adapters.domain.principals import Role, Scope
-from adapters.domain.recipes import Hyperparameters
+from adapters.domain.recipes import Hyperparameters, RecipeOverrides
 from adapters.domain.routes import Action, Canary, Rollout, RolloutState, Route, Shadow
+from adapters.domain.uploads import Upload, UploadPart, UploadStatus
 from adapters.domain.versions import ServedVersion, Version, VersionState
 
 
@@ -92,6 +94,29 @@ def file_from(row: RowMapping) -> StoredFile:
     return StoredFile(**_without(row, "seq", "deleted_at"))
 
 
+def upload_values(upload: Upload) -> dict[str, Any]:
+    """Column values of an upload that is no file yet."""
+    values = {name: getattr(upload, name) for name in upload.__dataclass_fields__}
+    del values["file"]
+    return values | {"status": upload.status.value}
+
+
+def upload_from(row: RowMapping) -> Upload:
+    """An upload from its row, without the file that it has become."""
+    values = _without(row, "seq", "file_id")
+    return Upload(**{**values, "status": UploadStatus(row["status"])})
+
+
+def part_values(part: UploadPart) -> dict[str, Any]:
+    """Column values of a part."""
+    return asdict(part)
+
+
+def part_from(row: RowMapping) -> UploadPart:
+    """A part from its row."""
+    return UploadPart(**_without(row, "seq"))
+
+
 def job_values(job: Job) -> dict[str, Any]:
     """Column values of a job, its lease spread over three of them."""
     values = {name: getattr(job, name) for name in job.__dataclass_fields__}
@@ -100,6 +125,7 @@ def job_values(job: Job) -> dict[str, Any]:
         **values,
         "status": job.status.value,
         "hyperparameters": job.hyperparameters.model_dump(mode="json"),
+        "recipe": job.recipe and job.recipe.model_dump(mode="json", exclude_none=True),
         "result_files": list(job.result_files),
         "error": asdict(job.error) if job.error else None,
         "stop_requested": job.stop_requested.value if job.stop_requested else None,
@@ -116,6 +142,7 @@ def job_from(row: RowMapping) -> Job:
     values |= {
         "status": JobStatus(row["status"]),
         "hyperparameters": Hyperparameters.model_validate(row["hyperparameters"]),
+        "recipe": row["recipe"] and RecipeOverrides.model_validate(row["recipe"]),
         "result_files": tuple(row["result_files"]),
         "error": JobError(**row["error"]) if row["error"] else None,
         "stop_requested": StopRequest(stop) if stop else None,
@@ -170,6 +197,11 @@ def _gate_from(values: dict[str, Any]) -> GateResult:
         kept = {name: values[name] for name in ("gate", "measured", "detail")}
         return GateResult(**kept, outcome=outcome, bound=values["threshold"], direction="at_least")
     return GateResult(**{**values, "outcome": Outcome(values["outcome"])})
+
+
+def permission_from(row: RowMapping) -> Permission:
+    """A permission from its row."""
+    return Permission(**_without(row, "seq"))
 
 
 def evaluation_values(new: NewEvaluation) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from adapters.domain.names import Alias, JobId, VersionId, split_version
 from adapters.domain.pages import Page
 from adapters.domain.principals import SYSTEM, Principal
 from adapters.domain.versions import Version, VersionState
-from adapters.errors import NotFound
+from adapters.errors import Conflict, NotFound
 from adapters.registry.ports.versions import NewVersion
 from adapters.registry.sql import rows, schema
 from adapters.registry.sql.condemned import check_not_condemned
 from adapters.registry.sql.job_rows import find_job, held_job
+from adapters.registry.sql.named_versions import named_versions
 from adapters.registry.sql.queries import (
     SqlPort,
     add_numbered,
@@ -220,17 +221,24 @@ class SqlVersions(SqlPort):
         principal: Principal,
         *,
         aliases: Collection[Alias],
+        unneeded: bool = False,
         reason: str | None = None,
     ) -> Version:
         """Withdraws a version; where no alias leads there any more, its routes are emptied.
 
-        Raises NotFound; Conflict (`version_live`).
+        Raises NotFound; Conflict (`version_live`, `version_in_use`).
         """
         with self._database.write() as connection:
             revision = lock_revision(connection) + 1
             found = find_version(connection, version_id, principal)
             if found.withdrawn_at is not None:
                 return found
+            if unneeded and found.id in named_versions(connection):
+                raise Conflict(
+                    f"{found.name} is live, pinned, to be rolled back to, or a job's that has not "
+                    "ended",
+                    code="version_in_use",
+                )
             at = self._database.now(connection)
             leave_routes(connection, found, aliases=aliases, revision=revision, by=principal, at=at)
             version = transitions.withdraw(found, at=at)

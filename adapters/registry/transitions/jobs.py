@@ -29,13 +29,18 @@ def held(job: Job, fence: int | None) -> Job:
 
 
 def accept(job: Job, error: JobError | None, *, at: float) -> Job:
-    """`job` after validation: queued, or failed with `error`. Raises IllegalTransition."""
+    """`job` after validation: queued, or failed with `error`; a dry run has succeeded by it.
+
+    Raises IllegalTransition.
+    """
     if job.status is not JobStatus.VALIDATING_FILES:
         raise IllegalTransition(
             f"job {job.id} is {job.status}; its files were validated before", code="job_state"
         )
-    if error is None:
+    if error is None and not job.dry_run:
         return job.to(JobStatus.QUEUED)
+    if error is None:
+        return job.to(JobStatus.SUCCEEDED, finished_at=at)
     return job.to(JobStatus.FAILED, error=error, finished_at=at)
 
 

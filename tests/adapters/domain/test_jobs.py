@@ -48,6 +48,18 @@ def test_a_job_moves_along_the_drawn_arrows_only(before: JobStatus, after: JobSt
         assert raised.value.reason == "job_state"
 
 
+@pytest.mark.parametrize("after", list(JobStatus))
+def test_a_dry_run_ends_behind_its_validation_and_never_waits_for_a_trainer(
+    after: JobStatus,
+) -> None:
+    job = replace(a_job(JobStatus.VALIDATING_FILES), dry_run=True)
+    if after in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED):
+        assert job.to(after).status is after
+    else:
+        with pytest.raises(IllegalTransition):
+            job.to(after)
+
+
 @pytest.mark.parametrize("status", list(JobStatus))
 def test_finished_is_what_nothing_follows(status: JobStatus) -> None:
     assert status.finished is (not ARROWS[status.value])

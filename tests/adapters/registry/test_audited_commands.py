@@ -29,6 +29,7 @@ from tests.adapters.registry.values import (
     ALIAS,
     ALIASES,
     OWNER,
+    SALES,
     SUPPORT,
     a_build,
     a_file,
@@ -39,6 +40,7 @@ from tests.adapters.registry.values import (
     acknowledge,
     added_file,
     an_evaluation,
+    an_upload,
     carried_out,
     claimed,
     created,
@@ -66,6 +68,7 @@ EXEMPT = {
     "keys.check_pepper": "keeps the first start's fingerprint; forgetting it (`reset`) is audited",
     "datasets.assign": OF_A_RUN,
     "datasets.record": OF_A_RUN,
+    "uploads.add_part": "bytes on their way: the file that they come to is audited",
     "jobs.claim": "a lease for some seconds; what the job then comes to is audited",
     "jobs.heartbeat": OF_A_RUN,
     "jobs.resolve": OF_A_RUN,
@@ -133,6 +136,26 @@ def _erase(registry: Registry) -> Given:
 
 def _add_file(registry: Registry) -> Given:
     return lambda: registry.files.add(a_file(), by=OWNER)
+
+
+def _begin_upload(registry: Registry) -> Given:
+    return lambda: registry.uploads.begin(an_upload(), by=OWNER)
+
+
+def _complete_upload(registry: Registry) -> Given:
+    upload = registry.uploads.begin(an_upload(), by=OWNER)
+    return lambda: registry.uploads.complete(upload.id, a_file(), OWNER)
+
+
+def _cancel_upload(registry: Registry) -> Given:
+    upload = registry.uploads.begin(an_upload(), by=OWNER)
+    return lambda: registry.uploads.cancel(upload.id, OWNER, reason="the wrong one")
+
+
+def _expire_file(registry: Registry, clock: Clock) -> Given:
+    added_file(registry, lifetime=3600)
+    clock.pass_by(3600.0)
+    return lambda: registry.collection.collect(Retention())
 
 
 def _delete_file(registry: Registry) -> Given:
@@ -210,6 +233,20 @@ def _retire(registry: Registry) -> Given:
     version = published(registry)
     promoted(registry, version)
     return lambda: registry.versions.retire(version.id, OWNER, aliases=[], reason="it was rude")
+
+
+def _share(registry: Registry) -> Given:
+    version = published(registry)
+    registry.permissions.grant(version.id, [SALES], ADMIN)
+    return lambda: registry.permissions.grant(version.id, [SALES, Unit("hr")], ADMIN)
+
+
+def _unshare(registry: Registry) -> Given:
+    version = published(registry)
+    (permission,) = registry.permissions.grant(version.id, [SALES], ADMIN)
+    return lambda: registry.permissions.withdraw(
+        version.id, permission.id, ADMIN, reason="they have their own"
+    )
 
 
 def _promote(registry: Registry) -> Given:
@@ -404,6 +441,21 @@ AUDITED: dict[str, Sequence[tuple[Callable[..., Given], Sequence[tuple[str, str,
         )
     ],
     "files.add": [(_add_file, [("key_1", "file.created", "file/*", "support")])],
+    "permissions.grant": [
+        (_share, [("key_admin", "version.shared", "version/support:1", "support")]),
+    ],
+    "permissions.withdraw": [
+        (_unshare, [("key_admin", "version.unshared", "version/support:1", "support")]),
+    ],
+    "uploads.begin": [
+        (_begin_upload, [("key_1", "upload.begun", "upload/*", "support")]),
+    ],
+    "uploads.complete": [
+        (_complete_upload, [("key_1", "file.created", "file/*", "support")]),
+    ],
+    "uploads.cancel": [
+        (_cancel_upload, [("key_1", "upload.cancelled", "upload/*", "support")]),
+    ],
     "files.delete": [(_delete_file, [("key_1", "file.deleted", "file/*", "support")])],
     "jobs.create": [(_create_job, [("key_1", "job.created", "job/*", "support")])],
     "jobs.accept": [
@@ -518,7 +570,14 @@ AUDITED: dict[str, Sequence[tuple[Callable[..., Given], Sequence[tuple[str, str,
                 ("system", "version.collected", "version/support:1", "support"),
                 ("system", "registry.collected", "registry", ""),
             ],
-        )
+        ),
+        (
+            _expire_file,
+            [
+                ("system", "file.deleted", "file/*", "support"),
+                ("system", "registry.collected", "registry", ""),
+            ],
+        ),
     ],
 }
 CASES = [
@@ -581,7 +640,8 @@ def test_a_command_says_who_did_what_to_whose(
 
 def shortened(name: str) -> str:
     """Ids that are drawn have no place in a table."""
-    return re.sub(r"(file/|job/)?(file-|ftjob-)[0-9a-f]{24}", lambda m: f"{m[1] or m[2]}*", name)
+    ids = r"(file/|job/|upload/)?(file-|ftjob-|upload_)[0-9a-f]{24}"
+    return re.sub(ids, lambda m: f"{m[1] or m[2]}*", name)
 
 
 def test_a_repeated_command_changes_nothing_and_says_nothing(registry: Registry) -> None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from adapters.domain.jobs import StopRequest
 from adapters.domain.names import Alias, JobId, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import RolloutState
-from adapters.domain.versions import VersionState
+from adapters.domain.versions import Version, VersionState
 from adapters.errors import Conflict, IllegalTransition, LeaseLost, NotFound
 from adapters.registry import Registry
 from tests.adapters.registry.backends import Clock
@@ -25,6 +26,7 @@ from tests.adapters.registry.values import (
     a_build,
     a_gate,
     claimed,
+    created,
     fence_of,
     judged,
     promote,
@@ -32,6 +34,7 @@ from tests.adapters.registry.values import (
     published,
     running,
     trained,
+    went_live,
 )
 
 
@@ -270,3 +273,39 @@ def test_states_of_a_version_are_told_whole(registry: Registry) -> None:
     promoted(registry, version)
     after = registry.versions.by_id(version.id)
     assert after == replace(version, state=VersionState.LIVE)
+
+
+def test_where_nothing_may_need_it_a_version_is_retired_only_when_nothing_does(
+    registry: Registry,
+) -> None:
+    old, live = went_live(registry, 2)
+    pinned = registry.versions.pin(published(registry).id, OWNER, pinned=True)
+    begun_with = published(registry)
+    job = created(registry, model=begun_with.name)
+    _, judging = trained(registry)
+    for needed in (old, live, pinned, begun_with, judging):
+        with pytest.raises(Conflict) as raised:
+            withdrawn(registry, needed)
+        assert raised.value.reason == "version_in_use", needed.name
+    registry.jobs.request_stop(job.id, StopRequest.CANCEL, OWNER)
+    assert withdrawn(registry, begun_with).withdrawn_at is not None
+    assert withdrawn(registry, begun_with) == withdrawn(registry, begun_with)
+
+
+def withdrawn(registry: Registry, version: Version) -> Version:
+    return registry.versions.retire(version.id, OWNER, aliases=ALIASES, unneeded=True)
+
+
+def test_a_job_begins_with_a_version_of_its_unit_that_may_be_served(registry: Registry) -> None:
+    mine, theirs = published(registry), published(registry, SALES)
+    assert created(registry, model=mine.name).model == mine.name
+    for missing in (theirs.name, "support:7"):
+        with pytest.raises(NotFound) as unknown:
+            created(registry, model=missing)
+        assert unknown.value.param == "model"
+    rejected = judged(registry, a_gate(passed=False))
+    retired = registry.versions.retire(published(registry).id, OWNER, aliases=ALIASES)
+    for version, code in ((rejected, "version_rejected"), (retired, "version_retired")):
+        with pytest.raises(Conflict) as refused:
+            created(registry, model=version.name)
+        assert (refused.value.reason, refused.value.param) == (code, "model")

@@ -11,7 +11,16 @@ from adapters.domain.evaluations import NewEvaluation, Scorer
 from adapters.domain.files import StoredFile
 from adapters.domain.gates import GateResult, at_least
 from adapters.domain.jobs import Job, JobStatus
-from adapters.domain.names import Alias, Digest, Unit, VersionId, new_file_id, new_job_id
+from adapters.domain.names import (
+    Alias,
+    Digest,
+    Unit,
+    VersionId,
+    new_file_id,
+    new_job_id,
+    new_part_id,
+    new_upload_id,
+)
 from adapters.domain.principals import SYSTEM, Principal, Role
 from adapters.domain.recipes import Hyperparameters
 from adapters.domain.routes import Rollout, RolloutState, Route
@@ -21,6 +30,8 @@ from adapters.registry.ports import (
     Acknowledgement,
     NewFile,
     NewJob,
+    NewPart,
+    NewUpload,
     NewVersion,
     ProcessId,
     Registration,
@@ -58,6 +69,22 @@ def a_file(unit: Unit = SUPPORT, **changes: Any) -> NewFile:
 
 def added_file(registry: Registry, unit: Unit = SUPPORT, **changes: Any) -> StoredFile:
     return registry.files.add(a_file(unit, **changes), by=owner_of(unit))
+
+
+def an_upload(unit: Unit = SUPPORT, **changes: Any) -> NewUpload:
+    values: dict[str, Any] = {
+        "id": new_upload_id(),
+        "unit": unit,
+        "filename": "train.jsonl",
+        "purpose": "fine-tune",
+        "size_bytes": 100,
+    }
+    return NewUpload(**(values | changes))
+
+
+def a_part(digest: str = "1", **changes: Any) -> NewPart:
+    values: dict[str, Any] = {"id": new_part_id(), "digest": Digest(digest * 64), "size_bytes": 10}
+    return NewPart(**(values | changes))
 
 
 def a_job(registry: Registry, unit: Unit = SUPPORT, **changes: Any) -> NewJob:

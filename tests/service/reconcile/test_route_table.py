@@ -332,3 +332,33 @@ def test_what_must_be_resident_is_what_answers_then_what_is_compared_then_what_i
     assert at.table.trials == {5, 6}
     at.apply(version(4))
     assert [each.number for each in at.table.required()] == [1, 2, 3]
+
+
+def test_a_shared_version_is_the_other_units_under_its_own_name_and_salt() -> None:
+    at = Configured(support=["support"], sales=["sales"])
+    at.apply(replace(version(1), shared_with=frozenset({Unit("sales")})), route("support", 1))
+    mine, theirs = (at.table.resolve("support:1", each) for each in (SUPPORT, SALES))
+    assert (mine.unit, theirs.unit, theirs.model) == ("support", "sales", "support:1")
+    assert mine.salt != theirs.salt
+    assert at.serves("support", SALES) is None, "an alias is never shared"
+    assert [name for name, _ in at.table.visible(SALES)] == ["support:1"]
+    for less in (
+        replace(SALES, scopes=frozenset({Scope.TRAIN})),
+        replace(SALES, aliases=frozenset({Alias("sales")})),
+    ):
+        assert at.serves("support:1", less) is None
+        assert not at.table.visible(less)
+
+
+def test_what_is_shared_ends_with_the_permission_the_version_and_its_unit() -> None:
+    shared = replace(version(1), shared_with=frozenset({Unit("sales")}))
+    for ended in (version(1), replace(shared, servable=False)):
+        at = Configured(support=["support"], sales=["sales"])
+        at.apply(shared)
+        assert at.serves("support:1", SALES) == "support:1"
+        at.apply(ended)
+        assert at.serves("support:1", SALES) is None
+        assert not at.table.visible(SALES)
+    orphaned = Configured(sales=["sales"])
+    orphaned.apply(shared)
+    assert orphaned.serves("support:1", SALES) is None

@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+from adapters.domain.jobs import Job
 from adapters.registry.open import open_registry
 from adapters.state_folder import StateFolder
 from adapters.store.folder import FolderStore
@@ -18,6 +19,11 @@ from tests.training.world import child_command
 from training.worker.job_supervisor import Supervision
 from training.worker.main import Trainer
 from training.worker.spare_process import Starter
+
+
+def no_dry_run(job: Job) -> None:
+    """No job here asks for one."""
+    raise NotImplementedError(job.id)
 
 
 def main(state: StateFolder, units: Path, lease_seconds: float, mode: str) -> None:
@@ -38,6 +44,7 @@ def main(state: StateFolder, units: Path, lease_seconds: float, mode: str) -> No
         owner=f"fake:{os.getpid()}",
         supervision=supervision,
         stopping=stopping,
+        dry_run=no_dry_run,
     ).run()
 
 

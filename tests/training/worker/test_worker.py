@@ -21,6 +21,7 @@ from adapters.domain.names import JobId
 from adapters.errors import StorageFull
 from adapters.registry import Registry
 from adapters.signatures import Signer, public_pem
+from tests.training.worker.fake_trainer import no_dry_run
 from tests.training.world import World, alive, child_command, data, wait_until
 from training.worker.job_supervisor import Supervision
 from training.worker.main import Trainer, sweep
@@ -119,6 +120,7 @@ def a_trainer(world: World, registry: Registry, stopping: threading.Event) -> Tr
             stopping=stopping,
         ),
         stopping=stopping,
+        dry_run=no_dry_run,
     )
 
 

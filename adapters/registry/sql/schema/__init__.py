@@ -47,6 +47,9 @@ from adapters.registry.sql.schema.training_tables import (
     job_events,
     job_metadata,
     jobs,
+    upload_parts,
+    uploads,
+    version_permissions,
     versions,
 )
 
@@ -80,7 +83,10 @@ __all__ = [
     "rollouts",
     "routes",
     "scores",
+    "upload_parts",
+    "uploads",
     "usage",
     "usage_writers",
+    "version_permissions",
     "versions",
 ]

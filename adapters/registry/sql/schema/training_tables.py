@@ -35,9 +35,42 @@ files = Table(
     Column("digest", String(64), nullable=False, index=True),
     Column("created_at", Float, nullable=False),
     Column("deleted_at", Float),
+    Column("expires_at", Float, index=True),
     sqlite_autoincrement=True,
 )
 """A deleted file's row stays for a while without its name: lists go on after it."""
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("unit", String(40), nullable=False, index=True),
+    Column("filename", String(1024), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("lifetime", Integer),
+    Column("status", String(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False, index=True),
+    Column("file_id", String(64)),
+    sqlite_autoincrement=True,
+)
+"""One whose hour is over is expired, whatever its status."""
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("upload_id", ForeignKey("uploads.id"), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("upload_id", "digest"),
+    sqlite_autoincrement=True,
+)
+"""Of pending uploads; they go with the end of theirs."""
 
 jobs = Table(
     "jobs",
@@ -57,6 +90,8 @@ jobs = Table(
     Column("suffix", String(64)),
     Column("hyperparameters", JSON, nullable=False),
     Column("metadata", JSON),
+    Column("recipe", JSON),
+    Column("dry_run", Boolean, nullable=False, server_default=text("false")),
     Column("resolved", JSON),
     Column("started_at", Float),
     Column("finished_at", Float),
@@ -197,6 +232,19 @@ approvals = Table(
     Column("at", Float, nullable=False),
 )
 """What each person last said of a version."""
+
+version_permissions = Table(
+    "version_permissions",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("version_id", ForeignKey("versions.id"), nullable=False),
+    Column("unit", String(40), nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("version_id", "unit"),
+    sqlite_autoincrement=True,
+)
+"""Other units that may be answered by a version."""
 
 evaluations = Table(
     "evaluations",
