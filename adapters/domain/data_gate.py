@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from adapters.domain.gate_options import DataOptions
 from adapters.domain.gates import GateResult, Outcome, at_most, without_number
@@ -31,11 +31,11 @@ def judge_data(proof: Proof, options: DataOptions) -> Iterator[GateResult]:
         elif name in proof.data:
             yield at_most(f"data: {name}", proof.data[name], bound, detail)
         else:
-            yield without_number(f"data: {name}", Outcome.SKIPPED, _why_not(name, proof))
+            yield without_number(f"data: {name}", Outcome.SKIPPED, _why_not(name, proof.data))
 
 
-def _why_not(name: str, proof: Proof) -> str:
-    if name == PERSONAL and APPROVED in proof.data:
-        found = proof.data[APPROVED]
-        return f"the unit allows it, with an approval: {found:.3g} findings an example are learnt"
+def _why_not(name: str, data: Mapping[str, float]) -> str:
+    if name == PERSONAL and APPROVED in data:
+        found = f"{data[APPROVED]:.3g} findings an example"
+        return f"the unit allows it, with an approval: {found} are learnt"
     return "no stage of the dataset reports it"

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from service.api.adapters import Pin, Promote, Warm
 from service.api.canaries import Scores, Start, StartShadow, Weight
-from service.api.fine_tuning import CreateJob
+from service.api.job_requests import CreateJob
 from service.api.keys import CreateKey, RotateKey
 from service.api.openapi import document
 from service.api.route_commands import Command, Why
