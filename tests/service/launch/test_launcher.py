@@ -60,7 +60,9 @@ server.serve_forever()
 # prints which variables with keys it was given
 TRAINER = """
 import os, time
-print(*sorted(name for name in os.environ if "_KEY" in name), flush=True)
+times = ("_DAYS", "_SECONDS")
+keys = (name for name in os.environ if "_KEY" in name and not name.endswith(times))
+print(*sorted(keys), flush=True)
 time.sleep(600)
 """
 UP = """
