@@ -177,5 +177,6 @@ def _uneven(groups: Iterable[Group]) -> list[str]:
 
 def _advice(labels: Sequence[Label]) -> str:
     few = sum(label.examples < FEW for label in labels)
-    rare = f"{few} labels have fewer than {FEW} examples: add some; or set" if few else "Set"
+    which = f"{few} labels have" if few > 1 else "One has"
+    rare = f"{which} fewer than {FEW} examples: add some; or set" if few else "Set"
     return f"{rare} `data.balance: oversample`, which shows rare ones up to {MOST_REPEATS} times"

@@ -98,7 +98,8 @@ class Problems:
 def iterate_examples(
     file: BinaryIO, *, param: str, bounds: Bounds, kind: DataKind = DataKind.CHAT
 ) -> Iterator[DataLine]:
-    """Yields examples of one kind as they are read.
+    """Yields examples of one kind as they are read, those between mistakes too: whoever looks for
+    more in them tells it together with the mistakes.
 
     Raises InvalidFile (`param`) at the end, naming the lines of all mistakes.
     """
@@ -114,8 +115,7 @@ def iterate_examples(
         if count > bounds.max_examples:
             problems.add(None, f"has more than the {bounds.max_examples} examples allowed")
             break
-        if not problems.count:
-            yield DataLine(number=number, example=example)
+        yield DataLine(number=number, example=example)
     problems.stop()
     if count < bounds.min_examples:
         found = "is empty" if not count else f"has {count} example{'s' if count > 1 else ''}"
@@ -128,9 +128,17 @@ def refuse(param: str, what: str) -> InvalidLines:
 
 
 def joined(errors: Sequence[InvalidLines]) -> InvalidLines:
-    """The errors of several files as one."""
-    counts = {param: count for error in errors for param, count in error.counts.items()}
-    return InvalidLines([each for error in errors for each in error.problems], counts)
+    """The errors of several files, or of several looks at one, as one; by their lines."""
+    counts: dict[str, int] = {}
+    for error in errors:
+        for param, count in error.counts.items():
+            counts[param] = counts.get(param, 0) + count
+    order = list(counts)
+    problems = sorted(
+        (each for error in errors for each in error.problems),
+        key=lambda each: (order.index(each.param), each.line or 0),
+    )
+    return InvalidLines(problems, counts)
 
 
 def _example(record: Any, kind: DataKind) -> Example:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -106,12 +107,10 @@ class _Reading:
         """
         failed: list[InvalidLines] = []
         for param, opened in self._parts:
-            try:
+            with _noting(failed):
                 for line in self._of(param, opened):
                     if not failed:
                         yield line, param == "validation_file"
-            except InvalidLines as error:
-                failed.append(error)
         if failed:
             raise joined(failed)
 
@@ -144,7 +143,8 @@ class _Reading:
         redaction, limits = self._redactions[param], self._rules.limits
         fewest = limits.min_examples if param == "training_file" else 1
         bounds = Bounds(min_examples=fewest, max_examples=limits.max_examples)
-        with opened() as content:
+        failed: list[InvalidLines] = []
+        with _noting(failed), opened() as content:
             for line in iterate_examples(
                 content, param=param, bounds=bounds, kind=self._rules.kind
             ):
@@ -153,7 +153,19 @@ class _Reading:
                     continue
                 clean = redaction.screened(line.number, line.example)
                 yield DataLine(number=line.number, example=clean)
-        redaction.problems.stop()
+        with _noting(failed):
+            redaction.problems.stop()
+        if failed:
+            raise joined(failed)
+
+
+@contextmanager
+def _noting(failed: list[InvalidLines]) -> Iterator[None]:
+    """Mistakes are told together with those that are found next."""
+    try:
+        yield
+    except InvalidLines as error:
+        failed.append(error)
 
 
 def notes_of(found: Mapping[str, Any]) -> list[tuple[str, str]]:

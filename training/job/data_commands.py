@@ -34,7 +34,7 @@ from adapters.telemetry_off import turn_telemetry_off
 from training.base.base_fit import advised, suited
 from training.data.examples import DataKind
 from training.data.render import ChatRenderer, Renderer
-from training.job.check_data import Offer, check_data
+from training.job.check_data import Offer, Report, check_data
 from training.job.dataset import rules_for
 from training.job.pace import tokens_per_second
 from training.job.records import Archive, Person, Records, Seen, find_records, person_of
@@ -89,8 +89,20 @@ def check(desk: Desk, chosen: argparse.Namespace) -> tuple[int, dict[str, Any], 
     rules = rules_for(desk.unit, desk.units.folder, desk.registry.erasures, METHODS[chosen.method])
     with tempfile.TemporaryDirectory() as folder:
         report = check_data(files, rules, offer, workdir=Path(folder) / "check")
-    verdict = "can be trained on" if report.usable else f"{report.problem_count} problems"
+    verdict = _verdict(desk.unit, report) if report.usable else f"{report.problem_count} problems"
     return int(not report.usable), report.as_json(), [*report.as_lines(), verdict]
+
+
+def _verdict(unit: UnitConfig, report: Report) -> str:
+    """Of files that can be trained on: whether the data gate would hold the version up."""
+    stages, options = report.facts["stages"], unit.gates.data
+    left = stages["screen"].get("left", 0) / max(1, stages["read"]["examples"])
+    if options is None or left <= options.max_personal:
+        return "can be trained on"
+    return (
+        "can be trained on, but the gate `data: personal` would hold the version up: "
+        f"{left:.3g} findings an example, at most {options.max_personal:g} allowed"
+    )
 
 
 def find(desk: Desk, chosen: argparse.Namespace) -> tuple[int, dict[str, Any], list[str]]:

@@ -104,7 +104,7 @@ def test_labels_are_counted_and_said_how_to_mend(tmp_path: Path) -> None:
     assert sum(each.weight * each.examples for each in spread.labels) == pytest.approx(54, abs=0.1)
     told = " ".join(said for _, said in spread.notes)
     assert "3 labels; the largest has 20 times the examples of the smallest" in told
-    assert "1 labels have fewer than 5 examples" in told
+    assert "One has fewer than 5 examples" in told
     assert "maybe" not in told
 
 

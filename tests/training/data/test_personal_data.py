@@ -149,6 +149,17 @@ def test_a_refusal_names_every_line_and_no_content(tmp_path: Path) -> None:
     assert TOKEN not in said
 
 
+def test_what_is_refused_is_told_together_with_other_mistakes_in_the_order_of_lines(
+    tmp_path: Path,
+) -> None:
+    records: list[Any] = [{"prompt": "no answer"}, {"prompt": "who", "completion": "a@b.de"}]
+    with pytest.raises(InvalidFile) as caught:
+        read(tmp_path, *records, {}, personal_data=PersonalData.REFUSE)
+    problems = caught.value.message.removeprefix("Training file: ").split("; ")
+    assert [problem[:7] for problem in problems[:3]] == ["line 1:", "line 2:", "line 3:"]
+    assert "holds personal data (EMAIL, 1 times)" in problems[1]
+
+
 def test_who_allows_personal_data_is_named_and_kept(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="needs an `approval`"):
         DataPolicy(personal_data=PersonalData.ALLOW)

@@ -124,6 +124,21 @@ def test_a_check_lists_every_problem_and_ends_with_one(
         checked(at, tmp_path, data(40), adapter="sales")
 
 
+def test_a_check_says_that_personal_data_which_is_left_would_hold_the_version_up(
+    world: World, tmp_path: Path, renderer: WordRenderer
+) -> None:
+    at = desk(world, stage(world, world.add_queued_job(data(100))), renderer)
+    letters = jsonl((f"Dear Ingrid,\nquestion {each}", "yes") for each in range(100))
+    code, found, lines = checked(at, tmp_path, letters)
+    assert (code, found["dataset"]["stages"]["screen"]["left"]) == (0, 100)
+    assert lines[-1] == (
+        "can be trained on, but the gate `data: personal` would hold the version up: "
+        "1 findings an example, at most 0 allowed"
+    )
+    assert any(line.startswith("WARNING: Personal data seems to be left") for line in lines)
+    assert "Ingrid" not in str((found, lines))
+
+
 def test_the_versions_and_uploads_with_a_persons_records_are_found(
     world: World, renderer: WordRenderer
 ) -> None:
