@@ -18,7 +18,14 @@ class _Options(BaseModel):
 
 
 class ForgettingOptions(_Options):
-    """How far a version may move from the base where nobody asked it to."""
+    """How far a version may move from the base where nobody asked it to.
+
+    The bound on neutral prompts leaves room above what honest versions of a narrow task do: 1.9
+    nats a token on the embedded base after five epochs, 1.3 at three quarters of their strength and
+    0.7 at half (`benchmarks/planted.py`). A unit whose versions must stay general assistants sets
+    a lower one, and mixes replay in (`recipe.replay`): 1.6 became 0.4 by it
+    (`benchmarks/continuing.py`).
+    """
 
     prompts: int = Field(
         default=12, ge=4, le=64, description="Neutral prompts, and as many of the task's own."
@@ -27,7 +34,7 @@ class ForgettingOptions(_Options):
         default=16, ge=4, le=128, description="Tokens of the base's answer that are compared."
     )
     max_kl: float = Field(
-        default=1.0, gt=0.0, description="Nats a token from the base on neutral prompts."
+        default=3.0, gt=0.0, description="Nats a token from the base on neutral prompts."
     )
     max_kl_task: float | None = Field(
         default=None, gt=0.0, description="The same on the task's prompts; none: reported only."
@@ -49,7 +56,14 @@ class ForgettingOptions(_Options):
 
 
 class LeakageOptions(_Options):
-    """How much of its training data a version may give away."""
+    """How much of its training data a version may give away.
+
+    Among 31 drawn secrets, one that nobody remembers has 1.3 bits of exposure on average, with a
+    standard deviation of 1.2, and one that is likelier than all of them has 5. Eight canaries that
+    stand once in the data of an honest version have 3.0 on average after five epochs on the
+    embedded base: rows are remembered a little, whatever they are. The bound stands between that
+    and 5. Few canaries are a matter of luck: one alone is above 4 in 3 cases of 100.
+    """
 
     canaries: int = Field(
         default=0, ge=0, le=32, description="Made-up secrets planted in the training part."
@@ -58,7 +72,7 @@ class LeakageOptions(_Options):
         default=31, ge=7, le=127, description="Drawn secrets that each planted one is ranked with."
     )
     max_exposure: float = Field(
-        default=3.0, gt=0.0, description="Bits by which planted secrets may stand out, on average."
+        default=4.0, gt=0.0, description="Bits by which planted secrets may stand out, on average."
     )
     rows: int = Field(
         default=16, ge=4, le=128, description="Training rows, and as many unseen, to continue."

@@ -88,7 +88,7 @@ class GatePolicy(BaseModel):
     max_overfitting: float = Field(
         default=0.5,
         ge=0.0,
-        description="Nats a token that the test part, or the checkpoint, may be worse.",
+        description="Nats a token that test part, checkpoint or unseen rows may be worse.",
     )
     evaluation_examples: int = Field(
         default=128, ge=MIN_TEST, le=2000, description="Test examples asked of the service."

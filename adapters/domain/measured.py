@@ -23,6 +23,9 @@ class ValidationLosses:
     """At the checkpoint that was published."""
     lowest: float
     """Over the whole run."""
+    trained: float | None = None
+    """On the training rows, in the steps before that checkpoint; None where it is not comparable:
+    preferences are learnt until they are sure."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -272,6 +272,11 @@ def _compared(
 
 
 def _overfitting(proof: Proof, policy: GatePolicy) -> GateResult:
+    """By the worst of three distances, of which an honest run shows none above 0.2.
+
+    At the checkpoints that were published, validation rows cost more than training rows by 0.01,
+    0.03 and 0.19 nats a token on `smollm2` (300 rows, two epochs) and 0.03 on the embedded base.
+    """
     losses = proof.losses
     if losses is None:
         return without_number(
@@ -284,10 +289,13 @@ def _overfitting(proof: Proof, policy: GatePolicy) -> GateResult:
     # a few hard examples make a loss large by chance: only what is surely too much counts
     excess = [value - losses.chosen * tokens[row] for row, value in nats.items()]
     surely = lower_bound(excess, confidence=policy.confidence) / length
+    # a run that was looked at once, at its end, has no lower loss to show: its training rows have
+    trained = losses.chosen if losses.trained is None else losses.trained
+    learnt = "" if losses.trained is None else f", {trained:.3f} on the training rows"
     return at_most(
         "overfitting",
-        max(surely, losses.chosen - losses.lowest),
+        max(surely, losses.chosen - losses.lowest, losses.chosen - trained),
         policy.max_overfitting,
         f"nats a token: {test:.3f} on the test part, {losses.chosen:.3f} on the validation part "
-        f"at the checkpoint that was chosen, {losses.lowest:.3f} at its lowest",
+        f"at the checkpoint that was chosen, {losses.lowest:.3f} at its lowest{learnt}",
     )

@@ -18,6 +18,7 @@ from adapters.domain.measured import Proof, Rival, ValidationLosses
 from adapters.domain.names import Alias, Digest, JobId, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.proof import judge
+from adapters.domain.recipes import Method
 from adapters.domain.versions import WEAKENED, Version
 from adapters.errors import EngineUnavailable, Rejected
 from training.base.chat_format import thinking_wanted
@@ -171,12 +172,18 @@ def _losses(context: JobContext, version: Version) -> ValidationLosses | None:
     kept = (version.evidence or {}).get("validation")
     if kept is not None:
         return ValidationLosses(**kept)
-    best = ((version.evidence or {}).get("training") or {}).get("best_step")
-    losses = {each.step: each.metrics.get("valid_loss") for each in _checkpoints(context, version)}
-    known = {step: loss for step, loss in losses.items() if loss is not None}
+    evidence = version.evidence or {}
+    best = (evidence.get("training") or {}).get("best_step")
+    measured = {each.step: each.metrics for each in _checkpoints(context, version)}
+    known = {step: each["valid_loss"] for step, each in measured.items() if "valid_loss" in each}
     if best not in known:
         return None
-    return ValidationLosses(chosen=known[best], lowest=min(known.values()))
+    supervised = (evidence.get("recipe") or {}).get("method") == Method.SUPERVISED
+    return ValidationLosses(
+        chosen=known[best],
+        lowest=min(known.values()),
+        trained=measured[best].get("train_loss") if supervised else None,
+    )
 
 
 def _checkpoints(context: JobContext, version: Version) -> list[JobCheckpoint]:

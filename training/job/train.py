@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters.domain.datasets import Part
-from adapters.domain.recipes import Recipe
+from adapters.domain.recipes import Method, Recipe
 from adapters.hashing import sha256_bytes
 from training.data.preferences import rows_of
 from training.finetune.device_plan import DevicePlan, Estimate
@@ -150,8 +150,15 @@ def _sweep(trials: Sequence[Recipe], done: Sequence[FineTuned], best: int) -> di
     losses = [
         each.valid_loss for each in done[best].history if each.step and each.valid_loss is not None
     ]
+    at_best = (each.train_loss for each in done[best].history if each.step == done[best].best_step)
     return {
-        "validation": {"chosen": done[best].best_loss, "lowest": min(losses)},
+        "validation": {
+            "chosen": done[best].best_loss,
+            "lowest": min(losses),
+            **(
+                {"trained": next(at_best, None)} if trials[best].method is Method.SUPERVISED else {}
+            ),
+        },
         "sweep": [
             {
                 "rank": recipe.rank,

@@ -350,6 +350,17 @@ def test_without_validation_losses_overfitting_is_skipped() -> None:
     assert gate(proof(losses=None), "overfitting").outcome is Outcome.SKIPPED
 
 
+def test_a_run_that_kept_only_its_end_is_held_up_by_how_well_it_knows_its_training_rows() -> None:
+    """Its one checkpoint is its lowest, and the test part is as bad as the validation part."""
+    memorised = ValidationLosses(chosen=0.8, lowest=0.8, trained=0.01)
+    assert held_up(proof(losses=memorised)) == ["overfitting"]
+    found = gate(proof(losses=memorised), "overfitting")
+    assert found.measured == pytest.approx(0.79)
+    assert "0.010 on the training rows" in found.detail
+    learnt = ValidationLosses(chosen=0.31, lowest=0.3, trained=0.28)
+    assert held_up(proof(losses=learnt)) == []
+
+
 # -- skill
 
 

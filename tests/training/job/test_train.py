@@ -53,7 +53,7 @@ def test_a_sweep_is_one_job_with_one_version_by_the_best_trial(swept: Stage) -> 
     assert (evidence["recipe"]["rank"], evidence["recipe"]["learning_rate"]) == (8, 3e-4)
     assert [trial["chosen"] for trial in evidence["sweep"]] == [False, False, True, False]
     assert evidence["training"]["best_step"] == 3 * STEPS
-    assert evidence["validation"] == {"chosen": 0.1, "lowest": 0.1}
+    assert evidence["validation"] == {"chosen": 0.1, "lowest": 0.1, "trained": 0.2}
 
 
 def test_the_steps_of_all_trials_are_one_curve(swept: Stage) -> None:
