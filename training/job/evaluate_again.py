@@ -86,7 +86,7 @@ def main(words: list[str]) -> int:
         with real_context(settings, workdir, threading.Event()) as context:
             judged = evaluate_again(context, words[0])
     except WardrobeError as error:
-        sys.stderr.write(f"{error.message} ({error.reason})\n")
+        sys.stderr.write(f"error: {error.message} ({error.reason})\n")
         return 1
     for line in told(judged):
         sys.stdout.write(f"{line}\n")
