@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
     from adapters.settings import Settings
 
 app = typer.Typer(help="Training data: check it, and find or erase a person's records.")
+
+
+class Method(StrEnum):
+    """What is learnt from; `training.job.data_commands` has the same."""
+
+    SUPERVISED = "supervised"
+    DPO = "dpo"
+    KTO = "kto"
+
 
 OfUnit = Annotated[str, typer.Option("--unit", help="The business unit, e.g. hr.")]
 
@@ -32,8 +42,8 @@ def check(
         str, typer.Option("--adapter", help="The unit's alias; its first if empty.")
     ] = "",
     method: Annotated[
-        str, typer.Option("--method", help="supervised, dpo or kto: what is learnt from.")
-    ] = "supervised",
+        Method, typer.Option("--method", help="What is learnt from: answers, pairs or thumbs.")
+    ] = Method.SUPERVISED,
     price_per_hour: Annotated[
         float | None,
         typer.Option(min=0.0, callback=finite, help="What an hour of training costs."),
@@ -46,11 +56,11 @@ def check(
 
     Example: wardrobe data check train.jsonl --unit hr
     """
-    words = ["check", str(file), "--unit", unit, "--method", method]
-    words += ["--valid", str(valid)] if valid else []
-    words += ["--adapter", adapter] if adapter else []
-    words += [] if price_per_hour is None else ["--price-per-hour", str(price_per_hour)]
-    _become(settings, words, as_json=as_json)
+    words = ["check", f"--unit={unit}", f"--method={method}"]
+    words += [f"--valid={valid}"] if valid else []
+    words += [f"--adapter={adapter}"] if adapter else []
+    words += [] if price_per_hour is None else [f"--price-per-hour={price_per_hour}"]
+    _become(settings, words, as_json=as_json, file=file)
 
 
 @app.command()
@@ -63,7 +73,7 @@ def find(settings: Settings, unit: OfUnit, as_json: AsJson = False) -> None:
 
     Example: wardrobe data find --unit hr < terms.txt
     """
-    _become(settings, ["find", "--unit", unit], as_json=as_json)
+    _become(settings, ["find", f"--unit={unit}"], as_json=as_json)
 
 
 @app.command()
@@ -86,12 +96,16 @@ def erase(
 
     Example: wardrobe data erase --unit hr --retrain < terms.txt
     """
-    words = ["erase", "--unit", unit, *(["--retrain"] if retrain else [])]
+    words = ["erase", f"--unit={unit}", *(["--retrain"] if retrain else [])]
     words += [f"--reason={reason}"] if reason else []
     _become(settings, words, as_json=as_json)
 
 
-def _become(settings: Settings, words: list[str], *, as_json: bool) -> None:
+def _become(
+    settings: Settings, words: list[str], *, as_json: bool, file: Path | None = None
+) -> None:
+    """What was typed stays what it is, whatever it begins with."""
     from service.launch.launcher import become_data_command
 
-    become_data_command(settings, [*words, *(["--json"] if as_json else [])])
+    said = [*words, *(["--json"] if as_json else [])]
+    become_data_command(settings, said if file is None else [*said, "--", str(file)])

@@ -101,7 +101,7 @@ def download(
     except LocalEntryNotFoundError:
         raise Unavailable(
             f"the hub cannot be reached and {settings.base} is not in {settings.cache}; "
-            "give BASE a folder, or leave it out for the embedded base model"
+            "give BASE a folder, or leave it out for the default one"
         ) from None
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

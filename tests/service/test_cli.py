@@ -442,6 +442,7 @@ def test_nothing_listening_says_how_to_start_it(cli: Cli) -> None:
         ("shadow", "start", "support", "8", "--share", "nan"),
         ("keys", "rotate", "key_0123456789abcdef", "--overlap-hours", "nan"),
         ("data", "check", __file__, "--unit", "hr", "--price-per-hour", "inf"),
+        ("data", "check", __file__, "--unit", "hr", "--method", "guess"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_with_exit_code_2(

@@ -125,7 +125,10 @@ def erase(desk: Desk, chosen: argparse.Namespace) -> tuple[int, dict[str, Any], 
 
 
 def _person(desk: Desk, lines: Iterable[str]) -> Person:
-    words = [line.strip() for line in lines if line.strip()]
+    try:
+        words = [line.strip() for line in lines if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("terms are text in UTF-8", param="terms") from error
     if len(words) > MAX_TERMS:
         raise InvalidRequest(f"give at most {MAX_TERMS} terms", param="terms")
     key = desk.registry.erasures.key(desk.name)
@@ -256,7 +259,7 @@ def main(words: Sequence[str]) -> int:
         with _desk(settings, chosen.unit) as desk:
             code, found, lines = chosen.run(desk, chosen)
     except WardrobeError as error:
-        sys.stderr.write(f"{error.message} ({error.reason})\n")
+        sys.stderr.write(f"error: {error.message} ({error.reason})\n")
         return 1
     said = [json.dumps(found, indent=1)] if chosen.json else list(lines)
     sys.stdout.write("".join(f"{line}\n" for line in said))

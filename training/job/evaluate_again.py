@@ -12,7 +12,7 @@ from typing import Any
 
 from adapters.domain.gates import all_passed
 from adapters.domain.jobs import Job
-from adapters.domain.names import JobId, parse_version
+from adapters.domain.names import parse_version
 from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version
 from adapters.errors import InvalidRequest, WardrobeError
@@ -25,6 +25,7 @@ from training.evaluate.verdicts import told
 from training.finetune.fine_tuner import import_slow_modules
 from training.job.context import JobContext
 from training.job.job_process import real_context
+from training.job.origin import job_behind
 from training.job.prove import Terms, prove
 from training.job.service_limits import wait_for_limits
 from training.job.unit_of_job import wait_for_unit
@@ -39,12 +40,13 @@ def evaluate_again(context: JobContext, name: str) -> Version:
     """
     registry = context.registry
     version = registry.versions.get(*parse_version(name), SYSTEM)
-    if version.job_id is None and not version.imported:
+    job_id = job_behind(registry, version)
+    if job_id is None and not version.imported:
         raise InvalidRequest(
             f"no job has made {name}, so there is no test part to evaluate it on",
             param="version",
         )
-    job = None if version.job_id is None else registry.jobs.get(JobId(version.job_id), SYSTEM)
+    job = None if job_id is None else registry.jobs.get(job_id, SYSTEM)
     check_judged_again(version, job)
     judgement = prove(context, version, _terms(context, version, job), Writer(), anew=True)
     judged = registry.versions.judge_again(version.id, judgement.gates, evidence=judgement.evidence)
@@ -86,7 +88,7 @@ def main(words: list[str]) -> int:
         with real_context(settings, workdir, threading.Event()) as context:
             judged = evaluate_again(context, words[0])
     except WardrobeError as error:
-        sys.stderr.write(f"{error.message} ({error.reason})\n")
+        sys.stderr.write(f"error: {error.message} ({error.reason})\n")
         return 1
     for line in told(judged):
         sys.stdout.write(f"{line}\n")

@@ -17,7 +17,7 @@ from adapters.domain.datasets import Part
 from adapters.domain.erasures import ErasedTerm
 from adapters.domain.files import StoredFile
 from adapters.domain.jobs import Job
-from adapters.domain.names import Digest, JobId, Unit, split_version
+from adapters.domain.names import Digest, JobId, Unit
 from adapters.domain.principals import Principal, Role
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import InvalidRequest, NotFound, Rejected
@@ -30,6 +30,7 @@ from training.data.parts import StoredRows, rejected_of
 from training.data.pseudonyms import Pseudonyms, subject_of, words_of
 from training.data.stored_dataset import open_dataset
 from training.data.tokenise import TEST_FILE
+from training.job.origin import job_behind
 
 _PAGE = 100
 _RETRAINED = (VersionState.LIVE, VersionState.CANDIDATE)
@@ -108,7 +109,7 @@ def find_records(archive: Archive, unit: Unit, person: Person) -> Records:
     principal = Principal(id="system", role=Role.UNIT, unit=unit)
     seen, unread = [], []
     for version in _versions(archive.registry, principal):
-        job_id = _job_of(archive.registry, version, principal)
+        job_id = job_behind(archive.registry, version, principal)
         texts = None if job_id is None else _texts(archive, version, job_id)
         if job_id is None or texts is None:
             unread.append(version.name)
@@ -132,14 +133,6 @@ def _versions(registry: Registry, principal: Principal) -> Iterator[Version]:
         if not page.has_more:
             return
         after = page.items[-1].name
-
-
-def _job_of(registry: Registry, version: Version, principal: Principal) -> JobId | None:
-    """Whose data it has learnt from; None for one that was brought from elsewhere."""
-    name = split_version(version.weaker_copy_of or "")
-    if name is None:
-        return version.job_id
-    return registry.versions.get(*name, principal).job_id
 
 
 def _texts(archive: Archive, version: Version, job_id: JobId) -> Iterator[tuple[str, str]] | None:

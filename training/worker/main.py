@@ -252,7 +252,7 @@ def main() -> int:
         with state.lock("trainer"):
             _run(settings, state, stopping)
     except WardrobeError as error:
-        print(f"wardrobe trainer: {error.message}", file=sys.stderr)
+        print(f"error: {error.message}", file=sys.stderr)
         return 1
     return 0
 

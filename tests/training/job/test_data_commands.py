@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,11 +17,12 @@ from adapters.domain.units import load_units
 from adapters.domain.versions import IMPORT, WEAKENED
 from adapters.errors import InvalidRequest
 from adapters.registry.ports import NewVersion
+from service.cli.data import Method
 from tests.training.job.stage import Stage, ToyRenderer, stage
 from tests.training.job.test_dataset import with_unit
 from tests.training.world import UNIT, World, data, jsonl
 from training.data.examples import Message
-from training.job.data_commands import Desk, check, erase, find
+from training.job.data_commands import METHODS, Desk, check, erase, find
 from training.job.pipeline import run_job
 from training.job.records import Archive
 
@@ -220,6 +222,18 @@ def test_terms_that_say_nothing_or_too_much_are_refused(
     at = stage(world, world.add_queued_job(data(40)))
     with pytest.raises(InvalidRequest):
         erase(desk(world, at, renderer), given(*terms))
+
+
+def test_terms_that_are_no_text_are_refused(world: World, renderer: WordRenderer) -> None:
+    at = stage(world, world.add_queued_job(data(40)))
+    command = given()
+    command.terms = io.TextIOWrapper(io.BytesIO(b"\xff\n"), "utf-8")
+    with pytest.raises(InvalidRequest, match="UTF-8"):
+        erase(desk(world, at, renderer), command)
+
+
+def test_the_command_line_offers_every_method() -> None:
+    assert {method.value for method in Method} == set(METHODS)
 
 
 def test_a_version_whose_data_cannot_be_read_here_is_named(

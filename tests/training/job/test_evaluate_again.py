@@ -14,7 +14,7 @@ from adapters.domain.names import Alias
 from adapters.domain.principals import SYSTEM
 from adapters.domain.proof import judge
 from adapters.domain.routes import check_promotable
-from adapters.domain.versions import IMPORT, Version, VersionState
+from adapters.domain.versions import IMPORT, WEAKENED, Version, VersionState
 from adapters.errors import Conflict, InvalidRequest
 from adapters.registry.ports import NewVersion
 from tests.training.job.stage import Stage, stage
@@ -106,6 +106,16 @@ def test_a_version_that_no_job_has_made_has_no_test_part(judged: Stage) -> None:
     brought = without_a_job(judged, "support", {})
     with pytest.raises(InvalidRequest, match="no job has made"):
         evaluate_again(judged.context, brought.name)
+
+
+def test_a_weaker_copy_is_measured_by_the_test_part_of_its_originals_job(judged: Stage) -> None:
+    kept = version(judged)
+    evidence = {**(kept.evidence or {}), WEAKENED: {"of": kept.name, "strength": 0.5, "by": "k"}}
+    copy = without_a_job(judged, "support", evidence)
+    again = evaluate_again(judged.context, copy.name)
+    assert again.gates
+    asked = {each.dataset for each in evaluations(judged) if each.subject == copy.name}
+    assert asked == {judged.world.registry.datasets.of_job(judged.job_id)}
 
 
 def test_an_imported_version_is_measured_by_the_test_part_of_its_adapters_newest_job(
