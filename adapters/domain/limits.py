@@ -95,11 +95,9 @@ class Limits:
         return tuple((quota, most) for quota, most in each if most is not None)
 
     @cached_property
-    def reserved(self) -> Sequence[tuple[Quota, int]]:
-        """Those of what a request reserves once its body is known; it counts as one in flight from
-        its first byte on.
-        """
-        return tuple(each for each in self.quotas if each[0] is not Quota.CONCURRENT_REQUESTS)
+    def over_time(self) -> Sequence[tuple[Quota, int]]:
+        """Those of a window: a minute, a day, a month."""
+        return tuple(each for each in self.quotas if not each[0].is_concurrent)
 
     @cached_property
     def told(self) -> Sequence[bytes | None]:

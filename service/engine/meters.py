@@ -92,6 +92,11 @@ class Meter:
         """Answers that they ask for."""
         return self._sum(_SEQUENCES)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other replicas report: then what may be in flight here is a share."""
+        return self._cells[_REPLICAS] > 1
+
     def hold_requests(self, more: int) -> None:
         """So many more, or fewer, are in flight in this process."""
         self._cells[self._own + _REQUESTS] += more

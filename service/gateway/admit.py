@@ -59,7 +59,7 @@ class Visit:
             meter.hold_requests(1)
         for meter, limits in self.accounts:
             most = limits.most[Quota.CONCURRENT_REQUESTS]
-            if most is not None:
+            if most is not None and (meter.is_shared or meter.requests > most):
                 now = self.runtime.meters.now()
                 refusal = _refusal(meter, Quota.CONCURRENT_REQUESTS, most, _ONE, now)
                 if refusal is not None:
@@ -219,11 +219,10 @@ def reserve(visit: Visit, cost: Cost) -> Moment:
         meter.hold_sequences(cost.sequences)
         meter.charge(now, requests=1, tokens=tokens)
     for meter, limits in visit.accounts:
-        for quota, limit in limits.reserved:
-            refusal = _refusal(meter, quota, limit, cost, now)
-            if refusal is not None:
-                _take_back(visit, cost, now)
-                raise refusal
+        refusal = _first_refusal(meter, limits, cost, now)
+        if refusal is not None:
+            _take_back(visit, cost, now)
+            raise refusal
     return now
 
 
@@ -259,6 +258,18 @@ def _check_possible(limits: Limits, sequences: int, tokens: int) -> None:
             "ask for fewer with `max_tokens`, or send a shorter prompt",
             param="max_tokens",
         )
+
+
+def _first_refusal(meter: Meter, limits: Limits, cost: Cost, now: Moment) -> WardrobeError | None:
+    most = limits.most[Quota.CONCURRENT_SEQUENCES]
+    if most is not None and (meter.is_shared or meter.sequences > most):
+        refusal = _refusal(meter, Quota.CONCURRENT_SEQUENCES, most, cost, now)
+        if refusal is not None:
+            return refusal
+    for quota, limit in limits.over_time:
+        if meter.used(quota, now) > meter.allowed(quota, limit, now):
+            return _refusal(meter, quota, limit, cost, now)
+    return None
 
 
 def _refusal(
