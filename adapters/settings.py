@@ -139,6 +139,10 @@ class Settings(BaseSettings):
         le=65535,
         description="Where the trainer tells Prometheus of its running jobs; 0: nowhere.",
     )
+    report_to: str = Field(
+        default="",
+        description="Where else numbers of trainings go: tensorboard, mlflow, wandb, by commas.",
+    )
     train_niceness: int = Field(
         default=5,
         ge=0,

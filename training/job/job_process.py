@@ -34,6 +34,7 @@ from training.evaluate.through_service import ServiceAnswers, service_client
 from training.finetune.fine_tuner import LoraFineTuner, import_slow_modules
 from training.job.context import JobContext
 from training.job.order import Order
+from training.job.trackers import ReportTo, open_trackers, report_to
 from training.stopping import Stopped
 
 STOPPED = 75
@@ -108,6 +109,7 @@ def real_context(
     Raises InvalidRequest, Unavailable, Stopped.
     """
     base = Path(settings.base)
+    reports = report_to(settings.report_to, os.environ)
     registry = open_registry(settings.registry_url)
     key = trainer_key(settings, stopping)
     client = service_client(settings.url, key, authority=settings.service_ca)
@@ -127,6 +129,8 @@ def real_context(
             clock=time.monotonic,
             sleep=time.sleep,
             stopping=stopping.is_set,
+            trackers=open_trackers(reports),
+            tensorboard=ReportTo.TENSORBOARD in reports,
         )
     finally:
         client.close()

@@ -16,6 +16,7 @@ from adapters.domain.gates import GatePolicy, all_passed
 from adapters.domain.jobs import Job, JobError, JobStatus
 from adapters.domain.names import JobId
 from adapters.domain.principals import SYSTEM
+from adapters.domain.recipes import Recipe
 from adapters.domain.versions import Version
 from adapters.errors import (
     IllegalTransition,
@@ -33,8 +34,9 @@ from training.job.progress import Reporter
 from training.job.promote import NotPromoted, Promoter
 from training.job.prove import Judgement, Terms, prove
 from training.job.publish import publish
-from training.job.result_files import keep_results, kept_results
+from training.job.result_files import keep_results, kept_results, results_of
 from training.job.strength import weaker_version
+from training.job.tracking import TrackedRun, tracking
 from training.job.train import train
 from training.job.unit_of_job import wait_for_unit
 
@@ -72,7 +74,8 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
 
     version = context.registry.versions.of_job(job.id)
     if version is None:
-        trained = train(context, plan, reporter)
+        with tracking(context.trackers, _tracked(context, job, plan.recipe)) as track:
+            trained = train(context, plan, reporter, also=track)
         version = publish(context, job, fence, plan, trained)
         reporter.say(f"Published {version.name} as a candidate; evaluating it through the service")
     terms = Terms(policy=plan.unit.gates, limits=plan.limits, dataset=plan.dataset.digest)
@@ -86,13 +89,26 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
         if weaker is not None:
             version = weaker
             reporter.say(in_words(version))
-    keep_results(job, reporter.curve(), files=context.registry.files, store=context.store)
+    results = results_of(job, reporter.curve(), tensorboard=context.tensorboard)
+    keep_results(job, results, files=context.registry.files, store=context.store)
 
     if not all_passed(version.gates):
         raise GateFailed(refusal(version))
     if plan.unit.gates.promote != "manual":
         _promote(context, job, version, reporter, plan.unit.gates)
     return version
+
+
+def _tracked(context: JobContext, job: Job, recipe: Recipe) -> TrackedRun:
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    return TrackedRun(
+        job_id=job.id,
+        names={"unit": job.unit, "adapter": job.adapter, "base": context.base.name},
+        recipe={
+            name: value if isinstance(value, int | float) else str(value)
+            for name, value in values.items()
+        },
+    )
 
 
 def _keep(context: JobContext, version: Version, fence: int, judgement: Judgement) -> Version:
