@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
 import sys
 import threading
@@ -51,6 +52,7 @@ def main(run_job: Callable[[JobContext, JobId, int], None]) -> int:
     chosen = _arguments().parse_args()
     settings = Settings()
     configure_logs(settings.log_level)
+    limit_memory(settings.train_memory_gib)
     os.nice(settings.train_niceness)
     # here and not in a thread: transformers' lazy modules break when two threads import them
     import_slow_modules()
@@ -78,6 +80,16 @@ def main(run_job: Callable[[JobContext, JobId, int], None]) -> int:
         _log.exception("run_crashed")
         return 1
     return 0
+
+
+def limit_memory(gib: float) -> None:
+    """Has the kernel refuse this process more memory of its own than that; 0 is no limit.
+
+    What is only mapped, as the base's file is, does not count.
+    """
+    if gib:
+        most = int(gib * (1 << 30))
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -54,7 +54,7 @@ def run_job(context: JobContext, job_id: JobId, fence: int) -> None:
         version = _run(context, job, fence, reporter)
     except LeaseLost:
         raise
-    except (WardrobeError, OSError) as error:
+    except (WardrobeError, OSError, MemoryError) as error:
         if isinstance(error, Unavailable) and error.reason == "registry_unavailable":
             raise  # says nothing about the job; the trainer tries again
         why = _as_job_error(error)
@@ -177,8 +177,14 @@ def _check_alias(context: JobContext, version: Version) -> None:
         )
 
 
-def _as_job_error(error: WardrobeError | OSError) -> JobError:
+def _as_job_error(error: WardrobeError | OSError | MemoryError) -> JobError:
     """Why the job failed, for its owner. Raises an OSError that nobody foresaw."""
+    if isinstance(error, MemoryError):
+        return JobError(
+            code="out_of_memory",
+            message="the job's process has too little memory for its data; give it more "
+            "(WARDROBE_TRAIN_MEMORY_GIB, or the trainer's own limit), then start a new job",
+        )
     if isinstance(error, OSError):
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise error
