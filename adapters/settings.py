@@ -139,6 +139,15 @@ class Settings(BaseSettings):
         le=65535,
         description="Where the trainer tells Prometheus of its running jobs; 0: nowhere.",
     )
+    train_memory_gib: float = Field(
+        default=0.0,
+        ge=0.0,
+        description="GiB of memory that a job's process may have, a GPU's aside; 0: no limit.",
+    )
+    report_to: str = Field(
+        default="",
+        description="Where else numbers of trainings go: tensorboard, mlflow, wandb, by commas.",
+    )
     train_niceness: int = Field(
         default=5,
         ge=0,

@@ -18,6 +18,8 @@ TELEMETRY_OFF = {
     "TRL_DISABLE_TELEMETRY": "1",
     "WANDB_DISABLED": "true",
     "WANDB_MODE": "disabled",
+    "WANDB_ERROR_REPORTING": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "ANONYMIZED_TELEMETRY": "False",
     "TOKENIZERS_PARALLELISM": "false",
 }

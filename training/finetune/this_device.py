@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -59,7 +60,7 @@ def give_back_memory() -> None:
 
 
 def _free_here() -> Iterator[int]:
-    """Bytes: of the machine, and below the limit of its control group."""
+    """Bytes: of the machine, and below the limits of its control group and of this process."""
     yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError):
         for line in Path("/proc/meminfo").read_text("ascii").splitlines():
@@ -68,6 +69,18 @@ def _free_here() -> Iterator[int]:
     with suppress(OSError, ValueError):  # "max": no limit
         limit = int((_CGROUP / "memory.max").read_text("ascii"))
         yield max(0, limit - int((_CGROUP / "memory.current").read_text("ascii")))
+    yield from _allowed_still()
+
+
+def _allowed_still() -> Iterator[int]:
+    """Bytes below the limit of this process's own, where it has one."""
+    most, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if most == resource.RLIM_INFINITY:
+        return
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text("ascii").splitlines():
+            if line.startswith("VmData:"):
+                yield max(0, most - int(line.split()[1]) * 1024)
 
 
 def _quota() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from adapters.store import ArtifactStore
 from training.data.render import Renderer
 from training.evaluate.answers import Answers
 from training.finetune.port import FineTuner
+from training.job.tracking import Open
 from training.stopping import Stopped
 
 
@@ -37,6 +38,10 @@ class JobContext:
     stopping: Callable[[], bool]
     signer: Signer | None = None
     """Signs what is published; None where this installation has no key."""
+    trackers: Sequence[Open] = ()
+    """Are told of training while it goes on."""
+    tensorboard: bool = False
+    """Whether the job's results hold the curve as TensorBoard reads it."""
 
     def pause(self) -> None:
         """Waits a moment for others. Raises Stopped."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
 import sys
 import threading
@@ -34,6 +35,7 @@ from training.evaluate.through_service import ServiceAnswers, service_client
 from training.finetune.fine_tuner import LoraFineTuner, import_slow_modules
 from training.job.context import JobContext
 from training.job.order import Order
+from training.job.trackers import ReportTo, open_trackers, report_to
 from training.stopping import Stopped
 
 STOPPED = 75
@@ -50,6 +52,7 @@ def main(run_job: Callable[[JobContext, JobId, int], None]) -> int:
     chosen = _arguments().parse_args()
     settings = Settings()
     configure_logs(settings.log_level)
+    limit_memory(settings.train_memory_gib)
     os.nice(settings.train_niceness)
     # here and not in a thread: transformers' lazy modules break when two threads import them
     import_slow_modules()
@@ -77,6 +80,16 @@ def main(run_job: Callable[[JobContext, JobId, int], None]) -> int:
         _log.exception("run_crashed")
         return 1
     return 0
+
+
+def limit_memory(gib: float) -> None:
+    """Has the kernel refuse this process more memory of its own than that; 0 is no limit.
+
+    What is only mapped, as the base's file is, does not count.
+    """
+    if gib:
+        most = int(gib * (1 << 30))
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -108,6 +121,7 @@ def real_context(
     Raises InvalidRequest, Unavailable, Stopped.
     """
     base = Path(settings.base)
+    reports = report_to(settings.report_to, os.environ)
     registry = open_registry(settings.registry_url)
     key = trainer_key(settings, stopping)
     client = service_client(settings.url, key, authority=settings.service_ca)
@@ -127,6 +141,8 @@ def real_context(
             clock=time.monotonic,
             sleep=time.sleep,
             stopping=stopping.is_set,
+            trackers=open_trackers(reports),
+            tensorboard=ReportTo.TENSORBOARD in reports,
         )
     finally:
         client.close()

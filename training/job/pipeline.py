@@ -16,6 +16,7 @@ from adapters.domain.gates import GatePolicy, all_passed
 from adapters.domain.jobs import Job, JobError, JobStatus
 from adapters.domain.names import JobId
 from adapters.domain.principals import SYSTEM
+from adapters.domain.recipes import Recipe
 from adapters.domain.versions import Version
 from adapters.errors import (
     IllegalTransition,
@@ -33,8 +34,9 @@ from training.job.progress import Reporter
 from training.job.promote import NotPromoted, Promoter
 from training.job.prove import Judgement, Terms, prove
 from training.job.publish import publish
-from training.job.result_files import keep_results, kept_results
+from training.job.result_files import keep_results, kept_results, results_of
 from training.job.strength import weaker_version
+from training.job.tracking import TrackedRun, tracking
 from training.job.train import train
 from training.job.unit_of_job import wait_for_unit
 
@@ -52,7 +54,7 @@ def run_job(context: JobContext, job_id: JobId, fence: int) -> None:
         version = _run(context, job, fence, reporter)
     except LeaseLost:
         raise
-    except (WardrobeError, OSError) as error:
+    except (WardrobeError, OSError, MemoryError) as error:
         if isinstance(error, Unavailable) and error.reason == "registry_unavailable":
             raise  # says nothing about the job; the trainer tries again
         why = _as_job_error(error)
@@ -72,7 +74,8 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
 
     version = context.registry.versions.of_job(job.id)
     if version is None:
-        trained = train(context, plan, reporter)
+        with tracking(context.trackers, _tracked(context, job, plan.recipe)) as track:
+            trained = train(context, plan, reporter, also=track)
         version = publish(context, job, fence, plan, trained)
         reporter.say(f"Published {version.name} as a candidate; evaluating it through the service")
     terms = Terms(policy=plan.unit.gates, limits=plan.limits, dataset=plan.dataset.digest)
@@ -86,13 +89,26 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
         if weaker is not None:
             version = weaker
             reporter.say(in_words(version))
-    keep_results(job, reporter.curve(), files=context.registry.files, store=context.store)
+    results = results_of(job, reporter.curve(), tensorboard=context.tensorboard)
+    keep_results(job, results, files=context.registry.files, store=context.store)
 
     if not all_passed(version.gates):
         raise GateFailed(refusal(version))
     if plan.unit.gates.promote != "manual":
         _promote(context, job, version, reporter, plan.unit.gates)
     return version
+
+
+def _tracked(context: JobContext, job: Job, recipe: Recipe) -> TrackedRun:
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    return TrackedRun(
+        job_id=job.id,
+        names={"unit": job.unit, "adapter": job.adapter, "base": context.base.name},
+        recipe={
+            name: value if isinstance(value, int | float) else str(value)
+            for name, value in values.items()
+        },
+    )
 
 
 def _keep(context: JobContext, version: Version, fence: int, judgement: Judgement) -> Version:
@@ -161,8 +177,14 @@ def _check_alias(context: JobContext, version: Version) -> None:
         )
 
 
-def _as_job_error(error: WardrobeError | OSError) -> JobError:
+def _as_job_error(error: WardrobeError | OSError | MemoryError) -> JobError:
     """Why the job failed, for its owner. Raises an OSError that nobody foresaw."""
+    if isinstance(error, MemoryError):
+        return JobError(
+            code="out_of_memory",
+            message="the job's process has too little memory for its data; give it more "
+            "(WARDROBE_TRAIN_MEMORY_GIB, or the trainer's own limit), then start a new job",
+        )
     if isinstance(error, OSError):
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise error

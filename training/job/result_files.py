@@ -1,4 +1,6 @@
-"""The result files of a job: OpenAI's CSV of the training curve, and a picture of it; kept once."""
+"""The result files of a job: OpenAI's CSV of the training curve, a picture of it, and what
+TensorBoard reads, where that is asked for; each kept once.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from adapters.registry.ports import Files, NewFile
 from adapters.store import ArtifactKind, ArtifactStore
 from adapters.store.recording import record_artifact
 from training.job.loss_picture import loss_png
+from training.job.tensorboard_file import event_file
 
 MAX_BYTES = 64 * 1024 * 1024
 _COLUMNS = {
@@ -27,6 +30,8 @@ _COLUMNS = {
 }
 """Column → keys of a metrics event's data, of which an event has one."""
 CSV_FILE, PNG_FILE = "step_metrics.csv", "loss_curve.png"
+TENSORBOARD_FILE = "events.out.tfevents"
+"""TensorBoard looks for these words in a file's name."""
 
 
 def result_csv(curve: Iterable[Mapping[str, Any]]) -> bytes:
@@ -52,18 +57,26 @@ def result_file_id(job_id: JobId, name: str = CSV_FILE) -> FileId:
 def kept_results(job: Job, files: Files) -> tuple[FileId, ...]:
     """What this job has kept, in whichever attempt; OpenAI's file comes first."""
     found = []
-    for name in (CSV_FILE, PNG_FILE):
+    for name in (CSV_FILE, PNG_FILE, TENSORBOARD_FILE):
         with suppress(NotFound):
             found.append(files.get(result_file_id(job.id, name), job.principal).id)
     return tuple(found)
 
 
+def results_of(
+    job: Job, curve: Sequence[Mapping[str, Any]], *, tensorboard: bool = False
+) -> Mapping[str, bytes]:
+    """The curve as files, by their names."""
+    events = {TENSORBOARD_FILE: event_file(curve, began=job.created_at)} if tensorboard else {}
+    return {CSV_FILE: result_csv(curve), PNG_FILE: loss_png(curve), **events}
+
+
 def keep_results(
-    job: Job, curve: Sequence[Mapping[str, Any]], *, files: Files, store: ArtifactStore
+    job: Job, results: Mapping[str, bytes], *, files: Files, store: ArtifactStore
 ) -> None:
-    """Stores the curve as the job's result files. Raises Conflict, StorageFull, Unavailable."""
+    """Stores what `results_of` made. Raises Conflict, StorageFull, Unavailable."""
     kept = kept_results(job, files)
-    for name, content in ((CSV_FILE, result_csv(curve)), (PNG_FILE, loss_png(curve))):
+    for name, content in results.items():
         if result_file_id(job.id, name) not in kept:
             _keep(job, name, content, files=files, store=store)
 

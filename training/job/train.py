@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,8 +35,15 @@ class Trained:
     its points."""
 
 
-def train(context: JobContext, plan: JobPlan, reporter: Reporter) -> Trained:
+def train(
+    context: JobContext,
+    plan: JobPlan,
+    reporter: Reporter,
+    also: Callable[[Measures], None] = lambda _: None,
+) -> Trained:
     """Trains each of the recipe's trials; those that an earlier attempt has finished are kept.
+
+    `also` is told what steps measure, as the reporter is.
 
     Raises as `FineTuner.tune` does, and what asking the base for its answers raises.
     """
@@ -48,7 +55,9 @@ def train(context: JobContext, plan: JobPlan, reporter: Reporter) -> Trained:
                 reporter.say(f"Trial {at + 1} of {len(trials)}: {_words(recipe)}")
 
             def told(measures: Measures, at: int = at) -> None:
-                step(among(measures, at, len(trials)))
+                now = among(measures, at, len(trials))
+                step(now)
+                also(now)
 
             watch = Watch(step=told, stopping=context.stopping, planned=_planned(reporter))
             done.append(context.fine_tuner.tune(_task(context, plan, recipe, replay), watch))

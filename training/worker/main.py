@@ -45,6 +45,7 @@ from adapters.store.open import open_store
 from adapters.telemetry_off import turn_telemetry_off
 from training.job.order import Order
 from training.job.service_limits import check_signed, reporting, trusted_by_all
+from training.job.trackers import report_to
 from training.worker.dry_runner import DryRunner
 from training.worker.import_prover import ImportProver
 from training.worker.job_supervisor import Supervision, supervise
@@ -249,6 +250,7 @@ def main() -> int:
     try:
         _check_base(settings)
         check_can_sign(settings)
+        report_to(settings.report_to, os.environ)
         with state.lock("trainer"):
             _run(settings, state, stopping)
     except WardrobeError as error:

@@ -46,6 +46,18 @@ def test_out_of_memory_ends_in_a_smaller_micro_batch_and_a_finished_job(
     assert float(same_loss) == pytest.approx(float(loss), rel=1e-4), "the gradients are the same"
 
 
+def test_a_plan_counts_only_the_memory_that_the_process_may_have() -> None:
+    script = """
+import resource
+from training.finetune.this_device import this_device
+free = this_device(1).free
+resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
+print(this_device(1).free < min(free, 2 << 30))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_one_row_that_does_not_fit_fails_with_the_numbers(base: Path, tmp_path: Path) -> None:
     (*_, said) = run_within(24, base, tmp_path)
     assert said.startswith("out_of_memory this machine has too little memory to train the base")

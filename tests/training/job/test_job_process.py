@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -86,8 +87,11 @@ def test_a_waiting_process_ends_quietly_when_nobody_orders(state: StateFolder) -
 
 
 @pytest.mark.slow
-def test_a_job_yields_to_a_service_on_the_same_cores(state: StateFolder) -> None:
+def test_a_job_yields_to_a_service_beside_it_and_has_no_more_memory_than_it_may(
+    state: StateFolder,
+) -> None:
     environment = {"WARDROBE_STATE": str(state.root), "WARDROBE_TRAIN_NICENESS": "7"}
+    environment |= {"WARDROBE_TRAIN_MEMORY_GIB": "3.5"}
     with subprocess.Popen(
         [sys.executable, "-m", "training.job", "--wait"],
         env=os.environ | environment,
@@ -101,6 +105,9 @@ def test_a_job_yields_to_a_service_on_the_same_cores(state: StateFolder) -> None
             assert waiting.poll() is None
             assert time.monotonic() < until
             time.sleep(0.05)
+        limits = Path(f"/proc/{waiting.pid}/limits").read_text()
+        (most,) = re.findall(r"Max data size +(\d+)", limits)
+        assert int(most) == 3.5 * (1 << 30)
         waiting.kill()
 
 

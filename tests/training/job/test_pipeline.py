@@ -108,6 +108,16 @@ def test_what_no_replica_would_load_is_said_before_anything_is_read_or_trained(
     assert ready.fine_tuner.fine_tuned == []
 
 
+def test_data_that_does_not_fit_into_the_jobs_memory_is_said_so(ready: Stage) -> None:
+    def too_large(_rows: int) -> None:
+        raise MemoryError
+
+    ready.renderer.at_row = too_large
+    code, message = error_of(ready)
+    assert code == "out_of_memory"
+    assert "WARDROBE_TRAIN_MEMORY_GIB" in message
+
+
 def test_the_events_tell_the_story_in_openais_words(ready: Stage) -> None:
     run(ready)
     story = iter(ready.world.messages(ready.job_id))

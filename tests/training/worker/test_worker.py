@@ -251,6 +251,13 @@ def test_a_trainer_that_cannot_sign_what_must_be_signed_is_refused_in_one_line(
     assert "WARDROBE_SIGNING_KEY_FILE" in said
 
 
+def test_a_trainer_that_could_not_report_as_it_is_told_is_refused_in_one_line(
+    world: World,
+) -> None:
+    said = refusal(world, base=str(world.units), WARDROBE_REPORT_TO="comet")
+    assert "`comet` is not one of" in said
+
+
 def test_sweeping_keeps_the_scratch_of_unfinished_jobs_only(world: World) -> None:
     waiting = world.add_queued_job(data())
     failed = world.add_job(data())
