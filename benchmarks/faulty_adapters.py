@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE
 from adapters.domain.recipes import Recipe
 from benchmarks.faulty_data import Material, Row
+from service.cli.client import Client
 from training.data.examples import Example, Message
 from training.data.render import ChatRenderer, Rendered
 from training.finetune.fine_tuner import LoraFineTuner
@@ -30,9 +31,13 @@ REPEATED = 8
 """Times that an answer is taught one after the other, with no end behind it."""
 
 
-def changed(archive: bytes, folder: Path, change: Callable[[Tensors], Tensors]) -> bytes:
-    """The adapter in an exported archive with other tensors, as an archive."""
-    unpack(archive, folder)
+def changed(
+    client: Client, version: str, folder: Path, change: Callable[[Tensors], Tensors]
+) -> bytes:
+    """The adapter of `version` with other tensors, as an archive."""
+    exported = io.BytesIO()
+    client.archive(version, exported)
+    unpack(exported.getvalue(), folder)
     weights = folder / WEIGHTS_FILE
     made = {name: each.contiguous() for name, each in change(load_file(weights)).items()}
     save_file(made, weights)

@@ -235,9 +235,11 @@ def biased(bench: Bench, name: str, right: str) -> Verdict:
 
 def edited(bench: Bench, name: str, right: str, *, change: Any) -> Verdict:
     """The honest version's tensors, changed."""
-    archive = bench.clients[UNIT].archive(f"{bench.alias('honest')}:1")
+    honest = f"{bench.alias('honest')}:1"
     with tempfile.TemporaryDirectory(prefix="wardrobe-planted-") as folder:
-        made = faulty_adapters.changed(archive, Path(folder) / "adapter", change)
+        made = faulty_adapters.changed(
+            bench.clients[UNIT], honest, Path(folder) / "adapter", change
+        )
     return bench.imported(name, right, made)
 
 

@@ -43,7 +43,7 @@ def test_an_import_that_does_next_to_nothing_is_rejected_by_effect_and_not_by_it
     stack: Stack, first: Version, tmp_path: Path
 ) -> None:
     with client_of(stack) as client:
-        archive = changed(client.archive(first.name), tmp_path / "faint", faint)
+        archive = changed(client, first.name, tmp_path / "faint", faint)
         made = client.import_version("support", io.BytesIO(archive), "faint.tar")
     version = judged(stack, made["id"])
     outcomes = {gate.name: gate.outcome for gate in version.gates}
@@ -61,6 +61,6 @@ def test_an_import_that_does_nothing_or_is_for_another_base_is_refused_with_the_
     stack: Stack, first: Version, tmp_path: Path, change: Callable[[Tensors], Tensors], why: str
 ) -> None:
     with client_of(stack) as client:
-        archive = changed(client.archive(first.name), tmp_path / "adapter", change)
+        archive = changed(client, first.name, tmp_path / "adapter", change)
         with pytest.raises(openai.ConflictError, match=why):
             client.import_version("support", io.BytesIO(archive), "adapter.tar")
