@@ -21,7 +21,7 @@ from adapters.domain.jobs import Job, JobError, JobStatus
 from adapters.domain.names import JobId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.recipes import base_overrides, resolve
-from adapters.domain.units import Units, load_units
+from adapters.domain.units import InvalidUnits, Units, load_units
 from adapters.errors import Conflict, StorageFull, Unavailable, WardrobeError
 from adapters.logs import configure_logs
 from adapters.registry import Registry
@@ -154,7 +154,7 @@ def main(words: list[str]) -> int:
             job = bench.registry.jobs.get(JobId(words[0]), SYSTEM)
             if job.dry_run and job.status is JobStatus.VALIDATING_FILES:
                 dry_run(bench, job)
-    except (Unavailable, StorageFull) as error:
+    except (Unavailable, StorageFull, InvalidUnits) as error:  # a typo is no mistake of the job's
         _log.warning("dry_run_interrupted", reason=error.message)
         return AGAIN
     return 0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from adapters.domain.jobs import Job
-from adapters.domain.names import JobId
+from adapters.domain.names import JobId, Unit
 from training.job.order import AGAIN
 from training.worker.child_process import describe_exit, start
 
@@ -18,6 +18,15 @@ _PAUSE = 1.0
 """Seconds before a run that was interrupted is tried again."""
 
 _log = structlog.get_logger(__name__)
+
+
+def next_in_turn(waiting: Sequence[Job], done: Sequence[Unit]) -> Job | None:
+    """Units take turns: the oldest job of the unit whose last dry run is longest ago.
+
+    `waiting` is oldest first, `done` latest last.
+    """
+    last = {unit: at for at, unit in enumerate(done)}
+    return min(waiting, key=lambda job: last.get(job.unit, -1), default=None)
 
 
 class DryRunCrashed(Exception):

@@ -13,15 +13,17 @@ import signal
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from adapters.brought_keys import trainer_environment
 from adapters.domain.jobs import Job, JobError, JobStatus
-from adapters.domain.names import Digest, JobId
+from adapters.domain.names import Digest, JobId, Unit
 from adapters.domain.principals import SYSTEM
 from adapters.domain.units import InvalidUnits, Units, load_units
 from adapters.errors import (
@@ -46,7 +48,7 @@ from adapters.telemetry_off import turn_telemetry_off
 from training.job.order import Order
 from training.job.service_limits import check_signed, reporting, trusted_by_all
 from training.job.trackers import report_to
-from training.worker.dry_runner import DryRunner
+from training.worker.dry_runner import DryRunner, next_in_turn
 from training.worker.import_prover import ImportProver
 from training.worker.job_supervisor import Supervision, supervise
 from training.worker.job_validator import validate_job
@@ -56,6 +58,7 @@ from training.worker.spare_process import Starter
 POLL = 0.25
 """Seconds between two looks at the queue."""
 _JOIN = 2.0
+_REMEMBERED = 1000
 _RUN = (sys.executable, "-m", "training.job")
 _DRY_RUN = (sys.executable, "-m", "training.job.dry_run")
 _EVALUATE = (sys.executable, "-m", "training.job.evaluate_again")
@@ -84,11 +87,17 @@ class Trainer:
     """Called when a job is no longer supervised here, whatever became of it."""
     signer: Callable[[], Signer | None] = lambda: None
     """Finds what jobs sign with; on one machine the service makes it, perhaps after our start."""
+    dry_runs_done: deque[Unit] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    """Whose, the latest last."""
 
     def run(self) -> None:
         """Until `stopping` is set. The first job's children die with the calling thread."""
-        validator = threading.Thread(target=self._validate, name="validator", daemon=True)
-        validator.start()
+        checkers = [
+            threading.Thread(target=self._repeat, args=(step,), name=name, daemon=True)
+            for name, step in (("validator", self._validate_new), ("dry-runs", self._dry_run_next))
+        ]
+        for thread in checkers:
+            thread.start()
         beside = [
             threading.Thread(target=self._beside, args=(each,), name=f"jobs-{at}")
             for at, each in enumerate(self.more, start=2)
@@ -101,7 +110,8 @@ class Trainer:
             self.stopping.set()
             for thread in beside:  # each ends its child, which `supervise` bounds
                 thread.join()
-        validator.join(_JOIN)
+        for thread in checkers:
+            thread.join(_JOIN)
 
     def _beside(self, supervision: Supervision) -> None:
         """The edge of a thread: whatever ends it ends the trainer, which is started anew."""
@@ -166,24 +176,35 @@ class Trainer:
     def _prove_import(self, bases: Collection[Digest]) -> bool:
         return self.imports is not None and self.imports.step(bases)
 
-    def _validate(self) -> None:
+    def _repeat(self, step: Callable[[bool], bool]) -> None:
         """Checks new jobs beside the running one, until asked to stop: the edge of its thread."""
         unreadable = False
         while not self.stopping.wait(POLL):
             try:
-                unreadable = self._validate_new(unreadable)
+                unreadable = step(unreadable)
             except WardrobeError as error:
                 _log.warning("validation_interrupted", reason=error.message)
             except Exception:
                 _log.exception("validation_crashed")
                 self.stopping.wait(1.0)
 
+    def _dry_run_next(self, _: bool) -> bool:
+        """One dry run, in a thread of its own: it takes longer than other jobs' validation may."""
+        job = next_in_turn([job for job in self._new_jobs() if job.dry_run], self.dry_runs_done)
+        if job is not None:
+            self.dry_runs_done.append(job.unit)
+            self._check(job, lambda: self.dry_run(job))
+        return False
+
+    def _new_jobs(self) -> Sequence[Job]:
+        return self.registry.jobs.in_status(JobStatus.VALIDATING_FILES)
+
     def _validate_new(self, unreadable: bool) -> bool:
         """One look at new jobs; the answer is whether the units folder cannot be read.
 
         They wait then: one unit's typo is neither another unit's mistake nor its business.
         """
-        jobs = self.registry.jobs.in_status(JobStatus.VALIDATING_FILES)
+        jobs = [job for job in self._new_jobs() if not job.dry_run]
         if not jobs:
             return unreadable
         try:
@@ -194,21 +215,21 @@ class Trainer:
             return True
         for job in jobs:
             if not self.stopping.is_set():
-                self._validate_one(job, units)
+                self._check(job, partial(self._validate_one, job, units))
         return False
 
     def _validate_one(self, job: Job, units: Units) -> None:
+        validate_job(
+            job,
+            registry=self.registry,
+            store=self.store,
+            units=units,
+            workdir=self.state.job(job.id),
+        )
+
+    def _check(self, job: Job, check: Callable[[], None]) -> None:
         try:
-            if job.dry_run:
-                self.dry_run(job)
-            else:
-                validate_job(
-                    job,
-                    registry=self.registry,
-                    store=self.store,
-                    units=units,
-                    workdir=self.state.job(job.id),
-                )
+            check()
         except WardrobeError:
             raise
         except Exception:

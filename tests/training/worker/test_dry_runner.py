@@ -11,10 +11,11 @@ from dataclasses import replace
 import pytest
 
 from adapters.domain.jobs import JobStatus
+from adapters.domain.names import Unit
 from tests.training.worker.test_worker import a_trainer
-from tests.training.world import World, data, wait_until
+from tests.training.world import UNIT, World, data, wait_until
 from training.job.order import AGAIN
-from training.worker.dry_runner import DryRunCrashed, DryRunner
+from training.worker.dry_runner import DryRunCrashed, DryRunner, next_in_turn
 
 
 def runner(code: str, stopping: threading.Event) -> DryRunner:
@@ -41,6 +42,16 @@ def test_a_trainer_that_stops_ends_the_process_and_leaves_the_job(world: World) 
     runner("import time; time.sleep(500)", stopping)(world.job(job_id))
     assert time.monotonic() - started < 300
     assert world.job(job_id).status is JobStatus.VALIDATING_FILES
+
+
+def test_units_take_turns_with_their_dry_runs(world: World) -> None:
+    mine = [world.job(world.add_job(data(), dry_run=True)) for _ in range(3)]
+    theirs = replace(mine[2], unit=Unit("sales"))
+    waiting = [mine[0], mine[1], theirs]
+    assert next_in_turn(waiting, []) is mine[0]
+    assert next_in_turn(waiting[1:], [UNIT]) is theirs
+    assert next_in_turn([mine[1]], [UNIT, Unit("sales")]) is mine[1]
+    assert next_in_turn([], [UNIT]) is None
 
 
 def test_a_dry_run_that_cannot_be_made_fails_its_job_and_holds_up_no_other(world: World) -> None:
