@@ -9,34 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from adapters.domain.audit import MAX_REASON
-from adapters.domain.canary_policy import MAX_MINUTES, MAX_STEPS
-from adapters.domain.files import MAX_LIFETIME, MIN_LIFETIME, PURPOSES
-from adapters.domain.principals import OF_A_UNIT, OF_THE_WHOLE, Scope
+from adapters.domain.files import PURPOSES
 from service.api import attach
 from service.api.adapters import Pin, Promote, Warm
 from service.api.canaries import Scores, Start, StartShadow, Weight
 from service.api.job_requests import CreateJob
 from service.api.keys import CreateKey, RotateKey
+from service.api.openapi_bodies import LIFETIME, NAME, REFINED, VERSION_NAME, Json, a_file
 from service.api.permissions import GrantPermissions
 from service.api.request import IDEMPOTENCY_KEY
 from service.api.route_commands import Command, Why
 from service.api.uploads import BeginUpload, CompleteUpload
 from service.api.usage import GROUPS, MAX_DAYS
 
-Json = dict[str, Any]
-
-_NAME: Json = {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"}
 _ID: Json = {"type": "string", "minLength": 1, "maxLength": 64}
 _TEXT: Json = {"type": "string"}
 _PATHS: Mapping[str, Json] = {
-    "alias": _NAME,
+    "alias": NAME,
     "number": {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
     "model": {"type": "string", "minLength": 1, "maxLength": 64},
     "checkpoint": {
@@ -58,8 +52,7 @@ _NUMBERED: Mapping[str, Json] = {
     "after": {"type": "string", "pattern": "^[0-9]{1,18}$"},
     "limit": _LIMIT,
 }
-_VERSION_NAME = "[a-z]([a-z0-9-]{0,38}[a-z0-9])?:[1-9][0-9]{0,8}"
-_SUBJECT: Json = {"type": "string", "pattern": f"^(base|{_VERSION_NAME}|[1-9][0-9]{{0,8}})$"}
+_SUBJECT: Json = {"type": "string", "pattern": f"^(base|{VERSION_NAME}|[1-9][0-9]{{0,8}})$"}
 _OPEN = ("/livez", "/readyz", "/health")
 _IDEMPOTENCY: Json = {
     "name": "Idempotency-Key",
@@ -88,24 +81,7 @@ _TOLD: Mapping[str, _Told] = {
             "purpose": {"type": "string", "enum": sorted(PURPOSES)},
         }
     ),
-    "post /v1/files": _Told(
-        form={
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["file", "purpose"],
-            "properties": {
-                "file": {"type": "string", "format": "binary"},
-                "purpose": {"type": "string", "enum": ["fine-tune"]},
-                "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
-                "expires_after[seconds]": {
-                    "type": "integer",
-                    "minimum": MIN_LIFETIME,
-                    "maximum": MAX_LIFETIME,
-                },
-                "x_unit": _NAME,
-            },
-        }
-    ),
+    "post /v1/files": _Told(form={"oneOf": [a_file(), a_file(**LIFETIME)]}),
     "post /v1/uploads": _Told(body=BeginUpload, needs_body=True),
     "post /v1/uploads/{upload_id}/parts": _Told(
         form={
@@ -124,7 +100,7 @@ _TOLD: Mapping[str, _Told] = {
     "get /v1/fine_tuning/checkpoints/{checkpoint}/permissions": _Told(
         query={
             **_PAGE,
-            "project_id": _NAME,
+            "project_id": NAME,
             "order": {"type": "string", "enum": ["ascending", "descending"]},
         }
     ),
@@ -260,96 +236,8 @@ def _describe(operation: Json, path: str, told: _Told, components: Json) -> None
 def _schema_of(model: type[BaseModel], components: Json) -> Json:
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     components["schemas"] |= schema.pop("$defs", {})
-    refine = _REFINED.get(model)
+    refine = REFINED.get(model)
     return schema if refine is None else refine(schema)
-
-
-def _of_a_key(schema: Json) -> Json:
-    """A key is about one unit or about all, and its scopes are those of the one or the other."""
-    shared = schema["properties"]
-    names = {"type": "array", "minItems": 1, "maxItems": 64, "items": _NAME}
-
-    def variant(scopes: frozenset[Any], **more: Json) -> Json:
-        listed = {"type": "array", "minItems": 1, "items": {"enum": sorted(scopes)}}
-        listed |= {"maxItems": len(Scope)}
-        properties = {"name": _NAME, "scopes": listed, "expires_in": shared["expires_in"], **more}
-        required = ["name", "scopes", *(["unit"] if more else [])]
-        return {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": properties,
-            "required": required,
-        }
-
-    of_a_unit = variant(OF_A_UNIT, unit=_NAME, aliases=names, limits=shared["limits"])
-    return {"oneOf": [of_a_unit, variant(OF_THE_WHOLE)]}
-
-
-_OF_COMMANDS: Mapping[str, Json] = {
-    "expected_generation": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
-    # any printable line will do; these are surely such
-    "reason": {"type": "string", "maxLength": MAX_REASON, "pattern": "^[ -~]*$"},
-    "version": {
-        "anyOf": [
-            {"type": "integer", "minimum": 1, "maximum": 999_999_999},
-            {"type": "string", "pattern": f"^({_VERSION_NAME}|[1-9][0-9]{{0,8}})$"},
-        ]
-    },
-}
-"""Fields of many commands: a version goes by its number or by its name."""
-
-
-def _of_a_command(schema: Json) -> Json:
-    told = {name: said for name, said in _OF_COMMANDS.items() if name in schema["properties"]}
-    return {**schema, "properties": {**schema["properties"], **told}}
-
-
-def _of_a_seen_command(schema: Json) -> Json:
-    """The generation is asked for by name where it is missing."""
-    required = [*schema.get("required", ()), "expected_generation"]
-    return {**_of_a_command(schema), "required": required}
-
-
-def _of_a_canary(schema: Json) -> Json:
-    """A step that compares has a weight within 0 and 100."""
-    whole = _of_a_seen_command(schema)
-    weight = {"type": "number", "exclusiveMinimum": 0.0, "exclusiveMaximum": 100.0}
-    step = {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["weight"],
-        "properties": {
-            "weight": weight,
-            "minutes": {"type": "number", "minimum": 0.0, "maximum": MAX_MINUTES},
-        },
-    }
-    steps = {"type": "array", "maxItems": MAX_STEPS, "items": step}
-    return {**whole, "properties": {**whole["properties"], "steps": steps}}
-
-
-def _of_scores(schema: Json) -> Json:
-    score = {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["id", "version", "score"],
-        "properties": {
-            "id": {"type": "string", "pattern": "^[!-~]{1,128}$"},
-            "version": {"type": "string", "pattern": f"^{_VERSION_NAME}$"},
-            "score": {"type": "number", "minimum": 0.0, "maximum": 1.0},
-        },
-    }
-    scores = {**schema["properties"]["scores"], "items": score}
-    return {**schema, "properties": {"scores": scores}}
-
-
-_REFINED: Mapping[type[BaseModel], Any] = {
-    CreateKey: _of_a_key,
-    **dict.fromkeys((Pin, Promote, Warm, Why), _of_a_command),
-    **dict.fromkeys((Command, StartShadow, Weight), _of_a_seen_command),
-    Start: _of_a_canary,
-    Scores: _of_scores,
-}
-"""What a model's own schema does not say."""
 
 
 _KINDS: Mapping[str, str] = {

@@ -36,6 +36,7 @@ OF_THE_HOUSE = {
     for row in ACCESS
     if row.scope in (Scope.ADMIN, Scope.READ, Scope.PROMOTE)
     or row.template.startswith("/v1/adapters/")  # an alias says whose it is
+    or row.template == "/v1/models/{model}"  # as does a model's name
 }
 """What an admin asks; of files and jobs it must say whose they are, which no schema can ask for."""
 
