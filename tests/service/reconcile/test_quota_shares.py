@@ -117,10 +117,15 @@ async def test_what_is_in_flight_is_shared_as_rates_are(world: World, clock: Clo
     )  # fmt: skip
     other = world.runtime.registry.quotas.share(OTHER, [claim]).shares[0].share
     assert at_once(world) + other <= 64
-    for _ in range(6):
+    for _ in range(20):
+        # by the database's own clock nobody may fall silent here, however slow the machine is
+        await world.runtime.swap.heartbeat.repeat.attempt()
+        world.runtime.registry.replicas.heartbeat(OTHER, ready=True, lease_seconds=15.0)
         await ask(world, clock)
         other = world.runtime.registry.quotas.share(OTHER, [claim]).shares[0].share
         assert at_once(world) + other <= 64
+        if other >= 48:
+            break
     assert other >= 48, "what is not needed any more goes where it is asked for"
 
 
