@@ -21,7 +21,13 @@ from adapters.domain.audit import parse_reason
 from adapters.domain.erasures import MAX_TERMS
 from adapters.domain.names import Alias, Unit, new_job_id
 from adapters.domain.principals import SYSTEM, Principal, Role
-from adapters.domain.recipes import Hyperparameters, base_overrides, resolve
+from adapters.domain.recipes import (
+    FROM_BASE,
+    Hyperparameters,
+    RecipeOverrides,
+    base_overrides,
+    resolve,
+)
 from adapters.domain.units import UnitConfig, Units, load_units
 from adapters.errors import InvalidRequest, WardrobeError
 from adapters.logs import configure_logs
@@ -147,23 +153,25 @@ def _newest(records: Records) -> list[Seen]:
 def _retrain(desk: Desk, seen: Seen) -> str:
     """A job like the one that made the version; once for each version, however often it is asked.
 
-    Raises NotFound where its file was deleted.
+    It begins with the base: what is trained further keeps what it has learnt. Raises NotFound where
+    the job or its file was deleted.
     """
-    job = seen.job
+    by = Principal(id="system", role=Role.UNIT, unit=desk.name)
+    job = desk.registry.jobs.get(seen.job_id, by)
+    recipe = (job.recipe or RecipeOverrides()).model_copy(update={"start": FROM_BASE})
     new = NewJob(
         id=new_job_id(),
         unit=job.unit,
         adapter=job.adapter,
-        model=job.model,
+        model=desk.base.name,
         training_file=job.training_file,
         validation_file=job.validation_file,
         seed=None if job.seed_drawn else job.seed,
         suffix=job.suffix,
         hyperparameters=job.hyperparameters,
         metadata=job.metadata,
-        recipe=job.recipe,
+        recipe=recipe,
     )
-    by = Principal(id="system", role=Role.UNIT, unit=desk.name)
     once = f"erasure-{seen.version.name}"
     return str(desk.registry.jobs.create(new, by, idempotency_key=once).id)
 
@@ -174,9 +182,10 @@ def _as_json(records: Records) -> dict[str, Any]:
             {
                 "version": seen.version.name,
                 "state": seen.version.state,
-                "job": seen.job.id,
+                "job": seen.job_id,
                 "retrain": seen.to_retrain,
                 "rows": list(seen.rows),
+                "through": seen.through,
             }
             for seen in records.seen
         ],
@@ -191,7 +200,8 @@ def _as_json(records: Records) -> dict[str, Any]:
 def _as_lines(records: Records) -> Iterator[str]:
     for seen in records.seen:
         what = "retrain" if seen.to_retrain else str(seen.version.state)
-        yield f"{seen.version.name}  {what}  {len(seen.rows)} examples  made by {seen.job.id}"
+        rows = f"{len(seen.rows)} examples" if seen.rows else f"by way of {seen.through}"
+        yield f"{seen.version.name}  {what}  {rows}  made by {seen.job_id}"
     for file, lines in records.files:
         yield f"{file.id}  delete the upload  {len(lines)} lines, the first is {lines[0]}"
     for name in records.unread:

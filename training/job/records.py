@@ -16,7 +16,6 @@ from adapters.domain.data_policy import DataPolicy, Entity
 from adapters.domain.datasets import Part
 from adapters.domain.erasures import ErasedTerm
 from adapters.domain.files import StoredFile
-from adapters.domain.jobs import Job
 from adapters.domain.names import Digest, JobId, Unit
 from adapters.domain.principals import Principal, Role
 from adapters.domain.versions import Version, VersionState
@@ -55,9 +54,12 @@ class Seen:
     """One version that saw the person's records."""
 
     version: Version
-    job: Job
+    job_id: JobId
+    """The job whose data it is."""
     rows: tuple[str, ...]
-    """Ids of the examples."""
+    """Ids of the examples; none where only the version that it was made of has seen them."""
+    through: str | None = None
+    """That version, which was trained further or made weaker."""
 
     @property
     def to_retrain(self) -> bool:
@@ -107,29 +109,39 @@ def person_of(words: Sequence[str], key: bytes, policy: DataPolicy, folder: Path
 def find_records(archive: Archive, unit: Unit, person: Person) -> Records:
     """Looks through the data of all versions that are kept, and through the unit's uploads."""
     principal = Principal(id="system", role=Role.UNIT, unit=unit)
-    seen, unread = [], []
-    for version in _versions(archive.registry, principal):
+    seen: dict[str, Seen] = {}
+    unread: dict[str, Version] = {}
+    versions = list(_versions(archive.registry, principal))
+    for version in reversed(versions):  # the oldest first: what others were made of
         job_id = job_behind(archive.registry, version, principal)
+        before = _made_of(version)
         texts = None if job_id is None else _texts(archive, version, job_id)
-        if job_id is None or texts is None:
-            unread.append(version.name)
-            continue
-        rows = tuple(dict.fromkeys(row for row, text in texts if person.is_in(text)))
-        if rows:
-            job = archive.registry.jobs.get(job_id, principal)
-            seen.append(Seen(version=version, job=job, rows=rows))
+        rows = dict.fromkeys(row for row, text in texts or () if person.is_in(text))
+        through = before if before in seen else None
+        if job_id is not None and (rows or through):
+            seen[version.name] = Seen(
+                version=version, job_id=job_id, rows=tuple(rows), through=through
+            )
+        elif texts is None or before in unread:
+            unread[version.name] = version
     return Records(
-        seen=tuple(seen),
+        seen=tuple(each for each in reversed(seen.values()) if not each.version.collected_at),
         files=tuple(_files(archive, principal, person)),
-        unread=tuple(unread),
+        unread=tuple(name for name, each in reversed(unread.items()) if not each.collected_at),
     )
+
+
+def _made_of(version: Version) -> str | None:
+    """The version that it was trained further from, or is a weaker form of."""
+    start = (version.evidence or {}).get("start") or {}
+    return version.weaker_copy_of or start.get("version")
 
 
 def _versions(registry: Registry, principal: Principal) -> Iterator[Version]:
     after = None
     while True:
         page = registry.versions.list(principal, adapter=None, after=after, limit=_PAGE)
-        yield from (version for version in page.items if version.collected_at is None)
+        yield from page.items
         if not page.has_more:
             return
         after = page.items[-1].name

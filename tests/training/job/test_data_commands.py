@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from adapters.domain.jobs import JobStatus
+from adapters.domain.principals import SYSTEM
 from adapters.domain.units import load_units
 from adapters.domain.versions import IMPORT, WEAKENED
 from adapters.errors import InvalidRequest
@@ -20,7 +21,8 @@ from adapters.registry.ports import NewVersion
 from service.cli.data import Method
 from tests.training.job.stage import Stage, ToyRenderer, stage
 from tests.training.job.test_dataset import with_unit
-from tests.training.world import UNIT, World, data, jsonl
+from tests.training.job.test_starting_point import ALIKE
+from tests.training.world import UNIT, World, data, jsonl, write_unit
 from training.data.examples import Message
 from training.job.data_commands import METHODS, Desk, check, erase, find
 from training.job.pipeline import run_job
@@ -213,6 +215,43 @@ def test_a_weaker_copy_saw_what_its_original_saw_and_what_was_brought_is_named(
     assert [each["version"] for each in found["versions"]] == [weaker.name, original.name]
     assert {each["job"] for each in found["versions"]} == {at.job_id}
     assert found["unread"] == [brought.name]
+
+
+def test_what_was_made_of_a_version_that_saw_them_has_seen_them_and_begins_anew(
+    world: World, renderer: WordRenderer
+) -> None:
+    write_unit(world.units, recipe=ALIKE)
+    first = trained(world, data(200) + ANNA, renderer)
+    write_unit(world.units, recipe=ALIKE | {"start": "live"})
+    further = trained(world, data(200, start=500), renderer)
+    assert further.fine_tuner.fine_tuned[-1].start is not None
+    made = world.registry.versions.get("support", 2, SYSTEM)
+    weaker = NewVersion(
+        adapter="support",
+        unit=UNIT,
+        digest=made.digest,
+        base_fingerprint=made.base_fingerprint,
+        rank=made.rank,
+        size_bytes=1,
+        evidence={WEAKENED: {"of": made.name, "strength": 0.5}},
+    )
+    world.registry.versions.publish(weaker, job_id=None, fence=None)
+    at = desk(world, first, renderer)
+    _, found, lines = find(at, given("Anna Schmidt"))
+    told = [(each["version"], each["job"], each["through"]) for each in found["versions"]]
+    assert told == [
+        ("support:3", further.job_id, "support:2"),
+        ("support:2", further.job_id, "support:1"),
+        ("support:1", first.job_id, None),
+    ]
+    assert found["unread"] == []
+    assert any(line.startswith("support:2  retrain  by way of support:1") for line in lines)
+    command = given("Anna Schmidt")
+    command.retrain = True
+    _, erased, _ = erase(at, command)
+    job = world.job(erased["jobs"][0])
+    assert job.recipe is not None
+    assert (job.model, job.recipe.start) == ("tiny", "base"), "whatever the unit's recipe says"
 
 
 @pytest.mark.parametrize("terms", [(), ("...",), ("word " * 20,), ("a",) * 60])
