@@ -89,7 +89,7 @@ def test_a_job_ends_with_a_proven_version_that_is_live(stack: Stack, first: Vers
     client = stack.client()
     assert first.state == "live"
     assert {gate.gate for gate in first.gates} == {
-        "artifact", "effect", "fidelity", "task", "overfitting", "ends",
+        "artifact", "effect", "fidelity", "task", "skill", "overfitting", "ends",
         "data: overlap", "data: personal", "data: left out",
     }  # fmt: skip
     assert all_passed(first.gates)
@@ -120,11 +120,16 @@ def test_a_script_written_for_openai_runs_with_another_address_and_key(
 
 def test_a_dry_run_tells_what_to_expect_and_trains_nothing(stack: Stack, first: Version) -> None:
     client = stack.client()
-    rows = lines("support", "train", 400)
-    file = client.files.create(file=("train.jsonl", rows), purpose="fine-tune")
+    train, valid = (
+        client.files.create(
+            file=(f"{split}.jsonl", lines("support", split, count)), purpose="fine-tune"
+        )
+        for split, count in (("train", 400), ("valid", 80))
+    )
     job = client.fine_tuning.jobs.create(
         model="wardrobe-base",
-        training_file=file.id,
+        training_file=train.id,
+        validation_file=valid.id,  # what `first` was taught measures no later version
         extra_body={"x_wardrobe": {"dry_run": True, "recipe": {"n_epochs": 2}}},
     )
     job = follow(stack, job)
