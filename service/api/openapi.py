@@ -20,7 +20,7 @@ from service.api.adapters import Pin, Promote, Warm
 from service.api.canaries import Scores, Start, StartShadow, Weight
 from service.api.job_requests import CreateJob
 from service.api.keys import CreateKey, RotateKey
-from service.api.openapi_bodies import LIFETIME, NAME, REFINED, VERSION_NAME, Json, a_file
+from service.api.openapi_bodies import A_FILE, NAME, REFINED, VERSION_NAME, Json
 from service.api.permissions import GrantPermissions
 from service.api.request import IDEMPOTENCY_KEY
 from service.api.route_commands import Command, Why
@@ -81,7 +81,7 @@ _TOLD: Mapping[str, _Told] = {
             "purpose": {"type": "string", "enum": sorted(PURPOSES)},
         }
     ),
-    "post /v1/files": _Told(form={"oneOf": [a_file(), a_file(**LIFETIME)]}),
+    "post /v1/files": _Told(form=A_FILE),
     "post /v1/uploads": _Told(body=BeginUpload, needs_body=True),
     "post /v1/uploads/{upload_id}/parts": _Told(
         form={

@@ -25,28 +25,21 @@ Json = dict[str, Any]
 
 NAME: Json = {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"}
 VERSION_NAME = "[a-z]([a-z0-9-]{0,38}[a-z0-9])?:[1-9][0-9]{0,8}"
-LIFETIME: Mapping[str, Json] = {
-    "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
-    "expires_after[seconds]": {
-        "type": "integer",
-        "minimum": MIN_LIFETIME,
-        "maximum": MAX_LIFETIME,
-    },
-}
-
-
-def a_file(**both: Json) -> Json:
-    """The form of a file; its lifetime is said whole or not at all."""
-    said = {
+_ANCHOR, _SECONDS = "expires_after[anchor]", "expires_after[seconds]"
+A_FILE: Json = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["file", "purpose"],
+    "properties": {
         "file": {"type": "string", "format": "binary"},
         "purpose": {"type": "string", "enum": ["fine-tune"]},
-    }
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": [*said, *both],
-        "properties": {**said, **both, "x_unit": NAME},
-    }
+        _ANCHOR: {"type": "string", "enum": ["created_at"]},
+        _SECONDS: {"type": "integer", "minimum": MIN_LIFETIME, "maximum": MAX_LIFETIME},
+        "x_unit": NAME,
+    },
+    "dependentRequired": {_ANCHOR: [_SECONDS], _SECONDS: [_ANCHOR]},
+}
+"""The form of a file; its lifetime is said whole or not at all."""
 
 
 def _of_a_key(schema: Json) -> Json:

@@ -27,7 +27,7 @@ from adapters.domain.uploads import (
     UploadStatus,
     check_pending,
 )
-from adapters.errors import InvalidFile, InvalidRequest, TooLarge
+from adapters.errors import InvalidFile, InvalidRequest
 from adapters.registry.ports import NewFile, NewPart, NewUpload
 from adapters.store import ArtifactKind
 from adapters.store.recording import record_artifact
@@ -75,7 +75,7 @@ class CompleteUpload(BaseModel):
 
 @router.post("")
 async def begin_upload(request: Request, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
-    """Announces a file. 413 past the unit's limit, 409 where too many are pending."""
+    """Announces a file. 400 past the unit's limit, 409 where too many are pending."""
     asked = await body_of(request, BeginUpload)
     return wire_upload(await runtime.threads.command(principal, _begin, runtime, principal, asked))
 
@@ -84,7 +84,7 @@ def _begin(runtime: Runtime, principal: Principal, asked: BeginUpload) -> Upload
     unit = named_unit(runtime, principal, asked.x_unit, param="x_unit")
     most = runtime.units.current.max_file_bytes(unit)
     if asked.bytes > most:
-        raise TooLarge(f"a file of this unit may have {most} bytes", param="bytes")
+        raise InvalidRequest(f"a file of this unit may have {most} bytes", param="bytes")
     new = NewUpload(
         id=new_upload_id(),
         unit=unit,

@@ -8,6 +8,7 @@ import schemathesis
 from hypothesis import strategies
 from schemathesis.transport.serialization import Binary
 
+LIFETIME = {"expires_after[anchor]", "expires_after[seconds]"}
 LINE = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 
 schemathesis.openapi.format(
@@ -18,10 +19,12 @@ schemathesis.openapi.format(
 
 @schemathesis.hook
 def map_body(_: Any, body: Any) -> Any:
-    """What no schema can say: 3.0 is no whole number here, a reason is one printable line, and the
-    weights of steps only grow.
+    """What no schema can say, or none that is understood here: 3.0 is no whole number, a reason is
+    one printable line, the weights of steps only grow, and half a lifetime is none.
     """
     if isinstance(body, dict):
+        if len(LIFETIME & body.keys()) == 1:
+            body = {name: value for name, value in body.items() if name not in LIFETIME}
         return {name: _mended(name, map_body(_, value)) for name, value in body.items()}
     if isinstance(body, list):
         return [map_body(_, value) for value in body]
