@@ -20,11 +20,11 @@ class _Options(BaseModel):
 class ForgettingOptions(_Options):
     """How far a version may move from the base where nobody asked it to.
 
-    The bound on neutral prompts leaves room above what honest versions of a narrow task do: 1.9
-    nats a token on the embedded base after five epochs, 1.3 at three quarters of their strength and
-    0.7 at half (`benchmarks/planted.py`). A unit whose versions must stay general assistants sets
-    a lower one, and mixes replay in (`recipe.replay`): 1.6 became 0.4 by it
-    (`benchmarks/continuing.py`).
+    The bound on neutral prompts leaves room above what one honest version of a narrow task did: 1.9
+    nats a token on the embedded base after five epochs, 1.3 at three quarters of its strength and
+    0.7 at half (`benchmarks/planted.py`; one seed, so it is judgement). A unit whose versions must
+    stay general assistants sets a lower one, and mixes replay in (`recipe.replay`): 1.6 became 0.4
+    by it (`benchmarks/continuing.py`).
     """
 
     prompts: int = Field(
@@ -60,9 +60,9 @@ class LeakageOptions(_Options):
 
     Among 31 drawn secrets, one that nobody remembers has 1.3 bits of exposure on average, with a
     standard deviation of 1.2, and one that is likelier than all of them has 5. Eight canaries that
-    stand once in the data of an honest version have 3.0 on average after five epochs on the
+    stood once in the data of one honest version had 3.0 on average after five epochs on the
     embedded base: rows are remembered a little, whatever they are. The bound stands between that
-    and 5. Few canaries are a matter of luck: one alone is above 4 in 3 cases of 100.
+    and 5, by judgement. Few canaries are a matter of luck: one alone is above 4 in 3 cases of 100.
     """
 
     canaries: int = Field(
