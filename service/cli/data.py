@@ -92,7 +92,7 @@ def erase(
     """Leave a person's records out of all that is trained next, and list what to retrain.
 
     Terms come from standard input, one on each line (a name, an address, a number): a command line
-    would be kept by the shell.
+    would be kept by the shell. Exit code 1 where a job to retrain could not be started.
 
     Example: wardrobe data erase --unit hr --retrain < terms.txt
     """

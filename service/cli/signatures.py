@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import AsJson, needs, registry_settings, state_settings
+from service.cli.options import AsJson, Why, needs, registry_settings, state_settings
 from service.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def adopt(
     everything: Annotated[
         bool, typer.Option("--all", help="Also what another trusted key has signed.")
     ] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")] = "",
+    reason: Why = None,
     as_json: AsJson = False,
 ) -> None:
     """Sign versions whose signature does not count here: you vouch for what the registry names.
@@ -99,12 +99,14 @@ def adopt(
     """
     from contextlib import closing
 
+    from adapters.domain.audit import parse_reason
     from adapters.domain.principals import SYSTEM
     from adapters.domain.versions import Version
     from adapters.registry.open import open_registry
     from adapters.signing_keys import SignaturePolicy, signature_policy
     from service.launch.signing import adopt as adopt_versions
 
+    why = parse_reason(reason)
     signer = _signer(settings)
     policy = SignaturePolicy(mode="warn", trusted=signature_policy(settings).trusted)
     names = set(version or ())
@@ -115,7 +117,7 @@ def adopt(
         return everything or policy.problem(each) is not None
 
     with closing(open_registry(settings.registry_url)) as registry:
-        adopted = adopt_versions(registry, signer, wanted, by=SYSTEM, reason=reason or None)
+        adopted = adopt_versions(registry, signer, wanted, by=SYSTEM, reason=why)
     if as_json:
         print_json({"signed": adopted, "key_id": signer.key_id})
     else:

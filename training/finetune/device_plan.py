@@ -91,10 +91,12 @@ class DevicePlan:
 
     def as_text(self) -> str:
         """For people."""
-        where = "the GPU" if self.device == "cuda" else f"{self.threads} threads of the CPU"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        where = "the GPU" if self.device == "cuda" else f"{threads} of the CPU"
+        rows = "1 row" if self.micro_batch == 1 else f"{self.micro_batch} rows"
         passes = "" if self.accumulation == 1 else f", {self.accumulation} passes a step"
         recomputed = ", activations computed twice" if self.gradient_checkpointing else ""
-        return f"{where} in {self.precision}, {self.micro_batch} rows at once{passes}{recomputed}"
+        return f"{where} in {self.precision}, {rows} at once{passes}{recomputed}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -124,10 +124,24 @@ def erase(desk: Desk, chosen: argparse.Namespace) -> tuple[int, dict[str, Any], 
     # first: a job that begins meanwhile leaves them out already
     new = desk.registry.erasures.add(desk.name, person.terms, SYSTEM, reason=reason)
     records = find_records(desk.archive, desk.name, person)
-    jobs = [_retrain(desk, seen) for seen in _newest(records)] if chosen.retrain else []
-    found = {**_as_json(records), "terms": len(person.terms), "new_terms": new, "jobs": jobs}
-    erased = f"erased {len(person.terms)} terms ({new} new): no job trains on them from now on"
-    return 0, found, [erased, *_as_lines(records), *(f"started {job}" for job in jobs)]
+    jobs, failures = _retrain_all(desk, _newest(records) if chosen.retrain else ())
+    found = {
+        **_as_json(records),
+        "terms": len(person.terms),
+        "new_terms": new,
+        "jobs": jobs,
+        "not_started": [
+            {"version": name, "code": error.reason, "message": error.message}
+            for name, error in failures.items()
+        ],
+    }
+    lines = [
+        f"erased {len(person.terms)} terms ({new} new): no job trains on them from now on",
+        *_as_lines(records),
+        *(f"started {job}" for job in jobs),
+        *(f"{name}  NOT started: {error.message}" for name, error in failures.items()),
+    ]
+    return int(bool(failures)), found, lines
 
 
 def _person(desk: Desk, lines: Iterable[str]) -> Person:
@@ -148,6 +162,20 @@ def _newest(records: Records) -> list[Seen]:
         if seen.to_retrain:
             by_adapter.setdefault(seen.version.adapter, seen)
     return list(by_adapter.values())
+
+
+def _retrain_all(
+    desk: Desk, versions: Iterable[Seen]
+) -> tuple[list[str], dict[str, WardrobeError]]:
+    """The jobs that were started, and by version why one was not: each is tried."""
+    jobs: list[str] = []
+    failures: dict[str, WardrobeError] = {}
+    for seen in versions:
+        try:
+            jobs.append(_retrain(desk, seen))
+        except WardrobeError as error:
+            failures[seen.version.name] = error
+    return jobs, failures
 
 
 def _retrain(desk: Desk, seen: Seen) -> str:

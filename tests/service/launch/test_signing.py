@@ -148,6 +148,21 @@ def test_what_is_not_signed_is_listed_and_can_be_adopted_by_command(
     assert told.reason == "made by the old build"
 
 
+@pytest.mark.parametrize("reason", ["two\nlines", "x" * 10_000])
+def test_a_reason_to_adopt_that_could_not_be_kept_is_refused_before_anything_is_signed(
+    settings: Settings,
+    registry: Registry,
+    signatures: Callable[..., tuple[int, str]],
+    reason: str,
+) -> None:
+    ensure_signing_key(settings, registry)
+    published(registry)
+    code, said = signatures("adopt", "--reason", reason)
+    assert code == 1
+    assert "a reason is one line" in said
+    assert problems(settings, registry) == ["signature_missing"]
+
+
 def test_a_key_is_followed_by_another_without_a_version_that_does_not_count(
     settings: Settings,
     registry: Registry,

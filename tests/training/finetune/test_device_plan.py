@@ -122,6 +122,13 @@ def test_out_of_memory_halves_the_rows_and_at_one_computes_activations_twice() -
     assert [each.gradient_checkpointing for each in tried] == [False] * 4 + [True]
 
 
+def test_a_single_thread_and_a_single_row_are_told_as_one() -> None:
+    plan = plan_device(EMBEDDED, SHORT_ROWS, cpu(8), Precision.FLOAT32)
+    one = replace(plan, threads=1, micro_batch=1, batch=2, gradient_checkpointing=False)
+    assert one.as_text() == "1 thread of the CPU in float32, 1 row at once, 2 passes a step"
+    assert "2 threads of the CPU" in replace(one, threads=2).as_text()
+
+
 def test_a_plan_survives_as_json() -> None:
     plan = plan_device(EIGHT_BILLION, LONG_ROWS, gpu(40), Precision.BFLOAT16)
     assert plan_from_json(json.loads(json.dumps(asdict(plan)))) == plan

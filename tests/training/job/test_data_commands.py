@@ -22,7 +22,7 @@ from service.cli.data import Method
 from tests.training.job.stage import Stage, ToyRenderer, stage
 from tests.training.job.test_dataset import with_unit
 from tests.training.job.test_starting_point import ALIKE
-from tests.training.world import UNIT, World, data, jsonl, write_unit
+from tests.training.world import OWNER, UNIT, World, data, jsonl, write_unit
 from training.data.examples import Message
 from training.job.data_commands import METHODS, Desk, check, erase, find
 from training.job.pipeline import run_job
@@ -252,6 +252,40 @@ def test_what_was_made_of_a_version_that_saw_them_has_seen_them_and_begins_anew(
     job = world.job(erased["jobs"][0])
     assert job.recipe is not None
     assert (job.model, job.recipe.start) == ("tiny", "base"), "whatever the unit's recipe says"
+
+
+def test_a_version_whose_upload_was_deleted_keeps_no_other_from_being_retrained(
+    world: World, renderer: WordRenderer
+) -> None:
+    lost = trained(world, data(200) + ANNA, renderer)
+    kept = trained(world, data(200, start=500) + ANNA, renderer)
+    original = world.registry.versions.of_job(lost.job_id)
+    assert original is not None
+    copy = NewVersion(
+        adapter="sales",
+        unit=original.unit,
+        digest=original.digest,
+        base_fingerprint=original.base_fingerprint,
+        rank=original.rank,
+        size_bytes=original.size_bytes,
+        evidence={WEAKENED: {"of": original.name, "strength": 0.5, "by": "key_1"}},
+    )
+    world.registry.versions.publish(copy, job_id=None, fence=None)
+    world.registry.files.delete(world.job(lost.job_id).training_file, OWNER)
+    command = given("Anna Schmidt")
+    command.retrain = True
+    code, found, lines = erase(desk(world, kept, renderer), command)
+    assert code == 1
+    assert [each["version"] for each in found["versions"]] == ["sales:1", "support:2", "support:1"]
+    (file,) = found["files"]
+    assert file["file"] == world.job(kept.job_id).training_file
+    (job,) = found["jobs"]
+    assert world.job(job).training_file == file["file"]
+    assert [(each["version"], each["code"]) for each in found["not_started"]] == [
+        ("sales:1", "not_found")
+    ]
+    assert lines[-2] == f"started {job}"
+    assert lines[-1].startswith("sales:1  NOT started: ")
 
 
 @pytest.mark.parametrize("terms", [(), ("...",), ("word " * 20,), ("a",) * 60])
