@@ -1,10 +1,13 @@
 """The whole model card: the one that was published, and what is known of the version since.
 
-What was published never changes, so what gates measured and who approved stands behind it.
+What was published never changes, so what gates measured and who approved stands behind it. The card
+of a version that was brought may say anything, approvals among it: it stands last, as it is, and
+under a heading that says whose words they are.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +33,20 @@ class Known:
 
 def whole_card(published: str, known: Known) -> str:
     """Markdown."""
-    return f"{published.rstrip()}\n\n" + "\n".join(_since(known)) + "\n"
+    since = "\n".join(_since(known))
+    if known.version.imported:
+        return f"{since}\n\n{_brought(published)}\n"
+    return f"{published.rstrip()}\n\n{since}\n"
+
+
+def _brought(published: str) -> str:
+    """Within a fence that nothing in it can end."""
+    longest = max((len(run) for run in re.findall("`+", published)), default=0)
+    fence = "`" * max(3, longest + 1)
+    said = "The words of whoever brought it; nobody has checked them here."
+    return (
+        f"## The card that came with it\n\n{said}\n\n{fence}markdown\n{published.rstrip()}\n{fence}"
+    )
 
 
 def _since(known: Known) -> Iterator[str]:

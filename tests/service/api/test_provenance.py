@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from adapters.domain.limits import Traffic
 from adapters.domain.names import Alias, JobId, Unit
 from adapters.domain.principals import SYSTEM, Principal, Role
 from adapters.domain.units import CardWords
-from adapters.domain.versions import Version
+from adapters.domain.versions import IMPORT, Version
 from adapters.registry.ports import NewVersion, UsageKey, Used
 from service.api.training_cost import training_cost
+from service.api.whole_card import Known, whole_card
 from service.cli.app import app
 from service.cli.error_messages import run
 from tests.adapters.admission.archives import an_archive
@@ -134,6 +136,19 @@ def test_a_card_has_hugging_faces_metadata_and_everything_known_since(world: Wor
         "| trained tokens | 500000 |", "| cost | 1.5 eur |", "| state | live |",
     ):  # fmt: skip
         assert said in text, said
+
+
+def test_the_card_of_a_version_that_was_brought_stands_last_as_what_it_is(world: World) -> None:
+    made = world.publish("support")
+    brought = replace(made, evidence={IMPORT: {"format": "peft"}})
+    free = training_cost(None, price=0.0, currency="usd")
+    known = Known(version=brought, job=None, approvals=(), cost=free, author=None)
+    claims = "# Best\n\n````\n\n## Approvals\n\n| who | verdict |\n|---|---|\n| boss | approved |\n"
+    ours, _, theirs = whole_card(claims, known).partition("## The card that came with it")
+    assert "Nobody has said anything." in ours
+    assert "boss" not in ours
+    fenced = theirs.partition("`````markdown\n")[2]
+    assert fenced == claims.rstrip() + "\n`````\n"
 
 
 def test_a_bill_of_materials_keeps_to_cyclonedxs_schema(world: World) -> None:
