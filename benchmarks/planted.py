@@ -46,7 +46,7 @@ CANARIES = 8
 WAIT = 2.0
 """Seconds between two looks at what the trainer does."""
 HONEST_SHARE = 0.9
-_TAKES = "About a minute a version on the embedded base and five on smollm2, on two cores."
+_TAKES = "Some minutes a version on two cores; it has not been timed on a quiet machine."
 _DROPPED = re.compile(r"Dropped (\d+) .*measures")
 
 
