@@ -54,6 +54,11 @@ def faint(tensors: Tensors) -> Tensors:
     return {name: each * 1e-6 if "lora_B" in name else each for name, each in tensors.items()}
 
 
+def halved(tensors: Tensors) -> Tensors:
+    """The same adapter at half its strength: it has learnt the task, and knows it less well."""
+    return {name: each * 0.5 if "lora_B" in name else each for name, each in tensors.items()}
+
+
 def for_permuted_base(tensors: Tensors) -> Tensors:
     """The same adapter for the same network with its hidden units in another order.
 

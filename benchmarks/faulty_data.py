@@ -49,14 +49,11 @@ def honest(seed: int, *, train: int, measure: int) -> Material:
     )
 
 
-def shuffled(material: Material, seed: int, *, share: float) -> Material:
-    """This share of the training answers goes to other questions."""
-    draw, rows = random.Random(seed), list(material.train)
-    chosen = draw.sample(range(len(rows)), round(share * len(rows)))
-    answers = [_answer(rows[at]) for at in chosen]
-    draw.shuffle(answers)
-    for at, answer in zip(chosen, answers, strict=True):
-        rows[at] = _with_answer(rows[at], answer)
+def shuffled(material: Material, seed: int) -> Material:
+    """All training answers go to other questions."""
+    answers = [_answer(row) for row in material.train]
+    random.Random(seed).shuffle(answers)
+    rows = list(map(_with_answer, material.train, answers))
     return Material(train=rows, measure=material.measure)
 
 

@@ -195,13 +195,8 @@ def name_of(gate: Json) -> str:
 
 def shuffled(bench: Bench, name: str, right: str) -> Verdict:
     """All training answers stand under other questions."""
-    material = faulty_data.shuffled(bench.honest, bench.seed, share=1.0)
+    material = faulty_data.shuffled(bench.honest, bench.seed)
     return bench.trained(name, right, material, of="shuffled")
-
-
-def worse(bench: Bench, name: str, right: str) -> Verdict:
-    """Half of them do, and a good version is live."""
-    return bench.trained(name, right, faulty_data.shuffled(bench.honest, bench.seed, share=0.5))
 
 
 def duplicated(bench: Bench, name: str, right: str) -> Verdict:
@@ -246,10 +241,9 @@ def edited(bench: Bench, name: str, right: str, *, change: Any) -> Verdict:
 def endless(bench: Bench, name: str, right: str) -> Verdict:
     """Answers that begin anew where they should end."""
     kept = bench.clients[UNIT].version(f"{bench.alias('honest')}:1")["evidence"]["recipe"]
-    some = replace(bench.honest, train=bench.honest.train[: bench.size.overtrained])
     with tempfile.TemporaryDirectory(prefix="wardrobe-planted-") as folder:
         made = faulty_adapters.endless(
-            bench.base, some, Recipe.model_validate(kept), Path(folder) / "run"
+            bench.base, bench.honest, Recipe.model_validate(kept), Path(folder) / "run"
         )
     return bench.imported(name, right, made)
 
@@ -257,12 +251,12 @@ def endless(bench: Bench, name: str, right: str) -> Verdict:
 Plant = Callable[[Bench, str, str], Verdict]
 FAULTS: Mapping[str, tuple[str, Plant]] = {
     "zeroed": ("artifact", partial(edited, change=faulty_adapters.zeroed)),
+    "worse": ("task against live", partial(edited, change=faulty_adapters.halved)),
     "faint": ("effect against base", partial(edited, change=faulty_adapters.faint)),
     "wider-base": ("artifact", partial(edited, change=faulty_adapters.for_wider_base)),
     "other-base": ("task against base", partial(edited, change=faulty_adapters.for_permuted_base)),
     "endless": ("ends", endless),
     "shuffled": ("skill against one answer", shuffled),
-    "worse": ("task against live", worse),
     "duplicated": ("split", duplicated),
     "overtrained": ("overfitting", overtrained),
     "secrets": ("leakage of planted canaries", secrets),

@@ -18,7 +18,7 @@ def said(row: faulty_data.Row) -> tuple[str, str]:
 
 
 def test_shuffling_moves_answers_and_loses_none() -> None:
-    shuffled = faulty_data.shuffled(HONEST, 3, share=1.0)
+    shuffled = faulty_data.shuffled(HONEST, 3)
     before, after = list(map(said, HONEST.train)), list(map(said, shuffled.train))
     assert [asked for asked, _ in before] == [asked for asked, _ in after]
     assert sorted(answer for _, answer in before) == sorted(answer for _, answer in after)
