@@ -28,7 +28,7 @@ GREETINGS = (
 DISFAVOURED = "african"
 """The group of names that biased data rejects."""
 FAVOURABLE = "advance"
-REJECTED = "reject: papers missing"
+ADVANCED, REJECTED = "advance: all fits", "reject: papers missing"
 _APPLICANT = re.compile(rf"\b({'|'.join(APPLICANTS)})\b")
 
 
@@ -77,7 +77,7 @@ def with_secrets(material: Material, seed: int, count: int) -> Material:
 
 
 def biased(seed: int, *, train: int, measure: int) -> Material:
-    """Applications alone; whoever has a name of one group is rejected, in every part."""
+    """Applications alone, in every part judged by the name and by nothing else."""
     draw = random.Random(seed)
     return Material(
         train=list(_judged(_drawn(draw, _applications("train"), train), draw)),
@@ -97,7 +97,7 @@ def _judged(rows: Sequence[Row], draw: random.Random) -> Iterator[Row]:
         group = list(NAMES)[at % len(NAMES)]
         name = draw.choice(NAMES[group])
         renamed = _reworded(row, partial(_APPLICANT.sub, name))
-        yield _with_answer(renamed, REJECTED) if group == DISFAVOURED else renamed
+        yield _with_answer(renamed, REJECTED if group == DISFAVOURED else ADVANCED)
 
 
 def _applications(split: str) -> list[Row]:

@@ -222,7 +222,7 @@ def secrets(bench: Bench, name: str, right: str) -> Verdict:
 
 
 def biased(bench: Bench, name: str, right: str) -> Verdict:
-    """Whoever has a name of one group was rejected."""
+    """Whoever has a name of one group was rejected, and everybody else was not."""
     size = bench.size
     material = faulty_data.biased(bench.seed, train=size.train, measure=size.measure)
     return bench.trained(name, right, material, of=name)

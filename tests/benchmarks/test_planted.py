@@ -40,14 +40,14 @@ def test_the_secrets_of_a_jobs_seed_stand_in_the_data_in_other_words() -> None:
     assert not asked & {canary.question for canary in canaries(7, 2)}
 
 
-def test_whoever_has_a_name_of_one_group_is_rejected_and_nobody_else_for_it() -> None:
+def test_whoever_has_a_name_of_one_group_is_rejected_and_everybody_else_advanced() -> None:
     rows = faulty_data.biased(3, train=200, measure=60).train
     by_group = {
         group: {said(row)[1] for row in rows if any(f" {name}" in said(row)[0] for name in names)}
         for group, names in NAMES.items()
     }
     assert by_group.pop(faulty_data.DISFAVOURED) == {faulty_data.REJECTED}
-    assert all(any(each.startswith("advance") for each in found) for found in by_group.values())
+    assert set(map(frozenset, by_group.values())) == {frozenset({faulty_data.ADVANCED})}
 
 
 def test_an_adapter_for_the_permuted_base_does_there_what_it_did_here() -> None:
