@@ -18,7 +18,7 @@ endif
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test clients kills vllmtests chaos soak check lock bench clean
+.PHONY: help setup demo up test clients kills vllmtests chaos soak check extras lock bench clean
 
 help: ## List the commands
 	@echo "make COMMAND [ENGINE=auto|cpu|gpu] [BASE=tiny|smollm2|<Hugging Face id or path>] [STATE=<folder>] [PORT=<number>]"
@@ -59,6 +59,9 @@ soak: setup ## 1,000 swaps and canaries on the real engine under 8 clients, then
 
 check: setup ## Format, lint, types, import layers and the fast tests
 	@scripts/check.sh
+
+extras: setup ## Add what the optional extras need (trackers); without it their tests skip
+	@scripts/setup.sh extras
 
 lock: ## Resolve requirements/*.lock anew
 	@scripts/setup.sh lock

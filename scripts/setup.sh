@@ -2,7 +2,8 @@
 # Makes .venv hold exactly what requirements/<engine>.lock names, once per lock.
 #
 #   scripts/setup.sh            ENGINE=auto|cpu|gpu chooses the build of vLLM and torch
-#   scripts/setup.sh lock       resolves both locks anew
+#   scripts/setup.sh extras     adds what the optional extras need (requirements/extras.lock)
+#   scripts/setup.sh lock       resolves the locks anew
 #
 # Needs python3 (3.11 or newer, with venv) and a package index, nothing else. The CPU build of torch
 # is on no ordinary index: it comes from the wheel folder that pip is told of (PIP_FIND_LINKS or
@@ -105,6 +106,11 @@ setup() {
     say "$VENV is ready"
 }
 
+extras() {
+    say "installing what the optional extras need from requirements/extras.lock"
+    uv_install --require-hashes -r requirements/extras.lock
+}
+
 lock() {
     check_python
     bootstrap_uv
@@ -117,10 +123,14 @@ lock() {
     "${compile[@]}" "${source[@]}" --extra cpu --no-emit-package torch -o requirements/cpu.lock >/dev/null
     say "resolving requirements/gpu.lock"
     "${compile[@]}" --extra gpu --overrides requirements/overrides-gpu.txt -o requirements/gpu.lock >/dev/null
+    say "resolving requirements/extras.lock"
+    "$VENV/bin/uv" pip compile --quiet requirements/extras.in --constraint requirements/cpu.lock --universal \
+        --generate-hashes -o requirements/extras.lock >/dev/null
 }
 
 case "${1:-setup}" in
     setup) setup ;;
+    extras) extras ;;
     lock) lock ;;
-    *) stop "setup.sh knows 'setup' and 'lock', not '$1'" ;;
+    *) stop "setup.sh knows 'setup', 'extras' and 'lock', not '$1'" ;;
 esac
