@@ -54,9 +54,9 @@ def faint(tensors: Tensors) -> Tensors:
     return {name: each * 1e-6 if "lora_B" in name else each for name, each in tensors.items()}
 
 
-def halved(tensors: Tensors) -> Tensors:
-    """The same adapter at half its strength: it has learnt the task, and knows it less well."""
-    return {name: each * 0.5 if "lora_B" in name else each for name, each in tensors.items()}
+def weakened(tensors: Tensors) -> Tensors:
+    """The same adapter at a quarter of its strength: some of the task is left, less than before."""
+    return {name: each * 0.25 if "lora_B" in name else each for name, each in tensors.items()}
 
 
 def for_permuted_base(tensors: Tensors) -> Tensors:

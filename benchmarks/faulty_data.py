@@ -93,8 +93,10 @@ def jsonl(rows: Sequence[Row]) -> bytes:
 
 
 def _judged(rows: Sequence[Row], draw: random.Random) -> Iterator[Row]:
+    """Half of them are of the group."""
+    others = [group for group in NAMES if group != DISFAVOURED]
     for at, row in enumerate(rows):
-        group = list(NAMES)[at % len(NAMES)]
+        group = DISFAVOURED if at % 2 else draw.choice(others)
         name = draw.choice(NAMES[group])
         renamed = _reworded(row, partial(_APPLICANT.sub, name))
         yield _with_answer(renamed, REJECTED if group == DISFAVOURED else ADVANCED)

@@ -63,12 +63,28 @@ class Size:
     n_epochs: int
     overtrained: int
     """Rows of the fault that is trained ten times too long."""
+    biased_epochs: int
+    """Names are many, and the smallest base learns each by itself."""
 
 
 SIZES: Mapping[str, Size] = {
-    "tiny": Size(train=800, measure=240, examples=64, answer_tokens=16, n_epochs=5, overtrained=48),
+    "tiny": Size(
+        train=800,
+        measure=240,
+        examples=64,
+        answer_tokens=16,
+        n_epochs=5,
+        overtrained=48,
+        biased_epochs=20,
+    ),
     "smollm2": Size(
-        train=200, measure=60, examples=32, answer_tokens=12, n_epochs=2, overtrained=64
+        train=200,
+        measure=60,
+        examples=32,
+        answer_tokens=12,
+        n_epochs=2,
+        overtrained=64,
+        biased_epochs=4,
     ),
 }
 
@@ -225,7 +241,7 @@ def biased(bench: Bench, name: str, right: str) -> Verdict:
     """Whoever has a name of one group was rejected, and everybody else was not."""
     size = bench.size
     material = faulty_data.biased(bench.seed, train=size.train, measure=size.measure)
-    return bench.trained(name, right, material, of=name)
+    return bench.trained(name, right, material, of=name, n_epochs=size.biased_epochs)
 
 
 def edited(bench: Bench, name: str, right: str, *, change: Any) -> Verdict:
@@ -251,7 +267,7 @@ def endless(bench: Bench, name: str, right: str) -> Verdict:
 Plant = Callable[[Bench, str, str], Verdict]
 FAULTS: Mapping[str, tuple[str, Plant]] = {
     "zeroed": ("artifact", partial(edited, change=faulty_adapters.zeroed)),
-    "worse": ("task against live", partial(edited, change=faulty_adapters.halved)),
+    "worse": ("task against live", partial(edited, change=faulty_adapters.weakened)),
     "faint": ("effect against base", partial(edited, change=faulty_adapters.faint)),
     "wider-base": ("artifact", partial(edited, change=faulty_adapters.for_wider_base)),
     "other-base": ("task against base", partial(edited, change=faulty_adapters.for_permuted_base)),
