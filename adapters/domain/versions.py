@@ -9,6 +9,7 @@ Every one that is not rejected becomes retired when it is withdrawn by command.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -141,8 +142,7 @@ class Version:
     @property
     def weaker_copy_of(self) -> str | None:
         """The name of the version whose adapter it is, at less strength: their data is the same."""
-        told = (self.evidence or {}).get(WEAKENED)
-        return str(told["of"]) if isinstance(told, dict) and "of" in told else None
+        return copied_from(self.evidence or {})
 
     def to(self, state: VersionState) -> Version:
         """The same version in another state. Raises IllegalTransition."""
@@ -153,3 +153,9 @@ class Version:
                 f"version {self.name} is {self.state} and cannot become {state}"
             )
         return replace(self, state=state)
+
+
+def copied_from(evidence: Mapping[str, Any]) -> str | None:
+    """The name of the version that one with this evidence is a weaker copy of."""
+    told = evidence.get(WEAKENED)
+    return str(told["of"]) if isinstance(told, dict) and "of" in told else None

@@ -65,7 +65,8 @@ class FolderStore:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._pins = Pins(root / "pins")
         self._verified = Verified()
-        sweep(self._staging, older_than_s=stale_after_s)
+        self._stale_after_s = stale_after_s
+        self._sweep()
 
     def put_file(self, chunks: Iterable[bytes], *, max_bytes: int) -> tuple[Digest, int]:
         """As `ArtifactStore` says."""
@@ -149,7 +150,10 @@ class FolderStore:
         return unused
 
     def list(self) -> Iterator[Artifact]:
-        """As `ArtifactStore` says. Unfinished publishes are swept at start and not listed."""
+        """As `ArtifactStore` says. Unfinished publishes are not listed; old ones are swept, because
+        their process may have died long after this one began.
+        """
+        self._sweep()
         for path in self._files.glob("*/*"):
             yield from _listed(path, ArtifactKind.FILE, (path,))
         for kind, folder in self._directories.items():
@@ -200,6 +204,9 @@ class FolderStore:
             return
         self._verified.forget(path)
         remove(staging)
+
+    def _sweep(self) -> None:
+        sweep(self._staging, older_than_s=self._stale_after_s)
 
     def _blob(self, digest: Digest) -> Path:
         return self._files / checked(digest)[:2] / digest

@@ -108,6 +108,7 @@ def check(
     valid: Valid = None,
     unit: OfUnit = "",
     adapter: OfAdapter = "",
+    model: Model = "",
     as_json: AsJson = False,
 ) -> None:
     """Check data as a job would, without training: problems, tokens, time and cost to expect.
@@ -118,7 +119,7 @@ def check(
     Example: wardrobe jobs check --unit support --train train.jsonl
     """
     files = {"training_file": train, **({"validation_file": valid} if valid else {})}
-    job = _start(client, files, unit, {"suffix": adapter}, dry_run=True)
+    job = _start(client, files, unit, {"suffix": adapter, "model": model}, dry_run=True)
     events = list(client.follow(job.id))
     report: Any = next((event.data for event in events if event.type == _REPORT), None)
     if as_json:

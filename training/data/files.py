@@ -17,6 +17,8 @@ from training.data.checked_rows import CheckedRows, open_rows
 from training.data.jsonl import refuse
 from training.data.read import Rules, read_rows
 
+FILE_PARAMS = ("training_file", "validation_file")
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobFiles:

@@ -48,10 +48,13 @@ class Bounds:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is wrong with a file, and on which line; None is the file as a whole."""
+    """What is wrong with a file, and on which line; None is the file as a whole.
+
+    A dry run also tells of the model and the recipe so.
+    """
 
     param: str
-    """`training_file` or `validation_file`."""
+    """`training_file` or `validation_file`; else a parameter of the job."""
     line: int | None
     what: str
 

@@ -1,15 +1,17 @@
 """Scores SQL by what it finds: the answer's rows beside the reference's, in a given SQLite file.
 
 The query is a model's words, so the file is opened read-only, an authorizer lets nothing through
-but reading, and the steps, the rows and the size of values are bounded. The bound counts steps of
-SQLite's machine and no seconds: no score depends on how fast this one is.
+but reading, and the steps, the rows, the size of a row and of all that is found are bounded. The
+bound counts steps of SQLite's machine and no seconds: no score depends on how fast this one is.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
+import sys
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ MAX_QUERY = 16 * 1024
 """Bytes of a query."""
 MAX_VALUE = 64 * 1024
 """Bytes of a value and of a row."""
+MAX_FOUND = 8 * 1024 * 1024
+"""Bytes of all rows together, as they lie in memory: ten thousand rows of the largest values would
+be ten times the model that is asked."""
 _EVERY = 10_000
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 """No recursion: it alone could make rows without end, and sort them on the disk."""
@@ -64,10 +69,9 @@ class SqlScorer:
         text = fenced[1] if fenced else query.strip()
         try:
             with closing(self._connect()) as connection:
-                rows = connection.execute(text).fetchmany(MAX_ROWS + 1)
+                return _bounded(connection.execute(text))
         except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError, MemoryError):
             return None
-        return rows if len(rows) <= MAX_ROWS else None
 
     def _connect(self) -> sqlite3.Connection:
         """A connection of its own for each query: a step bound that begins anew, and no state."""
@@ -82,6 +86,18 @@ class SqlScorer:
         connection.set_authorizer(_authorize)
         connection.set_progress_handler(_Steps().more, _EVERY)
         return connection
+
+
+def _bounded(cursor: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]] | None:
+    """The rows, read one by one; None where there are too many, or they are too large together."""
+    rows: list[tuple[Any, ...]] = []
+    left = MAX_FOUND
+    for row in cursor:
+        left -= sys.getsizeof(row) + sum(map(sys.getsizeof, row))
+        if left < 0 or len(rows) == MAX_ROWS:
+            return None
+        rows.append(row)
+    return rows
 
 
 class _Steps:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -64,8 +64,25 @@ class Report:
     """The first thousand of each file."""
     problem_count: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """The dataset's own, as `dataset.json` has them; empty where there are problems."""
+    """The dataset's own, as `dataset.json` has them; empty where the files have problems."""
     expected: Expected | None = None
+
+    @classmethod
+    def refused(cls, param: str | None, what: str) -> Report:
+        """Of files that are refused as a whole."""
+        problem = Problem(param=param or "training_file", line=None, what=what)
+        return cls(problems=(problem,), problem_count=1)
+
+    def also(self, problems: Sequence[Problem]) -> Report:
+        """With these before its own; there is nothing to expect of what cannot be trained."""
+        if not problems:
+            return self
+        return replace(
+            self,
+            problems=(*problems, *self.problems),
+            problem_count=len(problems) + self.problem_count,
+            expected=None,
+        )
 
     @property
     def usable(self) -> bool:
@@ -107,11 +124,11 @@ def check_data(
     except InvalidLines as error:
         return Report(problems=error.problems, problem_count=sum(error.counts.values()))
     except InvalidFile as error:
-        return _refused(error.param, error.message)
+        return Report.refused(error.param, error.message)
     except InvalidRequest as error:
         if error.param is None:
             raise
-        return _refused(error.param, error.message)
+        return Report.refused(error.param, error.message)
     finally:
         shutil.rmtree(workdir, ignore_errors=True)
 
@@ -170,8 +187,3 @@ def _expected(expected: Expected) -> str:
         return f"{said}; how long that takes is known once a job has run here"
     time = f"{said}, about {max(1, round(expected.seconds / 60))} min"
     return time if expected.cost is None else f"{time}, cost {expected.cost:.2f}"
-
-
-def _refused(param: str | None, what: str) -> Report:
-    problem = Problem(param=param or "training_file", line=None, what=what)
-    return Report(problems=(problem,), problem_count=1)

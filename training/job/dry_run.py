@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +20,16 @@ from adapters.admission.base_model import BaseModel, load_base_model
 from adapters.domain.jobs import Job, JobError, JobStatus
 from adapters.domain.names import JobId
 from adapters.domain.principals import SYSTEM
-from adapters.domain.recipes import base_overrides, resolve
-from adapters.domain.units import InvalidUnits, Units, load_units
-from adapters.errors import Conflict, StorageFull, Unavailable, WardrobeError
+from adapters.domain.recipes import Recipe, base_overrides, resolve
+from adapters.domain.units import InvalidUnits, UnitConfig, Units, load_units
+from adapters.errors import (
+    Conflict,
+    InvalidFile,
+    InvalidRequest,
+    StorageFull,
+    Unavailable,
+    WardrobeError,
+)
 from adapters.logs import configure_logs
 from adapters.registry import Registry
 from adapters.registry.open import open_registry
@@ -31,15 +38,19 @@ from adapters.store import ArtifactStore
 from adapters.store.open import open_store
 from adapters.telemetry_off import turn_telemetry_off
 from training.base.base_fit import advised, suited
-from training.data.files import find_files, openers
+from training.data.files import FILE_PARAMS, find_files, openers
+from training.data.jsonl import Problem
 from training.data.preferences import KIND_OF
 from training.data.render import ChatRenderer, Renderer
 from training.job.check_data import Offer, Report, check_data
 from training.job.dataset import rules_for
 from training.job.order import AGAIN
 from training.job.pace import tokens_per_second
+from training.job.service_limits import common_limits, fit, reporting
+from training.job.starting_point import settle_start, starting_point
 
 _MILLION = 1_000_000
+_RECIPE = "recipe"
 
 _log = structlog.get_logger(__name__)
 
@@ -86,25 +97,67 @@ def dry_run(bench: Bench, job: Job) -> None:
 
 
 def report_of(bench: Bench, job: Job) -> Report:
-    """What a job of these files would find. Raises InvalidRequest, InvalidFile, Unavailable."""
+    """What a job of these files would find. Raises InvalidRequest, Unavailable."""
     base, registry, unit = bench.base, bench.registry, bench.units.get(job.unit)
-    recipe = resolve(
-        base=advised(base_overrides(base.path), base.shapes),
-        unit=unit.recipe,
-        job=job.hyperparameters,
-        asked=job.recipe,
-    )
+    recipe, mistakes = _recipe(bench, job, unit)
     offer = Offer(
         adapter=job.adapter,
-        recipe=suited(recipe, base.shapes, base.path),
+        recipe=recipe,
         renderer=bench.renderer,
         base=base.fingerprint,
         known=lambda asked: registry.datasets.parts(job.adapter, asked),
         tokens_per_second=tokens_per_second(registry.versions, base.fingerprint),
     )
     rules = rules_for(unit, bench.units.folder, registry.erasures, KIND_OF[recipe.method])
-    files = openers(find_files(job, registry.files), bench.store)
-    return _priced(check_data(files, rules, offer, workdir=bench.workdir), bench.price)
+    try:
+        files = openers(find_files(job, registry.files), bench.store)
+    except InvalidFile as gone:
+        return Report.refused(gone.param, gone.message).also(mistakes)
+    report = check_data(files, rules, offer, workdir=bench.workdir)
+    return _priced(report.also(mistakes), bench.price)
+
+
+def _recipe(bench: Bench, job: Job, unit: UnitConfig) -> tuple[Recipe, list[Problem]]:
+    """What a job would train by, and why it could not: told together with the files' problems.
+
+    Raises InvalidRequest where the settings make no recipe at all.
+    """
+    base = bench.base
+    recipe = resolve(
+        base=advised(base_overrides(base.path), base.shapes),
+        unit=unit.recipe,
+        job=job.hyperparameters,
+        asked=job.recipe,
+    )
+    settled = settle_start(bench, job, recipe, lambda said: _say(bench, job, said))
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: suited(settled, base.shapes, base.path),
+        lambda: starting_point(bench, job, settled),
+        lambda: _fit(bench, settled),
+    )
+    mistakes = [found for check in checks if (found := _mistake(check)) is not None]
+    return (settled if mistakes else _fit(bench, settled)), mistakes
+
+
+def _say(bench: Bench, job: Job, message: str) -> None:
+    bench.registry.jobs.say(job.id, message)
+
+
+def _fit(bench: Bench, recipe: Recipe) -> Recipe:
+    """As the service can serve it; as it is where no replica reports, for which a job would wait.
+
+    Raises InvalidRequest, Conflict.
+    """
+    found = reporting(bench.registry.replicas)
+    return fit(recipe, common_limits(found, bench.base.fingerprint)) if found else recipe
+
+
+def _mistake(check: Callable[[], object]) -> Problem | None:
+    try:
+        check()
+    except (InvalidRequest, Conflict) as error:
+        return Problem(param=error.param or _RECIPE, line=None, what=error.message)
+    return None
 
 
 def _priced(report: Report, price: float) -> Report:
@@ -119,10 +172,9 @@ def _failure(report: Report) -> JobError | None:
         return None
     first = report.problems[0]
     more = f"; {report.problem_count} problems in all" if report.problem_count > 1 else ""
-    file = first.param.replace("_", " ").capitalize()
-    return JobError(
-        code=f"invalid_{first.param}", message=f"{file}: {first}{more}", param=first.param
-    )
+    what = first.param.replace("_", " ").capitalize()
+    code = f"invalid_{first.param if first.param in FILE_PARAMS else _RECIPE}"
+    return JobError(code=code, message=f"{what}: {first}{more}", param=first.param)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def _recipe(context: JobContext, job: Job, unit: UnitConfig, reporter: Reporter)
             seed=None if job.seed_drawn and unit.recipe.seed is not None else job.seed,
         )
         suitable = suited(recipe, base.shapes, base.path)
-        return settle_start(context, job, suitable, reporter)
+        return settle_start(context, job, suitable, reporter.say)
     try:
         return Recipe.model_validate(job.resolved)
     except ValidationError as error:

@@ -19,7 +19,6 @@ from adapters.domain.principals import SYSTEM
 from adapters.domain.recipes import Recipe
 from adapters.domain.versions import Version
 from adapters.errors import (
-    IllegalTransition,
     LeaseLost,
     NotFound,
     StorageFull,
@@ -32,7 +31,7 @@ from training.job.context import JobContext
 from training.job.job_plan import plan_job
 from training.job.progress import Reporter
 from training.job.promote import NotPromoted, Promoter
-from training.job.prove import Judgement, Terms, prove
+from training.job.prove import Terms, keep, prove
 from training.job.publish import publish
 from training.job.result_files import keep_results, kept_results, results_of
 from training.job.strength import weaker_version
@@ -79,13 +78,12 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
         version = publish(context, job, fence, plan, trained)
         reporter.say(f"Published {version.name} as a candidate; evaluating it through the service")
     terms = Terms(policy=plan.unit.gates, limits=plan.limits, dataset=plan.dataset.digest)
-    writer = Writer(job_id=job.id, fence=fence)
     if not version.gates:
-        judgement = prove(context, version, terms, writer)
-        version = _keep(context, version, fence, judgement)
+        judgement = prove(context, version, terms, Writer(job_id=job.id, fence=fence))
+        version = keep(context, version, judgement, fence=fence)
     _tell(version, reporter)
     if not all_passed(version.gates):
-        weaker = weaker_version(context, version, terms, writer, reporter, author=job.created_by)
+        weaker = weaker_version(context, job, version, terms, reporter, fence=fence)
         if weaker is not None:
             version = weaker
             reporter.say(in_words(version))
@@ -109,19 +107,6 @@ def _tracked(context: JobContext, job: Job, recipe: Recipe) -> TrackedRun:
             for name, value in values.items()
         },
     )
-
-
-def _keep(context: JobContext, version: Version, fence: int, judgement: Judgement) -> Version:
-    """The verdicts in the registry, once: it rejects a candidate that failed one."""
-    try:
-        return context.registry.versions.record_gates(
-            version.id, judgement.gates, fence=fence, evidence=judgement.evidence
-        )
-    except IllegalTransition:
-        judged = context.registry.versions.by_id(version.id)
-        if not judged.gates:
-            raise
-        return judged
 
 
 def _tell(version: Version, reporter: Reporter) -> None:

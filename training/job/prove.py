@@ -20,7 +20,7 @@ from adapters.domain.principals import SYSTEM
 from adapters.domain.proof import judge
 from adapters.domain.recipes import Method
 from adapters.domain.versions import WEAKENED, Version
-from adapters.errors import EngineUnavailable, Rejected
+from adapters.errors import EngineUnavailable, IllegalTransition, Rejected
 from training.base.chat_format import thinking_wanted
 from training.data.tokenise import read_questions
 from training.evaluate.bench import Bench
@@ -114,6 +114,23 @@ def _ends(policy: GatePolicy) -> Ends | None:
     if policy.min_ends is None:
         return None
     return Ends(tokens=policy.ends_tokens, examples=policy.ends_examples)
+
+
+def keep(context: JobContext, version: Version, judgement: Judgement, *, fence: int) -> Version:
+    """The verdicts in the registry, once: it rejects a candidate that failed one.
+
+    Raises LeaseLost.
+    """
+    versions = context.registry.versions
+    try:
+        return versions.record_gates(
+            version.id, judgement.gates, fence=fence, evidence=judgement.evidence
+        )
+    except IllegalTransition:
+        judged = versions.by_id(version.id)
+        if not judged.gates:
+            raise
+        return judged
 
 
 def exam_of(context: JobContext, version: Version, terms: Terms) -> Exam:

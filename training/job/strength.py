@@ -15,8 +15,8 @@ from typing import Any
 
 from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE
 from adapters.domain.gates import all_passed
-from adapters.domain.names import Digest
-from adapters.domain.principals import SYSTEM
+from adapters.domain.jobs import Job
+from adapters.domain.names import Digest, JobId
 from adapters.domain.versions import WEAKENED, Version
 from adapters.registry.ports import NewVersion
 from adapters.signing_keys import signature_of
@@ -25,47 +25,39 @@ from adapters.store.recording import record_artifact
 from training.evaluate.measure import Writer
 from training.job.context import JobContext
 from training.job.progress import Reporter
-from training.job.prove import Terms, prove
-from training.job.publish import CARD_FILE, prepare
+from training.job.prove import Terms, keep, prove
+from training.job.publish import CARD_FILE, Publishable, prepare
 
 FORGETTING = "forgetting "
 """What the names of the gates begin with that less strength can mend."""
-_PAGE = 1000
 
 
 def weaker_version(
-    context: JobContext,
-    version: Version,
-    terms: Terms,
-    writer: Writer,
-    reporter: Reporter,
-    *,
-    author: str,
+    context: JobContext, job: Job, version: Version, terms: Terms, reporter: Reporter, *, fence: int
 ) -> Version | None:
     """The first weaker copy that passes all gates, strongest first; None where none does.
 
     Nothing is tried where another gate than forgetting held `version` up. What an earlier attempt
-    has published is found again by its bytes. Each is `author`'s work, as the first is.
+    has published is found again by its bytes. Each is the work of the job's author, as the first
+    is, and is published and judged under the job's fence.
 
-    Raises what `prove` raises.
+    Raises what `publish` and `prove` raise.
     """
     options = terms.policy.forgetting
     held_up = [gate for gate in version.gates if gate.holds_up]
     if options is None or not all(gate.gate.startswith(FORGETTING) for gate in held_up):
         return None
     for strength in sorted(options.strengths, reverse=True):
-        weaker = _published(
-            context, version, strength, max_rank=terms.limits.max_lora_rank, author=author
-        )
+        ready = _prepared(context, version, strength, max_rank=terms.limits.max_lora_rank)
+        told = {"of": version.name, "strength": strength, "by": job.created_by}
+        weaker = _published(context, version, ready, told, job_id=job.id, fence=fence)
         reporter.say(
             f"{version.name} has forgotten too much; trying {weaker.name}, which is the same at "
             f"{strength:.0%} of its strength"
         )
         if not weaker.gates:
-            judgement = prove(context, weaker, terms, writer)
-            weaker = context.registry.versions.judge_again(
-                weaker.id, judgement.gates, evidence=judgement.evidence
-            )
+            judgement = prove(context, weaker, terms, Writer(job_id=job.id, fence=fence))
+            weaker = keep(context, weaker, judgement, fence=fence)
         if all_passed(weaker.gates):
             return weaker
         said = ", ".join(gate.name for gate in weaker.gates if gate.holds_up)
@@ -86,13 +78,13 @@ def scaled(config: Mapping[str, Any], strength: float) -> dict[str, Any]:
     }
 
 
-def _published(
-    context: JobContext, version: Version, strength: float, *, max_rank: int, author: str
-) -> Version:
+def _prepared(
+    context: JobContext, version: Version, strength: float, *, max_rank: int
+) -> Publishable:
     folder = context.workdir / "weaker"
     _lay_out(context.store.fetch(version.digest), folder, strength)
     card = f"{(folder / CARD_FILE).read_text('utf-8')}\nAt {strength:.0%} of its strength.\n"
-    ready = prepare(
+    return prepare(
         folder,
         context.workdir / "publish",
         card=card,
@@ -100,14 +92,20 @@ def _published(
         max_rank=max_rank,
     )
 
+
+def _published(
+    context: JobContext,
+    version: Version,
+    ready: Publishable,
+    told: Mapping[str, Any],
+    *,
+    job_id: JobId,
+    fence: int,
+) -> Version:
     def put() -> Digest:
         return context.store.publish_adapter(ready.directory)
 
     digest = put()
-    found = _found(context, version, digest)
-    if found is not None:
-        return found
-    told = {"of": version.name, "strength": strength, "by": author}
     new = NewVersion(
         adapter=version.adapter,
         unit=version.unit,
@@ -122,7 +120,7 @@ def _published(
         context.store,
         digest,
         ArtifactKind.ADAPTER,
-        add_row=lambda: context.registry.versions.publish(new, job_id=None, fence=None),
+        add_row=lambda: context.registry.versions.publish_copy(new, job_id=job_id, fence=fence),
         put_again=put,
     )
 
@@ -134,12 +132,3 @@ def _lay_out(published: Path, folder: Path, strength: float) -> None:
     (folder / CONFIG_FILE).write_text(json.dumps(scaled(config, strength)), "utf-8")
     for name in (WEIGHTS_FILE, CARD_FILE):
         shutil.copyfile(published / name, folder / name)
-
-
-def _found(context: JobContext, version: Version, digest: Digest) -> Version | None:
-    listed = context.registry.versions.list(
-        SYSTEM, adapter=version.adapter, after=None, limit=_PAGE
-    )
-    return next(
-        (each for each in listed.items if each.digest == digest and each.job_id is None), None
-    )

@@ -48,6 +48,15 @@ class Versions(Protocol):
         """
         ...
 
+    def publish_copy(self, new: NewVersion, *, job_id: JobId, fence: int) -> Version:
+        """A weaker copy of what the job has published (its evidence says of which version), as the
+        adapter's next number; bumps the revision.
+
+        The same bytes of the same version are published once. Raises LeaseLost as `publish` does;
+        Conflict (`foreign_adapter`); Condemned.
+        """
+        ...
+
     def record_gates(
         self,
         version_id: VersionId,
@@ -58,9 +67,9 @@ class Versions(Protocol):
     ) -> Version:
         """Keeps the verdicts, merges `evidence`; rejects a version that failed.
 
-        Only who holds the lease of the job that made the version may judge it, and once: raises
-        NotFound, LeaseLost, and IllegalTransition (`already_judged`). Bumps the revision where it
-        rejects.
+        Only who holds the lease of the job that made the version, or the one that it is a weaker
+        copy of, may judge it, and once: raises NotFound, LeaseLost, and IllegalTransition
+        (`already_judged`). Bumps the revision where it rejects.
         """
         ...
 

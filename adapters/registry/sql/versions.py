@@ -38,6 +38,7 @@ from adapters.registry.sql.version_rows import (
     find_version,
     write_version,
 )
+from adapters.registry.sql.weaker_copies import making_job, same_copy
 from adapters.registry.transitions import versions as transitions
 
 
@@ -63,15 +64,31 @@ class SqlVersions(SqlPort):
                 first = _published_by(connection, job_id)
                 if first is not None:
                     return first
-            at = self._database.now(connection)
-            check_not_condemned(connection, new.digest, now=at)
-            newest = _newest(connection, new.adapter)
-            version = transitions.number(new, newest=newest, job_id=job_id, at=at)
-            values = rows.version_values(version) | {"revision": bump_revision(connection)}
-            number = add_numbered(connection, schema.versions, values)
-            version = replace(version, id=VersionId(number))
-            audit_version(connection, by, Action.VERSION_PUBLISHED, None, version, at=at)
-            return version
+            return self._add(connection, new, job_id=job_id, by=by)
+
+    def publish_copy(self, new: NewVersion, *, job_id: JobId, fence: int) -> Version:
+        """A weaker copy of what the job has published; the same one for the same bytes.
+
+        Raises LeaseLost, Conflict (`foreign_adapter`), Condemned.
+        """
+        with self._database.write() as connection:
+            lock_revision(connection)
+            by = held_job(connection, job_id, fence).principal
+            found = same_copy(connection, new)
+            return found or self._add(connection, new, job_id=None, by=by)
+
+    def _add(
+        self, connection: Connection, new: NewVersion, *, job_id: JobId | None, by: Principal
+    ) -> Version:
+        at = self._database.now(connection)
+        check_not_condemned(connection, new.digest, now=at)
+        newest = _newest(connection, new.adapter)
+        version = transitions.number(new, newest=newest, job_id=job_id, at=at)
+        values = rows.version_values(version) | {"revision": bump_revision(connection)}
+        number = add_numbered(connection, schema.versions, values)
+        version = replace(version, id=VersionId(number))
+        audit_version(connection, by, Action.VERSION_PUBLISHED, None, version, at=at)
+        return version
 
     def record_gates(
         self,
@@ -88,7 +105,8 @@ class SqlVersions(SqlPort):
         with self._database.write() as connection:
             lock_revision(connection)
             found = find_version(connection, version_id)
-            job = held_job(connection, transitions.judging_job(found), fence)
+            made_by = transitions.judging_job(found, making_job(connection, found))
+            job = held_job(connection, made_by, fence)
             version = transitions.judge(found, gates, evidence)
             return self._judged(connection, found, version, by=job.principal)
 
@@ -103,7 +121,8 @@ class SqlVersions(SqlPort):
         with self._database.write() as connection:
             lock_revision(connection)
             found = find_version(connection, version_id)
-            job = None if found.job_id is None else find_job(connection, found.job_id)
+            made_by = making_job(connection, found)
+            job = None if made_by is None else find_job(connection, made_by)
             version = transitions.judge_again(found, job, gates, evidence)
             return self._judged(connection, found, version, by=SYSTEM)
 

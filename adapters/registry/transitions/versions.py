@@ -40,11 +40,11 @@ def number(new: NewVersion, *, newest: Version | None, job_id: JobId | None, at:
     )
 
 
-def judging_job(version: Version) -> JobId:
+def judging_job(version: Version, made_by: JobId | None) -> JobId:
     """The job whose holder may judge `version`. Raises LeaseLost where no job has made it."""
-    if version.job_id is None:
+    if made_by is None:
         raise LeaseLost(f"no job has made {version.name}, so nobody holds a lease to judge it")
-    return version.job_id
+    return made_by
 
 
 def judge(version: Version, gates: Sequence[GateResult], evidence: Mapping[str, Any]) -> Version:

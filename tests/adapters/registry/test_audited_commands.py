@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -20,7 +20,7 @@ from adapters.domain.erasures import ErasedTerm
 from adapters.domain.jobs import JobError, JobStatus, StopRequest
 from adapters.domain.names import Unit
 from adapters.domain.principals import SYSTEM, Role
-from adapters.domain.versions import Version
+from adapters.domain.versions import WEAKENED, Version
 from adapters.registry import Registry
 from adapters.registry.ports import Counted, Retention, RouteCommand, Which
 from tests.adapters.registry.backends import Clock
@@ -214,6 +214,12 @@ def _evaluate(registry: Registry) -> Given:
 def _publish(registry: Registry) -> Given:
     job = running(registry)
     return lambda: registry.versions.publish(a_build(), job_id=job.id, fence=fence_of(job))
+
+
+def _publish_copy(registry: Registry) -> Given:
+    job, version = trained(registry)
+    copy = replace(a_build(digest="d" * 64), evidence={WEAKENED: {"of": version.name}})
+    return lambda: registry.versions.publish_copy(copy, job_id=job.id, fence=fence_of(job))
 
 
 def _reject(registry: Registry) -> Given:
@@ -480,6 +486,9 @@ AUDITED: dict[str, Sequence[tuple[Callable[..., Given], Sequence[tuple[str, str,
     ],
     "versions.publish": [
         (_publish, [("ftjob-*", "version.published", "version/support:1", "support")])
+    ],
+    "versions.publish_copy": [
+        (_publish_copy, [("ftjob-*", "version.published", "version/support:2", "support")])
     ],
     "versions.record_gates": [
         (_reject, [("ftjob-*", "version.judged", "version/support:1", "support")])

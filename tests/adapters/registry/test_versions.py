@@ -10,9 +10,10 @@ from adapters.domain.jobs import StopRequest
 from adapters.domain.names import Alias, JobId, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.routes import RolloutState
-from adapters.domain.versions import Version, VersionState
+from adapters.domain.versions import WEAKENED, Version, VersionState
 from adapters.errors import Conflict, IllegalTransition, LeaseLost, NotFound
 from adapters.registry import Registry
+from adapters.registry.ports import NewVersion
 from tests.adapters.registry.backends import Clock
 from tests.adapters.registry.values import (
     ADMIN,
@@ -105,6 +106,54 @@ def test_a_trainer_that_lost_its_lease_publishes_nothing(registry: Registry, clo
             registry.versions.publish(a_build(), job_id=zombie.id, fence=fence)
     assert registry.versions.of_job(zombie.id) is None
     assert registry.routes.revision() == 0
+
+
+def copy_of(version: Version, digest: str = "d" * 64) -> NewVersion:
+    told = {"of": version.name, "strength": 0.5, "by": "key_1"}
+    return replace(a_build(digest=digest), evidence={WEAKENED: told})
+
+
+def test_a_weaker_copy_of_the_same_bytes_is_published_once_whatever_else_there_is(
+    registry: Registry, clock: Clock
+) -> None:
+    job, version = trained(registry)
+    brought = registry.versions.publish(a_build(digest="d" * 64), job_id=None, fence=None)
+    first = registry.versions.publish_copy(copy_of(version), job_id=job.id, fence=fence_of(job))
+    clock.pass_by(LEASE_S)
+    job = claimed(registry, owner="trainer-2")
+    again = registry.versions.publish_copy(copy_of(version), job_id=job.id, fence=fence_of(job))
+    assert again == first != brought
+    assert (first.weaker_copy_of, first.job_id) == (version.name, None)
+    other = registry.versions.publish_copy(
+        copy_of(version, "e" * 64), job_id=job.id, fence=fence_of(job)
+    )
+    assert other.number == first.number + 1
+    assert registry.versions.of_job(job.id) == version
+
+
+def test_a_trainer_that_lost_its_lease_publishes_and_judges_no_weaker_copy(
+    registry: Registry, clock: Clock
+) -> None:
+    zombie, version = trained(registry)
+    copy = registry.versions.publish_copy(
+        copy_of(version), job_id=zombie.id, fence=fence_of(zombie)
+    )
+    clock.pass_by(LEASE_S)
+    heir = claimed(registry, owner="trainer-2")
+    late = fence_of(zombie)
+    with pytest.raises(LeaseLost):
+        registry.versions.publish_copy(copy_of(version, "e" * 64), job_id=zombie.id, fence=late)
+    with pytest.raises(LeaseLost):
+        registry.versions.publish_copy(copy_of(version), job_id=zombie.id, fence=late)
+    with pytest.raises(LeaseLost):
+        registry.versions.record_gates(copy.id, [a_gate()], fence=late, evidence={})
+    with pytest.raises(Conflict) as raised:  # by nobody else while its job runs
+        registry.versions.judge_again(copy.id, [a_gate()], evidence={})
+    assert raised.value.reason == "job_state"
+    judged = registry.versions.record_gates(
+        copy.id, [a_gate(passed=False)], fence=fence_of(heir), evidence={}
+    )
+    assert judged.state is VersionState.REJECTED
 
 
 def test_publishing_for_an_unknown_job_is_not_found(registry: Registry) -> None:

@@ -120,9 +120,14 @@ def test_publishing_over_a_damaged_copy_does_not_call_it_published(
     assert staged(tmp_path / "artifacts") == []
 
 
-def test_old_leftovers_are_swept_at_open_and_young_ones_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "sweeps", [lambda _, root: FolderStore(root), lambda store, _: list(store.list())]
+)
+def test_old_leftovers_are_swept_at_open_and_by_the_collectors_look_and_young_ones_stay(
+    tmp_path: Path, sweeps: Callable[[FolderStore, Path], object]
+) -> None:
     root = tmp_path / "artifacts"
-    FolderStore(root)
+    store = FolderStore(root)
     for name, age in (("old", 7200), ("young", 60)):
         folder = root / "staging" / name
         folder.mkdir()
@@ -132,7 +137,7 @@ def test_old_leftovers_are_swept_at_open_and_young_ones_stay(tmp_path: Path) -> 
         for path in (folder / "adapter_config.json", folder, root / "staging" / f"{name}-file"):
             os.utime(path, (time.time() - age, time.time() - age))
     (root / "staging" / "old").chmod(0o500)
-    FolderStore(root)
+    sweeps(store, root)
     assert {path.name for path in staged(root)} == {"young", "young-file"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from training.evaluate.scorers import (
     scorers_of,
 )
 from training.evaluate.scores import json_fields, normalised_match
-from training.evaluate.sql_scorer import MAX_ROWS, SqlScorer
+from training.evaluate.sql_scorer import MAX_FOUND, MAX_ROWS, SqlScorer
 
 
 @pytest.mark.parametrize(
@@ -139,6 +140,22 @@ def test_as_many_rows_as_are_compared_may_be_found(tmp_path: Path) -> None:
         connection.executemany("INSERT INTO t VALUES (?)", [(at,) for at in range(MAX_ROWS)])
     connection.close()
     assert SqlScorer(path)("SELECT a + 0 FROM t", "SELECT a FROM t") == 1.0
+
+
+def test_what_a_query_finds_is_bounded_while_it_is_read(shop: Path) -> None:
+    hostile = "SELECT printf('%.60000c', 'x') || a.id || b.id FROM orders a, orders b LIMIT 9000"
+    tracemalloc.start()
+    try:
+        assert SqlScorer(shop)(hostile, hostile) == 1.0, "neither is run: they are compared as text"
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2 * MAX_FOUND
+
+
+def test_large_values_are_compared_as_long_as_there_are_few(shop: Path) -> None:
+    few = "SELECT printf('%.60000c', 'x') || id FROM orders WHERE id < 50"
+    assert SqlScorer(shop)(f"{few} ORDER BY id DESC", few) == 1.0
 
 
 @pytest.mark.parametrize("content", [None, b"no database at all, but long enough to look at"])

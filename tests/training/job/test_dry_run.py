@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from adapters.domain.jobs import JobEvent, JobStatus, StopRequest
-from adapters.domain.names import JobId
+from adapters.domain.names import Digest, JobId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.recipes import RecipeOverrides
 from adapters.domain.units import load_units
-from adapters.errors import Unavailable
+from adapters.errors import NotFound, Unavailable
+from adapters.registry.ports import Replica
 from adapters.store import ArtifactKind
 from tests.training.job.stage import ToyRenderer, stage
-from tests.training.world import OWNER, Troubled, World, data
+from tests.training.job.test_starting_point import ALIKE
+from tests.training.world import OWNER, Troubled, World, data, write_unit
 from training.job.dry_run import Bench, dry_run
 from training.job.pipeline import run_job
 
 
 def bench(world: World, *, run_before: bool = False) -> Bench:
+    """With `run_before`, `support:1` is there and live."""
     at = stage(world, world.add_queued_job(data(100)))
     if run_before:
         run_job(at.context, at.job_id, at.fence)
@@ -32,6 +36,13 @@ def bench(world: World, *, run_before: bool = False) -> Bench:
         renderer=ToyRenderer(),
         workdir=world.state.root / "check",
     )
+
+
+class NobodyReports:
+    """A registry's replicas where none was heard."""
+
+    def list(self) -> list[Replica]:
+        return []
 
 
 def report_of(world: World, job_id: JobId) -> JobEvent:
@@ -115,3 +126,72 @@ def test_a_registry_that_cannot_be_asked_says_nothing_of_the_files(world: World)
     with pytest.raises(Unavailable):
         dry_run(replace(at, registry=registry), world.job(job_id))
     assert world.job(job_id).status is JobStatus.VALIDATING_FILES
+
+
+def problems_of(world: World, at: Bench, job_id: JobId) -> list[tuple[str, int | None, str]]:
+    """Each as (parameter, line, what); the job must have failed."""
+    dry_run(at, world.job(job_id))
+    assert world.job(job_id).status is JobStatus.FAILED
+    report = report_of(world, job_id)
+    assert report.data is not None
+    assert report.data["problem_count"] == len(report.data["problems"])
+    return [(each["param"], each["line"], each["what"]) for each in report.data["problems"]]
+
+
+def test_a_version_that_can_be_trained_further_is_no_problem(world: World) -> None:
+    write_unit(world.units, recipe=ALIKE)
+    at = bench(world, run_before=True)
+    job_id = world.add_job(data(100), model="support:1", dry_run=True)
+    dry_run(at, world.job(job_id))
+    assert world.job(job_id).status is JobStatus.SUCCEEDED, world.job(job_id).error
+
+
+def test_a_version_of_another_rank_is_told_together_with_the_files_problems(world: World) -> None:
+    write_unit(world.units, recipe=ALIKE)
+    at = bench(world, run_before=True)
+    recipe = RecipeOverrides(rank=8)
+    job_id = world.add_job(data(30) + b"{}\n", model="support:1", dry_run=True, recipe=recipe)
+    told = problems_of(world, at, job_id)
+    assert [(param, line) for param, line, _ in told] == [("model", None), ("training_file", 31)]
+    assert told[0][2].startswith("training cannot begin with support:1: its rank is 4 and the ")
+    error = world.job(job_id).error
+    assert error is not None
+    assert (error.code, error.param) == ("invalid_recipe", "model")
+    assert error.message.endswith("; 2 problems in all")
+
+
+def test_a_version_of_another_base_is_a_problem(world: World) -> None:
+    write_unit(world.units, recipe=ALIKE)
+    at = bench(world, run_before=True)
+    other = replace(at.base, fingerprint=Digest("c" * 64))
+    job_id = world.add_job(data(100), model="support:1", dry_run=True)
+    told = problems_of(world, replace(at, base=other), job_id)
+    assert any("belongs to another base model" in what for _, _, what in told)
+    assert any("the service runs another base model" in what for _, _, what in told)
+
+
+def test_what_the_service_or_the_base_cannot_have_is_told_with_the_rest(world: World) -> None:
+    at = bench(world)
+    recipe = RecipeOverrides(rank=128, target_modules=("lm_tail",), start="support:9")
+    job_id = world.add_job(b"nonsense\n", dry_run=True, recipe=recipe)
+    told = problems_of(world, at, job_id)
+    params = [param for param, _, _ in told]
+    assert params[:3] == ["target_modules", "start", "recipe"]
+    assert "training_file" in params[3:]
+
+
+def test_a_file_that_is_gone_hides_no_other_problem(world: World) -> None:
+    at = bench(world)
+    job_id = world.add_job(data(), dry_run=True, recipe=RecipeOverrides(start="support:9"))
+    files = Troubled(world.registry.files, "get", NotFound("gone"))
+    registry = replace(world.registry, files=cast(Any, files))
+    told = problems_of(world, replace(at, registry=registry), job_id)
+    assert [param for param, _, _ in told] == ["start", "training_file"]
+
+
+def test_without_a_replica_the_files_are_checked_all_the_same(world: World) -> None:
+    at = bench(world)
+    away = replace(world.registry, replicas=cast(Any, NobodyReports()))
+    job_id = world.add_job(data(100), dry_run=True, recipe=RecipeOverrides(rank=512))
+    dry_run(replace(at, registry=away), world.job(job_id))
+    assert world.job(job_id).status is JobStatus.SUCCEEDED

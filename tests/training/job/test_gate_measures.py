@@ -11,8 +11,12 @@ import pytest
 
 from adapters.domain.evaluations import Evaluation, Suite
 from adapters.domain.gates import GateResult, Outcome
+from adapters.domain.jobs import JobStatus
+from adapters.domain.names import Digest
 from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version, VersionState
+from adapters.errors import LeaseLost
+from adapters.store import FolderStore
 from tests.training.job.stage import Stage, ToyService, stage
 from tests.training.world import World, data, jsonl, make_world
 from training.data.questions import Question
@@ -164,6 +168,35 @@ def test_what_an_interrupted_attempt_has_weakened_is_found_again(asked: Stage) -
     listed = asked.world.registry.versions.list(SYSTEM, adapter=None, after=None, limit=9)
     assert [each.name for each in listed.items] == ["support:2", "support:1"]
     assert asked.world.job(asked.job_id).fine_tuned_model == "support:2"
+
+
+def test_an_attempt_whose_job_was_taken_over_publishes_no_weaker_copy(asked: Stage) -> None:
+    world = asked.world
+    asked.service.forgets = lambda model: model == "support:1"
+
+    def taken_over(adapter: Path) -> Digest:
+        digest = asked.world.store.publish_adapter(adapter)
+        if len(world.published()) == 2:
+            world.claim()
+        return digest
+
+    store = TakingOver(world.store, taken_over)
+    late = asked.with_context(store=store)
+    with pytest.raises(LeaseLost):
+        run_job(late.context, late.job_id, late.fence)
+    listed = world.registry.versions.list(SYSTEM, adapter=None, after=None, limit=9)
+    assert [each.name for each in listed.items] == ["support:1"]
+    assert world.job(asked.job_id).status is JobStatus.RUNNING
+
+
+class TakingOver:
+    """A store whose adapters are published as `publish` does it."""
+
+    def __init__(self, store: FolderStore, publish: Callable[[Path], Digest]) -> None:
+        self._store, self.publish_adapter = store, publish
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 class StopsAt:
