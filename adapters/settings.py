@@ -108,11 +108,14 @@ class Settings(BaseSettings):
         description="JSON: which of our roles others, or groups, in that claim stand for.",
     )
     service_url: str = Field(
-        default="", description="Where the trainer reaches the service; empty: this host and port."
+        default="",
+        description="Where the trainer and the command line reach the service; empty: this host "
+        "and port.",
     )
     service_ca: Path | None = Field(
         default=None,
-        description="Authority in PEM that signed the service's certificate, for the trainer.",
+        description="Authority in PEM that signed the service's certificate, for the trainer and "
+        "the command line.",
     )
     engine: Literal["cpu", "gpu"] = Field(default="cpu", description="Which build of vLLM runs.")
     engine_args: str = Field(default="", description="More vLLM arguments, as on a command line.")

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 _LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-_BETWEEN = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
+GAPS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 _SWAP = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ROUTE = ("unit", "alias", "version")
 _Across = Literal["livesum", "livemin", "livemax", "livemostrecent"]
@@ -69,9 +69,9 @@ class RequestMetrics:
         )
         self.between_tokens = make.histogram(
             "wardrobe_time_between_tokens_seconds",
-            "Mean time between the tokens of a streamed answer, behind the first.",
+            "Time between the tokens of a streamed answer, behind the first.",
             *_ROUTE,
-            buckets=_BETWEEN,
+            buckets=GAPS,
         )
         self.errors = make.counter(
             "wardrobe_errors_total",
@@ -324,10 +324,16 @@ class AnswerSeries:
         self._prompt.inc(prompt)
         self._completion.inc(completion)
 
-    def streamed(self, *, seconds: float, completion: int) -> None:
-        """A streamed answer took `seconds` from its first byte to its last."""
-        if completion > 1:
-            self._between_tokens.observe(seconds / (completion - 1))
+    def streamed(self, counts: Sequence[int], *, seconds: float) -> None:
+        """A stream has ended whose gaps were so many in each bucket, and took `seconds` together.
+
+        The client's public `observe` takes them one by one, each under two locks.
+        """
+        between = self._between_tokens
+        for bucket, count in zip(between._buckets, counts, strict=True):  # noqa: SLF001 - as `_series`
+            if count:
+                bucket.inc(count)
+        between._sum.inc(seconds)  # noqa: SLF001
 
 
 def _series(metric: MetricWrapperBase) -> AbstractSet[tuple[str, ...]]:

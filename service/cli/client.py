@@ -17,6 +17,7 @@ from openai import HttpxBinaryResponseContent
 from openai.types.fine_tuning import FineTuningJobEvent
 
 from adapters.errors import WardrobeError
+from adapters.tls_trust import trust
 
 Json = dict[str, Any]
 
@@ -49,12 +50,21 @@ class Client:
         retries: int = 2,
         timeout: float = 120.0,
         logs: Path | None = None,
+        authority: Path | None = None,
     ) -> None:
-        """`logs` is where a service of this machine keeps the lines of its requests."""
+        """`logs` is where a service of this machine keeps the lines of its requests, `authority`
+        whose certificates count beside those that the machine knows.
+
+        Raises InvalidRequest for an authority that cannot be read.
+        """
         self.logs = logs
         self.url = url.rstrip("/")
         self.openai = openai.OpenAI(
-            base_url=f"{self.url}/v1", api_key=key, max_retries=retries, timeout=timeout
+            base_url=f"{self.url}/v1",
+            api_key=key,
+            max_retries=retries,
+            timeout=timeout,
+            http_client=openai.DefaultHttpxClient(verify=trust(authority)) if authority else None,
         )
 
     def __enter__(self) -> Self:

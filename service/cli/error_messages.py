@@ -103,7 +103,7 @@ def _about_the_service(error: Exception) -> str | None:
         if (reason := _not_trusted(error)) is not None:
             return (
                 f"the certificate of {where} does not count here ({reason}): name the service as "
-                "its certificate does (--url), and its authority with SSL_CERT_FILE"
+                "its certificate does (--url), and its authority in WARDROBE_SERVICE_CA"
             )
         return (
             f"nothing answers at {where}; start it with `wardrobe up`, or say where it is with "

@@ -98,7 +98,7 @@ def a_client(
     ] = "",
     state: StateFolder = "",
 ) -> Client:
-    """A client with the best key at hand. Raises InvalidKey, typer.BadParameter."""
+    """A client with the best key at hand. Raises InvalidKey, InvalidRequest, BadParameter."""
     settings = _settings(state=state)
     address = url or settings.url
     _check_address(address)
@@ -107,7 +107,7 @@ def a_client(
         raise typer.BadParameter("a key has only printable ASCII characters (--key, WARDROBE_KEY)")
     from service.cli.client import Client
 
-    return Client(address, secret, logs=settings.state_folder.logs)
+    return Client(address, secret, logs=settings.state_folder.logs, authority=settings.service_ca)
 
 
 def _check_address(url: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from adapters.errors import Draining, EngineUnavailable
 from service import http_errors
 from service.gateway import engine_errors
 from service.gateway.body_allowlist import RESPONSES, Endpoint
+from service.gateway.token_gaps import TokenGaps
 from service.metrics import Metrics
 from service.observe.request_record import RequestRecord
 from service.reconcile.route_table import Target
@@ -62,6 +63,7 @@ class Answer:
         self._counted: Usage | None = None
         """Tokens of the prompt and of the answer, once counted."""
         self._first_byte: float | None = None
+        self._gaps = TokenGaps()
         self._held: Message | None = None
         self._error_body: list[bytes] = []
         self._error_event: bytes | None = None
@@ -76,14 +78,19 @@ class Answer:
         self._failed = False
         self._outcome: str | None = None
 
-    async def send(self, message: Message) -> None:
-        """An ASGI `send`. Nearly every call is for one of a stream's chunks, so that is first."""
+    def send(self, message: Message) -> Awaitable[None]:
+        """An ASGI `send`. Nearly every call is for one of a stream's chunks, so that is first, and
+        no coroutine of ours is made for it.
+        """
         if self._passes and not self._drain.draining:
             body = message.get("body")
             if body and message.get("more_body") and not body.startswith(IN_BAND_ERROR):
                 self._last = body
-                await self._bodies(message)
-                return
+                self._gaps.note()
+                return self._bodies(message)
+        return self._send_examined(message)
+
+    async def _send_examined(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             await self._begin(message)
         elif self._complete:  # the rest of what an error has replaced
@@ -115,6 +122,9 @@ class Answer:
                 self._error_event = body
             if self._first_byte is None:
                 self._first_byte = time.perf_counter()
+                self._gaps.begin()
+            else:
+                self._gaps.note()
         self._complete = not message.get("more_body", False)
         self._passes = not self._complete
 
@@ -228,7 +238,7 @@ class Answer:
         if prompt or completion:
             series.used(prompt=prompt, completion=completion)
         if self._streams and self._first_byte is not None:
-            series.streamed(seconds=now - self._first_byte, completion=completion)
+            series.streamed(self._gaps.counts, seconds=self._gaps.seconds)
 
     def tell(self, record: RequestRecord, unit: str) -> None:
         """What is known of the request once it has been counted."""

@@ -224,7 +224,7 @@ def test_the_trainer_is_given_its_own_key_and_never_the_admins(everything: Rende
     pair = {f"/etc/wardrobe/tls/{name}": f"wardrobe-tls/{name}" for name in ("tls.crt", "tls.key")}
     authority = {"/etc/wardrobe/authority/ca.crt": "wardrobe-tls/ca.crt"}
     assert _secrets_mounted(everything, "base") == {}
-    assert _secrets_mounted(everything, "service") == admin | trainer | pair
+    assert _secrets_mounted(everything, "service") == admin | trainer | pair | authority
     assert _secrets_mounted(everything, "trainer") == trainer | authority
     settings = ("_KEY_FILE", "_TLS_CERT", "_TLS_KEY", "_SERVICE_CA")
     for container in ("service", "trainer"):

@@ -115,6 +115,7 @@ def test_what_is_named_to_the_service_is_mounted_and_nothing_else(replicated: Re
         given["WARDROBE_UNIT_KEYS"]: "/etc/wardrobe/unit-keys",
         given["WARDROBE_SIGNING_KEY_FILE"]: "/etc/wardrobe/signing-key",
         given["WARDROBE_TLS_CERT"]: "/etc/wardrobe/tls",
+        given["WARDROBE_SERVICE_CA"]: "/etc/wardrobe/authority",
     }
     secrets = [name for name, each in _volumes(replicated.pod).items() if "secret" in each]
     mounts = [

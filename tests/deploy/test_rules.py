@@ -15,10 +15,12 @@ from typer.main import get_command
 
 from service.cli.app import app
 from service.metrics import Metrics
-from tests.deploy.chart import CHART
+from tests.deploy.chart import CHART, Chart
+from tests.docs.pages import ROOT
 from training.worker.metrics import METRICS as TRAINERS
 
 RULES = sorted((CHART / "files" / "rules").glob("*.yaml"))
+RUNBOOK = ROOT / "docs" / "runbook.md"
 TESTS = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
 
 
@@ -60,6 +62,34 @@ def test_an_alert_names_only_commands_that_there_are(rules: Path) -> None:
         assert not hasattr(command, "commands"), words
         options = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_each_alert_has_its_section_in_the_runbook_and_each_section_its_alert() -> None:
+    alerts = {
+        rule["alert"]: rule["annotations"]["runbook_url"]
+        for rules in RULES
+        for group in yaml.safe_load(rules.read_text("utf-8"))["groups"]
+        for rule in group["rules"]
+    }
+    sections = re.split(r"(?m)^## ", RUNBOOK.read_text("utf-8"))[1:]
+    assert alerts == {
+        name: f"docs/runbook.md#{name.lower()}" for name in (each.split()[0] for each in sections)
+    }
+    for section in sections:
+        for word in ("**Means**", "**Look**", "**Do**"):
+            assert section.count(word) == 1, (section.split()[0], word)
+
+
+def test_an_alert_points_to_where_the_runbook_is_read(chart: Chart, monitored: str) -> None:
+    where = "https://wiki.example/wardrobe/runbook"
+    values = {"prometheusRule": {"enabled": True, "runbook": where}}
+    rendered = chart.render(values, config=monitored)
+    rules = [
+        rule for group in rendered.of("PrometheusRule")["spec"]["groups"] for rule in group["rules"]
+    ]
+    assert rules
+    for rule in rules:
+        assert rule["annotations"]["runbook_url"] == f"{where}#{rule['alert'].lower()}"
 
 
 @pytest.mark.parametrize("rules", RULES, ids=lambda path: path.stem)

@@ -59,6 +59,21 @@ def test_the_trainer_beside_calls_it_by_the_certificates_name_and_trusts_the_aut
     assert [each["key"] for each in _secret(encrypted, "authority")["items"]] == ["ca.crt"]
 
 
+@pytest.mark.parametrize("layout", ["one pod", "several"])
+def test_the_command_line_in_the_services_pod_calls_that_pod_and_trusts_it(
+    encrypted: Rendered, everything: Rendered, layout: str
+) -> None:
+    rendered = encrypted if layout == "one pod" else everything
+    given = rendered.environment("service")
+    assert given["WARDROBE_SERVICE_URL"] == "https://demo-wardrobe.prod.svc:8000"
+    assert rendered.pod["hostAliases"] == [
+        {"ip": "127.0.0.1", "hostnames": ["demo-wardrobe.prod.svc"]}
+    ]
+    folder = _mounts(rendered.container("service"))["authority"]
+    assert given["WARDROBE_SERVICE_CA"] == f"{folder}/ca.crt"
+    assert [each["key"] for each in _secret(rendered, "authority")["items"]] == ["ca.crt"]
+
+
 def test_the_charts_test_and_the_scrape_check_the_certificate(
     chart: Chart, everything: Rendered
 ) -> None:

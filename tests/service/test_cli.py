@@ -520,7 +520,31 @@ def test_a_certificate_that_does_not_count_is_told_from_nothing_listening(
     assert refused.code == 1
     assert one_line(refused.err)
     assert "certificate" in refused.err
-    assert "SSL_CERT_FILE" in refused.err
+    assert "WARDROBE_SERVICE_CA" in refused.err
+
+
+def test_a_certificate_counts_whose_authority_is_named(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = write_pair(tmp_path, "localhost")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*pair)
+    monkeypatch.setenv("WARDROBE_SERVICE_CA", str(pair[0]))
+    with answering(b"<html>hello</html>", tls) as url:
+        by_name = url.replace("127.0.0.1", "localhost")
+        heard = cli("status", "--url", by_name, "--key", "x" * 20, connect=False)
+    assert "is not Wardrobe" in heard.err, "it was believed, and read"
+
+
+def test_an_authority_that_cannot_be_read_is_one_line(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ca.crt").write_text("no certificate")
+    monkeypatch.setenv("WARDROBE_SERVICE_CA", str(tmp_path / "ca.crt"))
+    refused = cli("status", "--key", "x" * 20)
+    assert refused.code == 1
+    assert one_line(refused.err)
+    assert "WARDROBE_SERVICE_CA" in refused.err
 
 
 @pytest.mark.parametrize("key", ["schlüssel-geheim", "two\nlines-geheim"])

@@ -7,7 +7,6 @@ so that the engine can batch them.
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,8 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from adapters.errors import EngineUnavailable, InvalidRequest, NotPermitted, Rejected, Unavailable
+from adapters.errors import EngineUnavailable, NotPermitted, Rejected, Unavailable
+from adapters.tls_trust import trust
 from training.data.examples import as_said
 from training.data.questions import Question
 from training.evaluate.answers import Answer
@@ -121,20 +121,10 @@ class ServiceAnswers:
 def service_client(url: str, key: str, *, authority: Path | None = None) -> httpx2.Client:
     """A client of the service with the trainer's key; close it when done.
 
-    A certificate is believed where `authority` has signed it, or one that this machine or
-    SSL_CERT_FILE knows. Raises InvalidRequest for an authority that cannot be read.
+    `authority`: see `trust`. Raises InvalidRequest for one that cannot be read.
     """
-    # OpenSSL's own default places: without the environment, httpx2 would leave SSL_CERT_FILE out
-    trusted = ssl.create_default_context()
-    if authority is not None:
-        try:
-            trusted.load_verify_locations(authority)
-        except OSError as error:  # ssl.SSLError is one
-            raise InvalidRequest(
-                f"WARDROBE_SERVICE_CA: {authority} cannot be read as certificates in PEM"
-            ) from error
     return httpx2.Client(
-        verify=trusted,
+        verify=trust(authority),
         base_url=url,
         headers={"authorization": f"Bearer {key}"},
         timeout=_TIMEOUT,

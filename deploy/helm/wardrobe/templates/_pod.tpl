@@ -427,8 +427,15 @@ hostAliases:
 {{- end -}}
 {{- end -}}
 
+{{/* The pod calls itself by the name in its certificate: that is how the command line in it trusts it. */}}
 {{- define "wardrobe.tlsEnv" -}}
 {{- if .Values.tls.existingSecret -}}
+- name: WARDROBE_SERVICE_URL
+  value: https://{{ include "wardrobe.host" . }}:8000
+{{- if include "wardrobe.authority" . }}
+- name: WARDROBE_SERVICE_CA
+  value: /etc/wardrobe/authority/ca.crt
+{{- end }}
 - name: WARDROBE_TLS_CERT
   value: /etc/wardrobe/tls/tls.crt
 - name: WARDROBE_TLS_KEY
