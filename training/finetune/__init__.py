@@ -18,12 +18,17 @@ checkpoints.py        which checkpoints survived a crash whole, and whether ther
 clock.py              time taken, learning rate of each step
 device_plan.py        how the device is used, by arithmetic; no torch behind it
 this_device.py        what there is to train with, measured
+nf4.py                a base in four bits
 loaded_base.py        one base model in memory for a whole job
 answers.py            greedy answers of the trainer's own forward pass
 """
 
+import logging
 import os
 
 # Threads that wait must sleep, not spin: beside a serving engine on the same cores, spinning made
 # a training step five times slower. OpenMP reads this once, when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# PEFT imports bitsandbytes where it is, in every job, and that warns of a kernel for answering that
+# it would fetch from a hub: it is not asked for.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

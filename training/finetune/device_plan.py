@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from adapters.domain.recipes import Quantization
 from adapters.errors import WardrobeError
 from training.base.precision import Precision
 
@@ -28,6 +29,9 @@ SHARE = 0.9
 """Of the free memory; the rest is the allocator's and the kernels' own."""
 _GIB = 1 << 30
 _BYTES = {Precision.FLOAT32: 4, Precision.BFLOAT16: 2}
+_NF4_BYTES = 1 / 2 + 1 / 64 + 4 / (64 * 256)
+"""Of a weight in NF4: four bits, a byte for each 64 of them to scale by, and a float32 for each 256
+of those (QLoRA, arXiv 2305.14314, "double quantization")."""
 
 
 class OutOfMemory(WardrobeError):
@@ -41,6 +45,8 @@ class BaseSize:
     """What of a base decides about memory, in numbers."""
 
     parameters: int
+    quantisable: int
+    """Of the parameters: those of linear layers but the head, which NF4 holds in four bits."""
     adapter: int
     """Of the adapter to be trained."""
     layers: int
@@ -83,11 +89,17 @@ class DevicePlan:
     loss_chunk: int
     """Learnt tokens whose logits are in memory at once, in training and in evaluation."""
     threads: int
+    quantization: Quantization = Quantization.NONE
+    """How the base is held."""
 
     @property
     def accumulation(self) -> int:
         """Passes in a step."""
         return -(-self.batch // self.micro_batch)
+
+    @property
+    def is_quantised(self) -> bool:
+        return self.quantization is not Quantization.NONE
 
     def as_text(self) -> str:
         """For people."""
@@ -96,7 +108,8 @@ class DevicePlan:
         rows = "1 row" if self.micro_batch == 1 else f"{self.micro_batch} rows"
         passes = "" if self.accumulation == 1 else f", {self.accumulation} passes a step"
         recomputed = ", activations computed twice" if self.gradient_checkpointing else ""
-        return f"{where} in {self.precision}, {rows} at once{passes}{recomputed}"
+        held = f", the base in {self.quantization}" if self.is_quantised else ""
+        return f"{where} in {self.precision}{held}, {rows} at once{passes}{recomputed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +144,18 @@ class Needs:
         )
 
 
-def plan_device(base: BaseSize, rows: Rows, device: Device, precision: Precision) -> DevicePlan:
+def plan_device(
+    base: BaseSize,
+    rows: Rows,
+    device: Device,
+    precision: Precision,
+    *,
+    quantization: Quantization = Quantization.NONE,
+) -> DevicePlan:
     """The fastest plan that is expected to fit. Raises OutOfMemory with the arithmetic."""
     room = int(device.free * SHARE)
-    for plan in _fastest_first(base, rows, device, precision):
+    plans = _fastest_first(base, rows, device, precision)
+    for plan in (replace(each, quantization=quantization) for each in plans):
         if needs(plan, base, rows).total <= room:
             return plan
     raise does_not_fit(plan, base, rows, device)
@@ -152,7 +173,7 @@ def needs(plan: DevicePlan, base: BaseSize, rows: Rows) -> Needs:
     layers = base.layers * kept + layer if plan.gradient_checkpointing else base.layers * layer
     chunk = min(plan.loss_chunk, plan.micro_batch * rows.learnt)
     return Needs(
-        base=base.parameters * size,
+        base=_held(plan, base),
         adapter=base.adapter * 4 * 4,
         activations=layers,
         logits=chunk * _logits_of_token(base.vocabulary),
@@ -171,17 +192,20 @@ def smaller(plan: DevicePlan) -> DevicePlan | None:
 def does_not_fit(plan: DevicePlan, base: BaseSize, rows: Rows, device: Device) -> OutOfMemory:
     """The arithmetic of `plan`, the smallest one, for whoever must make room."""
     where = "GPU" if device.kind == "cuda" else "machine"
+    quantise = "" if plan.is_quantised else "hold the base in four bits (`quantization: nf4`), "
     return OutOfMemory(
         f"this {where} has too little memory to train the base: one row of {rows.longest} tokens "
         f"at a time takes about {needs(plan, base, rows).as_text()}; {_size(device.free)} were "
-        f"free, of which {SHARE:.0%} may be used; give the engine a smaller share, shorten the "
-        "examples, or take a smaller base"
+        f"free, of which {SHARE:.0%} may be used; give the engine a smaller share, {quantise}"
+        "shorten the examples, or take a smaller base"
     )
 
 
 def plan_from_json(values: dict[str, Any]) -> DevicePlan:
     """What `dataclasses.asdict` made of a plan."""
-    return DevicePlan(**{**values, "precision": Precision(values["precision"])})
+    quantization = Quantization(values.get("quantization", Quantization.NONE))
+    precision = Precision(values["precision"])
+    return DevicePlan(**{**values, "precision": precision, "quantization": quantization})
 
 
 def _fastest_first(
@@ -202,6 +226,15 @@ def _fastest_first(
         if plan is whole or plan.micro_batch * rows.longest >= BUSY:
             yield plan
     yield from _halved(replace(whole, gradient_checkpointing=True))
+
+
+def _held(plan: DevicePlan, base: BaseSize) -> int:
+    """Bytes of the base; of a quantised one, with the layer that is computed with just now."""
+    size = _BYTES[plan.precision]
+    if not plan.is_quantised:
+        return base.parameters * size
+    in_whole = (base.parameters - base.quantisable + base.hidden * base.feed_forward) * size
+    return in_whole + int(base.quantisable * _NF4_BYTES)
 
 
 def _halved(plan: DevicePlan) -> Iterator[DevicePlan]:

@@ -19,8 +19,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from adapters.admission.adapter_config import parse_config
 from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE
-from adapters.domain.recipes import Recipe
+from adapters.domain.recipes import Quantization, Recipe
 from training.finetune.device_plan import BaseSize, DevicePlan
+from training.finetune.nf4 import leave_unpacked, nf4_options, quantisable
 
 
 class LoadedBase:
@@ -29,6 +30,7 @@ class LoadedBase:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._model: Any = None
+        self._held = Quantization.NONE
 
     @contextmanager
     def with_lora(
@@ -38,7 +40,10 @@ class LoadedBase:
         seed, or the one in `start`, of the same rank and layers.
         """
         base = self.model(
-            dtype=getattr(torch, plan.precision), device=plan.device, attention=plan.attention
+            dtype=getattr(torch, plan.precision),
+            device=plan.device,
+            attention=plan.attention,
+            quantization=plan.quantization,
         )
         torch.manual_seed(recipe.seed)
         model = get_peft_model(base, _lora(recipe)).train()
@@ -61,15 +66,29 @@ class LoadedBase:
         finally:
             model.unload()
 
-    def model(self, *, dtype: torch.dtype, device: str, attention: str = "sdpa") -> Any:
-        """The bare base."""
-        if self._model is None or dtype != self._model.dtype:
+    def model(
+        self,
+        *,
+        dtype: torch.dtype,
+        device: str,
+        attention: str = "sdpa",
+        quantization: Quantization = Quantization.NONE,
+    ) -> Any:
+        """The bare base; in four bits only where that is asked for."""
+        if self._model is None or (dtype, quantization) != (self._model.dtype, self._held):
             self._model = None  # two would need twice the room
             self._model = AutoModelForCausalLM.from_pretrained(
-                self.path, local_files_only=True, dtype=dtype, attn_implementation=attention
+                self.path,
+                local_files_only=True,
+                dtype=dtype,
+                attn_implementation=attention,
+                **nf4_options(dtype, device) if quantization is Quantization.NF4 else {},
             )
+            self._held = quantization
+            leave_unpacked(self._model)
         self._model.set_attn_implementation(attention)
-        return self._model.to(device)
+        # a quantised one is where it was loaded
+        return self._model.to(device) if quantization is Quantization.NONE else self._model
 
     @property
     def stored_dtype(self) -> torch.dtype:
@@ -91,6 +110,7 @@ class LoadedBase:
         ]
         return BaseSize(
             parameters=sum(part.numel() for part in empty.parameters()),
+            quantisable=sum(part.weight.numel() for part in quantisable(empty)),
             adapter=recipe.rank * sum(part.in_features + part.out_features for part in adapted),
             layers=text.num_hidden_layers,
             hidden=text.hidden_size,

@@ -17,6 +17,8 @@ from training.data.preferences import Row
 from training.data.questions import Question
 from training.finetune.device_plan import DevicePlan, Estimate
 
+TRAINED_ON_NF4 = "trained on the base in nf4, measured on the served base"
+
 
 class Diverged(WardrobeError):
     """The loss is no finite number any more."""
@@ -195,6 +197,7 @@ class FineTuned:
             "validation_loss_at_end": round(self.last_loss, 4),
             "validation_answers_right": round(self.best_answers, 4),
             "precision": str(self.device.precision),
+            **({"base": TRAINED_ON_NF4} if self.device.is_quantised else {}),
             "device": asdict(self.device) | {"accumulation": self.device.accumulation},
         }
 

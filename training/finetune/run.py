@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from peft.helpers import disable_input_dtype_casting
 
+from adapters.domain.recipes import Quantization
 from adapters.durable_files import sync_folder, write_private
 from adapters.settings import TrainPrecision
-from training.base.precision import choose
+from training.base.precision import Precision, choose
 from training.data.preferences import length
 from training.finetune.batches import BatchOrder, InOrder, learnt_tokens
 from training.finetune.checkpoint_choice import choose_by
@@ -70,6 +71,10 @@ class Sizes:
     train: list[int]
     """Tokens of each training row."""
     validation: list[int]
+
+    def plan(self, precision: Precision, quantization: Quantization) -> DevicePlan:
+        """Raises OutOfMemory."""
+        return plan_device(self.base, self.rows, self.device, precision, quantization=quantization)
 
     def does_not_fit(self, plan: DevicePlan) -> OutOfMemory:
         return does_not_fit(plan, self.base, self.rows, self.device)
@@ -125,7 +130,7 @@ def _sizes(base: LoadedBase, task: Task, device: Device) -> Sizes:
 
 def _begun(task: Task, sizes: Sizes, wanted: TrainPrecision) -> RunState:
     return RunState(
-        plan=plan_device(sizes.base, sizes.rows, sizes.device, choose(wanted)),
+        plan=sizes.plan(choose(wanted), task.recipe.quantization),
         chosen_by=choose_by(task.train, task.validation),
     )
 
@@ -135,8 +140,7 @@ def _resumed(checkpoint: Path, sizes: Sizes) -> RunState:
     state = state_from_json(read_seal(checkpoint))
     if state.plan.device == sizes.device.kind:
         return state.evolve(plan=replace(state.plan, threads=sizes.device.threads))
-    plan = plan_device(sizes.base, sizes.rows, sizes.device, state.plan.precision)
-    return state.evolve(plan=plan)
+    return state.evolve(plan=sizes.plan(state.plan.precision, state.plan.quantization))
 
 
 def _trained(

@@ -16,6 +16,7 @@ from adapters.admission.base_model import BaseShapes
 from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE, admit, canonicalise
 from adapters.domain.jobs import Job
 from adapters.domain.names import Digest
+from adapters.domain.recipes import Quantization
 from adapters.domain.versions import Version
 from adapters.errors import Rejected
 from adapters.registry.ports import NewVersion
@@ -110,13 +111,16 @@ def _evidence(context: JobContext, plan: JobPlan, trained: Trained) -> dict[str,
         **({"start": {"version": start.name, "digest": start.digest}} if start else {}),
         **trained.evidence,
         "base": {"name": context.base.name, "fingerprint": context.base.fingerprint},
-        "environment": environment(engine=plan.limits.engine),
+        "environment": environment(
+            engine=plan.limits.engine, quantization=trained.recipe.quantization
+        ),
     }
 
 
-def environment(*, engine: str) -> dict[str, str]:
+def environment(*, engine: str, quantization: Quantization = Quantization.NONE) -> dict[str, str]:
     """What it was trained and is served with, as far as that decides numbers."""
-    installed = {name: metadata.version(name) for name in _DECIDING}
+    quantising = ("bitsandbytes",) if quantization is Quantization.NF4 else ()
+    installed = {name: metadata.version(name) for name in (*_DECIDING, *quantising)}
     return {"python": platform.python_version(), "engine": engine, **installed}
 
 

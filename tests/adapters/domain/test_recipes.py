@@ -66,6 +66,23 @@ def test_a_multiplier_that_leads_out_of_bounds_is_refused_with_the_field_and_no_
     assert "49.5" not in raised.value.message
 
 
+def test_a_base_is_held_as_served_unless_a_job_or_unit_says_nf4_and_a_job_may_say_none() -> None:
+    nf4, none = (RecipeOverrides(quantization=each) for each in ("nf4", "none"))
+
+    def held(unit: RecipeOverrides, asked: RecipeOverrides | None = None) -> str:
+        return resolve(base=NONE, unit=unit, job=Hyperparameters(), asked=asked).quantization
+
+    assert (held(NONE), held(nf4), held(NONE, nf4), held(nf4, none)) == (
+        "none",
+        "nf4",
+        "nf4",
+        "none",
+    )
+    for nonsense in ("int8", "4", 4, True, "NF4"):
+        with pytest.raises(ValidationError, match="quantization"):
+            RecipeOverrides.model_validate({"quantization": nonsense})
+
+
 def test_an_adapter_on_no_layer_is_no_recipe() -> None:
     for model in (Recipe, RecipeOverrides):
         with pytest.raises(ValidationError):

@@ -26,7 +26,7 @@ def create(world: World, settings: Any, owner: str = "support", **more: Any) -> 
 
 
 def test_a_job_keeps_what_it_asks_of_its_recipe_and_shows_it(world: World) -> None:
-    recipe = {"rank": 8, "target_modules": ["q_proj"], "replay": 0.1}
+    recipe = {"rank": 8, "target_modules": ["q_proj"], "replay": 0.1, "quantization": "nf4"}
     job = create(world, {"recipe": recipe})
     assert job.model_extra["x_wardrobe"] == {
         "unit": "support", "recipe": recipe, "dry_run": False,
@@ -44,6 +44,7 @@ def test_a_job_keeps_what_it_asks_of_its_recipe_and_shows_it(world: World) -> No
         ({"recipe": {"path": "/etc"}}, "x_wardrobe.recipe.path"),
         ({"recipe": {"seed": 5}}, "x_wardrobe.recipe.seed"),
         ({"recipe": {"method": "dpo"}}, "x_wardrobe.recipe.method"),
+        ({"recipe": {"quantization": "int8"}}, "x_wardrobe.recipe.quantization"),
         ({"recipe": {"start": "../x"}}, "x_wardrobe.recipe.start"),
         ({"dry_run": "yes"}, "x_wardrobe.dry_run"),
         ({"command": "ls"}, "x_wardrobe.command"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.domain.recipes import Recipe, RecipeOverrides
+from adapters.domain.recipes import Quantization, Recipe, RecipeOverrides
 from adapters.errors import InvalidRequest
 from training.base.base_fit import advised, suited
 
@@ -50,3 +50,21 @@ def test_a_quantised_base_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(InvalidRequest, match=r"quantised \(awq\)"):
         suited(Recipe(), USUAL, tmp_path)
+
+
+def test_nf4_without_bitsandbytes_is_refused_before_training_and_names_the_extra(
+    tmp_path: Path,
+) -> None:
+    recipe = Recipe(quantization=Quantization.NF4)
+    with pytest.raises(InvalidRequest, match=r"pip install 'wardrobe\[qlora\]'") as caught:
+        suited(recipe, USUAL, tmp_path, installed=lambda package: package != "bitsandbytes")
+    assert (caught.value.reason, caught.value.param) == ("invalid_recipe", "quantization")
+    assert suited(recipe, USUAL, tmp_path, installed=lambda _: True) == recipe
+    assert suited(Recipe(), USUAL, tmp_path, installed=lambda _: False) == Recipe()
+
+
+def test_nf4_is_no_way_around_a_base_that_is_already_quantised(tmp_path: Path) -> None:
+    values = {"quantization_config": {"quant_method": "bitsandbytes"}}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(InvalidRequest, match=r"quantised \(bitsandbytes\)"):
+        suited(Recipe(quantization=Quantization.NF4), USUAL, tmp_path, installed=lambda _: True)

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from adapters.domain.recipes import Quantization
 from training.base.precision import Precision
 from training.finetune.device_plan import (
     BUSY,
@@ -25,6 +26,7 @@ from training.finetune.device_plan import (
 GIB = 1 << 30
 EMBEDDED = BaseSize(
     parameters=2_300_000,
+    quantisable=1_900_000,
     adapter=350_000,
     layers=4,
     hidden=192,
@@ -34,6 +36,7 @@ EMBEDDED = BaseSize(
 )
 EIGHT_BILLION = BaseSize(
     parameters=8_190_000_000,
+    quantisable=6_946_000_000,
     adapter=43_600_000,
     layers=36,
     hidden=4096,
@@ -89,6 +92,40 @@ def test_eight_billion_parameters_and_a_large_vocabulary_fit_into_80_gib_and_int
     assert (small.gradient_checkpointing, large.gradient_checkpointing) == (True, False)
 
 
+def test_eight_billion_parameters_fit_into_24_gib_in_nf4_with_half_of_it_to_spare() -> None:
+    def plan(gib: float, quantization: Quantization) -> DevicePlan:
+        return plan_device(
+            EIGHT_BILLION, LONG_ROWS, gpu(gib), Precision.BFLOAT16, quantization=quantization
+        )
+
+    for gib, quantization in ((23.5, Quantization.NF4), (79, Quantization.NONE)):
+        fitting = plan(gib, quantization)
+        assert fitting.quantization is quantization
+        assert needs(fitting, EIGHT_BILLION, LONG_ROWS).total < gib * GIB
+        assert fitting.loss_chunk < LONG_ROWS.learnt, "the loss is computed in chunks"
+    quantised = plan(12, Quantization.NF4)
+    assert 5.5 < needs(quantised, EIGHT_BILLION, LONG_ROWS).base / GIB < 6.0
+    with pytest.raises(OutOfMemory, match=r"`quantization: nf4`"):
+        plan(12, Quantization.NONE)
+    with pytest.raises(OutOfMemory) as refused:
+        plan(6, Quantization.NF4)
+    assert "nf4" not in refused.value.message, "that advice was taken"
+
+
+def test_what_nf4_frees_is_used_for_more_rows_at_once() -> None:
+    plain, quantised = (
+        plan_device(
+            EIGHT_BILLION, LONG_ROWS, gpu(23.5), Precision.BFLOAT16, quantization=quantization
+        )
+        for quantization in Quantization
+    )
+    assert quantised.micro_batch > plain.micro_batch
+    assert replace(quantised, micro_batch=1).as_text() == (
+        "the GPU in bfloat16, the base in nf4, 1 row at once, 16 passes a step, activations "
+        "computed twice"
+    )
+
+
 def test_more_memory_never_makes_a_slower_plan() -> None:
     plans = [
         plan_device(EIGHT_BILLION, LONG_ROWS, gpu(gib), Precision.BFLOAT16)
@@ -129,7 +166,16 @@ def test_a_single_thread_and_a_single_row_are_told_as_one() -> None:
     assert "2 threads of the CPU" in replace(one, threads=2).as_text()
 
 
-def test_a_plan_survives_as_json() -> None:
-    plan = plan_device(EIGHT_BILLION, LONG_ROWS, gpu(40), Precision.BFLOAT16)
+@pytest.mark.parametrize("quantization", Quantization)
+def test_a_plan_survives_as_json(quantization: Quantization) -> None:
+    plan = plan_device(
+        EIGHT_BILLION, LONG_ROWS, gpu(40), Precision.BFLOAT16, quantization=quantization
+    )
     assert plan_from_json(json.loads(json.dumps(asdict(plan)))) == plan
     assert "the GPU in bfloat16" in plan.as_text()
+
+
+def test_a_plan_of_a_build_that_quantised_nothing_is_read() -> None:
+    plan = plan_device(EMBEDDED, SHORT_ROWS, cpu(8), Precision.FLOAT32)
+    written = {name: value for name, value in asdict(plan).items() if name != "quantization"}
+    assert plan_from_json(written) == plan
