@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 from adapters.errors import InvalidRequest
 from training.job.tracking import Open, TrackedRun
@@ -122,7 +122,7 @@ class MlflowRun:
 class WandbRun:
     """A run on the server of WANDB_BASE_URL, with nothing but what it is given."""
 
-    def __init__(self, run: TrackedRun, *, mode: str = "online") -> None:
+    def __init__(self, run: TrackedRun, *, mode: Literal["online", "offline"] = "online") -> None:
         import wandb
 
         self._scratch = tempfile.TemporaryDirectory(prefix="wandb-")
