@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 def macro_f1(said: Sequence[float], wanted: Sequence[float]) -> float:
@@ -34,9 +35,31 @@ def pseudo_values(said: Sequence[float], wanted: Sequence[float]) -> list[float]
     return values
 
 
-def per_label(said: Sequence[float], wanted: Sequence[float]) -> dict[float, float]:
-    """Label → its F1."""
-    return _f1s(*_counts(said, wanted))
+@dataclass(frozen=True, kw_only=True)
+class LabelScore:
+    """How well one label is told from the others."""
+
+    examples: int
+    """That want it."""
+    precision: float | None
+    """None where it was never said."""
+    recall: float
+    f1: float
+
+
+def per_label(said: Sequence[float], wanted: Sequence[float]) -> dict[float, LabelScore]:
+    """Label → how well it is told; those that are wanted, in their order."""
+    right, as_said, as_wanted = _counts(said, wanted)
+    f1s = _f1s(right, as_said, as_wanted)
+    return {
+        label: LabelScore(
+            examples=as_wanted[label],
+            precision=right[label] / as_said[label] if as_said[label] else None,
+            recall=right[label] / as_wanted[label],
+            f1=f1s[label],
+        )
+        for label in sorted(as_wanted)
+    }
 
 
 _Counts = Counter[float]

@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 
+import httpx2
 import openai
 from openai import HttpxBinaryResponseContent
 from openai.types.fine_tuning import FineTuningJobEvent
@@ -30,8 +32,11 @@ _ONE_WAIT = 60.0
 """Seconds of one request; a longer wait asks again."""
 
 
-class NotWardrobe(WardrobeError):
-    """What answers at this address is not Wardrobe."""
+class NotWardrobe(WardrobeError, openai.OpenAIError):
+    """What answers at this address is not Wardrobe.
+
+    The SDK hands its own errors on as they are, and repeats no request because of one.
+    """
 
     code = "not_wardrobe"
 
@@ -39,7 +44,7 @@ class NotWardrobe(WardrobeError):
 class Client:
     """The SDK's client as `openai`, and our endpoints as methods that give parsed JSON.
 
-    Every method raises `openai.APIError` and its kinds, those with JSON of ours NotWardrobe too.
+    Every method, and each of `openai`, raises `openai.APIError` and its kinds, and NotWardrobe.
     """
 
     def __init__(
@@ -64,7 +69,10 @@ class Client:
             api_key=key,
             max_retries=retries,
             timeout=timeout,
-            http_client=openai.DefaultHttpxClient(verify=trust(authority)) if authority else None,
+            http_client=openai.DefaultHttpxClient(
+                verify=trust(authority) if authority else True,
+                event_hooks={"response": [self._check_ours]},
+            ),
         )
 
     def __enter__(self) -> Self:
@@ -284,10 +292,22 @@ class Client:
         return self._checked(self.openai.post(path, cast_to=object, body=body))
 
     def _checked(self, said: object) -> Json:
-        """Raises NotWardrobe for what is no object: any web page answers 200."""
+        """Raises NotWardrobe for what is no object."""
         if not isinstance(said, dict):
-            raise NotWardrobe(f"what answers at {self.url} is not Wardrobe; say where that is")
+            raise self._not_wardrobe()
         return said
+
+    def _check_ours(self, response: httpx2.Response) -> None:
+        """Raises NotWardrobe: any web page answers 200, and the SDK's types are not checked.
+
+        Every answer of ours has an id. Other errors may be a proxy's, and are told as they are.
+        """
+        mine = "x-request-id" in response.headers
+        if not mine and (response.is_success or response.status_code == HTTPStatus.NOT_FOUND):
+            raise self._not_wardrobe()
+
+    def _not_wardrobe(self) -> NotWardrobe:
+        return NotWardrobe(f"what answers at {self.url} is not Wardrobe; say where that is")
 
     def _pages(self, path: str, **query: object) -> Iterator[Json]:
         after: dict[str, str] = {}

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from adapters.domain.datasets import MAX_MEASURED, Part
 from adapters.domain.evaluations import BASE, Evaluation, Scorer, merged
+from adapters.domain.macro_f1 import LabelScore, per_label
 from adapters.domain.names import Digest, JobId, VersionId
 from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version
@@ -30,6 +31,8 @@ MAX_TEXT = 600
 _EVENTS = 5000
 _PAGE = 1000
 _NEWEST = VersionId(2**31 - 1)
+_NUMBERS = "labels"
+"""The condition that says which numbers labels have: a digest of their names."""
 _SHOWN = (Scorer.EXACT_MATCH, Scorer.TOKEN_F1)
 
 
@@ -50,6 +53,8 @@ class Label:
     examples: int
     shares: Mapping[str, float]
     """Model → share of exact matches."""
+    told: Mapping[str, LabelScore] = field(default_factory=dict)
+    """Model → how well it tells this label, where labels are what is scored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +104,9 @@ def collect(version: Version, *, registry: Registry, store: ArtifactStore, conte
         models=models,
         curve=_curve(version, registry),
         means={scorer.value: _means(found) for scorer, found in scores.items()},
-        labels=_labels(tested, scores[Scorer.EXACT_MATCH], content=content),
+        labels=_labels(
+            tested, scores[Scorer.EXACT_MATCH], _told_labels(rows, models), content=content
+        ),
         worst=_worst(tested, scores[Scorer.TOKEN_F1], version.name) if content else None,
     )
 
@@ -181,8 +188,34 @@ def _tested(question: Mapping[str, Any]) -> _Tested:
     return _Tested(row=question["row"], prompt="\n".join(turns), reference=question["reference"])
 
 
+def _told_labels(
+    rows: Sequence[Evaluation], models: Sequence[str]
+) -> dict[str, dict[str, LabelScore]]:
+    """Model → row → how well its label is told; only of scores whose labels have the numbers that
+    the last model's have.
+    """
+    listed = [each for each in rows if each.scorer in (Scorer.LABEL, Scorer.WANTED)]
+    own = [each for each in listed if each.subject == models[-1]]
+    if not own:
+        return {}
+    numbers = max(own, key=lambda each: each.id).conditions.get(_NUMBERS)
+    alike = [each for each in listed if each.conditions.get(_NUMBERS) == numbers]
+    said, wanted = (_scores(alike, models, scorer) for scorer in (Scorer.LABEL, Scorer.WANTED))
+    return {model: _told(said[model], wanted[model]) for model in models if said[model]}
+
+
+def _told(said: Mapping[str, float], wanted: Mapping[str, float]) -> dict[str, LabelScore]:
+    both = sorted(said.keys() & wanted.keys())
+    found = per_label([said[row] for row in both], [wanted[row] for row in both])
+    return {row: found[wanted[row]] for row in both}
+
+
 def _labels(
-    tested: Sequence[_Tested], scores: Mapping[str, Mapping[str, float]], *, content: bool
+    tested: Sequence[_Tested],
+    scores: Mapping[str, Mapping[str, float]],
+    told: Mapping[str, Mapping[str, LabelScore]],
+    *,
+    content: bool,
 ) -> list[Label]:
     """One for each answer that several examples want; its words only with `content`."""
     scored = [each for each in tested if all(each.row in rows for rows in scores.values() if rows)]
@@ -198,7 +231,8 @@ def _labels(
             if rows
         }
         name = _cut(reference) if content else f"answer {at}"
-        labels.append(Label(name=name, examples=examples, shares=shares))
+        apart = {model: rows[wanted[0]] for model, rows in told.items() if wanted[0] in rows}
+        labels.append(Label(name=name, examples=examples, shares=shares, told=apart))
     return labels
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from adapters.domain.gates import GateResult, Outcome, all_passed
+from adapters.domain.macro_f1 import LabelScore
 from service.report.charts import bars, curves
 from service.report.facts import Example, Label, Report
 from service.report.markup import Child, Markup, element, joined
@@ -114,7 +115,35 @@ def _labels(models: Sequence[str], labels: Sequence[Label]) -> Markup:
     return joined(
         element("h3", "By answer that was wanted"),
         _table(("Answer", "Examples", *models), rows),
+        _told_labels(models, labels),
     )
+
+
+def _told_labels(models: Sequence[str], labels: Sequence[Label]) -> Markup:
+    """How well labels are told from each other, where that is what is scored."""
+    if not any(each.told for each in labels):
+        return joined()
+    rows: list[list[Child]] = [
+        [each.name, model, *_told(each.told[model])]
+        for each in labels
+        for model in models
+        if model in each.told
+    ]
+    return joined(
+        element("h3", "How well labels are told from each other"),
+        _table(("Label", "Model", "Examples", "Precision", "Recall", "F1"), rows),
+        element(
+            "p",
+            "Precision: of the answers that say the label, how many are right. Recall: of the "
+            "examples that want it, how many get it. F1 is high only where both are.",
+            class_="note",
+        ),
+    )
+
+
+def _told(score: LabelScore) -> list[Child]:
+    precision = "never said" if score.precision is None else _share(score.precision)
+    return [score.examples, precision, _share(score.recall), f"{score.f1:.2f}"]
 
 
 def _worst(models: Sequence[str], worst: Sequence[Example] | None) -> Markup:

@@ -483,9 +483,14 @@ def answering(page: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """The address of a web server that gives everybody this page."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
             self.send_response(200)
-            self.send_header("content-type", "text/html")
+            kind = "application/json" if page.startswith(b"{") else "text/html"
+            self.send_header("content-type", kind)
             self.send_header("content-length", str(len(page)))
             self.end_headers()
             self.wfile.write(page)
@@ -501,9 +506,27 @@ def answering(page: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("words", [("status",), ("adapters", "list"), ("audit", "list")])
-def test_another_service_at_the_address_is_told_from_ours(cli: Cli, words: tuple[str, ...]) -> None:
-    with answering(b"<html>hello</html>") as url:
+@pytest.mark.parametrize(
+    "page", [b"<html>hello</html>", b'{"object": "list"}'], ids=["page", "json"]
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("adapters", "list"),
+        ("audit", "list"),
+        ("jobs", "list"),
+        ("jobs", "show", "ftjob-1"),
+        ("jobs", "cancel", "ftjob-1"),
+        ("jobs", "check", "--train", __file__),
+        ("logs", "ftjob-1", "--follow"),
+        ("chat", "support", "hi"),
+    ],
+)
+def test_another_service_at_the_address_is_told_from_ours(
+    cli: Cli, words: tuple[str, ...], page: bytes
+) -> None:
+    with answering(page) as url:
         refused = cli(*words, "--url", url, "--key", "x" * 20, connect=False)
     assert refused.code == 1
     assert one_line(refused.err)

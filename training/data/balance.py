@@ -61,6 +61,8 @@ class Spread:
     labels: tuple[Label, ...] = ()
     """The largest first; none where the answers are texts."""
     groups: tuple[Group, ...] = ()
+    balance: Balance = Balance.OFF
+    """What the unit's policy asked for."""
 
     @property
     def skew(self) -> float:
@@ -73,7 +75,10 @@ class Spread:
         notes = []
         repeated = sum(label.shown > 1 for label in self.labels)
         if repeated:
-            notes.append(("info", f"Examples of {repeated} rare labels are shown several times"))
+            said = (
+                f"Examples of {repeated} rare labels are shown up to {MOST_REPEATS} times an epoch"
+            )
+            notes.append(("info", f"{said} (`data.balance: {self.balance}`)"))
         elif self.skew > SKEWED:
             said = f"{len(self.labels)} labels; the largest has {self.skew:.0f} times the examples"
             notes.append(("warn", f"{said} of the smallest. {_advice(self.labels)}"))
@@ -83,6 +88,7 @@ class Spread:
     def as_facts(self) -> dict[str, Any]:
         """As the dataset keeps it."""
         return {
+            "policy": str(self.balance),
             "labels": [asdict(label) for label in self.labels],
             "groups": [asdict(group) for group in self.groups],
             "skew": round(self.skew, 1),
@@ -102,7 +108,7 @@ def balanced(rows: CheckedRows, parts: Split, balance: Balance) -> tuple[Split, 
     labels = _labels(answers, len(parts.train), balance)
     if not labels:
         answers = {}
-    spread = Spread(labels=labels, groups=_groups(groups, answers))
+    spread = Spread(labels=labels, groups=_groups(groups, answers), balance=balance)
     times = {label.label: label.shown for label in labels}
     shown = [at for at in parts.train for _ in range(times.get(answers.get(at, ""), 1))]
     return replace(parts, train=tuple(shown)), spread

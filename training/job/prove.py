@@ -14,6 +14,7 @@ from adapters.domain.bounds import mean
 from adapters.domain.evaluations import Scorer
 from adapters.domain.gates import GatePolicy, GateResult, unservable
 from adapters.domain.jobs import JobCheckpoint
+from adapters.domain.macro_f1 import per_label
 from adapters.domain.measured import Proof, Rival, ValidationLosses
 from adapters.domain.names import Alias, Digest, JobId, VersionId
 from adapters.domain.principals import SYSTEM
@@ -222,6 +223,9 @@ def _evidence(exam: Exam, proof: Proof, base: Subject, subject: Subject) -> dict
             "adapter": _means(exam, proof, subject),
         },
     }
+    labels = {"base": _labels(exam, proof, base), "adapter": _labels(exam, proof, subject)}
+    if labels["adapter"]:
+        evidence["labels"] = labels
     if proof.data is not None:
         evidence["dataset_facts"] = dict(proof.data)
     if proof.losses is not None:
@@ -236,3 +240,15 @@ def _means(exam: Exam, proof: Proof, subject: Subject) -> dict[str, float]:
         for scorer in (Scorer.EXACT_MATCH, Scorer.TOKEN_F1)
         if (scores := proof.scores_of(subject.name, scorer, rows))
     }
+
+
+def _labels(exam: Exam, proof: Proof, subject: Subject) -> list[dict[str, Any]]:
+    """One for each label, in the order of their names, which are content and not kept here; none
+    where labels are not what is scored.
+    """
+    rows = {each.row for each in exam.questions}
+    said = proof.scores_of(subject.name, Scorer.LABEL, rows)
+    wanted = proof.scores_of(subject.name, Scorer.WANTED, rows)
+    scored = sorted(said.keys() & wanted.keys())
+    found = per_label([said[row] for row in scored], [wanted[row] for row in scored])
+    return [asdict(each) for each in found.values()]

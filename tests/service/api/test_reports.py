@@ -8,6 +8,7 @@ import pytest
 
 from adapters.domain.datasets import Part
 from adapters.domain.evaluations import NewEvaluation, Scorer
+from adapters.domain.macro_f1 import LabelScore
 from adapters.domain.names import Unit
 from adapters.domain.versions import Version
 from adapters.registry.ports import NewVersion
@@ -104,6 +105,50 @@ def test_numbers_are_for_readers_and_texts_for_those_who_may_read_content(
     assert [each.name for each in bare.labels] == ["answer 1", "answer 2"]
     assert bare.worst is None
     assert "secret" not in repr(bare)
+
+
+def test_labels_come_with_precision_recall_and_f1_where_labels_are_scored(
+    world: World, version: Version
+) -> None:
+    """The version says the first label always: it is right four times, and four times wrong."""
+    wanted = {row: float(at // 4) for at, row in enumerate(ROWS)}
+    kept = (version.evidence or {})["data"]
+    others = {row: 1.0 - label for row, label in wanted.items()}  # numbered otherwise
+    for subject, scorer, scores, numbers in (
+        ("base", Scorer.LABEL, dict.fromkeys(ROWS, -1.0), "one"),
+        ("base", Scorer.WANTED, wanted, "one"),
+        (version.name, Scorer.LABEL, others, "other"),
+        (version.name, Scorer.WANTED, others, "other"),
+        (version.name, Scorer.LABEL, dict.fromkeys(ROWS, 0.0), "one"),
+        (version.name, Scorer.WANTED, wanted, "one"),
+    ):
+        new = NewEvaluation(
+            unit=Unit("hr"),
+            adapter="hr",
+            subject=subject,
+            version_id=None if subject == "base" else version.id,
+            base_fingerprint=FINGERPRINT,
+            dataset=kept["dataset"],
+            part=Part.TEST,
+            scorer=scorer,
+            seed=0,
+            conditions={"labels": numbers},
+            scores=scores,
+        )
+        world.runtime.registry.evaluations.add([new], job_id=None, fence=None)
+    runtime = world.runtime
+    report = collect(version, registry=runtime.registry, store=runtime.store, content=True)
+    told = {each.name: each.told for each in report.labels}
+    never = LabelScore(examples=4, precision=None, recall=0.0, f1=0.0)
+    always = LabelScore(examples=4, precision=0.5, recall=1.0, f1=2 / 3)
+    assert told == {
+        "secret answer 0": {"base": never, version.name: always},
+        "secret answer 1": {"base": never, version.name: never},
+    }
+    page = world.http("hr").get(f"/v1/adapters/hr/versions/{version.number}/report").text
+    assert "How well labels are told from each other" in page
+    assert "<td>never said</td><td>0%</td><td>0.00</td>" in page.replace("\n", "")
+    assert "<td>50%</td><td>100%</td><td>0.67</td>" in page.replace("\n", "")
 
 
 def test_only_a_key_with_the_scope_sees_examples(world: World, version: Version) -> None:

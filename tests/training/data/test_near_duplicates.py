@@ -113,6 +113,13 @@ def test_rare_labels_are_shown_again_within_a_bound(tmp_path: Path) -> None:
     assert [each.shown for each in spread.labels] == [1, 3, MOST_REPEATS]
     assert len(shown.train) == 40 + 12 * 3 + 2 * MOST_REPEATS
     assert set(shown.train) == set(range(54))
+    again, _ = balanced(labelled(tmp_path / "again"), parts(54), Balance.OVERSAMPLE)
+    assert again == shown, "nothing is drawn"
+    facts = spread.as_facts()
+    assert facts["policy"] == "oversample"
+    assert [each["shown"] for each in facts["labels"]] == [1, 3, MOST_REPEATS]
+    told = "Examples of 2 rare labels are shown up to 4 times an epoch (`data.balance: oversample`)"
+    assert spread.notes[0] == ("info", told)
 
 
 def test_groups_are_counted_with_their_labels(tmp_path: Path) -> None:

@@ -170,6 +170,22 @@ def test_what_an_interrupted_attempt_has_weakened_is_found_again(asked: Stage) -
     assert asked.world.job(asked.job_id).fine_tuned_model == "support:2"
 
 
+def test_where_labels_are_scored_a_version_keeps_how_well_each_is_told(tmp_path: Path) -> None:
+    world = make_world(tmp_path, gates={"scorer": "label_f1", "promote": "manual"})
+    try:
+        labelled = jsonl((f"question {at}", ("yes", "no")[at % 2]) for at in range(60))
+        at = stage(world, world.add_queued_job(labelled))
+        at.service.base = lambda _question: "yes"
+        told = (judged(at).evidence or {})["labels"]
+        assert [each["recall"] for each in told["base"]] == [0.0, 1.0], "`no` comes before `yes`"
+        assert told["base"][0]["precision"] is None
+        assert 0.0 < told["base"][1]["precision"] < 1.0
+        assert [(each["precision"], each["f1"]) for each in told["adapter"]] == [(1.0, 1.0)] * 2
+        assert "yes" not in json.dumps(told)
+    finally:
+        world.close()
+
+
 def test_an_attempt_whose_job_was_taken_over_publishes_no_weaker_copy(asked: Stage) -> None:
     world = asked.world
     asked.service.forgets = lambda model: model == "support:1"
