@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from adapters.domain.evaluations import BASE
 from adapters.domain.limits import Quota
 from adapters.domain.names import VersionId
@@ -23,6 +25,8 @@ from service.reconcile.units_watch import CurrentUnits
 SHOW_SECONDS = 1.0
 ENDING_SECONDS = 14 * 86_400.0
 """How long before its end a holder's last key is told of."""
+log = structlog.get_logger("wardrobe.keys")
+
 _PERIODS = {Quota.TOKENS_PER_DAY: "day", Quota.TOKENS_PER_MONTH: "month"}
 
 
@@ -74,6 +78,7 @@ class Gauges:
         self._metrics = metrics
         self._live: frozenset[VersionId] = frozenset()
         self._draining: dict[VersionId, float] = {}
+        self._ending: Mapping[str, int] = {}
         self.repeat = Repeat("gauges", self.step, every=SHOW_SECONDS, metrics=metrics)
 
     async def step(self) -> None:
@@ -108,6 +113,7 @@ class Gauges:
         metrics.key_trust.set(self._seen.trust_left())
         ending = table.keys_ending(ENDING_SECONDS)
         metrics.show(metrics.keys_ending, {(unit,): float(n) for unit, n in ending.items()})
+        self._tell_of_keys(ending)
         metrics.drop_requests_of(self._is_gone)
         self._time_drains()
 
@@ -131,6 +137,13 @@ class Gauges:
 
     def _is_gone(self, alias: str, version: str) -> bool:
         return version != BASE and not self._seen.table.knows(version)
+
+    def _tell_of_keys(self, ending: Mapping[str, int]) -> None:
+        """Logs, once, that another holder's last key is about to end."""
+        for unit, holders in ending.items():
+            if holders > self._ending.get(unit, 0):
+                log.warning("keys_end_soon", unit=unit, holders=holders)
+        self._ending = ending
 
     def _time_drains(self) -> None:
         """From the flip away from a version to its last answer."""

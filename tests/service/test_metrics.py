@@ -13,7 +13,12 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import Message
+from structlog.testing import capture_logs
 
+from adapters.domain.api_keys import issue
+from adapters.domain.names import Unit
+from adapters.domain.principals import SYSTEM, Grant, Role, Scope
+from adapters.pepper import find_pepper
 from service.api import attach
 from service.engine.leases import Leases
 from service.engine.turns import Load
@@ -148,7 +153,28 @@ async def test_series_of_a_version_go_with_it_and_begin_anew(world: World) -> No
     )
 
 
+async def test_a_key_that_is_about_to_end_is_told_ahead_by_metric_and_once_in_the_log(
+    world: World,
+) -> None:
+    await world.settle()
+    pepper = find_pepper(world.settings)
+    _, key = issue(
+        Grant(role=Role.UNIT, unit=Unit("support"), scopes=frozenset({Scope.INFER})),
+        "shop",
+        lifetime_s=3600.0,
+        pepper=pepper,
+    )
+    world.runtime.registry.keys.issue(key, by=SYSTEM, idempotency_key=None)
+    with capture_logs() as lines:
+        await world.settle(rounds=3)
+    told = [line for line in lines if line["event"] == "keys_end_soon"]
+    assert [(line["unit"], line["holders"]) for line in told] == [("support", 1)]
+    ending = world.prometheus.get_sample_value("wardrobe_keys_ending", {"unit": "support"})
+    assert ending == 1.0
+
+
 SEEN_FROM_OUTSIDE = {
+    "keys that end": "wardrobe_keys_ending",
     "requests": "wardrobe_requests_total",
     "errors by code": "wardrobe_errors_total",
     "tokens in and out": "wardrobe_tokens_total",
