@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from training.finetune.loaded_base import LoadedBase
-from training.finetune.log_probs import log_probs
+from training.finetune.log_probs import first_with_room, log_probs
 
 pytestmark = pytest.mark.slow
 
@@ -60,3 +60,26 @@ def test_an_adapter_moves_them_and_one_that_does_nothing_does_not(
     }
     assert found[0.0][0] == pytest.approx(found[1e-9][0], abs=1e-6)
     assert found[0.0][0] != pytest.approx(found[0.5][0], abs=1e-3)
+
+
+def test_where_a_gpu_has_no_room_for_the_whole_base_the_next_place_is_asked() -> None:
+    asked: list[str] = []
+
+    def small() -> str:
+        asked.append("small")
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def broken() -> str:
+        raise RuntimeError("a mistake of ours")
+
+    def large() -> str:
+        asked.append("large")
+        return "answer"
+
+    assert first_with_room([small, large]) == "answer"
+    assert asked == ["small", "large"]
+    assert first_with_room([large, broken]) == "answer"
+    with pytest.raises(RuntimeError, match="a mistake"):
+        first_with_room([broken, large])
+    with pytest.raises(torch.OutOfMemoryError):
+        first_with_room([small, small])
