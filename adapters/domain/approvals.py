@@ -2,7 +2,8 @@
 
 A unit may ask for two people (`gates.approval: second_person`). Whoever made the version, by
 starting its job or by importing it, is not one who approves it. A no holds a version up in every
-unit, until the one who said it says yes.
+unit, until the one who said it says yes, or an admin takes it back: they may have left. It does not
+lapse with their key, for what they saw in the version has not changed.
 
 People are known by their token, or by whom their key was made for: all keys of one holder are one
 person's, whichever followed which. Who has keys under two names is two people here.
@@ -67,7 +68,8 @@ def check_approved(version: Version, said: Sequence[Approval], *, needed: bool) 
     against = next((each for each in said if each.verdict is Verdict.REJECTED), None)
     if against is not None:
         raise Conflict(
-            f"{against.actor} has rejected {version.name}; it waits until they approve it",
+            f"{against.actor} has rejected {version.name}; it waits until they approve it, or an "
+            "admin takes that back",
             code="version_disapproved",
         )
     if needed and not said:

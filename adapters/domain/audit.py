@@ -80,6 +80,8 @@ class Action(StrEnum):
     """Somebody says that it may go live."""
     VERSION_DISAPPROVED = "version.disapproved"
     """Somebody says that it may not."""
+    VERSION_REJECTION_WITHDRAWN = "version.rejection_withdrawn"
+    """An admin takes back what somebody has said against it."""
     VERSION_SHARED = "version.shared"
     """Another unit may be answered by it."""
     VERSION_UNSHARED = "version.unshared"

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from adapters.domain.files import PURPOSES
 from service.api import attach
 from service.api.adapters import Pin, Promote, Warm
+from service.api.approvals import Withdrawal
 from service.api.canaries import Scores, Start, StartShadow, Weight
 from service.api.job_requests import CreateJob
 from service.api.keys import CreateKey, RotateKey
@@ -132,6 +133,7 @@ _TOLD: Mapping[str, _Told] = {
     "post /v1/adapters/{alias}/versions/{number}/retire": _Told(body=Why),
     "post /v1/adapters/{alias}/versions/{number}/approve": _Told(body=Why),
     "post /v1/adapters/{alias}/versions/{number}/reject": _Told(body=Why),
+    "post /v1/adapters/{alias}/versions/{number}/reject/withdraw": _Told(body=Withdrawal),
     "get /v1/audit": _Told(
         query={**_NUMBERED, **dict.fromkeys(("unit", "actor", "action", "subject"), _TEXT)}
     ),

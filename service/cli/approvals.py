@@ -32,12 +32,36 @@ def approve(client: Client, version: Version, reason: Reason = "", as_json: AsJs
 
 
 @needs(a_client)
-def reject(client: Client, version: Version, reason: Reason = "", as_json: AsJson = False) -> None:
+def reject(
+    client: Client,
+    version: Version,
+    reason: Reason = "",
+    withdraw: Annotated[
+        str,
+        typer.Option("--withdraw", metavar="ACTOR", help="Take back this one's reject (admins)."),
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
     """Say that a version may not go live, until you approve it; what is live stays so.
 
     Example: wardrobe reject support:8 --reason "promises refunds"
     """
-    _decide(client, version, "reject", reason=reason, as_json=as_json)
+    if withdraw:
+        _withdraw(client, version, withdraw, reason=reason, as_json=as_json)
+    else:
+        _decide(client, version, "reject", reason=reason, as_json=as_json)
+
+
+def _withdraw(client: Client, version: str, actor: str, *, reason: str, as_json: bool) -> None:
+    from adapters.domain.names import parse_version
+
+    parse_version(version)
+    left = client.withdraw_rejection(version, actor, reason=reason or None)
+    if as_json:
+        print_json(left)
+        return
+    against = [each["actor"] for each in left if each["verdict"] == "rejected"]
+    typer.echo(f"{version} is rejected by {', '.join(against) or 'nobody'}")
 
 
 def _decide(client: Client, version: str, word: str, *, reason: str, as_json: bool) -> None:

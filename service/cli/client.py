@@ -184,6 +184,11 @@ class Client:
         path = f"{_version_path(name)}/{word}"
         return self._post(path, {} if reason is None else {"reason": reason})
 
+    def withdraw_rejection(self, name: str, actor: str, *, reason: str | None = None) -> list[Json]:
+        """Takes back what `actor` has said against `support:8`: what is left."""
+        path = f"{_version_path(name)}/reject/withdraw"
+        return cast(list[Json], self._post(path, {"actor": actor} | _because(reason))["data"])
+
     def import_version(self, alias: str, archive: BinaryIO, name: str) -> Json:
         """Uploads an archive with an adapter: the candidate that it became.
 

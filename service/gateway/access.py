@@ -117,6 +117,7 @@ ACCESS: Sequence[Access] = (
     ),
     *_rows(
         Scope.ADMIN,
+        "POST /v1/adapters/{alias}/versions/{number}/reject/withdraw",
         "GET /v1/audit/head",
         "GET /v1/audit/verify",
         "GET /v1/fine_tuning/checkpoints/{checkpoint}/permissions",

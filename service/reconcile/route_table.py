@@ -5,8 +5,8 @@ of what has changed; `resolve` answers in one go too. So a request sees the rout
 Where an alias has a canary, who is in it is decided by a keyed hash: the same in every process, and
 whoever is in it at some weight is in it at every higher one.
 A name that is unknown and one that is another unit's look the same, unless it is a version that is
-shared with the caller's unit. Which units there are, and
-whose an alias is, is asked of the units in force at each look: a deleted unit is refused at once.
+shared with the caller's unit. Which units there are, and whose an alias is, is asked of the units
+in force at each look: a deleted unit is refused at once.
 """
 
 from __future__ import annotations
@@ -14,16 +14,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import NamedTuple
 
-from adapters.domain.api_keys import Key
 from adapters.domain.derived_keys import Purpose, derive
 from adapters.domain.evaluations import BASE
 from adapters.domain.names import Alias, Unit, VersionId
@@ -33,6 +30,7 @@ from adapters.domain.units import Units
 from adapters.domain.versions import ServedVersion
 from adapters.errors import NotFound
 from adapters.registry.ports import Changes
+from service.reconcile.key_table import KeyTable
 
 NEVER_READ = -1
 """The revision of a table that nothing was applied to."""
@@ -83,15 +81,6 @@ class Share:
     """The rollout that began it: who is drawn differs between one and the next."""
 
 
-class _Holder(NamedTuple):
-    """Who has a key, and until when."""
-
-    principal: Principal
-    expires_at: float | None
-    name: str | None
-    """Which of its unit's holders has it."""
-
-
 class RouteTable:
     """Holds everything that the request path looks up."""
 
@@ -111,14 +100,12 @@ class RouteTable:
         self._salt_key = derive(pepper, Purpose.CACHE_SALT)
         self._lot_key = derive(pepper, Purpose.CANARY_LOT)
         self._units = units
-        self._clock = clock
+        self._keys = KeyTable(clock)
         self._versions: dict[VersionId, ServedVersion] = {}
         self._pinned: dict[VersionId, None] = {}
         self._routes: dict[Alias, Route] = {}
         self._targets: dict[str, Target] = {}
         self._shared: dict[tuple[str, Unit], Target] = {}
-        self._holders: dict[str, _Holder] = {}
-        self._old_hashes: set[str] = set()
 
     def apply(self, changes: Changes) -> None:
         """Brings the table to `changes.revision`.
@@ -133,17 +120,16 @@ class RouteTable:
                 self._routes,
                 self._targets,
                 self._shared,
-                self._holders,
             ):
                 known.clear()
-            self._old_hashes.clear()
+            self._keys.clear()
         for version in changes.versions:
             self._apply_version(version)
         for route in changes.routes:
             self._routes[route.alias] = route
             self._point(route)
         for key in changes.keys:
-            self._apply_key(key)
+            self._keys.apply(key)
         self.rollouts = tuple(changes.rollouts)
         self.revision = changes.revision
 
@@ -200,47 +186,25 @@ class RouteTable:
         target = self._target(version, alias=route.alias)
         return Share(target=target, per_cent=shadow.share, trial=shadow.rollout)
 
-    def _apply_key(self, key: Key) -> None:
-        if key.revoked_at is None:
-            self._holders[key.hash] = _Holder(key.principal(), key.expires_at, key.name)
-            if key.hash_version == 1:
-                self._old_hashes.add(key.hash)
-        else:
-            self._holders.pop(key.hash, None)
-            self._old_hashes.discard(key.hash)
-
     @property
     def knows_old_hashes(self) -> bool:
         """Whether keys are in force that were hashed as earlier builds did."""
-        return bool(self._old_hashes)
+        return self._keys.knows_old_hashes
 
     def principal(self, key_hash: str) -> Principal | None:
         """Whose key it is; None when it is unknown, revoked, expired, or of a unit that is gone."""
-        found = self._holders.get(key_hash)
-        if found is None:
-            return None
-        principal, expires_at, _ = found
-        if expires_at is not None and self._clock() >= expires_at:
-            return None
-        return principal if self.is_there(principal) else None
+        principal = self._keys.principal(key_hash)
+        return principal if principal is not None and self.is_there(principal) else None
 
     @property
     def principals(self) -> Sequence[Principal]:
         """The holders of all keys in force."""
-        return [holder.principal for holder in self._holders.values()]
+        return self._keys.principals
 
     def keys_ending(self, within_s: float) -> Mapping[str, int]:
-        """By unit, else by role: holders whose last key ends within so many seconds. A key that
-        another of its holder's outlives is being rotated.
-        """
-        now = self._clock()
-        last: dict[tuple[str, str | None], float] = {}
-        for principal, expires_at, name in self._holders.values():
-            ends = math.inf if expires_at is None else expires_at
-            if ends > now and self.is_there(principal):
-                holder = (str(principal.unit or principal.role), name)
-                last[holder] = max(ends, last.get(holder, 0.0))
-        return Counter(unit for (unit, _), ends in last.items() if ends <= now + within_s)
+        """By unit, else by role: holders whose last key ends within so many seconds."""
+        ending = filter(self.is_there, self._keys.ending(within_s))
+        return Counter(str(each.unit or each.role) for each in ending)
 
     def is_there(self, principal: Principal) -> bool:
         """Whether its unit, where it has one, is still configured."""

@@ -129,6 +129,7 @@ class Scene:
             },
             "/v1/adapters/{alias}/shadow": {"version": 1, **seen},
             "/v1/adapters/{alias}/shadow/end": seen,
+            "/v1/adapters/{alias}/versions/{number}/reject/withdraw": {"actor": "key_0"},
             "/v1/keys": {"name": "another", "unit": unit, "scopes": ["infer"]},
         }  # fmt: skip
         return {"json": bodies.get(row.template, {})}

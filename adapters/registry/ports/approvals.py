@@ -28,6 +28,17 @@ class Approvals(Protocol):
         """
         ...
 
+    def withdraw_rejection(
+        self, version_id: VersionId, actor: str, principal: Principal, *, reason: str | None = None
+    ) -> Sequence[Approval]:
+        """Forgets that `actor`, or another key's id of the same holder, rejects a version; what is
+        left.
+
+        For admins. Where nobody of that id rejects it nothing changes. Raises NotFound,
+        NotPermitted (`approval_by_author`), Conflict (`version_rejected`, `version_retired`).
+        """
+        ...
+
     def of(self, version_id: VersionId) -> Sequence[Approval]:
         """What was said of a version, oldest first."""
         ...

@@ -19,7 +19,7 @@ from adapters.domain.audit import Action
 from adapters.domain.names import VersionId
 from adapters.domain.principals import Principal
 from adapters.domain.versions import Version, VersionState
-from adapters.errors import Conflict
+from adapters.errors import Conflict, NotPermitted
 from adapters.registry.sql import schema
 from adapters.registry.sql.audit import append
 from adapters.registry.sql.job_rows import find_job
@@ -47,11 +47,7 @@ class SqlApprovals(SqlPort):
         """Keeps what the principal says, in the place of what they said before."""
         with self._database.write() as connection:
             lock_revision(connection)  # a promotion sees either all of it or nothing
-            version = find_version(connection, version_id, principal)
-            _check_open(version)
-            job = None if version.job_id is None else find_job(connection, version.job_id)
-            person = ids_of_holder(connection, principal.id)
-            check_may_decide(version, person, author=author_of(version, job))
+            version, person = _to_decide_about(connection, version_id, principal)
             theirs = [a for a in approvals_of(connection, version_id) if a.actor in person]
             before = theirs[-1] if theirs else None
             if before is not None and (before.verdict, before.reason) == (verdict, reason):
@@ -79,6 +75,36 @@ class SqlApprovals(SqlPort):
                 reason=reason,
             )
             return said
+
+    def withdraw_rejection(
+        self, version_id: VersionId, actor: str, principal: Principal, *, reason: str | None = None
+    ) -> Sequence[Approval]:
+        """Forgets that the holder of `actor` rejects a version; what is left."""
+        if not principal.sees_every_unit:
+            raise NotPermitted("what somebody else has said is the admin's to take back")
+        with self._database.write() as connection:
+            lock_revision(connection)
+            version, _ = _to_decide_about(connection, version_id, principal)
+            person = ids_of_holder(connection, actor)
+            against = [
+                each
+                for each in approvals_of(connection, version_id)
+                if each.actor in person and each.verdict is Verdict.REJECTED
+            ]
+            if against:
+                _forget(connection, against)
+                append(
+                    connection,
+                    principal,
+                    Action.VERSION_REJECTION_WITHDRAWN,
+                    f"version/{version.name}",
+                    at=self._database.now(connection),
+                    unit=version.unit,
+                    before={"verdict": Verdict.REJECTED.value, "by": against[-1].actor},
+                    after={"digest": version.digest},
+                    reason=reason,
+                )
+            return approvals_of(connection, version_id)
 
     def of(self, version_id: VersionId) -> Sequence[Approval]:
         """What was said of a version, oldest first."""
@@ -109,6 +135,18 @@ def _forget(connection: Connection, said: Sequence[Approval]) -> None:
 
 def _approval_from(row: RowMapping) -> Approval:
     return Approval(**{**row, "verdict": Verdict(row["verdict"])})
+
+
+def _to_decide_about(
+    connection: Connection, version_id: VersionId, principal: Principal
+) -> tuple[Version, frozenset[str]]:
+    """The version, and all ids of who decides. Raises NotFound, NotPermitted, Conflict."""
+    version = find_version(connection, version_id, principal)
+    _check_open(version)
+    job = None if version.job_id is None else find_job(connection, version.job_id)
+    person = ids_of_holder(connection, principal.id)
+    check_may_decide(version, person, author=author_of(version, job))
+    return version, person
 
 
 def _check_open(version: Version) -> None:

@@ -159,3 +159,26 @@ def test_a_holder_takes_back_with_a_new_key_what_the_old_one_said(
         (new.id, YES)
     ]
     assert promote(registry, version).target == version.id
+
+
+def test_an_admin_takes_back_what_somebody_said_who_has_left(registry: Registry) -> None:
+    gone, version = a_key(registry, "anna"), judged(registry, a_gate())
+    registry.approvals.decide(version.id, YES, COLLEAGUE)
+    registry.approvals.decide(version.id, NO, gone, reason="promises refunds")
+    registry.keys.revoke(gone.id, by=ADMIN)
+    assert refusal(registry, version) == "version_disapproved", "it does not lapse with the key"
+    for who in (OWNER, COLLEAGUE):
+        with pytest.raises(NotPermitted):
+            registry.approvals.withdraw_rejection(version.id, gone.id, who)
+    for _ in range(2):  # saying it twice is saying it once
+        (left,) = registry.approvals.withdraw_rejection(version.id, gone.id, ADMIN, reason="left")
+        assert (left.actor, left.verdict) == (COLLEAGUE.id, YES)
+    assert promote(registry, version).target == version.id
+
+
+def test_an_admin_who_is_the_author_takes_nothing_back(registry: Registry) -> None:
+    brought = published(registry, evidence={IMPORT: {"by": ADMIN.id}})
+    registry.approvals.decide(brought.id, NO, COLLEAGUE)
+    with pytest.raises(NotPermitted) as raised:
+        registry.approvals.withdraw_rejection(brought.id, COLLEAGUE.id, ADMIN)
+    assert raised.value.reason == "approval_by_author"

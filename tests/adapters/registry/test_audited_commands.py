@@ -380,6 +380,14 @@ def _disapprove(registry: Registry) -> Given:
     return lambda: registry.approvals.decide(version.id, Verdict.REJECTED, OWNER, reason="rude")
 
 
+def _withdraw_rejection(registry: Registry) -> Given:
+    version = published(registry)
+    registry.approvals.decide(version.id, Verdict.REJECTED, OWNER, reason="rude")
+    return lambda: registry.approvals.withdraw_rejection(
+        version.id, OWNER.id, ADMIN, reason="has left"
+    )
+
+
 def _sign(registry: Registry) -> Given:
     version = published(registry)
     return lambda: registry.versions.sign({version.id: "0" * 16 + ":x"}, ADMIN, reason="ours")
@@ -564,6 +572,12 @@ AUDITED: dict[str, Sequence[tuple[Callable[..., Given], Sequence[tuple[str, str,
     "approvals.decide": [
         (_approve, [("key_1", "version.approved", "version/support:1", "support")]),
         (_disapprove, [("key_1", "version.disapproved", "version/support:1", "support")]),
+    ],
+    "approvals.withdraw_rejection": [
+        (
+            _withdraw_rejection,
+            [("key_admin", "version.rejection_withdrawn", "version/support:1", "support")],
+        )
     ],
     "versions.sign": [(_sign, [("key_admin", "version.signed", "version/support:1", "support")])],
     "replicas.retire": [

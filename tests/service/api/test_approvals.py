@@ -44,10 +44,27 @@ def test_a_version_is_promoted_once_a_second_person_has_approved_it(
         key = ("--key", world.key("support"))
         assert run(app, ["approve", "support:1", "--reason", "it is kind", *key, *where]) == 0
         assert "support:1 is approved by" in capsys.readouterr().out
+        assert asked("versions/1/reject", {"reason": "it is rude"}) == (200, "adapter.approval")
+        withdrawal = {"actor": "key_0", "reason": "it is not"}
+        assert asked("versions/1/reject/withdraw", withdrawal)[0] == 403
+        (rejecter,) = (
+            each["actor"]
+            for each in world.http().get("/v1/audit").json()["data"][:1]
+            if each["action"] == "version.disapproved"
+        )
+        gone = ("--withdraw", rejecter, "--reason", "has left", *where)
+        assert run(app, ["reject", "support:1", *gone]) == 0
+        assert "support:1 is rejected by nobody" in capsys.readouterr().out
+        assert run(app, ["approve", "support:1", "--reason", "it is kind", *key, *where]) == 0
         assert asked("promote", {"version": 1}) == (200, "adapter.rollout")
     entries = world.http().get("/v1/audit", params={"subject": "version/support:1"}).json()["data"]
     told = [(each["action"], each["reason"]) for each in entries if "approved" in each["action"]]
-    assert told == [("version.approved", "it is kind"), ("version.disapproved", "it is rude")]
+    assert told == [
+        ("version.approved", "it is kind"),
+        ("version.disapproved", "it is rude"),
+        ("version.approved", "it is kind"),
+        ("version.disapproved", "it is rude"),
+    ]
 
 
 def test_who_may_approve_needs_nothing_else_and_who_may_promote_may_not_approve(

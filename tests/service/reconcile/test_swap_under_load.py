@@ -51,7 +51,7 @@ def test_a_load_delays_no_flip_no_refresh_and_no_heartbeat(world: World) -> None
             assert done["state"] == "complete"
         _, key = make_key(Role.ADMIN, None, pepper=world.runtime.pepper)
         world.runtime.registry.keys.add([key])
-        refresh = until(lambda: key.hash in world.runtime.table._holders)
+        refresh = until(lambda: world.runtime.table.principal(key.hash) is not None)
         silences = []
         for _ in range(30):
             silences.append(world.runtime.registry.replicas.list()[0].seconds_silent)
