@@ -126,6 +126,8 @@ class SimulatedEngine(ClientEngine):
         self.core = core or Core(Limits(max_loras=min(4, capacity), max_cpu_loras=capacity))
         super().__init__(LocalClient(self.core), self.core.limits)
         self.refused: set[str] = set()
+        self.held: set[str] = set()
+        """Their loads last for as long as they are in here."""
         self.failing = self.models.failing
         self.broken: dict[str, Exception] = {}
         self.asked: list[str] = []
@@ -165,6 +167,8 @@ class SimulatedEngine(ClientEngine):
             raise self.broken[version.name]
         if version.name in self.refused:
             raise Rejected(f"the engine cannot load {version.name}")
+        while version.name in self.held:  # noqa: ASYNC110 - another thread takes it out
+            await asyncio.sleep(0.01)
         await super().load(version, path)
         self.loads.append(version.name)
         self.most_resident = max(self.most_resident, len(self.names))

@@ -1,67 +1,70 @@
-"""A load of several seconds, and everything that does not wait for it."""
+"""A load that lasts, and everything that does not wait for it."""
 
 from __future__ import annotations
 
 import concurrent.futures
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from adapters.domain.api_keys import make_key
 from adapters.domain.principals import Role
-from service.reconcile.heartbeat import HEARTBEAT_SECONDS
 from tests.service.world import World, running, write_units
 
 HELLO = [{"role": "user", "content": "hello"}]
-LOAD_SECONDS = 8.0
+PATIENCE = 60.0
+"""Seconds for what takes a part of one: a machine may be slow."""
 
 
 def promote(world: World, version: str) -> Any:
     alias = version.partition(":")[0]
-    body = {"version": version}
+    body = {"version": version, "timeout": PATIENCE}
     return world.http(alias).post(f"/v1/adapters/{alias}/promote", json=body).json()
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> float:
-    """Seconds until it holds."""
+def until(condition: Callable[[], bool]) -> None:
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < seconds
+        assert time.monotonic() - began < PATIENCE
         time.sleep(0.01)
-    return time.monotonic() - began
+
+
+def heartbeats(world: World) -> Iterator[None]:
+    """One each time that the replica has reported again."""
+    before = 0.0
+    while True:
+        silent = world.runtime.registry.replicas.list()[0].seconds_silent
+        if silent < before:
+            yield
+        before = silent
+        time.sleep(0.05)
 
 
 def test_a_load_delays_no_flip_no_refresh_and_no_heartbeat(world: World) -> None:
+    """It lasts until all of them have come: whatever waited for it would wait for ever."""
     for _ in range(2):
         world.publish("support")
     for version in ("support:1", "support:2"):
         assert promote(world, version)["state"] == "complete"
     world.publish("sales")
-    world.engine.load_seconds = LOAD_SECONDS
+    world.engine.held.add("sales:1")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         loading = pool.submit(promote, world, "sales:1")
-        until(lambda: "sales:1" in world.engine.asked)
-        flips = []
-        for swap in range(5):
-            began = time.monotonic()
-            done = promote(world, f"support:{1 + swap % 2}")
-            flips.append(time.monotonic() - began)
-            assert done["state"] == "complete"
-        _, key = make_key(Role.ADMIN, None, pepper=world.runtime.pepper)
-        world.runtime.registry.keys.add([key])
-        refresh = until(lambda: world.runtime.table.principal(key.hash) is not None)
-        silences = []
-        for _ in range(30):
-            silences.append(world.runtime.registry.replicas.list()[0].seconds_silent)
-            time.sleep(0.1)
-        assert not loading.done(), "the load was over before anything was measured"
+        try:
+            until(lambda: "sales:1" in world.engine.asked)
+            for swap in range(5):
+                assert promote(world, f"support:{1 + swap % 2}")["state"] == "complete"
+            _, key = make_key(Role.ADMIN, None, pepper=world.runtime.pepper)
+            world.runtime.registry.keys.add([key])
+            until(lambda: world.runtime.table.principal(key.hash) is not None)
+            for _ in islice(heartbeats(world), 2):
+                pass
+            assert not loading.done()
+        finally:
+            world.engine.held.discard("sales:1")
         assert loading.result()["state"] == "complete"
-
-    assert statistics.median(flips) <= 0.5, flips
-    assert refresh <= 0.5
-    assert max(silences) <= HEARTBEAT_SECONDS + 1.0
 
 
 def test_requests_that_wait_for_a_load_count_against_their_units_limit(tmp_path: Path) -> None:
