@@ -86,7 +86,7 @@ class GatePolicy(BaseModel):
         description="Nats a token between service and trainer; none: what the dtype explains.",
     )
     max_overfitting: float = Field(
-        default=0.5,
+        default=0.35,
         ge=0.0,
         description="Nats a token that test part, checkpoint or unseen rows may be worse.",
     )
