@@ -1,8 +1,9 @@
 """Scores SQL by what it finds: the answer's rows beside the reference's, in a given SQLite file.
 
 The query is a model's words, so the file is opened read-only, an authorizer lets nothing through
-but reading, and the steps, the rows, the size of a row and of all that is found are bounded. The
-bound counts steps of SQLite's machine and no seconds: no score depends on how fast this one is.
+but reading, and the steps, the rows, the size of a row and of all that is found are bounded, as is
+what is sorted on the disk meanwhile. The bound counts steps of SQLite's machine and no seconds: no
+score depends on how fast this one is.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ MAX_VALUE = 64 * 1024
 MAX_FOUND = 8 * 1024 * 1024
 """Bytes of all rows together, as they lie in memory: ten thousand rows of the largest values would
 be ten times the model that is asked."""
+MAX_WRITTEN = 64 * 1024 * 1024
+"""Bytes that a query may sort on the disk: few steps write large values, 8 GB before they end."""
 _EVERY = 10_000
+WRITTEN_BY_THREAD = Path("/proc/thread-self/io")
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 """No recursion: it alone could make rows without end, and sort them on the disk."""
 _REFUSED_FUNCTIONS = {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"}
@@ -105,11 +109,24 @@ class _Steps:
 
     def __init__(self) -> None:
         self._left = MAX_STEPS // _EVERY
+        self._most = written() + MAX_WRITTEN
 
     def more(self) -> int:
         """1 stops the query."""
         self._left -= 1
-        return int(self._left < 0)
+        return int(self._left < 0 or written() > self._most)
+
+
+def written() -> int:
+    """Bytes that this thread has written to any file; 0 where the kernel does not tell.
+
+    SQLite sorts in the thread that asks, in files that are deleted as soon as they are made.
+    """
+    try:
+        lines = WRITTEN_BY_THREAD.read_text("ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line[6:]) for line in lines if line.startswith("wchar:")), 0)
 
 
 def _authorize(action: int, _one: Any, two: Any, *_where: Any) -> int:

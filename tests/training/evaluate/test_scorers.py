@@ -23,7 +23,14 @@ from training.evaluate.scorers import (
     scorers_of,
 )
 from training.evaluate.scores import json_fields, normalised_match
-from training.evaluate.sql_scorer import MAX_FOUND, MAX_ROWS, SqlScorer
+from training.evaluate.sql_scorer import (
+    MAX_FOUND,
+    MAX_ROWS,
+    MAX_WRITTEN,
+    WRITTEN_BY_THREAD,
+    SqlScorer,
+    written,
+)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +158,23 @@ def test_what_a_query_finds_is_bounded_while_it_is_read(shop: Path) -> None:
     finally:
         tracemalloc.stop()
     assert most < 2 * MAX_FOUND
+
+
+@pytest.mark.skipif(
+    not WRITTEN_BY_THREAD.exists(), reason="this kernel does not tell what is written"
+)
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT count(*) FROM (SELECT DISTINCT long FROM (%s))",
+        "SELECT id FROM (%s) ORDER BY long",
+    ],
+)
+def test_what_a_query_sorts_on_the_disk_is_bounded(shop: Path, query: str) -> None:
+    long = "SELECT a.id, printf('%.60000c', 1) || a.id || '-' || b.id long FROM orders a, orders b"
+    before = written()
+    assert SqlScorer(shop)(query.replace("%s", long), "SELECT 1") == 0.0
+    assert MAX_WRITTEN < written() - before < 2 * MAX_WRITTEN
 
 
 def test_large_values_are_compared_as_long_as_there_are_few(shop: Path) -> None:
