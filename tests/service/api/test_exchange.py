@@ -237,6 +237,7 @@ class Endless(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.send_response(200)
+        self.send_header("x-request-id", "req_0")
         self.send_header("Content-Length", str(MEBIBYTES << 20))
         self.end_headers()
         for _ in range(MEBIBYTES):
