@@ -133,7 +133,9 @@ _TOLD: Mapping[str, _Told] = {
     "post /v1/adapters/{alias}/versions/{number}/retire": _Told(body=Why),
     "post /v1/adapters/{alias}/versions/{number}/approve": _Told(body=Why),
     "post /v1/adapters/{alias}/versions/{number}/reject": _Told(body=Why),
-    "post /v1/adapters/{alias}/versions/{number}/reject/withdraw": _Told(body=Withdrawal),
+    "post /v1/adapters/{alias}/versions/{number}/reject/withdraw": _Told(
+        body=Withdrawal, needs_body=True
+    ),
     "get /v1/audit": _Told(
         query={**_NUMBERED, **dict.fromkeys(("unit", "actor", "action", "subject"), _TEXT)}
     ),
