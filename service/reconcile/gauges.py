@@ -25,9 +25,9 @@ from service.reconcile.units_watch import CurrentUnits
 SHOW_SECONDS = 1.0
 ENDING_SECONDS = 14 * 86_400.0
 """How long before its end a holder's last key is told of."""
-log = structlog.get_logger("wardrobe.keys")
-
 _PERIODS = {Quota.TOKENS_PER_DAY: "day", Quota.TOKENS_PER_MONTH: "month"}
+
+log = structlog.get_logger("wardrobe.keys")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,17 +22,12 @@ def advised(advice: RecipeOverrides, shapes: Shapes) -> RecipeOverrides:
     return advice.model_copy(update={"target_modules": tuple(sorted(own))})
 
 
-def is_installed(package: str) -> bool:
-    """Without importing it."""
-    return find_spec(package) is not None
-
-
 def suited(
     recipe: Recipe,
     shapes: Shapes,
     base: Path,
     *,
-    installed: Callable[[str], bool] = is_installed,
+    installed: Callable[[str], object] = find_spec,
 ) -> Recipe:
     """The recipe, once base and trainer are seen to have what it needs.
 

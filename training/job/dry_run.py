@@ -51,6 +51,7 @@ from training.job.starting_point import settle_start, starting_point
 
 _MILLION = 1_000_000
 _RECIPE = "recipe"
+_REFUSED = (InvalidRequest, Conflict)
 
 _log = structlog.get_logger(__name__)
 
@@ -130,13 +131,14 @@ def _recipe(bench: Bench, job: Job, unit: UnitConfig) -> tuple[Recipe, list[Prob
         asked=job.recipe,
     )
     settled = settle_start(bench, job, recipe, lambda said: _say(bench, job, said))
-    checks: tuple[Callable[[], object], ...] = (
-        lambda: suited(settled, base.shapes, base.path),
-        lambda: starting_point(bench, job, settled),
-        lambda: _fit(bench, settled),
-    )
-    mistakes = [found for check in checks if (found := _mistake(check)) is not None]
-    return (settled if mistakes else _fit(bench, settled)), mistakes
+    mistakes = [
+        *_mistakes(lambda: suited(settled, base.shapes, base.path)),
+        *_mistakes(lambda: starting_point(bench, job, settled)),
+    ]
+    try:
+        return _fit(bench, settled), mistakes
+    except _REFUSED as error:
+        return settled, [*mistakes, _problem(error)]
 
 
 def _say(bench: Bench, job: Job, message: str) -> None:
@@ -152,12 +154,17 @@ def _fit(bench: Bench, recipe: Recipe) -> Recipe:
     return fit(recipe, common_limits(found, bench.base.fingerprint)) if found else recipe
 
 
-def _mistake(check: Callable[[], object]) -> Problem | None:
+def _mistakes(check: Callable[[], object]) -> list[Problem]:
+    """The one that `check` meets, if any."""
     try:
         check()
-    except (InvalidRequest, Conflict) as error:
-        return Problem(param=error.param or _RECIPE, line=None, what=error.message)
-    return None
+    except _REFUSED as error:
+        return [_problem(error)]
+    return []
+
+
+def _problem(error: WardrobeError) -> Problem:
+    return Problem(param=error.param or _RECIPE, line=None, what=error.message)
 
 
 def _priced(report: Report, price: float) -> Report:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import Linear
-from transformers import LlamaConfig, LlamaForCausalLM
 
 pytest.importorskip("bitsandbytes", reason="the extra `qlora` is not installed")
 
 from adapters.domain.recipes import Quantization, Recipe
+from tests.training.finetune.random_base import write_random_base
 from training.base.precision import Precision
 from training.data.render import Rendered
 from training.finetune.device_plan import DevicePlan, Rows, needs, plan_device
@@ -48,21 +48,9 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two layers of whole blocks of 64, with weights large enough that an adapter moves answers."""
-    torch.manual_seed(1)
+    """Of whole blocks of 64, with weights large enough that an adapter moves answers."""
     folder = tmp_path_factory.mktemp("base")
-    config = LlamaConfig(
-        vocab_size=32,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        initializer_range=0.15,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return write_random_base(folder, hidden_size=64, initializer_range=0.15)
 
 
 def run(
