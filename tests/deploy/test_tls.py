@@ -46,32 +46,29 @@ def test_probes_speak_tls_where_the_service_does(encrypted: Rendered, defaults: 
         assert schemes == {scheme}
 
 
+def check_calls_its_own_pod(rendered: Rendered, container: str) -> None:
+    """By the certificate's name, trusting the authority."""
+    given = rendered.environment(container)
+    assert given["WARDROBE_SERVICE_URL"] == "https://demo-wardrobe.prod.svc:8000"
+    assert rendered.pod["hostAliases"] == [
+        {"ip": "127.0.0.1", "hostnames": ["demo-wardrobe.prod.svc"]}
+    ]
+    folder = _mounts(rendered.container(container))["authority"]
+    assert given["WARDROBE_SERVICE_CA"] == f"{folder}/ca.crt"
+    assert [each["key"] for each in _secret(rendered, "authority")["items"]] == ["ca.crt"]
+
+
 def test_the_trainer_beside_calls_it_by_the_certificates_name_and_trusts_the_authority(
     encrypted: Rendered,
 ) -> None:
-    given = encrypted.environment("trainer")
-    assert given["WARDROBE_SERVICE_URL"] == "https://demo-wardrobe.prod.svc:8000"
-    assert encrypted.pod["hostAliases"] == [
-        {"ip": "127.0.0.1", "hostnames": ["demo-wardrobe.prod.svc"]}
-    ]
-    folder = _mounts(encrypted.container("trainer"))["authority"]
-    assert given["WARDROBE_SERVICE_CA"] == f"{folder}/ca.crt"
-    assert [each["key"] for each in _secret(encrypted, "authority")["items"]] == ["ca.crt"]
+    check_calls_its_own_pod(encrypted, "trainer")
 
 
 @pytest.mark.parametrize("layout", ["one pod", "several"])
 def test_the_command_line_in_the_services_pod_calls_that_pod_and_trusts_it(
     encrypted: Rendered, everything: Rendered, layout: str
 ) -> None:
-    rendered = encrypted if layout == "one pod" else everything
-    given = rendered.environment("service")
-    assert given["WARDROBE_SERVICE_URL"] == "https://demo-wardrobe.prod.svc:8000"
-    assert rendered.pod["hostAliases"] == [
-        {"ip": "127.0.0.1", "hostnames": ["demo-wardrobe.prod.svc"]}
-    ]
-    folder = _mounts(rendered.container("service"))["authority"]
-    assert given["WARDROBE_SERVICE_CA"] == f"{folder}/ca.crt"
-    assert [each["key"] for each in _secret(rendered, "authority")["items"]] == ["ca.crt"]
+    check_calls_its_own_pod(encrypted if layout == "one pod" else everything, "service")
 
 
 def test_the_charts_test_and_the_scrape_check_the_certificate(
