@@ -24,6 +24,10 @@ from tests.simulation.replica import Replica
 pytestmark = pytest.mark.slow
 UNIT = "support"
 CLIENTS = 8
+STEP = 0.2
+"""Seconds for a token, where that matters; the first one may come with a step that has begun."""
+WORDS = 3
+"""Tokens that the simulated base answers with."""
 REQUEST = {
     "model": "wardrobe-base",
     "messages": [{"role": "user", "content": "hello there"}],
@@ -112,7 +116,11 @@ def test_requests_are_counted_exactly_over_two_processes(tmp_path: Path) -> None
 
 
 class Streams:
-    """Clients that are answered in streams; of each answer, when it was surely under way."""
+    """Clients that are answered in streams; of each answer, when it was surely under way.
+
+    From its first chunk, as it was read, to the earliest moment that its last can have been made.
+    When that one was read says nothing: the client may be late, and the next answer under way.
+    """
 
     def __init__(self, house: Cluster, replicas: Sequence[Replica]) -> None:
         self._headers = {"Authorization": f"Bearer {key(house)}"}
@@ -132,18 +140,21 @@ class Streams:
         with httpx2.Client(base_url=url, headers=self._headers, timeout=30) as client:
             while min(self.answered.values()) < each or self.most_at_once < at_once:
                 body = {**REQUEST, "stream": True}
+                asked = time.monotonic()
                 with client.stream("POST", "/v1/chat/completions", json=body) as answer:
                     if answer.status_code == 200:
-                        self._read(url, answer)
+                        self._read(url, answer, lasts_until=asked + (WORDS - 1) * STEP)
                         continue
                     assert answer.status_code == 429, answer.read()
                     assert answer.headers["retry-after"] == "1"
                 time.sleep(0.05)
 
-    def _read(self, url: str, answer: httpx2.Response) -> None:
-        times = [time.monotonic() for line in answer.iter_lines() if "content" in line]
+    def _read(self, url: str, answer: httpx2.Response, *, lasts_until: float) -> None:
+        began, *words = [time.monotonic() for line in answer.iter_lines() if "content" in line]
+        assert len(words) == WORDS
         with self._lock:
-            self._spans.append((times[0], times[-1]))
+            if began < lasts_until:
+                self._spans.append((began, lasts_until))
             self.answered[url] += 1
 
     @property
@@ -166,7 +177,7 @@ def test_no_more_are_answered_at_once_than_the_limit_says_over_all_replicas(
     limit = 6
     with limited(
         tmp_path, f"max_concurrent_requests: {limit}", replicas=2, api_processes=1,
-        SIMULATED_STEP_SECONDS=0.1,
+        SIMULATED_STEP_SECONDS=STEP,
     ) as house:  # fmt: skip
         streams = Streams(house, house.replicas[:asked])
         streams.ask(each=20, at_once=limit - 1)
