@@ -247,9 +247,11 @@ def test_data_is_checked_by_the_server_and_every_problem_printed(
 ) -> None:
     """A thread does here what the trainer does."""
     problems = [{"param": "training_file", "line": n, "what": "has no `messages`"} for n in (3, 7)]
-    jobs = world.runtime.registry.jobs
+    jobs, seen = world.runtime.registry.jobs, list[tuple[str, bool]]()
+    version = world.publish("hr")
+    further = ("--model", version.name)
     error = JobError(code="invalid_training_file", message="2 problems", param="training_file")
-    for found, failure in ((problems, error), ([], None)):
+    for found, failure, more in ((problems, error, ()), ([], None, further)):
         report = {"usable": not found, "problems": found, "problem_count": len(found)}
 
         def end(report: Any = report, failure: JobError | None = failure) -> None:
@@ -258,14 +260,14 @@ def test_data_is_checked_by_the_server_and_every_problem_printed(
                 assert time.monotonic() < until
                 time.sleep(0.05)
             (job,) = waiting
-            assert job.dry_run
+            seen.append((job.model, job.dry_run))
             jobs.say(job.id, "expect: at most 9 steps")
             jobs.say(job.id, "checked", type="data_report", data=report)
             jobs.accept(job.id, error=failure)
 
         trainer = threading.Thread(target=end)
         trainer.start()
-        done = cli("jobs", "check", "--unit", "hr", "--train", str(rows))
+        done = cli("jobs", "check", "--unit", "hr", "--train", str(rows), *more)
         trainer.join()
         if failure:
             assert done.code == 1
@@ -276,6 +278,7 @@ def test_data_is_checked_by_the_server_and_every_problem_printed(
         else:
             assert done.code == 0
             assert "expect: at most 9 steps" in done.out
+    assert seen == [(BASE, True), (version.name, True)]
     files = world.client("hr").files.list()
     assert all(file.expires_at == file.created_at + 3600 for file in files)
 
