@@ -22,6 +22,9 @@ from tests.servers.postgres import postgres  # noqa: F401 - a fixture
 # a shell's background job has SIGINT ignored, and so would every process that tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# tests share the cores with each other: a thread that waits must not spin (torch reads it once)
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # structlog's own choice draws every frame with its variables: a minute for one logged exception
 structlog.configure(
     processors=[

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,17 @@ from tests.e2e.stack import Stack, up
 SCRIPT = Path(__file__).with_name("written_for_openai.py")
 
 
+DEEP = 150
+"""Letters of a folder's name: too many for the address of a socket below it."""
+
+
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with up(tmp_path_factory.mktemp("e2e")) as started:
+def stack() -> Iterator[Stack]:
+    # pytest's own folders are too deep for the temporary files of a deep state folder
+    with (
+        tempfile.TemporaryDirectory(prefix="wr-", dir="/tmp") as name,
+        up(Path(name), WARDROBE_STATE=str(Path(name, "s" * DEEP))) as started,
+    ):
         yield started
 
 

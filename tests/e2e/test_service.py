@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -385,7 +386,7 @@ def test_bad_training_files_fail_their_job_with_the_line(stack: Stack) -> None:
 
 def test_a_second_up_on_the_same_state_folder_says_who_has_it(stack: Stack) -> None:
     run = subprocess.run(
-        command("up"), cwd=ROOT, env=environment(stack.folder, stack.port),
+        command("up"), cwd=ROOT, env=stack.environment,
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert run.returncode == 1
@@ -431,7 +432,7 @@ def test_a_trainer_killed_in_the_middle_of_a_job_leaves_one_version(stack: Stack
     assert versions_of(stack, "sales") - before == {ended.fine_tuned_model}
 
 
-def test_a_killed_service_comes_back_with_every_live_version_before_it_is_ready(
+def test_a_killed_service_comes_back_with_every_live_version_and_leaves_no_file_behind(
     stack: Stack, first: Version
 ) -> None:
     prompts = questions(3)
@@ -439,11 +440,16 @@ def test_a_killed_service_comes_back_with_every_live_version_before_it_is_ready(
     live = http.get("/v1/adapters/support").json()["route"]["stable"]
     beside = stack.http("sales").get("/v1/adapters/sales").json()["route"]["stable"]
     before = answers_of(stack, "support", prompts)
+    (folder,) = Path(stack.environment["TMPDIR"]).iterdir()
+    files, shared = set(folder.iterdir()), stack.shared_memory()
+    assert [path for path in files if path.is_socket()], "deep as its state folder is"
     with calling(stack.asking("support")) as met:
         wait_for(lambda: met["200"], seconds=1200, what="callers are answered")
         stack.service().kill()
         seconds_until_back(stack)
     check_nobody_was_refused(met)
+    assert not files & set(folder.iterdir())
+    assert [path for path in shared if path.exists()] == []
     status = stack.http().get("/v1/status").json()
     assert status["missing"] == []
     assert {live, beside} <= set(status["resident"])

@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -68,7 +69,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         "WARDROBE_MAX_CPU_LORAS": str(SLOTS),
         "WARDROBE_DRAIN_SECONDS": "10",
     }
-    with up(tmp_path_factory.mktemp("several"), **options) as stack:
+    with up(tmp_path_factory.mktemp("two"), **options) as stack:
         started = Service(stack)
         started.wait_for_both()
         yield started
@@ -201,6 +202,12 @@ def test_no_version_is_unloaded_under_a_request_of_either_process(service: Servi
     status = service.http("admin").get("/v1/status").json()
     assert len(status["resident"]) <= SLOTS
     assert status["ready"] is True
+
+
+def test_the_engines_sockets_stand_in_the_state_folder(service: Service) -> None:
+    stack = service.stack
+    assert [path for path in stack.state.temporary.iterdir() if path.is_socket()]
+    assert list(Path(stack.environment["TMPDIR"]).iterdir()) == []
 
 
 def test_both_processes_are_one_replica_of_the_registry(service: Service) -> None:
