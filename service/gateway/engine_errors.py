@@ -44,13 +44,17 @@ def translate(status: int, body: bytes, *, question: str) -> tuple[int, bytes, H
     )
 
 
-def translate_event(event: bytes, *, question: str) -> bytes:
-    """An error within a stream of vLLM's, the same way."""
+def of_event(event: bytes, *, question: str) -> tuple[int, bytes, Headers]:
+    """The same for an error within a stream of vLLM's, as if it were the whole answer."""
     body = event.removeprefix(b"data:")
     error = document_of(body).get("error")
     status = error.get("code") if isinstance(error, dict) else None
-    translated = translate(status if isinstance(status, int) else 500, body, question=question)[1]
-    return b"data: " + translated + b"\n\n"
+    return translate(status if isinstance(status, int) else 500, body, question=question)
+
+
+def translate_event(event: bytes, *, question: str) -> bytes:
+    """An error within a stream of vLLM's, the same way."""
+    return b"data: " + of_event(event, question=question)[1] + b"\n\n"
 
 
 def _too_long(said: str) -> str:

@@ -23,6 +23,8 @@ ABORTED = b'"finish_reason":"abort"'
 """vLLM's word for an answer it cut off; within a text its quotes would be escaped."""
 IN_BAND_ERROR = b'data: {"error"'
 EVENTS = b"text/event-stream"
+UNBUFFERED = (b"x-accel-buffering", b"no")
+"""nginx, and ingresses made of it, keep a stream back otherwise."""
 
 
 class Drain(Protocol):
@@ -37,8 +39,11 @@ class Answer:
     """Wraps `send` for one inference request. Successful bodies pass through unread, but for the
     first bytes of each, where a stream's error would stand.
 
-    Only while the replica drains is each looked at: what the engine cuts off then would end like
-    a whole answer.
+    The status waits for the first of them: vLLM says 200 before it has asked its engine, and a
+    stream that begins with an error is an error that clients repeat by themselves.
+
+    Only while the replica drains is each body looked at: what the engine cuts off then would end
+    like a whole answer.
     """
 
     def __init__(
@@ -92,7 +97,7 @@ class Answer:
 
     async def _send_examined(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            await self._begin(message)
+            self._begin(message)
         elif self._complete:  # the rest of what an error has replaced
             return
         elif self._status >= 400:
@@ -100,7 +105,7 @@ class Answer:
         else:
             await self._pass_examined(message)
 
-    async def _begin(self, message: Message) -> None:
+    def _begin(self, message: Message) -> None:
         self._status = message["status"]
         if self._status >= 400:
             return
@@ -108,11 +113,9 @@ class Answer:
         for _, value in headers:  # a generator would take twice as long
             if value.startswith(EVENTS):
                 self._streams = True
-        start = {**message, "headers": headers}
-        if self._drain.draining:
-            self._held = start
-        else:
-            await self._send(start)
+        if self._streams:
+            headers.append(UNBUFFERED)
+        self._held = {**message, "headers": headers}
 
     def _note(self, message: Message) -> None:
         body = message.get("body", b"")
@@ -131,6 +134,9 @@ class Answer:
     async def _pass_examined(self, message: Message) -> None:
         body = message.get("body", b"")
         if body.startswith(IN_BAND_ERROR):
+            if self._held is not None:
+                await self._refuse(engine_errors.of_event(body, question=self._endpoint.question))
+                return
             body = engine_errors.translate_event(body, question=self._endpoint.question)
             message = {**message, "body": body}
         if self._drain.draining and self._is_cut_off(body):
@@ -153,8 +159,7 @@ class Answer:
         if self._held is None:
             more = message.get("more_body", False) and self._endpoint is not RESPONSES
             return {**message, "body": http_errors.event(error), "more_body": more}
-        self._status, body, headers = http_errors.render(error)
-        await self._finish(body, headers)
+        await self._refuse(http_errors.render(error))
         return message
 
     async def _collect(self, message: Message) -> None:
@@ -162,12 +167,15 @@ class Answer:
         self._error_body.append(message.get("body", b""))
         if message.get("more_body", False):
             return
-        self._status, body, headers = engine_errors.translate(
-            self._status, b"".join(self._error_body), question=self._endpoint.question
+        await self._refuse(
+            engine_errors.translate(
+                self._status, b"".join(self._error_body), question=self._endpoint.question
+            )
         )
-        await self._finish(body, headers)
 
-    async def _finish(self, body: bytes, headers: http_errors.Headers) -> None:
+    async def _refuse(self, error: tuple[int, bytes, http_errors.Headers]) -> None:
+        """The whole answer is an error."""
+        self._status, body, headers = error
         self._complete = True
         headers += [(b"content-length", str(len(body)).encode()), *self._headers()]
         await self._send(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import openai
 import psutil
@@ -14,12 +15,20 @@ HANGS_SECONDS = 1800.0
 """For what hangs: a slow machine may take its time."""
 
 
-def kill_under_a_stream(stack: Stack, victim: psutil.Process, words: str) -> None:
-    """Its reader must not take the end for a whole answer."""
-    stream = stack.client().chat.completions.create(
-        model="support", messages=[{"role": "user", "content": words}],
+def long_stream(stack: Stack, words: str, *, model: str = "support") -> openai.Stream[Any]:
+    """One that ends by its length only."""
+    stream: openai.Stream[Any] = stack.client().chat.completions.create(
+        model=model, messages=[{"role": "user", "content": words}],
         stream=True, max_tokens=900, extra_body={"ignore_eos": True},
     )  # fmt: skip
+    return stream
+
+
+def kill_under_a_stream(
+    stack: Stack, victim: psutil.Process, words: str, *, model: str = "support"
+) -> None:
+    """Its reader must not take the end for a whole answer."""
+    stream = long_stream(stack, words, model=model)
     next(iter(stream))
     victim.kill()
     with pytest.raises(openai.APIError):

@@ -279,3 +279,14 @@ def test_a_dead_engine_is_a_503_that_may_be_asked_again(
         caller.ask(ask())
     assert (raised.value.status_code, raised.value.code) == (503, "engine_unavailable")
     assert int(raised.value.response.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("ask", [chat, completion])
+def test_so_it_is_where_a_stream_was_asked_for_and_no_word_has_come(
+    caller: Caller, ask: Callable[..., Ask]
+) -> None:
+    caller.world.engine.core.kill()
+    with pytest.raises(openai.InternalServerError) as raised:
+        caller.ask(ask(stream=True))
+    assert (raised.value.status_code, raised.value.code) == (503, "engine_unavailable")
+    assert int(raised.value.response.headers["retry-after"]) >= 1

@@ -168,12 +168,14 @@ class Handlers:
         yield _typed_event("response.completed", response=_response_of(final, asked))
 
     async def _stream(self, asked: _Asked) -> AsyncIterator[bytes]:
-        if asked.kind == CHAT:
-            yield _chunk(asked, {"role": "assistant", "content": ""}, None)
         said, final = 0, None
+        has_role = asked.kind != CHAT
         try:
             async with aclosing(self._generate(asked)) as outputs:
                 async for final in outputs:
+                    if not has_role:
+                        has_role = True
+                        yield _chunk(asked, {"role": "assistant", "content": ""}, None)
                     text = final.outputs[0].text
                     yield _chunk(asked, {"content": text[said:]}, final.outputs[0].finish_reason)
                     said = len(text)

@@ -20,6 +20,7 @@ from tests.service.world import World
 from tests.simulation.engine import BASE
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
+EVENTS: Message = {**START, "headers": [(b"content-type", b"text/event-stream; charset=utf-8")]}
 WORD = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}]}\n\n'
 LAST = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
 CUT = b'data: {"choices":[{"delta":{},"finish_reason":"abort"}]}\n\n'
@@ -83,7 +84,6 @@ def outcome(registry: CollectorRegistry) -> str:
     [
         ((WORD, LAST, DONE), "ok"),
         ((WORD, ERROR, DONE), "engine_error"),
-        ((ERROR, DONE), "engine_error"),
         ((WORD, WORD, ERROR), "engine_error"),
         ((WORD, ERROR, WORD, WORD, DONE), "engine_error"),
     ],
@@ -95,6 +95,36 @@ async def test_an_error_inside_a_stream_is_no_success(
     await said.say(START, *map(part, bodies), part(b"", more=False))
     assert said.outcome == counted
     assert said.body == b"".join(TOLD if body is ERROR else body for body in bodies)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "counted"),
+    [(ERROR, 503, "engine_error"), (ERROR.replace(b"500", b"400"), 400, "client_error")],
+)
+async def test_a_stream_that_begins_with_an_error_is_an_error_with_its_status(
+    error: bytes, status: int, counted: str
+) -> None:
+    said = Said()
+    await said.say(EVENTS, part(error), part(DONE), part(b"", more=False))
+    assert [message["type"] for message in said.sent] == [START["type"], part(b"")["type"]]
+    assert said.status == status
+    assert json.loads(said.body)["error"]["type"] != "InternalServerError"
+    headers = dict(said.sent[0]["headers"])
+    assert headers[b"content-type"] == b"application/json"
+    assert (b"retry-after" in headers) is (status == 503)
+    assert said.outcome == counted
+
+
+async def test_a_streams_status_waits_for_its_first_word_and_no_proxy_keeps_it_back() -> None:
+    said = Said()
+    await said.say(EVENTS)
+    assert said.sent == []
+    await said.say(part(WORD))
+    assert [message["type"] for message in said.sent] == [START["type"], part(b"")["type"]]
+    assert dict(said.sent[0]["headers"])[b"x-accel-buffering"] == b"no"
+    whole = Said()
+    await whole.say(START, part(b"{}", more=False))
+    assert b"x-accel-buffering" not in dict(whole.sent[0]["headers"])
 
 
 @pytest.mark.parametrize(("status", "short"), [(200, [WORD, TOLD, b""]), (500, [])])
@@ -168,7 +198,6 @@ async def test_answers_that_finish_during_a_drain_are_untouched() -> None:
 
 # -- of `/v1/responses`, whose endings vLLM does not mark
 
-EVENTS: Message = {**START, "headers": [(b"content-type", b"text/event-stream; charset=utf-8")]}
 USAGE = b'"usage":{"input_tokens":7,"output_tokens":3,"total_tokens":10}'
 FORGED = b'"tools":[{"parameters":{"usage":{"input_tokens":900,"output_tokens":900}}}]'
 COMPLETED = b'{"type":"response.completed","response":{%s,%s}}' % (FORGED, USAGE)
