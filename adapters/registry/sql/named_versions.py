@@ -11,7 +11,7 @@ from adapters.registry.sql.files import UNFINISHED
 from adapters.registry.sql.queries import all_of
 from adapters.registry.sql.rollback_target import rollback_target_of
 from adapters.registry.sql.rollout_rows import OPEN
-from adapters.registry.sql.weaker_copies import copied_versions
+from adapters.registry.sql.weaker_copies import copied_versions, copies_of_unfinished_jobs
 
 
 def named_versions(connection: Connection) -> set[VersionId]:
@@ -46,4 +46,4 @@ def named_versions(connection: Connection) -> set[VersionId]:
             named.add(rollback_target_of(connection, route))
         except Conflict:
             continue  # there is nothing to roll back to
-    return named | copied_versions(connection)
+    return named | copied_versions(connection) | copies_of_unfinished_jobs(connection)

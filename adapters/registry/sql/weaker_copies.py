@@ -8,20 +8,36 @@ from adapters.domain.names import JobId, VersionId, split_version
 from adapters.domain.versions import Version, copied_from
 from adapters.registry.ports.versions import NewVersion
 from adapters.registry.sql import rows, schema
+from adapters.registry.sql.files import UNFINISHED
 from adapters.registry.sql.queries import all_of
 
 
 def copied_versions(connection: Connection) -> set[VersionId]:
     """Those that a version which is kept is a weaker copy of: its dataset is that of their job."""
+    table = schema.versions.c
+    copied: set[VersionId] = set()
+    for adapter, number in set(_copied_by(connection).values()):
+        found = select(table.id).where(table.adapter == adapter, table.number == number)
+        copied |= {VersionId(each) for each in connection.execute(found).scalars()}
+    return copied
+
+
+def copies_of_unfinished_jobs(connection: Connection) -> set[VersionId]:
+    """Weaker copies whose job may still judge and promote them."""
+    table, jobs = schema.versions.c, schema.jobs.c
+    made = select(table.adapter, table.number).join(schema.jobs, jobs.id == table.job_id)
+    rows_made = connection.execute(made.where(jobs.status.in_(UNFINISHED)))
+    unfinished = {(adapter, number) for adapter, number in rows_made}
+    return {copy for copy, name in _copied_by(connection).items() if name in unfinished}
+
+
+def _copied_by(connection: Connection) -> dict[VersionId, tuple[str, int]]:
+    """Weaker copy that is kept → adapter and number of what it is a copy of."""
     table = schema.versions
     query = select(table).where(table.c.job_id.is_(None), table.c.collected_at.is_(None))
-    copied: set[VersionId] = set()
-    for version in all_of(connection, query, rows.version_from):
-        name = split_version(version.weaker_copy_of or "")
-        if name is not None:
-            found = select(table.c.id).where(table.c.adapter == name[0], table.c.number == name[1])
-            copied |= {VersionId(each) for each in connection.execute(found).scalars()}
-    return copied
+    listed = all_of(connection, query, rows.version_from)
+    names = ((version.id, split_version(version.weaker_copy_of or "")) for version in listed)
+    return {copy: name for copy, name in names if name is not None}
 
 
 def making_job(connection: Connection, version: Version) -> JobId | None:

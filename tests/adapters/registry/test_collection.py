@@ -137,6 +137,29 @@ def test_what_a_weaker_copy_was_made_of_stays_as_long_as_the_copy(
     assert is_collected(registry, original)
 
 
+def test_a_weaker_copy_is_neither_collected_nor_deleted_while_its_job_may_put_it_live(
+    registry: Registry, clock: Clock
+) -> None:
+    job, original = trained(registry)
+    fence = fence_of(job)
+    evidence = {WEAKENED: {"of": original.name}}
+    made = (a_build(evidence=evidence, digest=Digest(each * 64)) for each in "de")
+    held_up, passed = (
+        registry.versions.publish_copy(new, job_id=job.id, fence=fence) for new in made
+    )
+    registry.versions.record_gates(held_up.id, [a_gate(passed=False)], fence=fence, evidence={})
+    registry.versions.record_gates(passed.id, [a_gate()], fence=fence, evidence={})
+    assert collect(registry, candidate_days=0, rejected_days=0) == {}
+    with pytest.raises(Conflict) as raised:
+        registry.versions.retire(passed.id, OWNER, aliases=ALIASES, unneeded=True)
+    assert raised.value.reason == "version_in_use"
+    assert promoted(registry, passed).stable == passed.id
+    registry.jobs.finish(job.id, JobStatus.SUCCEEDED, fence=fence)
+    collect(registry, candidate_days=0, rejected_days=0)
+    assert is_collected(registry, held_up)
+    assert not is_collected(registry, passed)
+
+
 def test_a_version_that_was_rolled_back_from_is_collected_like_any_retired_one(
     registry: Registry,
 ) -> None:
