@@ -7,7 +7,8 @@ its parts.
     validation.*.bin    rows of tokens that choose the checkpoint
     test.jsonl          questions that the gates ask
 
-Pairs have `<part>.rejected.*.bin` beside them, thumbs `<part>.liked.bin`.
+Pairs have `<part>.rejected.*.bin` beside them, thumbs `<part>.liked.bin`, and a training part whose
+rare labels count more `train.weights.bin`.
 The same files, adapter and base give the same bytes, and so the same digest.
 """
 
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from adapters.domain.data_policy import Balance
 from adapters.domain.datasets import Counts, Part
 from adapters.domain.names import Digest
 from adapters.hashing import sha256_bytes, sha256_file
@@ -53,6 +55,8 @@ class StoredDataset:
     """Of pairs, their preferred answers; of thumbs, all answers."""
     validation: StoredRows
     folder: Path
+    balance: Balance = Balance.OFF
+    """What was done about labels that are rarer than others."""
 
     @property
     def card(self) -> list[str]:
@@ -88,9 +92,15 @@ def open_dataset(folder: Path, digest: Digest) -> StoredDataset | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
+        balance=_balance_of(facts["stages"]["balance"]),
     """What every stage made of a dataset, for its facts and its card."""
 
     made_from: Mapping[str, Any]
+def _balance_of(stage: Mapping[str, Any]) -> Balance:
+    """Where there are no labels, there was nothing to do."""
+    return Balance(stage["policy"]) if stage["labels"] else Balance.OFF
+
+
     rows: CheckedRows
     thinned: Thinned
     parts: Split

@@ -11,7 +11,7 @@ import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -98,16 +98,18 @@ def tokenise(
     planted: Mapping[bytes, Example] = MappingProxyType({}),
     variants: Variants = no_variants,
     too_long: TooLong = TooLong.REFUSE,
+    weights: Mapping[int, float] = MappingProxyType({}),
 ) -> Tokenised:
     """Writes all parts into the empty `folder`; `alive` is called often and may raise.
 
     In the training part stand too: the `variants` of every example, under its row id, and
-    `planted`, under the row ids given.
+    `planted`, under the row ids given. `weights` says of examples how much more than others their
+    loss counts.
 
     Raises InvalidFile naming the lines that are too long, InvalidRequest (`chat_template`) naming
     one that the base's template refuses, OSError.
     """
-    stage = _Stage(renderer=renderer, max_length=max_length, alive=alive)
+    stage = _Stage(renderer=renderer, max_length=max_length, alive=alive, weights=weights)
     train = stage.write(rows, parts.train, folder, Part.TRAIN, planted, variants)
     validation = stage.write(rows, parts.validation, folder, Part.VALIDATION)
     with (folder / TEST_FILE).open("x", encoding="utf-8") as file:
@@ -186,7 +188,9 @@ class _Stage:
     def write(
         self,
         rows: CheckedRows,
-        chosen: Iterable[int],
+    weights: Mapping[int, float]
+    """Of examples of the training part."""
+        chosen: Sequence[int],
         folder: Path,
         part: Part,
         planted: Mapping[bytes, Example] = MappingProxyType({}),
@@ -199,11 +203,15 @@ class _Stage:
             return self._write_pairs(rows, chosen, folder, part)
         if rows.kind is DataKind.THUMBS:
             planted, variants = {}, no_variants
-        with PartWriter(folder, part) as into, self._thumbs(rows, folder, part) as thumb:
-            for item, example in rows.examples(chosen):
+        weighted = part is Part.TRAIN and bool(self.weights)
+        with (
+            PartWriter(folder, part, weighted=weighted) as into,
+            self._thumbs(rows, folder, part) as thumb,
+        ):
+            for at, (item, example) in zip(chosen, rows.examples(chosen), strict=True):
                 sides = [side for each in (example, *variants(example)) for side in each.sides]
                 for rendered in self._fitting(item, sides, part):
-                    into.add(item.row, rendered)
+                    into.add(item.row, replace(rendered, weight=self.weights.get(at, 1.0)))
                     thumb(bool(example.liked))
             for row, example in planted.items():
                 for rendered in self.renderer.rows(example):

@@ -187,3 +187,4 @@ def _expected(expected: Expected) -> str:
         return f"{said}; how long that takes is known once a job has run here"
     time = f"{said}, about {max(1, round(expected.seconds / 60))} min"
     return time if expected.cost is None else f"{time}, cost {expected.cost:.2f}"
+        weights=spread.weights,

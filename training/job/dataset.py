@@ -91,7 +91,11 @@ def prepare_dataset(
 def rules_for(
     unit: UnitConfig, units: Path, erasures: Erasures, kind: DataKind = DataKind.CHAT
 ) -> Rules:
-    """What the unit asks of its data now; its directories lie in the folder of units."""
+    """What the unit asks of its data now; its directories lie in the folder of units.
+
+    Raises InvalidRequest (`method`) where it asks for what cannot be done with that `kind`.
+    """
+    unit.data.check_method(supervised=kind is DataKind.CHAT)
     key = erasures.key(Unit(unit.unit))
     return Rules(
         limits=unit.limits,
@@ -161,6 +165,7 @@ def _built(
             alive=lambda: _stop_if_asked(context),
             planted=_canaries(made_from),
             variants=_variants(made_from),
+            weights=spread.weights,
             too_long=policy.too_long,
         )
         built = Built(

@@ -122,6 +122,17 @@ def test_rare_labels_are_shown_again_within_a_bound(tmp_path: Path) -> None:
     assert spread.notes[0] == ("info", told)
 
 
+def test_the_loss_of_rare_labels_counts_more_within_the_same_bound(tmp_path: Path) -> None:
+    same, spread = balanced(labelled(tmp_path), parts(54), Balance.REWEIGHT)
+    assert same == parts(54), "nothing is shown twice"
+    assert [each.counts for each in spread.labels] == [1.0, 3.333, MOST_REPEATS]
+    assert (spread.weights[0], spread.weights[40], spread.weights[53]) == (1.0, 3.333, MOST_REPEATS)
+    told = "Examples of 2 rare labels count up to 4 times in the loss (`data.balance: reweight`)"
+    assert spread.notes[0] == ("info", told)
+    _, shown = balanced(labelled(tmp_path / "again"), parts(54), Balance.OVERSAMPLE)
+    assert not shown.weights, "one or the other"
+
+
 def test_groups_are_counted_with_their_labels(tmp_path: Path) -> None:
     _, spread = balanced(labelled(tmp_path), parts(54), Balance.OFF)
     berlin, bonn = spread.groups
@@ -134,6 +145,10 @@ def test_texts_are_no_labels(tmp_path: Path) -> None:
     rows = chat_rows(tmp_path, *((f"q {at}", f"a text of its own {at}") for at in range(30)))
     same, spread = balanced(rows, parts(30), Balance.OVERSAMPLE)
     assert (same, spread.labels) == (parts(30), ())
+    ((level, told),) = spread.notes
+    assert (level, "`data.balance: oversample` changes nothing" in told) == ("warn", True)
+    _, spread = balanced(rows, parts(30), Balance.OFF)
+    assert spread.notes == []
 
 
 # -- learning curve
