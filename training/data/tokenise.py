@@ -24,7 +24,7 @@ from training.base.chat_format import TemplateError
 from training.data.checked_rows import CheckedRows
 from training.data.example_json import message_from
 from training.data.examples import DataKind, Example
-from training.data.jsonl import Problems
+from training.data.jsonl import InvalidLines, Problems, joined
 from training.data.parts import PartWriter, liked_of, rejected_of
 from training.data.questions import Question
 from training.data.render import Rendered, Renderer
@@ -129,6 +129,11 @@ def tokenise(
     )
 
 
+def told_too_long(tokens: int, max_length: int) -> str:
+    """Of one example."""
+    return f"{tokens} tokens, longer than the {max_length} tokens allowed"
+
+
 def read_questions(folder: Path, limit: int) -> tuple[Question, ...]:
     """The first `limit` questions of the test part. Raises OSError."""
     with (folder / TEST_FILE).open(encoding="utf-8") as file:
@@ -146,11 +151,14 @@ class _TooLong:
 
     def refuse(self, max_length: int) -> None:
         """Raises InvalidFile where there is one."""
+        failed = []
         for param in sorted(self.lines):
             problems = Problems(param)
             for line, tokens in sorted(self.lines[param]):
-                problems.add(line, f"{tokens} tokens, longer than the {max_length} tokens allowed")
-            problems.stop()
+                problems.add(line, told_too_long(tokens, max_length))
+            failed.append(InvalidLines(problems.listed, {param: problems.count}))
+        if failed:
+            raise joined(failed)
 
 
 @dataclass
@@ -180,6 +188,8 @@ class _Stage:
     renderer: Renderer
     max_length: int
     alive: Callable[[], None]
+    weights: Mapping[int, float]
+    """Of examples of the training part."""
     too_long: _TooLong = field(default_factory=_TooLong)
     lengths: dict[Part, _Lengths] = field(
         default_factory=lambda: {part: _Lengths() for part in Part}
@@ -188,8 +198,6 @@ class _Stage:
     def write(
         self,
         rows: CheckedRows,
-    weights: Mapping[int, float]
-    """Of examples of the training part."""
         chosen: Sequence[int],
         folder: Path,
         part: Part,
