@@ -64,6 +64,11 @@ class StoredDataset:
         facts = json.loads((self.folder / FACTS_FILE).read_text("utf-8"))
         return data_section(facts)
 
+    @property
+    def data_card(self) -> str:
+        """Its own card, labels and groups included. Raises OSError."""
+        return (self.folder / CARD_FILE).read_text("utf-8")
+
     def pairs(self, part: Part) -> StoredPairs:
         """Both answers of a part's pairs. Raises OSError where it is data of another kind."""
         return StoredPairs(self.folder, part)
@@ -87,20 +92,20 @@ def open_dataset(folder: Path, digest: Digest) -> StoredDataset | None:
         folder=folder,
         train=StoredRows(folder, Part.TRAIN),
         validation=StoredRows(folder, Part.VALIDATION),
+        balance=_balance_of(facts["stages"]["balance"]),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Built:
-        balance=_balance_of(facts["stages"]["balance"]),
-    """What every stage made of a dataset, for its facts and its card."""
-
-    made_from: Mapping[str, Any]
 def _balance_of(stage: Mapping[str, Any]) -> Balance:
     """Where there are no labels, there was nothing to do."""
     return Balance(stage["policy"]) if stage["labels"] else Balance.OFF
 
 
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What every stage made of a dataset, for its facts and its card."""
+
+    made_from: Mapping[str, Any]
     rows: CheckedRows
     thinned: Thinned
     parts: Split
