@@ -20,6 +20,7 @@ import pytest
 from adapters.domain.jobs import JobError
 from adapters.domain.names import Digest, FileId, JobId, Unit, new_file_id
 from adapters.domain.principals import SYSTEM
+from adapters.domain.recipes import Recipe
 from adapters.errors import Condemned
 from adapters.registry.ports import NewFile
 from adapters.store import ArtifactKind
@@ -384,7 +385,6 @@ def test_another_method_or_a_knob_that_is_not_its_own_is_refused_by_name(
     assert param in (refused.value.param or "")
 
 
-def test_a_list_of_jobs_takes_so_many_filters_and_no_more(world: World) -> None:
 @pytest.mark.parametrize("method", ["dpo", "kto"])
 def test_a_method_without_a_loss_per_token_is_refused_where_the_unit_weighs_labels(
     tmp_path: Path, method: str
@@ -413,6 +413,7 @@ def test_what_was_left_to_the_service_is_reported_once_it_is_decided(world: Worl
     assert (knobs.n_epochs, knobs.batch_size, knobs.learning_rate_multiplier) == (2, 8, 1.0)
 
 
+def test_a_list_of_jobs_takes_so_many_filters_and_no_more(world: World) -> None:
     http = world.http("support")
     query = [f"metadata[k{n}]=v" for n in range(MAX_METADATA + 1)]
     assert http.get(f"/v1/fine_tuning/jobs?{'&'.join(query[1:])}").status_code == 200
