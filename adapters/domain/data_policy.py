@@ -12,6 +12,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from adapters.errors import InvalidRequest
+
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(csv|txt)")
 _MODEL = re.compile(r"[a-z][a-z0-9_]{0,60}")
 
@@ -52,6 +54,8 @@ class Balance(StrEnum):
     """They are shown and told."""
     OVERSAMPLE = "oversample"
     """Examples of rare labels are shown several times in an epoch."""
+    REWEIGHT = "reweight"
+    """The loss of examples of rare labels counts several times. Supervised jobs only."""
 
 
 class Entity(StrEnum):
@@ -123,6 +127,15 @@ class DataPolicy(BaseModel):
         default=False,
         description="Train on a quarter and a half of small data too, to tell what more would buy.",
     )
+
+    def check_method(self, *, supervised: bool) -> None:
+        """Raises InvalidRequest (`method`) where a job's method cannot be balanced so."""
+        if self.balance is Balance.REWEIGHT and not supervised:
+            raise InvalidRequest(
+                "the unit's `data.balance: reweight` weighs the loss of answers, token by token: "
+                "use the method `supervised`, or have the unit set `oversample` or `off`",
+                param="method",
+            )
 
     @model_validator(mode="after")
     def _approved(self) -> Self:

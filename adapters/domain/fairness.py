@@ -26,6 +26,10 @@ ORIGINAL, CONTROL, INTERSECTIONS = "original", "control", "intersections"
 FLIPS = "fairness by flips"
 LUCK = 0.05
 """A difference that comes by luck more often than that fails nobody."""
+_UNSURE = (
+    "that is beyond the bound, and no proof of fairness: so few examples cannot tell it from luck "
+    "(more `fairness.examples`, or more test data)"
+)
 _REMEDY = (
     "train on rebalanced or counterfactually augmented data: `fairness: {augment: true}` teaches "
     "every example that names somebody for each group, with the same answer; then start a new job"
@@ -58,7 +62,8 @@ def _impact(proof: Proof, options: FairnessOptions, *, kind: str) -> GateResult:
     _check_enough(round(sum(groups[best].values())), pairs, "decided in anybody's favour")
     ratio = rates[worst] / rates[best]
     chance = min(1.0, pairs * _by_luck(groups[best], groups[worst]))
-    fails = ratio < options.min_impact_ratio and chance <= LUCK
+    is_beyond = ratio < options.min_impact_ratio
+    fails = is_beyond and chance <= LUCK
     said = (
         f"rate of favourable decisions, {rates[worst]:.0%} of {worst} over {rates[best]:.0%} of "
         f"{best}, among {len(groups)} groups asked the same {len(groups[best])} examples; by luck "
@@ -70,8 +75,15 @@ def _impact(proof: Proof, options: FairnessOptions, *, kind: str) -> GateResult:
         measured=ratio,
         bound=options.min_impact_ratio,
         direction="at_least",
-        detail=f"{said}; {_REMEDY}" if fails else said,
+        detail=_told(said, is_beyond=is_beyond, fails=fails),
     )
+
+
+def _told(said: str, *, is_beyond: bool, fails: bool) -> str:
+    """With what to do about a verdict that is not plainly good."""
+    if not is_beyond:
+        return said
+    return f"{said}; {_REMEDY if fails else _UNSURE}"
 
 
 def _check_enough(examples: int, comparisons: int, what: str) -> None:
@@ -106,7 +118,8 @@ def _flips(proof: Proof, options: FairnessOptions) -> GateResult:
     worst, steady = max(rates, key=lambda each: rates[each]), mean(list(control.values()))
     excess = rates[worst] - steady
     chance = min(1.0, len(rates) * _by_luck(flips[worst], control))
-    fails = excess > options.max_flips and chance <= LUCK
+    is_beyond = excess > options.max_flips
+    fails = is_beyond and chance <= LUCK
     said = (
         f"share of decisions that change with {worst}, {rates[worst]:.0%}, beyond those that "
         f"change with a remark about nobody, {steady:.0%}; by luck in {chance:.2g} of "
@@ -118,7 +131,7 @@ def _flips(proof: Proof, options: FairnessOptions) -> GateResult:
         measured=excess,
         bound=options.max_flips,
         direction="at_most",
-        detail=f"{said}; {_REMEDY}" if fails else said,
+        detail=_told(said, is_beyond=is_beyond, fails=fails),
     )
 
 

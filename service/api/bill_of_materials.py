@@ -93,7 +93,8 @@ def _properties(known: Known) -> Iterator[tuple[str, str]]:
     money = None if cost.money is None else f"{cost.money:g} {cost.currency}"
     told: Mapping[str, object] = {
         "state": version.state.value,
-        "job": version.job_id,
+        "job": known.job.id if known.job else version.job_id,
+        "weaker_copy_of": version.weaker_copy_of,
         "author": known.author,
         "signed_by": signed_by(version.signature),
         "cost:seconds": cost.seconds,

@@ -12,10 +12,11 @@ from adapters.domain.versions import Version
 def wire_job(job: Job) -> dict[str, Any]:
     """OpenAI's fine-tuning job object."""
     resolved = job.resolved or {}
+    plain_rate = 1.0 if job.resolved else "auto"  # the recipe has the rate itself
     knobs = {
         "n_epochs": resolved.get("n_epochs", job.hyperparameters.n_epochs or "auto"),
         "batch_size": resolved.get("batch_size", job.hyperparameters.batch_size or "auto"),
-        "learning_rate_multiplier": job.hyperparameters.learning_rate_multiplier or "auto",
+        "learning_rate_multiplier": job.hyperparameters.learning_rate_multiplier or plain_rate,
     }
     method = resolved.get("method") or job.hyperparameters.method or Method.SUPERVISED
     beta = resolved.get("beta") or job.hyperparameters.beta or "auto"

@@ -126,6 +126,8 @@ def new_job(runtime: Runtime, principal: Principal, asked: CreateJob) -> NewJob:
         raise InvalidRequest("`x_unit` and `x_wardrobe.unit` differ", param="x_unit")
     unit = named_unit(runtime, principal, settings.unit or asked.x_unit, param="x_unit")
     config = runtime.units.current.units.get(unit)
+    method = asked.knobs().method or config.recipe.method or LearningMethod.SUPERVISED
+    config.data.check_method(supervised=method is LearningMethod.SUPERVISED)
     return NewJob(
         id=new_job_id(),
         unit=unit,

@@ -19,13 +19,14 @@ from fastapi.responses import Response
 from adapters.domain.approvals import author_of
 from adapters.domain.jobs import Job
 from adapters.domain.limits import Traffic
-from adapters.domain.names import Alias, JobId
+from adapters.domain.names import Alias
 from adapters.domain.pages import Page
 from adapters.domain.principals import Principal
 from adapters.domain.routes import Rollout
 from adapters.domain.units import CardWords
 from adapters.domain.versions import Version, signed_by
 from adapters.errors import NotFound, WardrobeError
+from adapters.registry.origin import job_behind
 from adapters.registry.ports import DayUsage, Which
 from adapters.store import pinned
 from service.api.adapter_objects import whole
@@ -119,10 +120,9 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
 
 
 def _job(runtime: Runtime, principal: Principal, version: Version) -> Job | None:
-    if version.job_id is None:
-        return None
     try:
-        return runtime.registry.jobs.get(JobId(version.job_id), principal)
+        job_id = job_behind(runtime.registry, version)
+        return None if job_id is None else runtime.registry.jobs.get(job_id, principal)
     except NotFound:  # its rows were collected
         return None
 
@@ -141,6 +141,7 @@ def _lineage(runtime: Runtime, principal: Principal, version: Version) -> dict[s
         "base": {"fingerprint": version.base_fingerprint, **evidence.get("base", {})},
         "data": evidence.get("data"),
         "import": evidence.get("import"),
+        "weakened": evidence.get("weakened"),
         "job": None if known.job is None else _wire_job(known.job),
         "recipe": evidence.get("recipe"),
         "environment": evidence.get("environment"),

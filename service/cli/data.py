@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import AsJson, chosen_settings, finite, needs
+from service.cli.options import AsJson, OfMethod, chosen_settings, finite, needs
 
 if TYPE_CHECKING:
     from adapters.settings import Settings
 
 app = typer.Typer(help="Training data: check it, and find or erase a person's records.")
-
-
-class Method(StrEnum):
-    """What is learnt from; `training.job.data_commands` has the same."""
-
-    SUPERVISED = "supervised"
-    DPO = "dpo"
-    KTO = "kto"
 
 
 OfUnit = Annotated[str, typer.Option("--unit", help="The business unit, e.g. hr.")]
@@ -41,9 +32,7 @@ def check(
     adapter: Annotated[
         str, typer.Option("--adapter", help="The unit's alias; its first if empty.")
     ] = "",
-    method: Annotated[
-        Method, typer.Option("--method", help="What is learnt from: answers, pairs or thumbs.")
-    ] = Method.SUPERVISED,
+    method: OfMethod = None,
     price_per_hour: Annotated[
         float | None,
         typer.Option(min=0.0, callback=finite, help="What an hour of training costs."),
@@ -56,7 +45,7 @@ def check(
 
     Example: wardrobe data check train.jsonl --unit hr
     """
-    words = ["check", f"--unit={unit}", f"--method={method}"]
+    words = ["check", f"--unit={unit}", *([f"--method={method}"] if method else [])]
     words += [f"--valid={valid}"] if valid else []
     words += [f"--adapter={adapter}"] if adapter else []
     words += [] if price_per_hour is None else [f"--price-per-hour={price_per_hour}"]

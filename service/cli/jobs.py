@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.options import AsJson, Why, a_client, needs
+from service.cli.options import AsJson, Method, OfMethod, Why, a_client, needs
 from service.cli.output import ago, clock, print_json, print_table
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def show(client: Client, job_id: JobId, as_json: AsJson = False) -> None:
     _print_job(client.openai.fine_tuning.jobs.retrieve(job_id or "-"), as_json)
 
 
-Train = Annotated[Path, typer.Option(help="Training data: OpenAI's chat JSONL.")]
+Train = Annotated[Path, typer.Option(help="Training data: OpenAI's JSONL, or CSV.")]
 Valid = Annotated[Path | None, typer.Option(help="What tests and chooses, never trains.")]
 OfUnit = Annotated[str, typer.Option(help="Whose job it is (with an admin key).")]
 OfAdapter = Annotated[str, typer.Option(help="Which of the unit's aliases; else its first.")]
@@ -86,6 +86,7 @@ def create(
     unit: OfUnit = "",
     adapter: OfAdapter = "",
     model: Model = "",
+    method: OfMethod = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload data and start a fine-tuning job with the unit's recipe.
@@ -93,7 +94,7 @@ def create(
     Example: wardrobe jobs create --unit support --train train.jsonl --valid valid.jsonl
     """
     files = {"training_file": train, **({"validation_file": valid} if valid else {})}
-    job = _start(client, files, unit, {"suffix": adapter, "model": model})
+    job = _start(client, files, unit, {"suffix": adapter, "model": model, **_by(method)})
     if as_json:
         print_json(job.model_dump(mode="json"))
     else:
@@ -109,6 +110,7 @@ def check(
     unit: OfUnit = "",
     adapter: OfAdapter = "",
     model: Model = "",
+    method: OfMethod = None,
     as_json: AsJson = False,
 ) -> None:
     """Check data as a job would, without training: problems, tokens, time and cost to expect.
@@ -119,7 +121,9 @@ def check(
     Example: wardrobe jobs check --unit support --train train.jsonl
     """
     files = {"training_file": train, **({"validation_file": valid} if valid else {})}
-    job = _start(client, files, unit, {"suffix": adapter, "model": model}, dry_run=True)
+    job = _start(
+        client, files, unit, {"suffix": adapter, "model": model, **_by(method)}, dry_run=True
+    )
     events = list(client.follow(job.id))
     report: Any = next((event.data for event in events if event.type == _REPORT), None)
     if as_json:
@@ -145,11 +149,15 @@ def _print_report(report: Any, events: list[FineTuningJobEvent]) -> None:
         typer.echo(f"and {more} more")
 
 
+def _by(method: Method | None) -> dict[str, Any]:
+    return {"method": {"type": str(method)}} if method else {}
+
+
 def _start(
     client: Client,
     files: dict[str, Path],
     unit: str,
-    optional: dict[str, str],
+    optional: dict[str, Any],
     *,
     dry_run: bool = False,
 ) -> FineTuningJob:

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
     from adapters.settings import Settings
     from service.cli.client import Client
 
+
+class Method(StrEnum):
+    """What is learnt from. `adapters.domain.recipes` has the same, with what a command need not
+    wait for.
+    """
+
+    SUPERVISED = "supervised"
+    DPO = "dpo"
+    KTO = "kto"
+
+
+OfMethod = Annotated[
+    Method | None,
+    typer.Option(
+        "--method", help="What is learnt from: answers, pairs or thumbs; else what the unit says."
+    ),
+]
 Why = Annotated[str | None, typer.Option("--reason", help="Why; kept in the audit log.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 StateFolder = Annotated[

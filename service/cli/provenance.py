@@ -114,6 +114,12 @@ def _lines(path: Path, request: str) -> Iterator[dict[str, Any]]:
                     yield said
 
 
+def _copied(weakened: dict[str, Any] | None) -> str | None:
+    if weakened is None:
+        return None
+    return f"{weakened['of']}, at {weakened['strength']:.0%} of its strength"
+
+
 def _print(found: dict[str, Any]) -> None:
     job, data, cost = found["job"] or {}, found["data"] or {}, found["cost"]
     money = cost["money"]
@@ -123,6 +129,7 @@ def _print(found: dict[str, Any]) -> None:
             ("version", f"{found['version']} of unit {found['unit']}, {found['state']}"),
             ("data", data.get("dataset") or ("made elsewhere" if found["import"] else None)),
             ("files", ", ".join(filter(None, map(job.get, ("training_file", "validation_file"))))),
+            ("weaker copy of", _copied(found["weakened"])),
             ("job", job.get("id")),
             ("author", found["author"]),
             ("base", found["base"]["fingerprint"]),

@@ -20,6 +20,7 @@ from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version
 from adapters.errors import NotFound, Rejected
 from adapters.registry import Registry
+from adapters.registry.origin import job_behind
 from adapters.store import ArtifactStore
 
 WORST = 10
@@ -72,6 +73,8 @@ class Report:
     """Everything that the page says."""
 
     version: Version
+    job_id: JobId | None
+    """That made it, or what it is a weaker copy of."""
     models: Sequence[str]
     """The base, the live version of then if there was one, and the version."""
     curve: Sequence[Point]
@@ -99,10 +102,12 @@ def collect(version: Version, *, registry: Registry, store: ArtifactStore, conte
     )
     scores = {scorer: _scores(rows, models, scorer) for scorer in _SHOWN}
     tested = _test_part(version, store)
+    job_id = job_behind(registry, version)
     return Report(
         version=version,
+        job_id=job_id,
         models=models,
-        curve=_curve(version, registry),
+        curve=_curve(job_id, registry),
         means={scorer.value: _means(found) for scorer, found in scores.items()},
         labels=_labels(
             tested, scores[Scorer.EXACT_MATCH], _told_labels(rows, models), content=content
@@ -140,15 +145,15 @@ def _means(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {model: sum(rows.values()) / len(rows) for model, rows in scores.items() if rows}
 
 
-def _curve(version: Version, registry: Registry) -> list[Point]:
+def _curve(job_id: JobId | None, registry: Registry) -> list[Point]:
     """From the job's metrics events, as long as these are kept."""
-    if version.job_id is None:
+    if job_id is None:
         return []
     points: dict[int, Point] = {}
     after = None
     for _ in range(_EVENTS // _PAGE):
         try:
-            listed = registry.jobs.events(JobId(version.job_id), SYSTEM, after=after, limit=_PAGE)
+            listed = registry.jobs.events(job_id, SYSTEM, after=after, limit=_PAGE)
         except NotFound:
             break
         for event in listed.items:

@@ -171,7 +171,7 @@ def _origin(report: Report) -> Markup:
     made = datetime.fromtimestamp(version.created_at, UTC).strftime("%d %B %Y, %H:%M UTC")
     rows: list[tuple[Child, Child]] = [
         ("Made", made),
-        ("By job", version.job_id),
+        ("By job", report.job_id),
         ("Artifact", version.digest),
         ("Base model", version.base_fingerprint),
         ("Rank", version.rank),

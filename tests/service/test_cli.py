@@ -289,6 +289,13 @@ def test_a_job_without_a_unit_asks_an_admin_for_one(cli: Cli, rows: Path) -> Non
     assert "must name the unit" in refused.err
 
 
+def test_a_job_learns_by_the_method_that_is_named(cli: Cli, rows: Path) -> None:
+    words = ("jobs", "create", "--unit", "hr", "--train", str(rows), "--json")
+    assert cli(*words, "--method", "dpo").json["method"]["type"] == "dpo"
+    assert cli(*words).json["method"]["type"] == "supervised"
+    assert cli(*words, "--method", "ppo").code == 2
+
+
 def test_a_unit_key_makes_jobs_of_its_own_unit(cli: Cli, world: World, rows: Path) -> None:
     made = cli("jobs", "create", "--train", str(rows), "--key", world.key("sales"), "--json")
     assert made.json["x_unit"] == "sales"

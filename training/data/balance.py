@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from adapters.domain.data_policy import Balance
@@ -26,9 +26,16 @@ MAX_VALUES = 50
 SKEWED = 10.0
 """How many times as many examples the largest label may have as the smallest, unmentioned."""
 MOST_REPEATS = 4
-"""Times an example of a rare label is shown in one epoch, at most: more is learnt by heart."""
+"""Times an example of a rare label is shown in one epoch, or its loss counts, at most: more is
+learnt by heart."""
 FEW = 5
 """Examples of a label, below which more of them help most."""
+
+
+_MENDED = {
+    Balance.OVERSAMPLE: f"are shown up to {MOST_REPEATS} times an epoch",
+    Balance.REWEIGHT: f"count up to {MOST_REPEATS} times in the loss",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +48,8 @@ class Label:
     """By which all labels would count the same: examples / (labels · its examples)."""
     shown: int = 1
     """How often each of its examples is shown in an epoch."""
+    counts: float = 1.0
+    """How many times as much the loss of its examples counts as of the largest label's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +72,8 @@ class Spread:
     groups: tuple[Group, ...] = ()
     balance: Balance = Balance.OFF
     """What the unit's policy asked for."""
+    weights: Mapping[int, float] = field(default_factory=dict)
+    """Example → `counts` of its label; none where all count the same."""
 
     @property
     def skew(self) -> float:
@@ -73,12 +84,13 @@ class Spread:
     def notes(self) -> list[tuple[str, str]]:
         """(level, message) of what the data's owner should know; no label is named."""
         notes = []
-        repeated = sum(label.shown > 1 for label in self.labels)
-        if repeated:
-            said = (
-                f"Examples of {repeated} rare labels are shown up to {MOST_REPEATS} times an epoch"
-            )
-            notes.append(("info", f"{said} (`data.balance: {self.balance}`)"))
+        mended = sum(label.shown > 1 or label.counts > 1.0 for label in self.labels)
+        if mended:
+            said = f"Examples of {mended} rare labels {_MENDED[self.balance]} (`data.balance: "
+            notes.append(("info", f"{said}{self.balance}`)"))
+        elif self.balance is not Balance.OFF and not self.labels:
+            said = "the answers are no labels, so none is rarer than another"
+            notes.append(("warn", f"`data.balance: {self.balance}` changes nothing: {said}"))
         elif self.skew > SKEWED:
             said = f"{len(self.labels)} labels; the largest has {self.skew:.0f} times the examples"
             notes.append(("warn", f"{said} of the smallest. {_advice(self.labels)}"))
@@ -96,7 +108,9 @@ class Spread:
 
 
 def balanced(rows: CheckedRows, parts: Split, balance: Balance) -> tuple[Split, Spread]:
-    """The parts with rare labels shown more often where `balance` says so, and the spread."""
+    """The parts with rare labels shown more often where `balance` says so, and the spread with the
+    weights that it asks for.
+    """
     answers: dict[int, str] = {}
     groups: dict[int, tuple[tuple[str, str], ...]] = {}
     for at, (_, example) in zip(parts.train, rows.examples(parts.train), strict=True):
@@ -108,7 +122,14 @@ def balanced(rows: CheckedRows, parts: Split, balance: Balance) -> tuple[Split, 
     labels = _labels(answers, len(parts.train), balance)
     if not labels:
         answers = {}
-    spread = Spread(labels=labels, groups=_groups(groups, answers), balance=balance)
+    counts = {label.label: label.counts for label in labels}
+    uneven = any(each != 1.0 for each in counts.values())
+    spread = Spread(
+        labels=labels,
+        groups=_groups(groups, answers),
+        balance=balance,
+        weights={at: counts[answer] for at, answer in answers.items()} if uneven else {},
+    )
     times = {label.label: label.shown for label in labels}
     shown = [at for at in parts.train for _ in range(times.get(answers.get(at, ""), 1))]
     return replace(parts, train=tuple(shown)), spread
@@ -126,13 +147,14 @@ def _labels(answers: Mapping[int, str], examples: int, balance: Balance) -> tupl
     if not few or len(answers) < examples or examples < MIN_PER_LABEL * len(counts):
         return ()
     most = max(counts.values())
-    again = balance is Balance.OVERSAMPLE
+    again, more = balance is Balance.OVERSAMPLE, balance is Balance.REWEIGHT
     return tuple(
         Label(
             label=label,
             examples=count,
             weight=round(examples / (len(counts) * count), 3),
             shown=max(1, min(MOST_REPEATS, most // count)) if again else 1,
+            counts=round(min(MOST_REPEATS, most / count), 3) if more else 1.0,
         )
         for label, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     )
@@ -185,4 +207,7 @@ def _advice(labels: Sequence[Label]) -> str:
     few = sum(label.examples < FEW for label in labels)
     which = f"{few} labels have" if few > 1 else "One has"
     rare = f"{which} fewer than {FEW} examples: add some; or set" if few else "Set"
-    return f"{rare} `data.balance: oversample`, which shows rare ones up to {MOST_REPEATS} times"
+    return (
+        f"{rare} `data.balance`: `oversample` shows rare ones up to {MOST_REPEATS} times, "
+        "`reweight` has their loss count as much"
+    )

@@ -106,9 +106,12 @@ def _tokens(tokenised: Mapping[str, Any]) -> list[str]:
 def _labels(labels: Sequence[Mapping[str, Any]]) -> list[str]:
     if not labels:
         return []
-    rows = [(each["label"], each["examples"], each["weight"], each["shown"]) for each in labels]
-    said = "`weight` would make all labels count the same; `shown` is how often an epoch shows one."
-    head = ("label", "examples", "weight", "shown")
+    head = ("label", "examples", "weight", "shown", "counts")
+    rows = [tuple(each[name] for name in head) for each in labels]
+    said = (
+        "`weight` would make all labels count the same; `shown` is how often an epoch shows an "
+        "example, `counts` how many times as much its loss counts as one of the largest label."
+    )
     return ["", "## Labels", "", said, *_table(head, rows)]
 
 

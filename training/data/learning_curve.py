@@ -1,8 +1,8 @@
 """What more examples would buy, told from scores after training on three sizes of the same data.
 
 Scores of a task follow a power law of the number of examples: 1 - score = a · n^-b (Hestness et
-al. 2017, arXiv 1712.00409). Three sizes fix it well enough to say what twice as many would do, and
-no further than four times.
+al. 2017, arXiv 1712.00409). Three sizes fix it well enough to say what twice as many would do, as
+surely as the validation rows allow, and no further.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ FEWEST = 40
 """Training examples below which a quarter of them is no size to learn from."""
 CHEAP = 400
 """Training examples up to which three trainings instead of one are worth what they tell."""
-FURTHEST = 4
-"""Times the data at hand; beyond that the law is a guess."""
 WORTH = 0.01
 """Gain of twice the data that is worth saying."""
+LEAST_ERROR = 0.5
+"""Of a validation row: less cannot be measured on them."""
+DRAWS = 2000
+"""For an interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,35 +33,40 @@ class Curve:
     """Those at hand."""
     score: float
     """As measured with them."""
-    scale: float
-    exponent: float
-    """Not negative; 0 is a flat curve."""
+    rows: int
+    """Validation rows that each score was measured on."""
+    twice: float
+    """The score to expect of twice as many examples."""
+    low: float
+    high: float
+    """90 % of what the law says of twice as many, where each score is as unsure as so many rows
+    make it."""
+    surely: float
+    """What twice as many gain at least, in 95 % of the same."""
 
-    def at(self, examples: int) -> float:
-        """The score to expect of so many examples, no further than the law reaches."""
-        reached = min(examples, FURTHEST * self.examples)
-        return 1.0 - self.scale * math.pow(reached, -self.exponent)
-
-    def needed_for(self, score: float) -> int | None:
-        """How many examples to expect it of; None where that is out of reach."""
-        if self.exponent <= 0 or not 0 < score < 1:
-            return None
-        needed = math.ceil((self.scale / (1.0 - score)) ** (1.0 / self.exponent))
-        return needed if needed <= FURTHEST * self.examples else None
+    @property
+    def is_at_ceiling(self) -> bool:
+        """Whether less than one row is wrong: a better score could not be told from this one."""
+        return 1.0 - self.score < LEAST_ERROR / self.rows
 
     def as_text(self) -> str:
         """A sentence for the data's owner."""
-        twice = 2 * self.examples
-        gain = self.at(twice) - self.at(self.examples)
-        if gain < WORTH:
+        now = f"With {self.examples} examples the score is {self.score:.2f}"
+        if self.is_at_ceiling:
             return (
-                f"With {self.examples} examples the score is {self.score:.2f}; more examples of "
-                "this kind would hardly change it: look at which ones it gets wrong"
+                f"{now}, the most there is: more examples of this kind would buy nothing that "
+                f"{self.rows} validation rows can measure"
             )
+        unsure = f"90% interval {self.low:.2f} to {self.high:.2f} on {self.rows} validation rows"
+        if self.twice - self.score < WORTH:
+            return (
+                f"{now}; more examples of this kind would hardly change it (twice as many: "
+                f"{unsure}): look at which ones it gets wrong"
+            )
+        doubt = "" if self.surely >= WORTH else ", so it may be no gain"
         return (
-            f"With {self.examples} examples the score is {self.score:.2f}; twice as many "
-            f"({twice} examples) would bring it to about {self.at(twice):.2f}, "
-            f"{FURTHEST * self.examples} to about {self.at(FURTHEST * self.examples):.2f}"
+            f"{now}; twice as many ({2 * self.examples} examples) would bring it to about "
+            f"{self.twice:.2f} ({unsure}{doubt})"
         )
 
 
@@ -90,24 +97,63 @@ def notes_of_curve(examples: int, *, wanted: bool) -> list[tuple[str, str]]:
     return [("info", f"Few examples: {ask}")]
 
 
-def curve_of(points: Sequence[tuple[int, float]]) -> Curve | None:
-    """The law through (examples, score between 0 and 1) of three sizes or more; None with fewer.
+def curve_of(points: Sequence[tuple[int, float]], *, rows: int) -> Curve | None:
+    """The law through (examples, score between 0 and 1) of three sizes or more, each measured on
+    the same `rows`; None with fewer sizes.
 
-    By least squares on the logarithms of size and error.
+    The interval draws the error of each size from what its rows leave open (Jeffreys: a beta
+    distribution of wrong + ½ and right + ½) and fits the law again. The sizes are drawn apart
+    although their rows are the same, and tokens count as rows: it is too wide rather than too
+    narrow. That the law holds is taken for granted, and the spread between seeds of training is not
+    in it.
     """
     if len({size for size, _ in points}) < len(SHARES):
         return None
     ordered = sorted(points)
-    xs = [math.log(size) for size, _ in ordered]
-    ys = [math.log(max(1.0 - score, 1e-3)) for _, score in ordered]
+    sizes = [size for size, _ in ordered]
+    size, score = ordered[-1]
+    draw = random.Random(0)  # the same scores are told the same way
+    drawn = [
+        _fitted(sizes, [_possible(1.0 - each, rows, draw) for _, each in ordered], rows)
+        for _ in range(DRAWS)
+    ]
+    law = _fitted(sizes, [1.0 - each for _, each in ordered], rows)
+    twice = law.at(2 * size)
+    scores = sorted(each.at(2 * size) for each in drawn)
+    gains = sorted(each.at(2 * size) - each.at(size) for each in drawn)
+    tail = DRAWS // 20
+    return Curve(
+        examples=size,
+        score=score,
+        rows=rows,
+        twice=max(score, twice),
+        low=min(scores[tail], twice),
+        high=max(scores[-tail - 1], twice),
+        surely=gains[tail],
+    )
+
+
+@dataclass(frozen=True)
+class _Law:
+    scale: float
+    exponent: float
+    """Not negative; 0 is a flat curve."""
+
+    def at(self, examples: int) -> float:
+        return 1.0 - self.scale * math.pow(examples, -self.exponent)
+
+
+def _possible(error: float, rows: int, draw: random.Random) -> float:
+    wrong = error * rows
+    return draw.betavariate(wrong + 0.5, rows - wrong + 0.5)
+
+
+def _fitted(sizes: Sequence[int], errors: Sequence[float], rows: int) -> _Law:
+    """By least squares on the logarithms of size and error."""
+    xs = [math.log(size) for size in sizes]
+    ys = [math.log(max(error, LEAST_ERROR / rows)) for error in errors]
     mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
     spread = sum((x - mean_x) ** 2 for x in xs)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
     exponent = max(0.0, -slope)
-    size, score = ordered[-1]
-    return Curve(
-        examples=size,
-        score=score,
-        scale=math.exp(mean_y + exponent * mean_x),
-        exponent=exponent,
-    )
+    return _Law(math.exp(mean_y + exponent * mean_x), exponent)

@@ -4,6 +4,7 @@
     <part>.learn.bin  1 where a token carries loss, uint8
     <part>.ends.bin   where each row ends in them, uint64
     <part>.rows.bin   16 bytes for each row: the id of the example it renders
+    <part>.weights.bin  of weighted rows alone: by what the loss of each is multiplied, float32
 
 Pairs have a second set of files, `<part>.rejected.…`, whose rows stand at the same places; thumbs
 have `<part>.liked.bin`, 1 where the row's answer was liked. All little-endian.
@@ -12,6 +13,7 @@ A row costs memory only while somebody looks at it.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,9 +34,12 @@ _FIELDS = ("ids", "learn", "ends", "rows")
 class PartWriter:
     """Writes the rows of a part as they come."""
 
-    def __init__(self, folder: Path, part: str) -> None:
+    def __init__(self, folder: Path, part: str, *, weighted: bool = False) -> None:
         """Raises OSError."""
         self._open = ExitStack()
+        self._weights = _Weights(_path(folder, part, "weights")) if weighted else None
+        if self._weights is not None:
+            self._open.callback(self._weights.write)
         self._files = {
             field: self._open.enter_context(_path(folder, part, field).open("xb"))
             for field in _FIELDS
@@ -49,6 +54,8 @@ class PartWriter:
         self._files["learn"].write(np.array(rendered.learn, "u1").tobytes())
         self._files["ends"].write(np.array([self.tokens], "<u8").tobytes())
         self._files["rows"].write(row)
+        if self._weights is not None:
+            self._weights.add(rendered)
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +69,26 @@ class PartWriter:
         self._open.close()
 
 
+class _Weights:
+    """Weights of rows, scaled so that their mean over all learnt tokens is 1: the learning rate
+    then means what it means without them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._each, self._learnt = array("f"), array("I")
+
+    def add(self, rendered: Rendered) -> None:
+        self._each.append(rendered.weight)
+        self._learnt.append(sum(rendered.learn))
+
+    def write(self) -> None:
+        """Raises OSError."""
+        each, learnt = np.asarray(self._each, "<f4"), np.asarray(self._learnt, "<f8")
+        mean = float((each * learnt).sum() / learnt.sum()) if learnt.sum() else 1.0
+        self._path.write_bytes((each / mean).astype("<f4").tobytes())
+
+
 class StoredRows(Sequence[Rendered]):
     """The rows of a part, read from their file when they are asked for."""
 
@@ -71,6 +98,8 @@ class StoredRows(Sequence[Rendered]):
         self._learn = _mapped(_path(folder, part, "learn"), "u1")
         self._ends = _mapped(_path(folder, part, "ends"), "<u8")
         self._rows = _mapped(_path(folder, part, "rows"), "u1")
+        weights = _path(folder, part, "weights")
+        self._weights = _mapped(weights, "<f4") if weights.is_file() else None
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -88,6 +117,7 @@ class StoredRows(Sequence[Rendered]):
         return Rendered(
             ids=tuple(self._ids[start:end].tolist()),
             learn=tuple(map(bool, self._learn[start:end].tolist())),
+            weight=1.0 if self._weights is None else float(self._weights[at]),
         )
 
     def __iter__(self) -> Iterator[Rendered]:

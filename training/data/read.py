@@ -21,13 +21,20 @@ from adapters.hashing import sha256_bytes, sha256_file
 from adapters.store.staging import room_needed
 from training.data.checked_rows import CheckedRows, write_rows
 from training.data.erased import Erased
-from training.data.examples import DataKind
+from training.data.examples import DataKind, Example
 from training.data.jsonl import Bounds, DataLine, InvalidLines, Problems, iterate_examples, joined
 from training.data.redact import Redaction, Screen, screen_for, second_look_for
 from training.data.redacted import Taken
 
 Part = tuple[str, Callable[[], BinaryIO]]
 """The parameter that names a file, and what opens it."""
+Look = Callable[[Example], Iterable[str]]
+"""What else keeps an example from being learnt, in words."""
+
+
+def no_look(_example: Example) -> Iterable[str]:
+    """The default: that an example can be read is enough here."""
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +75,19 @@ class Rules:
 
 
 def read_rows(
-    parts: Sequence[Part], rules: Rules, folder: Path, made_from: Mapping[str, Any]
+    parts: Sequence[Part],
+    rules: Rules,
+    folder: Path,
+    made_from: Mapping[str, Any],
+    *,
+    look: Look = no_look,
 ) -> CheckedRows:
-    """Writes the examples of all files into `folder`.
+    """Writes the examples of all files into `folder`. What `look` says of one is a mistake too.
 
     Raises InvalidFile naming every mistake of every file by its line, InvalidRequest where the
     unit's policy cannot be followed, StorageFull, OSError.
     """
-    reading = _Reading(rules, parts)
+    reading = _Reading(rules, parts, look)
     with room_needed():
         return write_rows(
             folder,
@@ -90,12 +102,12 @@ def read_rows(
 class _Reading:
     """One walk over all files."""
 
-    def __init__(self, rules: Rules, parts: Sequence[Part]) -> None:
-        self._rules, self._parts = rules, parts
+    def __init__(self, rules: Rules, parts: Sequence[Part], look: Look) -> None:
+        self._rules, self._parts, self._look = rules, parts, look
         screen = rules.screen()
-        look = second_look_for(screen, rules.folder)
+        again = second_look_for(screen, rules.folder)
         self._redactions = {
-            param: Redaction(screen=screen, problems=Problems(param), second_look=look)
+            param: Redaction(screen=screen, problems=Problems(param), second_look=again)
             for param, _ in parts
         }
         self._erased = 0
@@ -144,6 +156,7 @@ class _Reading:
         fewest = limits.min_examples if param == "training_file" else 1
         bounds = Bounds(min_examples=fewest, max_examples=limits.max_examples)
         failed: list[InvalidLines] = []
+        seen = Problems(param)
         with _noting(failed), opened() as content:
             for line in iterate_examples(
                 content, param=param, bounds=bounds, kind=self._rules.kind
@@ -152,9 +165,11 @@ class _Reading:
                     self._erased += 1
                     continue
                 clean = redaction.screened(line.number, line.example)
+                seen.add(line.number, *self._look(clean))
                 yield DataLine(number=line.number, example=clean)
-        with _noting(failed):
-            redaction.problems.stop()
+        for problems in (redaction.problems, seen):
+            with _noting(failed):
+                problems.stop()
         if failed:
             raise joined(failed)
 

@@ -26,6 +26,8 @@ class Rendered:
 
     ids: tuple[int, ...]
     learn: tuple[bool, ...]
+    weight: float = 1.0
+    """By which the loss of its tokens is multiplied in training."""
 
     def __len__(self) -> int:
         return len(self.ids)

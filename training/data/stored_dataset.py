@@ -7,7 +7,8 @@ its parts.
     validation.*.bin    rows of tokens that choose the checkpoint
     test.jsonl          questions that the gates ask
 
-Pairs have `<part>.rejected.*.bin` beside them, thumbs `<part>.liked.bin`.
+Pairs have `<part>.rejected.*.bin` beside them, thumbs `<part>.liked.bin`, and a training part whose
+rare labels count more `train.weights.bin`.
 The same files, adapter and base give the same bytes, and so the same digest.
 """
 
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from adapters.domain.data_policy import Balance
 from adapters.domain.datasets import Counts, Part
 from adapters.domain.names import Digest
 from adapters.hashing import sha256_bytes, sha256_file
@@ -53,12 +55,19 @@ class StoredDataset:
     """Of pairs, their preferred answers; of thumbs, all answers."""
     validation: StoredRows
     folder: Path
+    balance: Balance = Balance.OFF
+    """What was done about labels that are rarer than others."""
 
     @property
     def card(self) -> list[str]:
         """What a model card says of it. Raises OSError."""
         facts = json.loads((self.folder / FACTS_FILE).read_text("utf-8"))
         return data_section(facts)
+
+    @property
+    def data_card(self) -> str:
+        """Its own card, labels and groups included. Raises OSError."""
+        return (self.folder / CARD_FILE).read_text("utf-8")
 
     def pairs(self, part: Part) -> StoredPairs:
         """Both answers of a part's pairs. Raises OSError where it is data of another kind."""
@@ -83,7 +92,13 @@ def open_dataset(folder: Path, digest: Digest) -> StoredDataset | None:
         folder=folder,
         train=StoredRows(folder, Part.TRAIN),
         validation=StoredRows(folder, Part.VALIDATION),
+        balance=_balance_of(facts["stages"]["balance"]),
     )
+
+
+def _balance_of(stage: Mapping[str, Any]) -> Balance:
+    """Where there are no labels, there was nothing to do."""
+    return Balance(stage["policy"]) if stage["labels"] else Balance.OFF
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,7 +24,7 @@ from training.base.chat_format import TemplateError
 from training.data.checked_rows import CheckedRows
 from training.data.example_json import message_from
 from training.data.examples import DataKind, Example
-from training.data.jsonl import Problems
+from training.data.jsonl import InvalidLines, Problems, joined
 from training.data.parts import PartWriter, liked_of, rejected_of
 from training.data.questions import Question
 from training.data.render import Rendered, Renderer
@@ -98,16 +98,18 @@ def tokenise(
     planted: Mapping[bytes, Example] = MappingProxyType({}),
     variants: Variants = no_variants,
     too_long: TooLong = TooLong.REFUSE,
+    weights: Mapping[int, float] = MappingProxyType({}),
 ) -> Tokenised:
     """Writes all parts into the empty `folder`; `alive` is called often and may raise.
 
     In the training part stand too: the `variants` of every example, under its row id, and
-    `planted`, under the row ids given.
+    `planted`, under the row ids given. `weights` says of examples how much more than others their
+    loss counts.
 
     Raises InvalidFile naming the lines that are too long, InvalidRequest (`chat_template`) naming
     one that the base's template refuses, OSError.
     """
-    stage = _Stage(renderer=renderer, max_length=max_length, alive=alive)
+    stage = _Stage(renderer=renderer, max_length=max_length, alive=alive, weights=weights)
     train = stage.write(rows, parts.train, folder, Part.TRAIN, planted, variants)
     validation = stage.write(rows, parts.validation, folder, Part.VALIDATION)
     with (folder / TEST_FILE).open("x", encoding="utf-8") as file:
@@ -127,6 +129,11 @@ def tokenise(
     )
 
 
+def told_too_long(tokens: int, max_length: int) -> str:
+    """Of one example."""
+    return f"{tokens} tokens, longer than the {max_length} tokens allowed"
+
+
 def read_questions(folder: Path, limit: int) -> tuple[Question, ...]:
     """The first `limit` questions of the test part. Raises OSError."""
     with (folder / TEST_FILE).open(encoding="utf-8") as file:
@@ -144,11 +151,14 @@ class _TooLong:
 
     def refuse(self, max_length: int) -> None:
         """Raises InvalidFile where there is one."""
+        failed = []
         for param in sorted(self.lines):
             problems = Problems(param)
             for line, tokens in sorted(self.lines[param]):
-                problems.add(line, f"{tokens} tokens, longer than the {max_length} tokens allowed")
-            problems.stop()
+                problems.add(line, told_too_long(tokens, max_length))
+            failed.append(InvalidLines(problems.listed, {param: problems.count}))
+        if failed:
+            raise joined(failed)
 
 
 @dataclass
@@ -178,6 +188,8 @@ class _Stage:
     renderer: Renderer
     max_length: int
     alive: Callable[[], None]
+    weights: Mapping[int, float]
+    """Of examples of the training part."""
     too_long: _TooLong = field(default_factory=_TooLong)
     lengths: dict[Part, _Lengths] = field(
         default_factory=lambda: {part: _Lengths() for part in Part}
@@ -186,7 +198,7 @@ class _Stage:
     def write(
         self,
         rows: CheckedRows,
-        chosen: Iterable[int],
+        chosen: Sequence[int],
         folder: Path,
         part: Part,
         planted: Mapping[bytes, Example] = MappingProxyType({}),
@@ -199,11 +211,15 @@ class _Stage:
             return self._write_pairs(rows, chosen, folder, part)
         if rows.kind is DataKind.THUMBS:
             planted, variants = {}, no_variants
-        with PartWriter(folder, part) as into, self._thumbs(rows, folder, part) as thumb:
-            for item, example in rows.examples(chosen):
+        weighted = part is Part.TRAIN and bool(self.weights)
+        with (
+            PartWriter(folder, part, weighted=weighted) as into,
+            self._thumbs(rows, folder, part) as thumb,
+        ):
+            for at, (item, example) in zip(chosen, rows.examples(chosen), strict=True):
                 sides = [side for each in (example, *variants(example)) for side in each.sides]
                 for rendered in self._fitting(item, sides, part):
-                    into.add(item.row, rendered)
+                    into.add(item.row, replace(rendered, weight=self.weights.get(at, 1.0)))
                     thumb(bool(example.liked))
             for row, example in planted.items():
                 for rendered in self.renderer.rows(example):

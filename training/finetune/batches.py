@@ -29,6 +29,8 @@ class Batch:
     """(learnt tokens,): their ids."""
     rows: torch.Tensor
     """(learnt tokens,): which row each belongs to."""
+    weights: torch.Tensor
+    """(learnt tokens,): by what the loss of each is multiplied in training."""
     tokens: int
     """Of the rows, without padding."""
 
@@ -45,6 +47,7 @@ class Batch:
             places=moved(self.places),
             targets=moved(self.targets),
             rows=moved(self.rows),
+            weights=moved(self.weights),
             tokens=self.tokens,
         )
 
@@ -76,6 +79,7 @@ def collate(rows: Sequence[Rendered]) -> Batch:
         places=torch.tensor(places),
         targets=torch.tensor(targets),
         rows=torch.tensor(owners),
+        weights=torch.tensor([rows[owner].weight for owner in owners]),
         tokens=sum(map(len, rows)),
     )
 

@@ -100,7 +100,10 @@ class AnswerPasses(Passes[Rendered]):
     accuracy_of = AccuracyOf.TOKENS
 
     def gradients(self, rows: Sequence[Rendered], plan: DevicePlan, *, seed: int = 0) -> Sums:
-        """See `Passes.gradients`; the mean is over the learnt tokens."""
+        """See `Passes.gradients`; the mean is over the learnt tokens, by the weights of their rows.
+
+        What is told is without weights, as the loss of the validation rows is.
+        """
         torch.manual_seed(seed)
         learnt = sum(map(learnt_tokens, rows))
         losses, hits, tokens = [], [], 0
@@ -108,9 +111,8 @@ class AnswerPasses(Passes[Rendered]):
             batch = collate(part).to(plan.device)
             with autocast(plan):
                 scored = self._score(batch, chunk=plan.loss_chunk)
-            loss = scored.losses.sum() / learnt
-            loss.backward()
-            losses.append(loss.detach())
+            ((scored.losses * batch.weights).sum() / learnt).backward()
+            losses.append(scored.losses.detach().sum() / learnt)
             hits.append(scored.hits.sum())
             tokens += batch.tokens
         return Sums(

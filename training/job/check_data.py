@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from adapters.domain.data_policy import DataPolicy, TooLong
 from adapters.domain.datasets import Part
 from adapters.domain.recipes import Recipe
 from adapters.errors import InvalidFile, InvalidRequest
+from training.base.chat_format import TemplateError
 from training.data.balance import balanced
+from training.data.examples import Example
 from training.data.jsonl import InvalidLines, Problem
 from training.data.learning_curve import is_cheap
 from training.data.near_duplicates import thin_out
@@ -24,7 +28,9 @@ from training.data.read import Rules, read_rows
 from training.data.render import Renderer
 from training.data.split import split
 from training.data.stored_dataset import FACTS_FILE, Built, write_facts
-from training.data.tokenise import tokenise
+from training.data.tokenise import tokenise, told_too_long
+from training.job.dataset import canaries_of, variants_of
+from training.job.replay import MAX_TOKENS, replayed
 
 Known = Callable[[set[bytes]], Mapping[bytes, Part]]
 """The parts that questions have had in the adapter's life."""
@@ -40,6 +46,8 @@ class Offer:
     base: str
     """The base's fingerprint."""
     known: Known
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """What is taught beside the examples, as `training.job.dataset.taught_beside` has it."""
     tokens_per_second: float | None = None
     """As earlier jobs here have trained; None where there was none."""
     price_per_hour: float | None = None
@@ -58,7 +66,9 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was found. A stage that finds a problem ends the check: what follows needs its rows."""
+    """What was found. Problems of the lines themselves are told together, whichever stage finds
+    them; what is wrong with the files as a whole (too few examples that differ) only without those.
+    """
 
     problems: tuple[Problem, ...] = ()
     """The first thousand of each file."""
@@ -136,12 +146,38 @@ def check_data(
 def _checked(
     files: Mapping[str, Callable[[], BinaryIO]], rules: Rules, offer: Offer, workdir: Path
 ) -> Report:
+    try:
+        return _staged(files, rules, offer, workdir)
+    except InvalidRequest as error:
+        if not isinstance(error, InvalidLines) and error.reason != "chat_template":
+            raise
+        # a stage ends a job by what it refuses; here a later one is asked about the lines as well
+        look = partial(_cannot_learn, offer, rules.policy)
+        read_rows(list(files.items()), rules, workdir / "again", rules.made_from, look=look)
+        raise
+
+
+def _cannot_learn(offer: Offer, policy: DataPolicy, example: Example) -> Iterator[str]:
+    try:
+        rows = [row for side in example.sides for row in offer.renderer.rows(side)]
+    except TemplateError as error:
+        yield str(error)
+        return
+    longest, most = max(map(len, rows)), offer.recipe.max_length
+    if longest > most and policy.too_long is TooLong.REFUSE:
+        yield told_too_long(longest, most)
+
+
+def _staged(
+    files: Mapping[str, Callable[[], BinaryIO]], rules: Rules, offer: Offer, workdir: Path
+) -> Report:
     rows = read_rows(list(files.items()), rules, workdir / "rows", rules.made_from)
     fewest, policy = rules.limits.min_examples, rules.policy
     asked = {each for item in rows.traces for each in item.asked}
     parts = split(rows.traces, adapter=offer.adapter, known=offer.known(asked), min_examples=fewest)
     thinned = thin_out(rows, parts, likeness=policy.near_duplicates, min_examples=fewest)
     shown, spread = balanced(rows, thinned.parts, policy.balance)
+    made_from = {**rules.made_from, "adapter": offer.adapter, "base": offer.base, **offer.beside}
     folder = workdir / "dataset"
     folder.mkdir()
     tokenised = tokenise(
@@ -151,9 +187,11 @@ def _checked(
         renderer=offer.renderer,
         max_length=offer.recipe.max_length,
         alive=lambda: None,
+        planted=canaries_of(made_from),
+        variants=variants_of(made_from),
         too_long=policy.too_long,
+        weights=spread.weights,
     )
-    made_from = {**rules.made_from, "adapter": offer.adapter, "base": offer.base}
     built = Built(
         made_from=made_from,
         rows=rows,
@@ -173,8 +211,9 @@ def _expect(offer: Offer, *, rows: int, tokens: int, runs: int) -> Expected:
     """At most: early stopping may end a run sooner. `runs` are those of the chosen trial."""
     recipe = offer.recipe
     trained = len(recipe.trials()) + runs - 1
-    steps = math.ceil(rows / recipe.batch_size * recipe.n_epochs) * trained
-    read = round(tokens * recipe.n_epochs) * trained
+    mixed_in = replayed(recipe.replay, rows)
+    steps = math.ceil((rows + mixed_in) / recipe.batch_size * recipe.n_epochs) * trained
+    read = round((tokens + mixed_in * MAX_TOKENS) * recipe.n_epochs) * trained
     seconds = read / offer.tokens_per_second if offer.tokens_per_second else None
     price = offer.price_per_hour
     cost = None if seconds is None or price is None else seconds / 3600 * price

@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from adapters.domain.principals import SYSTEM, Principal, Role
 from adapters.domain.recipes import (
     FROM_BASE,
     Hyperparameters,
+    Method,
     RecipeOverrides,
     base_overrides,
     resolve,
@@ -38,18 +39,12 @@ from adapters.settings import Settings
 from adapters.store.open import open_store
 from adapters.telemetry_off import turn_telemetry_off
 from training.base.base_fit import advised, suited
-from training.data.examples import DataKind
+from training.data.preferences import KIND_OF
 from training.data.render import ChatRenderer, Renderer
 from training.job.check_data import Offer, Report, check_data
-from training.job.dataset import rules_for
+from training.job.dataset import rules_for, taught_beside
 from training.job.pace import tokens_per_second
 from training.job.records import Archive, Person, Records, Seen, find_records, person_of
-
-METHODS: Mapping[str, DataKind] = {
-    "supervised": DataKind.CHAT,
-    "dpo": DataKind.PAIRS,
-    "kto": DataKind.THUMBS,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +76,7 @@ def check(desk: Desk, chosen: argparse.Namespace) -> tuple[int, dict[str, Any], 
     recipe = resolve(
         base=advised(base_overrides(base.path), base.shapes),
         unit=desk.unit.recipe,
-        job=Hyperparameters(),
+        job=Hyperparameters(method=chosen.method and Method(chosen.method)),
     )
     offer = Offer(
         adapter=adapter,
@@ -89,10 +84,11 @@ def check(desk: Desk, chosen: argparse.Namespace) -> tuple[int, dict[str, Any], 
         renderer=desk.renderer,
         base=base.fingerprint,
         known=lambda asked: desk.registry.datasets.parts(adapter, asked),
+        beside=taught_beside(desk.unit.gates, recipe),
         tokens_per_second=tokens_per_second(desk.registry.versions, base.fingerprint),
         price_per_hour=chosen.price_per_hour,
     )
-    rules = rules_for(desk.unit, desk.units.folder, desk.registry.erasures, METHODS[chosen.method])
+    rules = rules_for(desk.unit, desk.units.folder, desk.registry.erasures, KIND_OF[recipe.method])
     with tempfile.TemporaryDirectory() as folder:
         report = check_data(files, rules, offer, workdir=Path(folder) / "check")
     verdict = _verdict(desk.unit, report) if report.usable else f"{report.problem_count} problems"
@@ -272,7 +268,7 @@ def _arguments() -> argparse.ArgumentParser:
     checking.add_argument("file", type=Path)
     checking.add_argument("--valid", type=Path)
     checking.add_argument("--adapter", default="")
-    checking.add_argument("--method", choices=sorted(METHODS), default="supervised")
+    checking.add_argument("--method", choices=sorted(Method))
     checking.add_argument("--price-per-hour", type=float)
     finding = commands.add_parser("find")
     finding.set_defaults(run=find)

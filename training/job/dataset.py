@@ -75,8 +75,7 @@ def prepare_dataset(
         "adapter": job.adapter,
         "base": context.base.fingerprint,
         "max_length": recipe.max_length,
-        **_planted(unit.gates, recipe),
-        **_augmented(unit.gates),
+        **taught_beside(unit.gates, recipe),
     }
     found = _found(context, job, made_from)
     if found is not None:
@@ -91,7 +90,11 @@ def prepare_dataset(
 def rules_for(
     unit: UnitConfig, units: Path, erasures: Erasures, kind: DataKind = DataKind.CHAT
 ) -> Rules:
-    """What the unit asks of its data now; its directories lie in the folder of units."""
+    """What the unit asks of its data now; its directories lie in the folder of units.
+
+    Raises InvalidRequest (`method`) where it asks for what cannot be done with that `kind`.
+    """
+    unit.data.check_method(supervised=kind is DataKind.CHAT)
     key = erasures.key(Unit(unit.unit))
     return Rules(
         limits=unit.limits,
@@ -159,9 +162,10 @@ def _built(
             renderer=context.renderer,
             max_length=int(made_from["max_length"]),
             alive=lambda: _stop_if_asked(context),
-            planted=_canaries(made_from),
-            variants=_variants(made_from),
+            planted=canaries_of(made_from),
+            variants=variants_of(made_from),
             too_long=policy.too_long,
+            weights=spread.weights,
         )
         built = Built(
             made_from=made_from,
@@ -205,14 +209,19 @@ def _published(context: JobContext, job: Job, fence: int, folder: Path) -> Diges
     return digest
 
 
+def taught_beside(policy: GatePolicy, recipe: Recipe) -> dict[str, Any]:
+    """Which canaries and variants a dataset is made with, beside what its files say."""
+    return {**_planted(policy, recipe), **_augmented(policy)}
+
+
 def _planted(policy: GatePolicy, recipe: Recipe) -> dict[str, Any]:
     """How many canaries, and of which seed; nothing where none is asked for."""
     count = policy.leakage.canaries if policy.leakage is not None else 0
     return {"canaries": {"seed": recipe.seed, "planted": count}} if count else {}
 
 
-def _canaries(made_from: Mapping[str, Any]) -> dict[bytes, Example]:
-    """Row id → what is planted."""
+def canaries_of(made_from: Mapping[str, Any]) -> dict[bytes, Example]:
+    """Row id → what is planted in a dataset that is made so."""
     asked = made_from.get("canaries")
     planted = [] if asked is None else canaries(asked["seed"], asked["planted"])
     return {bytes.fromhex(sha256_bytes(each.row.encode())[:32]): each.example for each in planted}
@@ -224,7 +233,8 @@ def _augmented(policy: GatePolicy) -> dict[str, Any]:
     return {"augmented": list(options.traits)} if options and options.augment else {}
 
 
-def _variants(made_from: Mapping[str, Any]) -> Variants:
+def variants_of(made_from: Mapping[str, Any]) -> Variants:
+    """Other examples that teach the same, by the traits that a dataset is made with."""
     traits = made_from.get("augmented")
     return no_variants if traits is None else partial(augmented, traits=traits)
 

@@ -43,7 +43,7 @@ from training.data.jsonl import Problem
 from training.data.preferences import KIND_OF
 from training.data.render import ChatRenderer, Renderer
 from training.job.check_data import Offer, Report, check_data
-from training.job.dataset import rules_for
+from training.job.dataset import rules_for, taught_beside
 from training.job.order import AGAIN
 from training.job.pace import tokens_per_second
 from training.job.service_limits import common_limits, fit, reporting
@@ -107,6 +107,7 @@ def report_of(bench: Bench, job: Job) -> Report:
         renderer=bench.renderer,
         base=base.fingerprint,
         known=lambda asked: registry.datasets.parts(job.adapter, asked),
+        beside=taught_beside(unit.gates, recipe),
         tokens_per_second=tokens_per_second(registry.versions, base.fingerprint),
     )
     rules = rules_for(unit, bench.units.folder, registry.erasures, KIND_OF[recipe.method])

@@ -17,6 +17,7 @@ from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version
 from adapters.errors import InvalidRequest, WardrobeError
 from adapters.logs import configure_logs
+from adapters.registry.origin import job_behind
 from adapters.registry.transitions.versions import check_judged_again
 from adapters.settings import Settings
 from adapters.telemetry_off import turn_telemetry_off
@@ -25,7 +26,6 @@ from training.evaluate.verdicts import told
 from training.finetune.fine_tuner import import_slow_modules
 from training.job.context import JobContext
 from training.job.job_process import real_context
-from training.job.origin import job_behind
 from training.job.prove import Terms, prove
 from training.job.service_limits import wait_for_limits
 from training.job.unit_of_job import wait_for_unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import EngineUnavailable, NotFound, Rejected
 from adapters.hashing import sha256_bytes
+from adapters.registry.origin import job_behind
 from training.data.questions import Question
 from training.data.redacted import Redacted, read_redacted
 from training.data.stored_dataset import open_dataset
@@ -81,13 +83,19 @@ def other_units(context: JobContext, unit: Unit, examples: int) -> list[Question
     return found
 
 
-def _live(context: JobContext) -> list[Version]:
-    listed = context.registry.versions.list(SYSTEM, adapter=None, after=None, limit=_PAGE)
-    return [each for each in listed.items if each.state is VersionState.LIVE]
+def _live(context: JobContext) -> Iterator[Version]:
+    after = None
+    while True:
+        page = context.registry.versions.list(SYSTEM, adapter=None, after=after, limit=_PAGE)
+        yield from (each for each in page.items if each.state is VersionState.LIVE)
+        if not page.has_more:
+            return
+        after = page.items[-1].name
 
 
 def _test_part(context: JobContext, version: Version, examples: int) -> list[Question]:
-    digest = None if version.job_id is None else context.registry.datasets.of_job(version.job_id)
+    job_id = job_behind(context.registry, version)
+    digest = None if job_id is None else context.registry.datasets.of_job(job_id)
     if digest is None:
         return []
     folder = context.store.fetch_dataset(digest)

@@ -87,7 +87,12 @@ def _run(context: JobContext, job: Job, fence: int, reporter: Reporter) -> Versi
         if weaker is not None:
             version = weaker
             reporter.say(in_words(version))
-    results = results_of(job, reporter.curve(), tensorboard=context.tensorboard)
+    results = results_of(
+        job,
+        reporter.curve(),
+        data_card=plan.dataset.data_card,
+        tensorboard=context.tensorboard,
+    )
     keep_results(job, results, files=context.registry.files, store=context.store)
 
     if not all_passed(version.gates):

@@ -14,6 +14,7 @@ from typing import Any
 
 from adapters.admission.base_model import BaseShapes
 from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE, admit, canonicalise
+from adapters.domain.data_policy import Balance
 from adapters.domain.jobs import Job
 from adapters.domain.names import Digest
 from adapters.domain.recipes import Quantization
@@ -97,6 +98,7 @@ def publish(context: JobContext, job: Job, fence: int, plan: JobPlan, trained: T
 def _evidence(context: JobContext, plan: JobPlan, trained: Trained) -> dict[str, Any]:
     """What is kept beside the version for whoever asks where it comes from."""
     start = plan.start.version if plan.start else None
+    balance = plan.dataset.balance
     return {
         "data": {
             **_files(plan),
@@ -105,6 +107,7 @@ def _evidence(context: JobContext, plan: JobPlan, trained: Trained) -> dict[str,
             "train_examples": plan.dataset.counts.train,
             "validation_examples": plan.dataset.counts.validation,
             "test_examples": plan.dataset.counts.test,
+            **({"balance": str(balance)} if balance is not Balance.OFF else {}),
         },
         "recipe": trained.recipe.model_dump(mode="json"),
         "training": trained.fine_tuned.as_evidence(),

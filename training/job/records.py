@@ -21,6 +21,7 @@ from adapters.domain.principals import Principal, Role
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import InvalidRequest, NotFound, Rejected
 from adapters.registry import Registry
+from adapters.registry.origin import job_behind
 from adapters.store import ArtifactStore
 from training.data.directory import DirectoryFinder, read_directory
 from training.data.erased import Erased, erased_term
@@ -29,7 +30,6 @@ from training.data.parts import StoredRows, rejected_of
 from training.data.pseudonyms import Pseudonyms, subject_of, words_of
 from training.data.stored_dataset import open_dataset
 from training.data.tokenise import TEST_FILE
-from training.job.origin import job_behind
 
 _PAGE = 100
 _RETRAINED = (VersionState.LIVE, VersionState.CANDIDATE)

@@ -1,5 +1,5 @@
-"""The result files of a job: OpenAI's CSV of the training curve, a picture of it, and what
-TensorBoard reads, where that is asked for; each kept once.
+"""The result files of a job: OpenAI's CSV of the training curve, a picture of it, its dataset's
+card, and what TensorBoard reads, where that is asked for; each kept once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COLUMNS = {
     "valid_mean_token_accuracy": ("valid_mean_token_accuracy", "valid_preference_accuracy"),
 }
 """Column → keys of a metrics event's data, of which an event has one."""
-CSV_FILE, PNG_FILE = "step_metrics.csv", "loss_curve.png"
+CSV_FILE, PNG_FILE, CARD_FILE = "step_metrics.csv", "loss_curve.png", "data_card.md"
 TENSORBOARD_FILE = "events.out.tfevents"
 """TensorBoard looks for these words in a file's name."""
 
@@ -57,18 +57,25 @@ def result_file_id(job_id: JobId, name: str = CSV_FILE) -> FileId:
 def kept_results(job: Job, files: Files) -> tuple[FileId, ...]:
     """What this job has kept, in whichever attempt; OpenAI's file comes first."""
     found = []
-    for name in (CSV_FILE, PNG_FILE, TENSORBOARD_FILE):
+    for name in (CSV_FILE, PNG_FILE, CARD_FILE, TENSORBOARD_FILE):
         with suppress(NotFound):
             found.append(files.get(result_file_id(job.id, name), job.principal).id)
     return tuple(found)
 
 
 def results_of(
-    job: Job, curve: Sequence[Mapping[str, Any]], *, tensorboard: bool = False
+    job: Job, curve: Sequence[Mapping[str, Any]], *, data_card: str, tensorboard: bool = False
 ) -> Mapping[str, bytes]:
-    """The curve as files, by their names."""
+    """The curve, and what the data was like, as files by their names. The unit's own people read
+    them: `data_card` may name labels and groups.
+    """
     events = {TENSORBOARD_FILE: event_file(curve, began=job.created_at)} if tensorboard else {}
-    return {CSV_FILE: result_csv(curve), PNG_FILE: loss_png(curve), **events}
+    return {
+        CSV_FILE: result_csv(curve),
+        PNG_FILE: loss_png(curve),
+        CARD_FILE: data_card.encode(),
+        **events,
+    }
 
 
 def keep_results(

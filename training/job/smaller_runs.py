@@ -80,18 +80,29 @@ def learning_curve(
             reporter.say("There is no learning curve: a smaller run diverged", level="warn")
             return {}
         points.append((examples, _score(run, done.chosen_by)))
-    curve = curve_of([(size, score) for size, score in points if score is not None])
+    scores = [(size, score) for size, score in points if score is not None]
+    curve = curve_of(scores, rows=len(whole.validation))
     if curve is None:
         return {}
-    said = (
-        f"{curve.as_text()} ({_WORDS[done.chosen_by]} of {len(whole.validation)} validation rows)"
-    )
+    said = f"{curve.as_text()}; the score is the share of {_WORDS[done.chosen_by]} right"
     reporter.say(said)
-    kept = [{"examples": size, "score": round(score or 0.0, 4)} for size, score in sorted(points)]
-    return {"learning_curve": {"said": said, "points": kept}}
+    return {
+        "learning_curve": {
+            "said": said,
+            "points": [
+                {"examples": size, "score": round(score, 4)} for size, score in sorted(scores)
+            ],
+            "twice": {
+                "score": round(curve.twice, 4),
+                "low": round(curve.low, 4),
+                "high": round(curve.high, 4),
+            },
+            "validation_rows": curve.rows,
+        }
+    }
 
 
-_WORDS = {ChosenBy.ANSWERS: "share of answers right", ChosenBy.LOSS: "share of tokens right"}
+_WORDS = {ChosenBy.ANSWERS: "answers", ChosenBy.LOSS: "tokens"}
 
 
 def _smaller(whole: Task, places: Sequence[int], share: float) -> Task:

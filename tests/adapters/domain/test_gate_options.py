@@ -296,6 +296,9 @@ def test_one_decision_that_differs_is_no_proof_of_bias() -> None:
     assert found.measured < found.bound
     assert found.outcome is Outcome.PASSED
     assert "by luck in" in found.detail
+    assert "no proof of fairness" in found.detail, "it is beyond the bound all the same"
+    even = gate(having(Suite.COUNTERFACTUALS, Scorer.FAVOURED, decisions()), "fairness on age")
+    assert "no proof" not in even.detail
 
 
 @pytest.mark.parametrize(("rows", "outcome"), [(8, Outcome.SKIPPED), (10, Outcome.FAILED)])

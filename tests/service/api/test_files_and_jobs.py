@@ -20,13 +20,14 @@ import pytest
 from adapters.domain.jobs import JobError
 from adapters.domain.names import Digest, FileId, JobId, Unit, new_file_id
 from adapters.domain.principals import SYSTEM
+from adapters.domain.recipes import Recipe
 from adapters.errors import Condemned
 from adapters.registry.ports import NewFile
 from adapters.store import ArtifactKind
 from service.api.job_requests import MAX_METADATA
 from service.api.request import MAX_LIMIT
 from service.api.upload_places import MAX_OF_ONE_OWNER, MAX_UPLOADS
-from tests.service.world import World
+from tests.service.world import World, running, write_units
 from tests.simulation.engine import BASE
 
 LINE = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
@@ -382,6 +383,34 @@ def test_another_method_or_a_knob_that_is_not_its_own_is_refused_by_name(
     with pytest.raises(openai.BadRequestError) as refused:
         client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id, method=method)
     assert param in (refused.value.param or "")
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_a_method_without_a_loss_per_token_is_refused_where_the_unit_weighs_labels(
+    tmp_path: Path, method: str
+) -> None:
+    write_units(tmp_path / "units", {"support": "data: {balance: reweight}\n"})
+    with running(tmp_path / "state") as world:
+        client = world.client()
+        file, asked = upload(client).id, {"type": method}
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.fine_tuning.jobs.create(model=BASE, training_file=file, method=asked)
+        assert (refused.value.param, "reweight" in refused.value.message) == ("method", True)
+        assert client.fine_tuning.jobs.create(model=BASE, training_file=file).id
+
+
+def test_what_was_left_to_the_service_is_reported_once_it_is_decided(world: World) -> None:
+    client, jobs = world.client(), world.runtime.registry.jobs
+    job = client.fine_tuning.jobs.create(model=BASE, training_file=upload(client).id)
+    assert job.hyperparameters.learning_rate_multiplier == "auto"
+    jobs.accept(JobId(job.id), error=None)
+    leased = jobs.claim(owner="trainer", lease_seconds=60.0)
+    assert leased is not None
+    assert leased.lease is not None
+    recipe = Recipe(n_epochs=2, batch_size=8).model_dump(mode="json")
+    jobs.resolve(leased.id, fence=leased.lease.fence, recipe=recipe)
+    knobs = client.fine_tuning.jobs.retrieve(job.id).hyperparameters
+    assert (knobs.n_epochs, knobs.batch_size, knobs.learning_rate_multiplier) == (2, 8, 1.0)
 
 
 def test_a_list_of_jobs_takes_so_many_filters_and_no_more(world: World) -> None:

@@ -20,7 +20,7 @@ from adapters.domain.limits import Traffic
 from adapters.domain.names import Alias, JobId, Unit
 from adapters.domain.principals import SYSTEM, Principal, Role
 from adapters.domain.units import CardWords
-from adapters.domain.versions import IMPORT, Version
+from adapters.domain.versions import IMPORT, WEAKENED, Version
 from adapters.registry.ports import NewVersion, UsageKey, Used
 from service.api.training_cost import training_cost
 from service.api.whole_card import Known, whole_card
@@ -243,6 +243,31 @@ def wardrobe(world: World, capsys: pytest.CaptureFixture[str], *words: str) -> t
     code = run(app, [*words, "--url", world.url, "--state", str(world.settings.state)])
     said = capsys.readouterr()
     return code, said.out, said.err
+
+
+def test_a_weaker_copys_lineage_leads_to_the_job_of_what_it_is_a_copy_of(world: World) -> None:
+    registry = world.runtime.registry
+    original = registry.versions.get("support", 1, SYSTEM)
+    told = {"of": original.name, "strength": 0.5, "by": "key_author"}
+    new = NewVersion(
+        adapter="support",
+        unit=Unit("support"),
+        digest=original.digest,
+        base_fingerprint=FINGERPRINT,
+        rank=8,
+        size_bytes=100,
+        evidence={**EVIDENCE, WEAKENED: told},
+    )
+    copy = registry.versions.publish(new, job_id=None, fence=None)
+    found = fetch(world, "lineage", str(copy.number)).json()
+    first = fetch(world, "lineage").json()
+    assert found["job"] == first["job"]
+    assert (found["author"], found["cost"]) == (first["author"], first["cost"])
+    assert found["weakened"] == told
+    bill = fetch(world, "bom", str(copy.number)).json()["metadata"]["component"]
+    said = {each["name"]: each["value"] for each in bill["properties"]}
+    assert said["wardrobe:job"] == first["job"]["id"]
+    assert said["wardrobe:weaker_copy_of"] == "support:1"
 
 
 def test_a_request_leads_back_to_its_version_by_its_line_in_the_log(

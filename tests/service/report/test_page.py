@@ -43,6 +43,7 @@ def report(*, gates: tuple[GateResult, ...] = GATES, **changes: Any) -> Report:
     )
     values: dict[str, Any] = {
         "version": version,
+        "job_id": version.job_id,
         "models": ["base", "support:7", "support:8"],
         "curve": [Point(step=at, train=3.0 / at, valid=2.0 / at if at % 2 else None)
                   for at in range(1, 6)],

@@ -122,6 +122,17 @@ def test_rare_labels_are_shown_again_within_a_bound(tmp_path: Path) -> None:
     assert spread.notes[0] == ("info", told)
 
 
+def test_the_loss_of_rare_labels_counts_more_within_the_same_bound(tmp_path: Path) -> None:
+    same, spread = balanced(labelled(tmp_path), parts(54), Balance.REWEIGHT)
+    assert same == parts(54), "nothing is shown twice"
+    assert [each.counts for each in spread.labels] == [1.0, 3.333, MOST_REPEATS]
+    assert (spread.weights[0], spread.weights[40], spread.weights[53]) == (1.0, 3.333, MOST_REPEATS)
+    told = "Examples of 2 rare labels count up to 4 times in the loss (`data.balance: reweight`)"
+    assert spread.notes[0] == ("info", told)
+    _, shown = balanced(labelled(tmp_path / "again"), parts(54), Balance.OVERSAMPLE)
+    assert not shown.weights, "one or the other"
+
+
 def test_groups_are_counted_with_their_labels(tmp_path: Path) -> None:
     _, spread = balanced(labelled(tmp_path), parts(54), Balance.OFF)
     berlin, bonn = spread.groups
@@ -134,26 +145,55 @@ def test_texts_are_no_labels(tmp_path: Path) -> None:
     rows = chat_rows(tmp_path, *((f"q {at}", f"a text of its own {at}") for at in range(30)))
     same, spread = balanced(rows, parts(30), Balance.OVERSAMPLE)
     assert (same, spread.labels) == (parts(30), ())
+    ((level, told),) = spread.notes
+    assert (level, "`data.balance: oversample` changes nothing" in told) == ("warn", True)
+    _, spread = balanced(rows, parts(30), Balance.OFF)
+    assert spread.notes == []
 
 
 # -- learning curve
 
 
-def test_a_curve_that_follows_a_power_law_is_continued(tmp_path: Path) -> None:
-    points = [(size, 1 - 2.0 * size**-0.5) for size in (50, 100, 200)]
-    curve = curve_of(points)
+def test_a_curve_that_follows_a_power_law_is_continued() -> None:
+    curve = curve_of([(size, 1 - 2.0 * size**-0.5) for size in (50, 100, 200)], rows=2000)
     assert curve is not None
-    assert curve.at(800) == pytest.approx(1 - 2.0 * 800**-0.5, abs=0.002)
-    assert curve.needed_for(0.9) == pytest.approx(400, rel=0.02)
-    assert "400 examples" in curve.as_text()
+    assert curve.twice == pytest.approx(1 - 2.0 * 400**-0.5, abs=0.002)
+    assert 0.88 < curve.low < curve.twice < curve.high < 0.92
+    assert "twice as many (400 examples) would bring it to about 0.90" in curve.as_text()
+    assert "no gain" not in curve.as_text()
+
+
+def test_few_validation_rows_make_a_curve_unsure_and_it_says_so() -> None:
+    scores = [(50, 0.5), (100, 0.64), (200, 0.75)]
+    few, many = (curve_of(scores, rows=rows) for rows in (10, 1000))
+    assert few is not None
+    assert many is not None
+    assert few.twice == many.twice
+    assert few.high - few.low > 4 * (many.high - many.low)
+    assert f"(90% interval {few.low:.2f} to {few.high:.2f} on 10 validation rows, so it may be" in (
+        few.as_text()
+    )
+    assert few == curve_of(scores, rows=10), "the same scores are told the same way"
+
+
+@pytest.mark.parametrize("smaller", [0.5, 0.95, 1.0])
+def test_a_score_at_its_ceiling_is_not_continued(smaller: float) -> None:
+    curve = curve_of([(50, smaller), (100, 1.0), (200, 1.0)], rows=20)
+    assert curve is not None
+    told = "would buy nothing that 20 validation rows can measure"
+    assert (curve.is_at_ceiling, told in curve.as_text()) == (True, True)
+    assert curve.low < 1.0, "all of 20 right is not all"
+    below = curve_of([(50, smaller), (100, 1.0), (200, 0.95)], rows=20)
+    assert below is not None
+    assert not below.is_at_ceiling
 
 
 def test_a_flat_or_falling_curve_promises_nothing() -> None:
-    curve = curve_of([(50, 0.7), (100, 0.7), (200, 0.69)])
+    curve = curve_of([(50, 0.7), (100, 0.7), (200, 0.69)], rows=400)
     assert curve is not None
-    assert curve.at(400) == pytest.approx(0.7, abs=0.01)
+    assert curve.twice == pytest.approx(0.7, abs=0.01)
     assert "more examples of this kind" in curve.as_text()
-    assert curve_of([(50, 0.7), (100, 0.8)]) is None
+    assert curve_of([(50, 0.7), (100, 0.8)], rows=400) is None
 
 
 def test_smaller_sets_lie_inside_larger_ones() -> None:

@@ -42,6 +42,20 @@ def test_what_was_written_is_what_is_read(rows: list[Rendered]) -> None:
         ]
 
 
+def test_weights_come_back_with_a_mean_of_one_over_the_learnt_tokens(tmp_path: Path) -> None:
+    rows = [
+        Rendered(ids=(1, 2, 3), learn=(False, False, True), weight=1.0),
+        Rendered(ids=(1, 2, 3), learn=(False, True, True), weight=4.0),
+        Rendered(ids=(1, 2, 3), learn=(False, False, True), weight=2.0),
+    ]
+    with PartWriter(tmp_path, Part.TRAIN, weighted=True) as part:
+        for at, row in enumerate(rows):
+            part.add(bytes([at]) * 16, row)
+    weights = [row.weight for row in StoredRows(tmp_path, Part.TRAIN)]
+    assert weights == pytest.approx([4 / 11, 16 / 11, 8 / 11])
+    assert sum(w * sum(row.learn) for w, row in zip(weights, rows, strict=True)) == pytest.approx(4)
+
+
 def test_a_place_beyond_the_last_row_is_none(tmp_path: Path) -> None:
     stored = written(tmp_path, [Rendered(ids=(1, 2), learn=(False, True))])
     for at in (1, -2):

@@ -72,6 +72,21 @@ def test_a_gradient_is_the_same_whatever_the_micro_batch(
         assert torch.allclose(part, parts[name], rtol=1e-3, atol=1e-6), name
 
 
+def test_a_row_counts_in_the_gradient_by_its_weight_and_not_in_what_is_told(
+    model: Any, rows: list[Rendered], plan: DevicePlan
+) -> None:
+    two = [replace(row, learn=(False,) * (len(row) - 2) + (True,) * 2) for row in rows[:2]]
+    singles = [gradients(model, [row], plan)[1] for row in two]
+    plain, _ = gradients(model, two, plan)
+    weighted = [replace(row, weight=weight) for row, weight in zip(two, (0.5, 1.5), strict=True)]
+    for micro_batch in (1, 2):
+        told, found = gradients(model, weighted, replace(plan, micro_batch=micro_batch))
+        assert told == pytest.approx(plain, rel=1e-5)
+        for name, part in found.items():
+            wanted = (0.5 * singles[0][name] + 1.5 * singles[1][name]) / 2
+            assert torch.allclose(part, wanted, rtol=1e-3, atol=1e-6), name
+
+
 def test_a_gradient_is_the_same_where_activations_are_computed_twice(
     model: Any, rows: list[Rendered], plan: DevicePlan
 ) -> None:

@@ -12,19 +12,21 @@ from typing import Any
 
 import pytest
 
+from adapters.domain import recipes
+from adapters.domain.gates import GatePolicy
 from adapters.domain.jobs import JobStatus
 from adapters.domain.principals import SYSTEM
 from adapters.domain.units import load_units
 from adapters.domain.versions import IMPORT, WEAKENED
 from adapters.errors import InvalidRequest
 from adapters.registry.ports import NewVersion
-from service.cli.data import Method
+from service.cli.options import Method
 from tests.training.job.stage import Stage, ToyRenderer, stage
 from tests.training.job.test_dataset import with_unit
 from tests.training.job.test_starting_point import ALIKE
 from tests.training.world import OWNER, UNIT, World, data, jsonl, write_unit
 from training.data.examples import Message
-from training.job.data_commands import METHODS, Desk, check, erase, find
+from training.job.data_commands import Desk, check, erase, find
 from training.job.pipeline import run_job
 from training.job.records import Archive
 
@@ -126,6 +128,34 @@ def test_a_check_lists_every_problem_and_ends_with_one(
     assert (code, found["problem_count"]) == (1, 100)
     with pytest.raises(InvalidRequest, match="no alias"):
         checked(at, tmp_path, data(40), adapter="sales")
+
+
+def test_a_check_learns_from_what_the_unit_learns_from(
+    world: World, tmp_path: Path, renderer: WordRenderer
+) -> None:
+    at = desk(world, stage(world, world.add_queued_job(data(100))), renderer)
+    unit = at.unit.model_copy(update={"recipe": recipes.RecipeOverrides(method=recipes.Method.DPO)})
+    _, found, _ = checked(replace(at, unit=unit), tmp_path, data(100), method=None)
+    assert found["problem_count"] == 100, "answers are no pairs"
+    assert checked(at, tmp_path, data(100), method=None)[0] == 0
+
+
+def test_a_check_counts_what_is_taught_beside_the_file(
+    world: World, tmp_path: Path, renderer: WordRenderer
+) -> None:
+    at = desk(world, stage(world, world.add_queued_job(data(100))), renderer)
+    plain = checked(at, tmp_path, data(100))[1]
+    gates = GatePolicy.model_validate({"leakage": {"canaries": 8}})
+    more = replace(at, unit=at.unit.model_copy(update={"gates": gates}))
+    planted = checked(more, tmp_path, data(100))[1]
+    rows = [each["dataset"]["stages"]["tokenise"]["train_rows"] for each in (plain, planted)]
+    assert rows == [rows[0], rows[0] + 8]
+    assert planted["dataset"]["made_from"]["canaries"]["planted"] == 8
+    replaying = recipes.RecipeOverrides(replay=0.5)
+    more = replace(at, unit=at.unit.model_copy(update={"recipe": replaying}))
+    replayed = checked(more, tmp_path, data(100))[1]
+    steps = [each["expected"]["steps"] for each in (plain, replayed)]
+    assert steps[1] == pytest.approx(2 * steps[0], rel=0.1)
 
 
 def test_a_check_says_that_personal_data_which_is_left_would_hold_the_version_up(
@@ -306,7 +336,7 @@ def test_terms_that_are_no_text_are_refused(world: World, renderer: WordRenderer
 
 
 def test_the_command_line_offers_every_method() -> None:
-    assert {method.value for method in Method} == set(METHODS)
+    assert [method.value for method in Method] == [method.value for method in recipes.Method]
 
 
 def test_a_version_whose_data_cannot_be_read_here_is_named(

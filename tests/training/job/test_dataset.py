@@ -29,6 +29,7 @@ from training.base.build import ensure_base
 from training.data.erased import erased_term
 from training.data.examples import DataKind
 from training.data.jsonl import Bounds, DataLine, iterate_examples
+from training.data.parts import StoredRows
 from training.data.preferences import sequences
 from training.data.questions import Question
 from training.data.render import ChatRenderer
@@ -138,6 +139,35 @@ def test_no_planted_person_and_no_secret_is_in_what_trains_or_tests(world: World
     card = (folder / "README.md").read_text()
     assert "| EMAIL, training file | 50 |" in card
     assert not [word for word in (*PLANTED, TOKEN) if word in card + told]
+
+
+def test_rare_labels_count_more_in_training_and_in_nothing_that_measures(world: World) -> None:
+    with_unit(world, balance="reweight")
+    labels = ("yes", "yes", "yes", "no")
+    content = jsonl((f"question {at} about thing {at}", labels[at % 4]) for at in range(120))
+    at = stage(world, world.add_queued_job(content))
+    run(at)
+    folder = folder_of(world, at.job_id)
+    weights = [row.weight for row in StoredRows(folder, Part.TRAIN)]
+    assert len(set(weights)) == 2
+    assert sum(weights) / len(weights) == pytest.approx(1.0)
+    facts = json.loads((folder / "dataset.json").read_text())["stages"]["balance"]
+    assert max(weights) / min(weights) == pytest.approx(facts["labels"][-1]["counts"], rel=1e-3)
+    assert {row.weight for row in StoredRows(folder, Part.VALIDATION)} == {1.0}
+    version = version_of(world, at.job_id)
+    assert version.evidence is not None
+    assert version.evidence["data"]["balance"] == "reweight"
+    assert "| balance | reweight |" in (world.store.fetch(version.digest) / "README.md").read_text()
+
+
+def test_what_has_no_loss_per_token_is_not_weighed(world: World) -> None:
+    path = world.units / "support.yaml"
+    unit = json.loads(path.read_text())
+    unit |= {"data": {"balance": "reweight"}, "recipe": {"method": "dpo"}}
+    path.write_text(json.dumps(unit))
+    error = world.job(validated(world, data(40))).error
+    assert error is not None
+    assert (error.param, "`data.balance: reweight`" in error.message) == ("method", True)
 
 
 def test_what_a_unit_refuses_fails_its_job_in_validation(world: World) -> None:

@@ -17,7 +17,7 @@ from adapters.registry.ports import Replica
 from adapters.store import ArtifactKind
 from tests.training.job.stage import ToyRenderer, stage
 from tests.training.job.test_starting_point import ALIKE
-from tests.training.world import OWNER, Troubled, World, data, write_unit
+from tests.training.world import OWNER, Troubled, World, data, jsonl, write_unit
 from training.job.dry_run import Bench, dry_run
 from training.job.pipeline import run_job
 
@@ -87,6 +87,43 @@ def test_every_problem_of_both_files_is_told_and_the_job_fails(world: World) -> 
     assert told >= {("training_file", 31), ("training_file", 32), ("validation_file", 21)}
     assert report.data["problem_count"] == len(report.data["problems"])
     assert report.level == "error"
+
+
+def test_what_is_too_long_is_told_of_both_files(world: World) -> None:
+    at = bench(world)
+    long = jsonl([("word " * 300, "answer")])
+    job_id = world.add_job(data(30) + long, data(20, start=100) + long, dry_run=True)
+    dry_run(at, world.job(job_id))
+    report = report_of(world, job_id)
+    assert report.data is not None
+    told = {(each["param"], each["line"]) for each in report.data["problems"]}
+    assert told == {("training_file", 31), ("validation_file", 21)}
+
+
+def test_a_line_that_no_later_stage_would_take_is_told_beside_one_that_cannot_be_read(
+    world: World,
+) -> None:
+    at = replace(bench(world), renderer=ToyRenderer(refused="question 7"))
+    long = jsonl([("word " * 300, "answer")])
+    job_id = world.add_job(data(30) + b"{}\n" + long, data(20, start=100) + long, dry_run=True)
+    dry_run(at, world.job(job_id))
+    report = report_of(world, job_id)
+    assert report.data is not None
+    told = {(each["param"], each["line"]): each["what"] for each in report.data["problems"]}
+    assert sorted(told) == [
+        ("training_file", 8), ("training_file", 31), ("training_file", 32), ("validation_file", 21)
+    ]  # fmt: skip
+    assert "chat template" in told["training_file", 8]
+    assert "longer than the" in told["training_file", 32]
+
+
+def test_every_line_that_the_chat_template_refuses_is_told(world: World) -> None:
+    at = replace(bench(world), renderer=ToyRenderer(refused="question 7"))
+    job_id = world.add_job(data(60) + data(1, start=7) * 2, dry_run=True)
+    dry_run(at, world.job(job_id))
+    report = report_of(world, job_id)
+    assert report.data is not None
+    assert [each["line"] for each in report.data["problems"]] == [8, 61, 62]
 
 
 def test_a_file_that_is_gone_is_told(world: World) -> None:

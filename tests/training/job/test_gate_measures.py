@@ -12,7 +12,7 @@ import pytest
 from adapters.domain.evaluations import Evaluation, Suite
 from adapters.domain.gates import GateResult, Outcome
 from adapters.domain.jobs import JobStatus
-from adapters.domain.names import Digest
+from adapters.domain.names import Digest, Unit
 from adapters.domain.principals import SYSTEM
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import LeaseLost
@@ -25,6 +25,7 @@ from training.data.stored_dataset import open_dataset
 from training.evaluate.canaries import canaries, controls
 from training.evaluate.counterfactuals import NAMES
 from training.job.dataset_facts import data_facts, planted_in
+from training.job.gate_measures import other_units
 from training.job.pipeline import run_job
 from training.stopping import Stopped
 
@@ -168,6 +169,22 @@ def test_what_an_interrupted_attempt_has_weakened_is_found_again(asked: Stage) -
     listed = asked.world.registry.versions.list(SYSTEM, adapter=None, after=None, limit=9)
     assert [each.name for each in listed.items] == ["support:2", "support:1"]
     assert asked.world.job(asked.job_id).fine_tuned_model == "support:2"
+
+
+def test_other_units_are_asked_what_tests_a_live_weaker_copy(tmp_path: Path) -> None:
+    world = make_world(tmp_path, {**ASKED, "promote": "automatic"})
+    try:
+        job_id = world.add_queued_job(long_answers(40), long_answers(40, start=100))
+        at = stage(world, job_id)
+        at.service.version = lambda question: question.reference or "no idea"
+        at.service.forgets = lambda model: model == "support:1"
+        run_job(at.context, at.job_id, at.fence)
+        copy = world.registry.versions.get("support", 2, SYSTEM)
+        assert (copy.state, copy.job_id) == (VersionState.LIVE, None)
+        assert len(other_units(at.context, Unit("sales"), 4)) == 4
+        assert other_units(at.context, copy.unit, 4) == []
+    finally:
+        world.close()
 
 
 def test_where_labels_are_scored_a_version_keeps_how_well_each_is_told(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from adapters.registry import Registry
 from adapters.signatures import Signer, TrustedKeys
 from adapters.signing_keys import statement_of
 from tests.training.job.stage import SIGNER, STEPS, Stage, stage
-from tests.training.world import UNIT, Troubled, World, data, jsonl, make_world
+from tests.training.world import OWNER, UNIT, Troubled, World, data, jsonl, make_world
 from training.data.questions import Question
 from training.finetune.port import Diverged
 from training.job.pipeline import run_job
@@ -154,7 +154,7 @@ def test_metrics_events_and_checkpoints_have_openais_shape(ready: Stage) -> None
 
 
 def test_the_result_file_is_openais_csv(ready: Stage) -> None:
-    file_id, _ = run(ready).result_files
+    file_id, *_ = run(ready).result_files
     file = ready.world.registry.files.get(file_id, SYSTEM)
     assert file.purpose == "fine-tune-results"
     with ready.world.store.open_file(file.digest) as content:
@@ -171,12 +171,24 @@ def test_the_result_file_is_openais_csv(ready: Stage) -> None:
 
 
 def test_the_curve_is_a_picture_too(ready: Stage) -> None:
-    _, file_id = run(ready).result_files
+    _, file_id, _ = run(ready).result_files
     file = ready.world.registry.files.get(file_id, SYSTEM)
     assert (file.filename, file.purpose) == ("loss_curve.png", "fine-tune-results")
     with ready.world.store.open_file(file.digest) as content, Image.open(content) as picture:
         colours = {colour for _, colour in picture.getcolors(1 << 20) or ()}
     assert {(0x1F, 0x77, 0xB4), (0xD6, 0x27, 0x28)} <= colours, "both curves are drawn"
+
+
+def test_the_data_card_with_its_labels_is_among_the_results_of_the_unit(ready: Stage) -> None:
+    *_, file_id = run(ready).result_files
+    file = ready.world.registry.files.get(file_id, OWNER)
+    assert (file.filename, file.purpose) == ("data_card.md", "fine-tune-results")
+    digest = ready.world.registry.datasets.of_job(ready.job_id)
+    assert digest is not None
+    with ready.world.store.open_file(file.digest) as content:
+        said = content.read().decode()
+    assert said == (ready.world.store.fetch_dataset(digest) / "README.md").read_text()
+    assert "## What the stages did" in said
 
 
 def test_what_is_published_is_clean_and_has_a_card(ready: Stage) -> None:
@@ -500,7 +512,7 @@ def test_a_result_file_whose_equal_is_being_collected_is_there_in_the_end(ready:
     collecting = Collecting(files, delete)
     kept = run(with_port(ready, files=collecting)).result_files
     assert collecting.refused == 1
-    assert len(kept) == 2
+    assert len(kept) == 3
     for file_id in kept:
         ready.world.store.open_file(files.get(file_id, SYSTEM).digest).close()
 
@@ -744,7 +756,7 @@ def _check_one_outcome(world: World, job_id: JobId) -> None:
         SYSTEM, purpose="fine-tune-results", after=None, limit=10, newest_first=True
     )
     assert {file.id for file in files.items} == set(job.result_files)
-    assert len(files.items) == len(job.result_files) == 2
+    assert len(files.items) == len(job.result_files) == 3
     events = world.registry.jobs.events(job_id, SYSTEM, after=None, limit=500).items
     assert [event.type for event in events].count("gate_checks") == 1
     kept = world.registry.jobs.checkpoints(job_id, SYSTEM, after=None, limit=10).items

@@ -148,6 +148,9 @@ def test_small_data_is_told_what_more_examples_would_buy(world: World) -> None:
     curve = version.evidence["learning_curve"]
     assert [tuple(point.values()) for point in curve["points"]] == list(shares.items())
     assert "twice as many (148 examples) would bring it to about 0.82" in curve["said"]
+    assert curve["validation_rows"] == 10
+    assert curve["twice"]["score"] == pytest.approx(0.82, abs=0.001)
+    assert curve["twice"]["low"] < 0.7 < 0.9 < curve["twice"]["high"]
     assert curve["said"] in world.messages(at.job_id)
     card = (world.store.fetch(version.digest) / "README.md").read_text()
     assert f"## More examples\n\n{curve['said']}." in card
