@@ -126,7 +126,7 @@ def _pairs(tensors: Mapping[str, Tensor]) -> dict[str, _Pair]:
         if match is None:
             raise _no(f"{name[:200]!r} is no tensor of a LoRA on linear layers", "adapter_tensors")
         if tensor.dtype not in _DTYPES:
-            raise _no(f"{name[:200]} has the type {tensor.dtype}", "adapter_tensors")
+            raise _no(f"{name[:200]!r} has the type {tensor.dtype}", "adapter_tensors")
         halves.setdefault(match["module"], {})[match["half"]] = tensor
     for module, found in halves.items():
         if found.keys() != {"A", "B"}:

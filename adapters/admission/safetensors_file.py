@@ -145,12 +145,12 @@ def _tensor(path: Path, name: str, entry: Any) -> Tensor:
             proper = all(type(n) is int and 0 <= n < _MAX_DIMENSION for n in numbers)
             proper = proper and len(shape) <= _MAX_DIMENSIONS
             if rest or not proper or dtype not in _SIZES:
-                raise _malformed(path, f"describes the tensor {name[:200]} wrongly")
+                raise _malformed(path, f"describes the tensor {name[:200]!r} wrongly")
         case _:
-            raise _malformed(path, f"describes the tensor {name[:200]} wrongly")
+            raise _malformed(path, f"describes the tensor {name[:200]!r} wrongly")
     tensor = Tensor(dtype=dtype, shape=tuple(shape), begin=begin)
     if end - begin != _bytes(tensor):
-        raise _malformed(path, f"gives the tensor {name[:200]} a wrong length")
+        raise _malformed(path, f"gives the tensor {name[:200]!r} a wrong length")
     return tensor
 
 

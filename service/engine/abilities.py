@@ -39,4 +39,6 @@ class Abilities:
     """Tokens of prompt and answer together."""
     tools: bool
     """Whether tool calls are read from the base's answers."""
+    vocabulary: int = 2**31
+    """Tokens that the model has, numbered from 0; what is not known is the engine's to check."""
     control_tokens: ControlTokens = field(default_factory=ControlTokens)

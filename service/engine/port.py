@@ -28,7 +28,8 @@ class Engine(Protocol):
     @property
     def limits(self) -> Mapping[str, Any]:
         """`max_lora_rank`, `max_model_len`, `max_cpu_loras`, `engine`; where they are known, also
-        `max_num_seqs`, and `scheduling`: `priority` where requests may name one.
+        `max_num_seqs`, `vocabulary` (tokens), and `scheduling`: `priority` where requests may
+        name one.
         """
         ...
 

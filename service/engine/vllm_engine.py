@@ -256,6 +256,7 @@ def engine_limits(client: Any) -> dict[str, Any]:
         "max_cpu_loras": config.lora_config.max_cpu_loras,
         "max_model_len": config.model_config.max_model_len,
         "max_num_seqs": config.scheduler_config.max_num_seqs,
+        "vocabulary": config.model_config.get_vocab_size(),
         "scheduling": config.scheduler_config.policy,
     }
 

@@ -166,6 +166,7 @@ def clean(
     _check_stream_options(kept)
     _shorten(kept, abilities.context)
     _check_control_tokens(kept, abilities)
+    _check_tokens(kept, abilities.vocabulary)
     return kept
 
 
@@ -269,6 +270,13 @@ def _check_control_tokens(body: Mapping[str, Any], abilities: Abilities) -> None
                 param=name,
                 code="control_token",
             )
+
+
+def _check_tokens(body: Mapping[str, Any], vocabulary: int) -> None:
+    """The engine looks at them when a response's stream has begun, and can only cut it off then."""
+    for name in ("stop_token_ids", "logit_bias"):
+        if any(int(token) >= vocabulary for token in body.get(name, ())):
+            raise InvalidRequest(f"`{name}` holds a token that the model does not have", param=name)
 
 
 def _reasoning(value: object, name: str) -> dict[str, str]:

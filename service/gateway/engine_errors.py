@@ -68,10 +68,14 @@ def _engine_message(body: bytes) -> tuple[str, str | None]:
     error = document.get("error", document)
     said = error if isinstance(error, dict) else {}
     message, param = said.get("message"), said.get("param")
-    return (
-        message if isinstance(message, str) else "",
-        _field(param) if isinstance(param, str) else None,
-    )
+    text = message if isinstance(message, str) else ""
+    return text, _field(param) if isinstance(param, str) else _field(_beginning(text))
+
+
+def _beginning(text: str) -> str:
+    """Most of what it refuses without a field begins with one: `min_p must be …, got …`."""
+    found = re.match(r"(\w{1,32}) (?:must|cannot) ", text)
+    return found.group(1) if found else ""
 
 
 def _field(place: str) -> str | None:

@@ -80,7 +80,7 @@ def _are_words(value: object) -> TypeGuard[list[str]]:
 
 
 def stop_token_ids(value: object, name: str) -> list[int]:
-    """A short list of tokens; that the base has them is the engine's to check."""
+    """A short list of tokens."""
     if not isinstance(value, list) or len(value) > MAX_STOPS or not (not value or _tokens(value)):
         raise InvalidRequest(f"`{name}` must be a list of at most {MAX_STOPS} tokens", param=name)
     return value

@@ -140,6 +140,7 @@ def _abilities(parts: Parts) -> Abilities:
     return Abilities(
         context=parts.engine.limits["max_model_len"],
         tools=parts.settings.calls_tools,
+        vocabulary=parts.engine.limits.get("vocabulary", Abilities.vocabulary),
         control_tokens=ControlTokens(parts.control_tokens),
     )
 

@@ -1,5 +1,6 @@
-"""Ends connections whose request never comes: uvicorn waits for ever, and takes a head of any size.
-At its own end it does the reverse: it closes connections whose request is on its way.
+"""Ends connections whose request never comes, or whose answer nobody reads: uvicorn waits for ever,
+and takes a head of any size. At its own end it does the reverse: it closes connections whose
+request is on its way.
 
 vLLM's own flags for that bound h11, and uvicorn parses with httptools where that is installed. So
 its protocol is replaced by one that counts; bodies are bounded in `service.gateway.request_body`.
@@ -14,21 +15,33 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_SECONDS = 30.0
 """From the first byte of a connection, or of its next request, until the head is whole."""
+REST_BYTES = 1024 * 1024
+"""What must come of a body in `HEAD_SECONDS` whose request has been answered already, as a refused
+one is: an upload may go on until its client looks, one byte a minute may not.
+"""
 MAX_HEAD_BYTES = 64 * 1024
 """Beside what comes in one read with them (asyncio reads 256 KiB at most)."""
 LAST_SECONDS = 0.5
 """What a new connection's first request may still take to come when the server ends."""
+UNREAD_SECONDS = 60.0
+"""Until whoever asked has read what is written and not sent, 64 KiB or more. Who reads no faster
+holds a version, a turn in the engine and a place of its unit, and a drain waits for it.
+"""
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """uvicorn's protocol, with an end to a request's head."""
+    """uvicorn's protocol, with an end to a request's head and to an answer that nobody reads."""
 
     head_seconds = HEAD_SECONDS
+    unread_seconds = UNREAD_SECONDS
     last_seconds = LAST_SECONDS
     _ending = False
     _timer: asyncio.TimerHandle | None = None
     _head_bytes: int | None = 0
     """Of a head that is not whole; None behind it."""
+    _rest_bytes = 0
+    """Behind a head, since it was last looked."""
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Of asyncio."""
@@ -38,7 +51,21 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Of asyncio."""
         self._wait_no_longer()
+        self.resume_writing()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Of asyncio: more is written than the client takes."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self.unread_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Of asyncio: it has taken most of it."""
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Of asyncio."""
@@ -47,6 +74,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._give_up()
+        else:
+            self._rest_bytes += len(data)
 
     def on_message_begin(self) -> None:
         """Of the parser: the first byte of a request."""
@@ -61,6 +90,30 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
         if self._ending:
             super().shutdown()  # which ends it behind the answer
+
+    def on_message_complete(self) -> None:
+        """Of the parser."""
+        self._wait_no_longer()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Of the server. What is left of a body that nobody waits for is read and thrown away: who
+        is cut off amid it does not see the answer.
+        """
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body:
+            self._watch_rest()
+
+    def _watch_rest(self) -> None:
+        self._wait_no_longer()
+        self._rest_bytes = 0
+        self._timer = self.loop.call_later(self.head_seconds, self._look_at_rest)
+
+    def _look_at_rest(self) -> None:
+        if self._rest_bytes < REST_BYTES:
+            self._give_up()
+        else:
+            self._watch_rest()
 
     def shutdown(self) -> None:
         """Of the server, at its end. Whoever has just connected, or has begun to ask, is answered;
@@ -83,7 +136,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._timer = None
 
     def _give_up(self) -> None:
-        """Without a word: whoever is there has not asked for anything yet."""
+        """Without a word: whoever is there has asked for nothing yet, or has been answered."""
         self._wait_no_longer()
         if not self.transport.is_closing():
             self.transport.close()

@@ -164,6 +164,10 @@ def test_a_token_that_the_base_has_not_is_refused_and_the_engine_lives(
     core = stack.engine_core().pid
     with pytest.raises(openai.BadRequestError):
         chat(stack, **wrong)
+    said = {**wrong.get("extra_body", wrong)}
+    said.pop("min_tokens", None)  # no field of responses
+    with pytest.raises(openai.BadRequestError):
+        stack.client().responses.create(model=BASE, input="hi", stream=True, extra_body=said)
     assert chat(stack, max_tokens=1).choices
     assert stack.engine_core().pid == core
 

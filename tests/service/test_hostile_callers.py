@@ -269,6 +269,48 @@ def test_no_body_is_an_error_of_ours(everybody: Scene, row: Any) -> None:
             assert len(content) < 2000
 
 
+CHUNKED = b"2\r\n{}\r\n0\r\n\r\n"
+FRAMES = (
+    (b"Content-Length: %d\r\nTransfer-Encoding: chunked" % len(CHUNKED), CHUNKED),
+    (b"Transfer-Encoding: chunked\r\nContent-Length: 3", CHUNKED),
+    (b"Transfer-Encoding: chunked, identity", CHUNKED),
+    (b"Transfer-Encoding: xchunked", CHUNKED),
+    (b"Transfer-Encoding: \x0bchunked", CHUNKED),
+    (b"Transfer-Encoding: chunked", b"2\n{}\n0\n\n"),
+    (b"Transfer-Encoding: chunked", b"ffffffffffffffffff\r\n{}"),
+    (b"Content-Length: 2\r\nContent-Length: 0", b"{}"),
+    (b"Content-Length: 2, 2", b"{}"),
+    (b"Content-Length: +2", b"{}"),
+    (b"Content-Length: -1", b"{}"),
+    (b"Content-Length: 0x2", b"{}"),
+    (b"Content-Length : 2", b"{}"),
+    (b"X: a\r\n b\r\nContent-Length: 2", b"{}"),
+    (b"X: a\rY: b\r\nContent-Length: 2", b"{}"),
+    (b"X: a\nContent-Length: 2", b"{}"),
+    (b"X: a\x00b\r\nContent-Length: 2", b"{}"),
+)
+
+
+@pytest.mark.parametrize(("framing", "body"), FRAMES, ids=repr)
+def test_no_framing_hides_a_second_request_behind_a_first(
+    everybody: Scene, framing: bytes, body: bytes
+) -> None:
+    """What a proxy in front may read otherwise is refused, and ends its connection."""
+    key = b"Authorization: Bearer " + everybody.world.key(OWN).encode()
+    first = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n" + key + b"\r\n"
+    second = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + key + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", everybody.world.settings.port), timeout=30) as to:
+        to.sendall(first + framing + b"\r\n\r\n" + body + second)
+        answer = b""
+        try:
+            while part := to.recv(65536):
+                answer += part
+        except ConnectionResetError:  # with bytes left that it does not read
+            pass
+    assert answer.count(b"HTTP/1.1 ") <= 1
+    assert answer[9:12] in (b"400", b"")
+
+
 def test_nothing_of_all_this_is_in_the_state_folders_logs(everybody: Scene) -> None:
     logs = Path(everybody.world.settings.state) / "logs"
     written = b"".join(path.read_bytes() for path in logs.rglob("*") if path.is_file())

@@ -143,6 +143,16 @@ def test_a_tensor_that_the_base_has_no_place_for_is_refused(tmp_path: Path, name
     assert refusal(write_adapter(tmp_path / "a", tensors=tensors)).reason == "adapter_tensors"
 
 
+def test_a_tensor_of_another_type_is_told_without_what_could_deceive_its_reader(
+    tmp_path: Path,
+) -> None:
+    name = a_half("layers.0\x1b[31m\u202e", "A")
+    tensors = adapter_tensors() | {name: np.ones((RANK, IN), "<i8")}
+    message = refusal(write_adapter(tmp_path / "a", tensors=tensors)).message
+    assert "has the type I64" in message
+    assert message.isprintable()
+
+
 def test_renamed_tensors_do_not_pass_as_an_adapter_without_effect(tmp_path: Path) -> None:
     """VLLM loads such an adapter with 200 and serves the base model."""
     tensors = {

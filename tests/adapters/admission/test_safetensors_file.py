@@ -78,6 +78,14 @@ def test_a_tensor_described_wrongly_is_refused(wrong: Any) -> None:
     assert refused(encode({"a": HONEST["a"]}, header={"a": wrong})) != ""
 
 
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\ud800", "a\u202eb", "a\nb", "a\0b"], ids=ascii)
+@pytest.mark.parametrize("wrong", [entry(dtype="F33"), entry(data_offsets=[0, 20]), None])
+def test_a_name_that_could_deceive_who_reads_it_is_quoted(name: str, wrong: Any) -> None:
+    message = refused(encode({"a": HONEST["a"]}, header={name: wrong}))
+    assert message.isprintable()
+    assert repr(name) in message
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

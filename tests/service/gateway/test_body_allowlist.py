@@ -280,6 +280,19 @@ def test_so_many_of_them_and_no_more(change: dict[str, Any]) -> None:
     assert clean(COMPLETIONS, {**asked, **change, "echo": False})
 
 
+@pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS, RESPONSES])
+@pytest.mark.parametrize("field", [{"stop_token_ids": [5, 99]}, {"logit_bias": {"99": 1}}])
+def test_a_token_that_the_model_does_not_have_is_refused_before_a_stream_begins(
+    endpoint: Endpoint, field: dict[str, Any]
+) -> None:
+    said = {"model": "support", endpoint.question: MESSAGES if endpoint is CHAT else "hi", **field}
+    few, more = (Abilities(context=1024, tools=True, vocabulary=size) for size in (99, 100))
+    with pytest.raises(InvalidRequest, match="a token that the model does not have") as refused:
+        body_allowlist.clean(endpoint, said, abilities=few)
+    assert refused.value.param == next(iter(field))
+    assert body_allowlist.clean(endpoint, said, abilities=more).items() >= field.items()
+
+
 @pytest.mark.parametrize(
     ("endpoint", "field"),
     [

@@ -38,6 +38,26 @@ def test_of_an_engines_refusal_only_the_field_is_told(
 
 
 @pytest.mark.parametrize(
+    ("said", "param"),
+    [
+        ("min_p must be in [0, 1], got SECRET.", "min_p"),
+        ("n must be 1 when using greedy sampling, got 2.", "n"),
+        ("stop cannot contain an empty string.", "stop"),
+        ("SECRET must be in [0, 1]", None),
+        ("SECRET: n must be 1", None),
+        ("n", None),
+    ],
+)
+def test_a_field_that_a_refusal_begins_with_is_told_though_it_is_not_named(
+    said: str, param: str | None
+) -> None:
+    _, body, _ = engine_errors.translate(400, engine_error(said, None), question="messages")
+    error = json.loads(body)["error"]
+    assert error["param"] == param
+    assert "SECRET" not in error["message"]
+
+
+@pytest.mark.parametrize(
     ("said", "length"),
     [
         ("This model's maximum context length is 1024 tokens. However, SECRET", " of 1024 tokens"),

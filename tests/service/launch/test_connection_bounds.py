@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service.launch.connection_bounds import MAX_HEAD_BYTES, BoundedHttp
+from service.launch.connection_bounds import MAX_HEAD_BYTES, REST_BYTES, BoundedHttp
 
 READ_AT_ONCE = 256 * 1024
 """By asyncio."""
@@ -31,11 +31,11 @@ async def answer(scope: Any, receive: Callable[[], Any], send: Callable[[Any], A
 
 
 @asynccontextmanager
-async def server_of(protocol: type[asyncio.Protocol]) -> AsyncIterator[tuple[uvicorn.Server, int]]:
+async def server_of(
+    protocol: type[asyncio.Protocol], app: Any = answer
+) -> AsyncIterator[tuple[uvicorn.Server, int]]:
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(answer, http=protocol, log_level="error", lifespan="off")
-    )
+    server = uvicorn.Server(uvicorn.Config(app, http=protocol, log_level="error", lifespan="off"))
     task = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -47,8 +47,8 @@ async def server_of(protocol: type[asyncio.Protocol]) -> AsyncIterator[tuple[uvi
 
 
 @asynccontextmanager
-async def serving(protocol: type[asyncio.Protocol]) -> AsyncIterator[int]:
-    async with server_of(protocol) as (_, port):
+async def serving(protocol: type[asyncio.Protocol], app: Any = answer) -> AsyncIterator[int]:
+    async with server_of(protocol, app) as (_, port):
         yield port
 
 
@@ -90,6 +90,47 @@ async def test_so_does_that_of_the_next_request() -> None:
         writer.write(whole[:20])
         async with asyncio.timeout(10):
             assert await reader.read() == b""
+        writer.close()
+
+
+async def refuse(scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+    """Without a look at the body."""
+    headers = [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    await send({"type": "http.response.body", "body": b"no"})
+
+
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+
+
+async def test_what_follows_a_refusal_drop_by_drop_ends_its_connection() -> None:
+    async with serving(Hasty, refuse) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST)
+        assert b"401" in await reader.readuntil(b"no")
+        ended = asyncio.create_task(reader.read())
+        async with asyncio.timeout(30):
+            while not ended.done():
+                writer.write(b"x")
+                await asyncio.sleep(0.05)
+        with contextlib.suppress(ConnectionError):
+            assert await ended == b""
+        writer.close()
+
+
+async def test_who_sends_the_rest_of_a_body_may_ask_again_on_its_connection() -> None:
+    async with server_of(BoundedHttp, refuse) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):
+            writer.write(POST)
+            assert b"401" in await reader.readuntil(b"no")
+            (connection,) = await connected(server)
+            connection._rest_bytes = REST_BYTES
+            connection._look_at_rest()  # so much has come: it goes on
+            assert connection._timer is not None
+            writer.write(b"x" * 1_000_000)
+            while connection._timer is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         writer.close()
 
 
@@ -150,6 +191,53 @@ async def test_one_that_says_nothing_does_not_hold_up_the_servers_end() -> None:
         async with asyncio.timeout(10):
             assert await reader.read() == b""
         writer.close()
+
+
+def stream_until_gone(ended: asyncio.Queue[str]) -> Any:
+    """An application that goes on until it hears that its client is gone."""
+
+    async def stream(scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        heard = asyncio.create_task(receive())
+        while not heard.done():
+            piece = b"x" * READ_AT_ONCE
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(0)
+        ended.put_nowait((await heard)["type"])
+
+    return stream
+
+
+async def test_an_answer_that_nobody_reads_ends_its_connection_and_its_request() -> None:
+    class Unread(BoundedHttp):
+        unread_seconds = 0.3
+
+    ended: asyncio.Queue[str] = asyncio.Queue()
+    async with serving(Unread, stream_until_gone(ended)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert await ended.get() == "http.disconnect"
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(READ_AT_ONCE):
+                pass
+        writer.close()
+
+
+async def test_who_reads_again_in_time_is_given_the_whole_time_again() -> None:
+    ended: asyncio.Queue[str] = asyncio.Queue()
+    async with server_of(BoundedHttp, stream_until_gone(ended)) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        (connection,) = await connected(server)
+        for _ in range(2):
+            while connection._unread is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            while connection._unread is not None:
+                assert await reader.read(READ_AT_ONCE)
+        writer.close()
+        assert await ended.get() == "http.disconnect"
 
 
 async def connected(server: uvicorn.Server) -> list[Any]:
