@@ -136,6 +136,13 @@ class Settings(BaseSettings):
         description="Jobs that a trainer runs at once; each has its own memory, and its part of "
         "the threads.",
     )
+    train_devices: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="GPUs that share the rows of one job, where the trainer sees so many; on a CPU "
+        "processes.",
+    )
     train_metrics_port: int = Field(
         default=0,
         ge=0,
@@ -145,7 +152,7 @@ class Settings(BaseSettings):
     train_memory_gib: float = Field(
         default=0.0,
         ge=0.0,
-        description="GiB of memory that a job's process may have, a GPU's aside; 0: no limit.",
+        description="GiB of memory that a process of a job may have, a GPU's aside; 0: no limit.",
     )
     report_to: str = Field(
         default="",

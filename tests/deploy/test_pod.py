@@ -97,6 +97,23 @@ def test_shared_memory_is_bounded_and_within_the_memory_limit(rendered: Rendered
     assert rendered.container("service")["resources"]["limits"]["memory"] == "8Gi"
 
 
+def test_a_trainer_of_several_gpus_is_told_so_and_has_shared_memory_of_its_own(
+    chart: Chart,
+) -> None:
+    for values in ({}, REPLICATED):
+        rendered = chart.render({**values, "trainer": {"devices": 4}})
+        assert rendered.environment("trainer")["WARDROBE_TRAIN_DEVICES"] == "4"
+        (mount,) = [
+            each
+            for each in rendered.container("trainer")["volumeMounts"]
+            if each["mountPath"] == "/dev/shm"
+        ]
+        component = "trainer" if values else "service"
+        pod = rendered.deployment(component)["spec"]["template"]["spec"]
+        (volume,) = [each for each in pod["volumes"] if each["name"] == mount["name"]]
+        assert volume["emptyDir"]["medium"] == "Memory"
+
+
 def test_probes_ask_our_endpoints_on_a_port_that_exists(rendered: Rendered) -> None:
     service = rendered.container("service")
     probes = {kind: service[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}

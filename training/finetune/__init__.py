@@ -4,6 +4,7 @@ port.py               what a job asks of whatever fine-tunes; no torch behind it
 fine_tuner.py         the port on PEFT and torch
 run.py                the run from the rendered rows to the adapter, resumed where it was
 loop.py               the training loop, top to bottom
+dry_step.py           a step that changes nothing: whether a plan fits, and how fast it is
 passes.py             forward and backward passes as the device plan says
 loss.py               the loss of the learnt tokens, the head in chunks
 lesson.py             which passes a method takes, and the rows as they read them
@@ -18,6 +19,11 @@ checkpoints.py        which checkpoints survived a crash whole, and whether ther
 clock.py              time taken, learning rate of each step
 device_plan.py        how the device is used, by arithmetic; no torch behind it
 this_device.py        what there is to train with, measured
+spread_passes.py      the passes of a run over several devices
+ranks.py              the processes that compute with the run's own one, each on one more device
+rank_process.py       such a process; `rank.py` is what it does
+rank_link.py          the line between the two; `rank_orders.py` is what is said on it
+adapter_exchange.py   weights and gradients between them, by torch.distributed
 nf4.py                a base in four bits
 loaded_base.py        one base model in memory for a whole job
 answers.py            greedy answers of the trainer's own forward pass

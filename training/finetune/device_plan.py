@@ -72,6 +72,24 @@ class Device:
     kind: Literal["cpu", "cuda"]
     free: int
     threads: int
+    count: int = 1
+    """Devices of this kind for one job; `free` and `threads` are of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Devices:
+    """The devices that a job may use: the owner's choice, never a recipe's."""
+
+    count: int = 1
+    slot: int = 0
+    """Which of the jobs that run at once it is, from 0."""
+
+    def among(self, there: int) -> list[int]:
+        """Which of the GPUs that are `there`: no other slot's, as long as there are enough."""
+        return [(self.slot * self.count + at) % there for at in range(min(self.count, there))]
+
+
+ONE = Devices()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +109,18 @@ class DevicePlan:
     threads: int
     quantization: Quantization = Quantization.NONE
     """How the base is held."""
+    devices: int = 1
+    """That share the rows of a step; each has the base, in a process of its own."""
 
     @property
     def accumulation(self) -> int:
-        """Passes in a step."""
-        return -(-self.batch // self.micro_batch)
+        """Passes in a step, on each device."""
+        return -(-self.rows_of_one // self.micro_batch)
+
+    @property
+    def rows_of_one(self) -> int:
+        """Of the rows in a step, the most that one device gets."""
+        return -(-self.batch // self.devices)
 
     @property
     def is_quantised(self) -> bool:
@@ -105,11 +130,15 @@ class DevicePlan:
         """For people."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         where = "the GPU" if self.device == "cuda" else f"{threads} of the CPU"
+        if self.devices > 1:
+            here = "GPUs" if self.device == "cuda" else f"processes on {threads} each of the CPU"
+            where = f"{self.devices} {here}"
         rows = "1 row" if self.micro_batch == 1 else f"{self.micro_batch} rows"
+        on_each = "" if self.devices == 1 else " on each"
         passes = "" if self.accumulation == 1 else f", {self.accumulation} passes a step"
         recomputed = ", activations computed twice" if self.gradient_checkpointing else ""
         held = f", the base in {self.quantization}" if self.is_quantised else ""
-        return f"{where} in {self.precision}{held}, {rows} at once{passes}{recomputed}"
+        return f"{where} in {self.precision}{held}, {rows} at once{on_each}{passes}{recomputed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +157,8 @@ class Needs:
 
     base: int
     adapter: int
-    """Weights, gradients and both moments of the optimizer, in float32."""
+    """Weights, gradients and both moments of the optimizer, in float32; where several devices
+    exchange weights and gradients, a copy of each."""
     activations: int
     logits: int
 
@@ -174,10 +204,15 @@ def needs(plan: DevicePlan, base: BaseSize, rows: Rows) -> Needs:
     chunk = min(plan.loss_chunk, plan.micro_batch * rows.learnt)
     return Needs(
         base=_held(plan, base),
-        adapter=base.adapter * 4 * 4,
+        adapter=base.adapter * 4 * (4 if plan.devices == 1 else 6),
         activations=layers,
         logits=chunk * _logits_of_token(base.vocabulary),
     )
+
+
+def devices_for(rows: Rows, device: Device) -> int:
+    """How many of the devices a step uses: none is left without a row."""
+    return min(device.count, rows.in_step)
 
 
 def smaller(plan: DevicePlan) -> DevicePlan | None:
@@ -212,15 +247,17 @@ def _fastest_first(
     base: BaseSize, rows: Rows, device: Device, precision: Precision
 ) -> Iterator[DevicePlan]:
     short = device.kind == "cpu" and rows.longest <= SHORT
+    devices = devices_for(rows, device)
     whole = DevicePlan(
         device=device.kind,
         precision=precision,
         batch=rows.in_step,
-        micro_batch=rows.in_step,
+        micro_batch=-(-rows.in_step // devices),
         attention="eager" if short else "sdpa",
         gradient_checkpointing=False,
         loss_chunk=max(1, LOGITS // _logits_of_token(base.vocabulary)),
         threads=device.threads,
+        devices=devices,
     )
     for plan in _halved(whole):
         if plan is whole or plan.micro_batch * rows.longest >= BUSY:

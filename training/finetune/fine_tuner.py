@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from adapters.settings import TrainPrecision
 from training.data.questions import Question
+from training.finetune.device_plan import ONE, Devices
 from training.finetune.port import FineTuned, Task, Watch
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ def import_slow_modules() -> None:
 class LoraFineTuner:
     """Fine-tunes the base model in one directory, and loads it once."""
 
-    def __init__(self, base: Path, *, precision: TrainPrecision, threads: int = 0) -> None:
-        """`threads` of 0 are as many as this process may use."""
+    def __init__(
+        self, base: Path, *, precision: TrainPrecision, threads: int = 0, devices: Devices = ONE
+    ) -> None:
+        """`threads` of 0 are as many as this process may use; all devices together use them."""
         self._base, self._precision, self._threads = base, precision, threads
+        self._devices = devices
 
     @cached_property
     def loaded(self) -> LoadedBase:
@@ -43,7 +47,14 @@ class LoraFineTuner:
         """See `FineTuner.tune`."""
         from training.finetune.run import finetune
 
-        return finetune(self.loaded, task, watch, precision=self._precision, threads=self._threads)
+        return finetune(
+            self.loaded,
+            task,
+            watch,
+            precision=self._precision,
+            threads=self._threads,
+            devices=self._devices,
+        )
 
     def log_probs(self, adapter: Path, questions: Sequence[Question]) -> list[list[float]]:
         """See `FineTuner.log_probs`."""

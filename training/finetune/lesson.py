@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from adapters.domain.recipes import Method
+from adapters.domain.recipes import Method, Recipe
 from training.data.preferences import Thumb
 from training.finetune.compared_rows import compare
 from training.finetune.device_plan import DevicePlan
+from training.finetune.loop import StepPasses
 from training.finetune.passes import AnswerPasses, Passes
 from training.finetune.port import Task, Watch
 from training.finetune.preference_passes import DpoPasses, KtoPasses, PreferencePasses
+from training.finetune.ranks import Ranks
+from training.finetune.spread_passes import SpreadPasses
 from training.stopping import Stopped
 
 
@@ -21,39 +24,51 @@ from training.stopping import Stopped
 class Lesson:
     """What a method makes smaller, and the rows as it reads them."""
 
-    passes: Passes[Any]
+    passes: StepPasses[Any]
     train: Sequence[Any]
     validation: Sequence[Any]
 
 
-def lesson_of(model: Any, task: Task, watch: Watch, plan: DevicePlan) -> Lesson:
+def lesson_of(
+    model: Any, task: Task, watch: Watch, plan: DevicePlan, ranks: Ranks | None
+) -> Lesson:
     """The lesson of a task. Its preferences are measured by `model`, which no step has changed yet.
 
-    Raises Stopped, OSError.
+    `ranks` compute with this process, where there are any. Raises Stopped, OSError, RankLost.
     """
-    if task.recipe.method is Method.SUPERVISED:
-        passes = AnswerPasses(model, plan)
-        return Lesson(passes=passes, train=task.train, validation=task.validation)
-    preferences = _preference_passes(model, task, plan)
+    own = passes_for(model, task.recipe, plan, liked=liked_share(task))
+    spread = SpreadPasses(own, ranks) if ranks else None
+    if not isinstance(own, PreferencePasses):
+        return Lesson(passes=spread or own, train=task.train, validation=task.validation)
+    measure = partial(own.log_probs, plan=plan)
+    if spread:
+        measure = partial(spread.log_probs, plan=plan, own=measure)
 
     def compared(rows: Sequence[Any], part: str) -> Sequence[Any]:
         kept = task.workdir / f"reference.{part}.npy"
-        measure = partial(preferences.log_probs, plan=plan)
         return compare(rows, kept, measure, alive=lambda: _stop_if_asked(watch))
 
     return Lesson(
-        passes=preferences,
+        passes=spread or own,
         train=compared(task.train, "train"),
         validation=compared(task.validation, "validation"),
     )
 
 
-def _preference_passes(model: Any, task: Task, plan: DevicePlan) -> PreferencePasses:
-    beta = task.recipe.beta
-    if task.recipe.method is Method.DPO:
-        return DpoPasses(model, plan, beta=beta)
-    liked = sum(isinstance(row, Thumb) and row.liked for row in task.train)
-    return KtoPasses(model, plan, beta=beta, liked=liked / len(task.train))
+def passes_for(model: Any, recipe: Recipe, plan: DevicePlan, *, liked: float) -> Passes[Any]:
+    """The passes of a recipe's method; `liked` is the share of training rows with a thumb up."""
+    if recipe.method is Method.SUPERVISED:
+        return AnswerPasses(model, plan)
+    if recipe.method is Method.DPO:
+        return DpoPasses(model, plan, beta=recipe.beta)
+    return KtoPasses(model, plan, beta=recipe.beta, liked=liked)
+
+
+def liked_share(task: Task) -> float:
+    """The share of training rows with a thumb up; 0 where rows have none."""
+    if task.recipe.method is not Method.KTO:
+        return 0.0
+    return sum(isinstance(row, Thumb) and row.liked for row in task.train) / len(task.train)
 
 
 def _stop_if_asked(watch: Watch) -> None:

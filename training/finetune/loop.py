@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from adapters.domain.recipes import Recipe
 from training.finetune.batches import BatchOrder
 from training.finetune.checkpoints import save_checkpoint
 from training.finetune.clock import Clock, rate_share
 from training.finetune.device_plan import DevicePlan
-from training.finetune.passes import Passes, Sums
-from training.finetune.port import Diverged, Measures, Watch
+from training.finetune.passes import Evaluation, Sums
+from training.finetune.port import AccuracyOf, Diverged, Measures, Watch
 from training.finetune.run_state import RunState
 from training.finetune.this_device import (
     give_back_memory,
@@ -28,7 +28,23 @@ from training.stopping import Stopped
 REPORTS = 100
 """Reports of the training loss, spread over a run."""
 R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
 T = TypeVar("T")
+
+
+class StepPasses(Protocol[R_contra]):
+    """Passes of rows, on one device or on several."""
+
+    @property
+    def accuracy_of(self) -> AccuracyOf: ...
+
+    def gradients(self, rows: Sequence[R_contra], plan: DevicePlan, *, seed: int = 0) -> Sums:
+        """See `Passes.gradients`."""
+        ...
+
+    def evaluate(self, rows: Sequence[R_contra], plan: DevicePlan) -> Evaluation:
+        """See `Passes.evaluate`."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +65,7 @@ class Run(Generic[R]):
     recipe: Recipe
     workdir: Path
     order: BatchOrder
-    passes: Passes[R]
+    passes: StepPasses[R]
     trainee: Trainee
     clock: Clock
     watch: Watch

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -19,8 +18,16 @@ from training.finetune.loss import Scorer
 from training.finetune.port import AccuracyOf
 
 R = TypeVar("R")
-WARM = 2.0
-"""Seconds: a dry step that took less is taken again, for the first one also makes the kernels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """What the loss of some rows is measured by: all the rows of their step or evaluation."""
+
+    learnt: int
+    """Tokens, or preferences."""
+    drift: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
+    """How much likelier any answer has become, by which a single one is judged (KTO)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,25 @@ class Sums:
     learnt: int
     """Tokens, or preferences."""
     tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Sums over measured rows; they stay on the device as well."""
+
+    loss: torch.Tensor
+    """Nats."""
+    hits: torch.Tensor
+    right: torch.Tensor
+    """Rows that greedy decoding gets right as a whole."""
+
+    def over(self, whole: Whole, rows: int) -> Evaluation:
+        """The means of what was measured on so many rows."""
+        return Evaluation(
+            loss=float(self.loss) / whole.learnt,
+            accuracy=int(self.hits) / whole.learnt,
+            answers=int(self.right) / rows,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +75,8 @@ class Passes(ABC, Generic[R]):
     """Passes of rows through one base model with an adapter in it: what a run makes smaller."""
 
     accuracy_of: ClassVar[AccuracyOf]
+    drifts: ClassVar[bool] = False
+    """Whether the loss of a row depends on `Whole.drift`."""
 
     def __init__(self, model: Any, plan: DevicePlan) -> None:
         """`model` is PEFT's; of `plan`, device and precision hold for all passes."""
@@ -56,24 +84,43 @@ class Passes(ABC, Generic[R]):
         with autocast(plan):
             self._score = Scorer(model.get_base_model())
 
-    @abstractmethod
     def gradients(self, rows: Sequence[R], plan: DevicePlan, *, seed: int = 0) -> Sums:
         """Adds the gradient of the mean loss over all of `rows`.
 
         Without dropout, whose dice `seed` sets, it is the same whatever the micro-batch but for
         rounding.
         """
+        return self.share(rows, plan, self.whole(rows, plan), seed=seed)
 
-    @abstractmethod
     def evaluate(self, rows: Sequence[R], plan: DevicePlan) -> Evaluation:
         """Measures `rows` as they are answered now."""
+        whole = self.whole(rows, plan)
+        return self.counts(rows, plan, whole).over(whole, len(rows))
 
-    def dry_step(self, rows: Sequence[Any], plan: DevicePlan) -> float:
-        """Seconds a token that gradients of `rows` take here; the gradients are thrown away."""
-        seconds = self._timed(rows, plan)
-        if seconds < WARM:
-            seconds = self._timed(rows, plan)
-        return seconds / (len(rows) * max(map(len, rows)))
+    def whole(self, rows: Sequence[R], plan: DevicePlan) -> Whole:
+        """What the loss of any of `rows` is measured by."""
+        if not self.drifts:
+            return Whole(learnt=self.learnt(rows))
+        return Whole(learnt=self.learnt(rows), drift=drift_of(self.gained(rows, plan), len(rows)))
+
+    @abstractmethod
+    def learnt(self, rows: Sequence[R]) -> int:
+        """Tokens, or preferences."""
+
+    def gained(self, rows: Sequence[R], plan: DevicePlan) -> torch.Tensor:
+        """The sum of how much likelier an answer has become that belongs to another prompt."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def share(self, rows: Sequence[R], plan: DevicePlan, whole: Whole, *, seed: int) -> Sums:
+        """Adds the part that `rows` have in the gradient of the mean loss over the whole.
+
+        Over all shares, losses, hits and tokens add up to those of the whole.
+        """
+
+    @abstractmethod
+    def counts(self, rows: Sequence[R], plan: DevicePlan, whole: Whole) -> Counts:
+        """Measures `rows` as they are answered now."""
 
     @contextmanager
     def asking(self, plan: DevicePlan) -> Iterator[None]:
@@ -85,45 +132,40 @@ class Passes(ABC, Generic[R]):
         finally:
             self._model.train()
 
-    def _timed(self, rows: Sequence[R], plan: DevicePlan) -> float:
-        began = time.perf_counter()
-        try:
-            float(self.gradients(rows, plan).loss)  # waits for the device
-        finally:
-            self._model.zero_grad(set_to_none=True)
-        return time.perf_counter() - began
-
 
 class AnswerPasses(Passes[Rendered]):
     """Learns the answers themselves, each token of them."""
 
     accuracy_of = AccuracyOf.TOKENS
 
-    def gradients(self, rows: Sequence[Rendered], plan: DevicePlan, *, seed: int = 0) -> Sums:
-        """See `Passes.gradients`; the mean is over the learnt tokens, by the weights of their rows.
+    def learnt(self, rows: Sequence[Rendered]) -> int:
+        """Tokens."""
+        return sum(map(learnt_tokens, rows))
+
+    def share(self, rows: Sequence[Rendered], plan: DevicePlan, whole: Whole, *, seed: int) -> Sums:
+        """See `Passes.share`; the mean is over the learnt tokens, by the weights of their rows.
 
         What is told is without weights, as the loss of the validation rows is.
         """
         torch.manual_seed(seed)
-        learnt = sum(map(learnt_tokens, rows))
         losses, hits, tokens = [], [], 0
         for part in parts(rows, plan.micro_batch):
             batch = collate(part).to(plan.device)
             with autocast(plan):
                 scored = self._score(batch, chunk=plan.loss_chunk)
-            ((scored.losses * batch.weights).sum() / learnt).backward()
-            losses.append(scored.losses.detach().sum() / learnt)
+            ((scored.losses * batch.weights).sum() / whole.learnt).backward()
+            losses.append(scored.losses.detach().sum() / whole.learnt)
             hits.append(scored.hits.sum())
             tokens += batch.tokens
         return Sums(
             loss=torch.stack(losses).sum(),
             hits=torch.stack(hits).sum(),
-            learnt=learnt,
+            learnt=whole.learnt,
             tokens=tokens,
         )
 
-    def evaluate(self, rows: Sequence[Rendered], plan: DevicePlan) -> Evaluation:
-        """Loss a token, and shares of tokens and of whole rows that greedy decoding gets right.
+    def counts(self, rows: Sequence[Rendered], plan: DevicePlan, whole: Whole) -> Counts:
+        """Losses, and the tokens and the whole rows that greedy decoding gets right.
 
         Greedy decoding gives a reference back exactly when each of its tokens is the likeliest
         after the ones before it, so one forward pass measures it.
@@ -138,12 +180,16 @@ class AnswerPasses(Passes[Rendered]):
                 loss.append(scored.losses.sum())
                 hits.append(scored.hits.sum())
                 right.append((missed == 0).sum())
-        learnt = sum(map(learnt_tokens, rows))
-        return Evaluation(
-            loss=float(torch.stack(loss).sum()) / learnt,
-            accuracy=int(torch.stack(hits).sum()) / learnt,
-            answers=int(torch.stack(right).sum()) / len(rows),
+        return Counts(
+            loss=torch.stack(loss).sum(),
+            hits=torch.stack(hits).sum(),
+            right=torch.stack(right).sum(),
         )
+
+
+def drift_of(gained: torch.Tensor, rows: int) -> torch.Tensor:
+    """The mean gain over so many rows; a loss is none."""
+    return (gained / rows).clamp(min=0.0)
 
 
 def autocast(plan: DevicePlan) -> AbstractContextManager[Any]:

@@ -12,7 +12,7 @@ from training.data.render import Rendered
 from training.finetune.batches import collate, parts
 from training.finetune.compared_rows import Compared
 from training.finetune.device_plan import DevicePlan
-from training.finetune.passes import Evaluation, Passes, Sums, autocast
+from training.finetune.passes import Counts, Passes, Sums, Whole, autocast
 from training.finetune.port import AccuracyOf
 from training.finetune.preference_loss import dpo, kto
 
@@ -26,38 +26,38 @@ class PreferencePasses(Passes[Compared]):
         super().__init__(model, plan)
         self._beta = beta
 
-    def gradients(self, rows: Sequence[Compared], plan: DevicePlan, *, seed: int = 0) -> Sums:
-        """See `Passes.gradients`; the mean is over the rows."""
+    def learnt(self, rows: Sequence[Compared]) -> int:
+        """Preferences."""
+        return len(rows)
+
+    def share(self, rows: Sequence[Compared], plan: DevicePlan, whole: Whole, *, seed: int) -> Sums:
+        """See `Passes.share`; the mean is over the rows."""
         torch.manual_seed(seed)
-        drift = self._drift(rows, plan)
         loss, hits = [], []
         for part in parts(rows, plan.micro_batch):
             with autocast(plan):
-                losses, told = self._losses(part, drift, plan)
-            mean = losses.sum() / len(rows)
+                losses, told = self._losses(part, whole.drift, plan)
+            mean = losses.sum() / whole.learnt
             mean.backward()
             loss.append(mean.detach())
             hits.append(told.sum())
         return Sums(
             loss=torch.stack(loss).sum(),
             hits=torch.stack(hits).sum(),
-            learnt=len(rows),
+            learnt=whole.learnt,
             tokens=sum(map(len, rows)),
         )
 
-    def evaluate(self, rows: Sequence[Compared], plan: DevicePlan) -> Evaluation:
-        """The loss, and the share of preferences that the model tells as they are."""
-        drift = self._drift(rows, plan)
+    def counts(self, rows: Sequence[Compared], plan: DevicePlan, whole: Whole) -> Counts:
+        """Losses, and the preferences that the model tells as they are."""
         loss, hits = [], []
         with self.asking(plan):
             for part in parts(rows, plan.micro_batch):
-                losses, told = self._losses(part, drift, plan)
+                losses, told = self._losses(part, whole.drift, plan)
                 loss.append(losses.sum())
                 hits.append(told.sum())
-        return Evaluation(
-            loss=float(torch.stack(loss).sum()) / len(rows),
-            accuracy=int(torch.stack(hits).sum()) / len(rows),
-            answers=0.0,
+        return Counts(
+            loss=torch.stack(loss).sum(), hits=torch.stack(hits).sum(), right=torch.zeros(())
         )
 
     def log_probs(self, read: Sequence[Rendered], plan: DevicePlan) -> list[float]:
@@ -67,10 +67,6 @@ class PreferencePasses(Passes[Compared]):
             for part in parts(read, plan.micro_batch):
                 found += self._log_probs(part, plan).tolist()
         return found
-
-    @abstractmethod
-    def _drift(self, rows: Sequence[Compared], plan: DevicePlan) -> torch.Tensor:
-        """How much likelier any answer has become, by which a single one is judged."""
 
     @abstractmethod
     def _losses(
@@ -91,10 +87,10 @@ class PreferencePasses(Passes[Compared]):
 
 
 class DpoPasses(PreferencePasses):
-    """Of two answers, the chosen one should have gained more."""
+    """Of two answers, the chosen one should have gained more.
 
-    def _drift(self, rows: Sequence[Compared], plan: DevicePlan) -> torch.Tensor:
-        return torch.zeros((), device=plan.device)  # what both answers have gained cancels out
+    What both have gained cancels out.
+    """
 
     def _losses(
         self, rows: Sequence[Compared], drift: torch.Tensor, plan: DevicePlan
@@ -108,19 +104,22 @@ class DpoPasses(PreferencePasses):
 class KtoPasses(PreferencePasses):
     """A liked answer should have gained more than answers do that belong to other prompts."""
 
+    drifts = True
+
     def __init__(self, model: Any, plan: DevicePlan, *, beta: float, liked: float) -> None:
         """`liked` is the share of training rows that are: both kinds count the same in all."""
         super().__init__(model, plan, beta=beta)
         both = 0.0 < liked < 1.0
         self._weights = (0.5 / liked, 0.5 / (1.0 - liked)) if both else (1.0, 1.0)
 
-    def _drift(self, rows: Sequence[Compared], plan: DevicePlan) -> torch.Tensor:
+    def gained(self, rows: Sequence[Compared], plan: DevicePlan) -> torch.Tensor:
+        """See `Passes.gained`."""
         gained = []
         with self.asking(plan):
             for part in parts(rows, plan.micro_batch):
                 read = [row.other for row in part]
                 gained.append(self._ratios(read, [row.other_then for row in part], plan))
-        return torch.cat(gained).mean().clamp(min=0.0)
+        return torch.cat(gained).sum()
 
     def _losses(
         self, rows: Sequence[Compared], drift: torch.Tensor, plan: DevicePlan

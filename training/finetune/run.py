@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from heapq import nlargest
 from pathlib import Path
@@ -28,18 +29,22 @@ from training.finetune.checkpoint_choice import choose_by
 from training.finetune.checkpoints import full_disk_told, newest_sealed, read_seal
 from training.finetune.clock import Clock
 from training.finetune.device_plan import (
+    ONE,
     BaseSize,
     Device,
     DevicePlan,
+    Devices,
     Estimate,
     OutOfMemory,
     Rows,
+    devices_for,
     does_not_fit,
     plan_device,
     plan_from_json,
     smaller,
 )
-from training.finetune.lesson import lesson_of
+from training.finetune.dry_step import dry_step
+from training.finetune.lesson import lesson_of, liked_share
 from training.finetune.loaded_base import LoadedBase, recompute_activations
 from training.finetune.loop import Run, fitting, schedule, train
 from training.finetune.port import (
@@ -51,8 +56,10 @@ from training.finetune.port import (
     Watch,
     measures_from_json,
 )
+from training.finetune.rank_orders import Load
+from training.finetune.ranks import Ranks, ranks_loading
 from training.finetune.run_state import RunState, state_from_json
-from training.finetune.this_device import ran_out_of_memory, this_device
+from training.finetune.this_device import places, ran_out_of_memory, this_device, use_place
 from training.finetune.trainee import Trainee
 
 ADAPTER = "adapter"
@@ -87,11 +94,12 @@ def finetune(
     *,
     precision: TrainPrecision = "auto",
     threads: int = 0,
+    devices: Devices = ONE,
 ) -> FineTuned:
     """Trains, or goes on training, and leaves the adapter in the task's folder.
 
-    `threads` of 0 are as many as this process may use. Raises as `FineTuner.tune`, and ValueError
-    without validation rows.
+    `threads` of 0 are as many as this process may use; all `devices` together use them. Raises as
+    `FineTuner.tune`, ValueError without validation rows, and RankLost.
     """
     if (task.workdir / RESULT).is_file():
         result = _read_result(task.workdir)
@@ -100,17 +108,40 @@ def finetune(
     if not task.validation:
         raise ValueError("a run needs validation rows")
     task.workdir.mkdir(parents=True, exist_ok=True)
-    sizes = _sizes(base, task, this_device(threads))
+    where = places(devices)
+    use_place(where[0])
+    sizes = _sizes(base, task, this_device(threads, count=len(where)))
     torch.set_num_threads(sizes.device.threads)
     checkpoint = newest_sealed(task.workdir)
     state = _resumed(checkpoint, sizes) if checkpoint else _begun(task, sizes, precision)
     try:
-        with base.with_lora(task.recipe, state.plan, start=task.start) as model:
-            return _trained(model, task, watch, sizes, state, checkpoint)
+        with _on_all(base, task, state.plan, where) as (model, ranks):
+            return _trained(model, ranks, task, watch, sizes, state, checkpoint)
     except (RuntimeError, MemoryError) as error:
         if ran_out_of_memory(error):
             raise sizes.does_not_fit(state.plan) from error
         raise
+
+
+@contextmanager
+def _on_all(
+    base: LoadedBase, task: Task, plan: DevicePlan, where: Sequence[int]
+) -> Iterator[tuple[Any, Ranks | None]]:
+    """The base with the adapter's layers in it, here and on each other device of the plan."""
+    if plan.devices == 1:
+        with base.with_lora(task.recipe, plan, start=task.start) as model:
+            yield model, None
+        return
+    liked = liked_share(task)
+    loads = [
+        Load(base=base.path, recipe=task.recipe, plan=plan, liked=liked, place=place)
+        for place in where[1 : plan.devices]
+    ]
+    with (
+        ranks_loading(loads) as loading,
+        base.with_lora(task.recipe, plan, start=task.start) as model,
+    ):
+        yield model, loading.joined(model, plan.device)
 
 
 def _sizes(base: LoadedBase, task: Task, device: Device) -> Sizes:
@@ -136,15 +167,17 @@ def _begun(task: Task, sizes: Sizes, wanted: TrainPrecision) -> RunState:
 
 
 def _resumed(checkpoint: Path, sizes: Sizes) -> RunState:
-    """What a run has begun in is what it ends in; on another device only the precision stays."""
+    """What a run has begun in is what it ends in; on other devices only the precision stays."""
     state = state_from_json(read_seal(checkpoint))
-    if state.plan.device == sizes.device.kind:
+    here = sizes.device.kind, devices_for(sizes.rows, sizes.device)
+    if (state.plan.device, state.plan.devices) == here:
         return state.evolve(plan=replace(state.plan, threads=sizes.device.threads))
     return state.evolve(plan=sizes.plan(state.plan.precision, state.plan.quantization))
 
 
 def _trained(
     model: Any,
+    ranks: Ranks | None,
     task: Task,
     watch: Watch,
     sizes: Sizes,
@@ -164,7 +197,7 @@ def _trained(
     minutes, trainee = task.recipe.max_minutes, Trainee(model, task.recipe)
     by_length = sorted(range(len(sizes.validation)), key=sizes.validation.__getitem__)
     with disable_input_dtype_casting(model):  # autocast does it; twice costs time
-        lesson = lesson_of(model, task, watch, state.plan)
+        lesson = lesson_of(model, task, watch, state.plan, ranks)
         run = Run[Any](
             train=lesson.train,
             validation=InOrder(lesson.validation, by_length),  # less padding
@@ -193,9 +226,12 @@ def _dry_step(run: Run[Any], state: RunState, sizes: Sizes) -> tuple[RunState, E
     """The longest rows, once: whether the plan fits, and how long the run will take."""
     longest = nlargest(state.plan.batch, range(len(sizes.train)), key=sizes.train.__getitem__)
     rows = [run.train[row] for row in longest]
-    state, pace = fitting(
-        run, state, lambda plan: run.passes.dry_step(rows[: plan.micro_batch], plan)
-    )
+
+    def tried(plan: DevicePlan) -> float:
+        some = rows[: plan.micro_batch * plan.devices]
+        return dry_step(run.passes, some, plan, forget=run.trainee.forget_gradients)
+
+    state, pace = fitting(run, state, tried)
     plan = schedule(run.recipe, len(run.train))
     tokens = round(sum(sizes.train) * plan.steps / run.order.steps_an_epoch)
     evaluations = 1 + -(-plan.steps // plan.evaluate_every)

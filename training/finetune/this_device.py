@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from training.finetune.device_plan import Device
+from training.finetune.device_plan import Device, Devices
 
 _CGROUP = Path("/sys/fs/cgroup")
 _NO_MEMORY = (
@@ -24,15 +24,36 @@ _NO_MEMORY = (
 of its own for it."""
 
 
-def this_device(threads: int) -> Device:
-    """The GPU where there is one; `threads` of 0 are as many as this process may use."""
-    wanted = threads or min(torch.get_num_threads(), _quota())
+def places(devices: Devices) -> list[int]:
+    """Where a job's devices are: the numbers of GPUs, or of processes on the CPU.
+
+    Jobs that run at once use other GPUs, as long as there are enough.
+    """
+    if not torch.cuda.is_available():
+        return list(range(devices.count))
+    return devices.among(torch.cuda.device_count())
+
+
+def use_place(place: int) -> None:
+    """Makes the GPU of that number the one that this process means."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place)
+
+
+def this_device(threads: int, *, count: int = 1) -> Device:
+    """The GPU that this process uses, where there is one, or the CPU.
+
+    `threads` of 0 are as many as this process may use; `count` devices share them. Each is taken to
+    have as much free memory as this one: a dry step tells where it has not.
+    """
+    wanted = max(1, (threads or min(torch.get_num_threads(), _quota())) // count)
     if torch.cuda.is_available():
         # what this process holds and does not use is free for it
         unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         free = torch.cuda.mem_get_info()[0] + unused
-        return Device(kind="cuda", free=free, threads=wanted)
-    return Device(kind="cpu", free=min(_free_here()), threads=wanted)
+        return Device(kind="cuda", free=free, threads=wanted, count=count)
+    free = min([min(_free_here()) // count, *_allowed_still()])
+    return Device(kind="cpu", free=free, threads=wanted, count=count)
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
@@ -60,7 +81,7 @@ def give_back_memory() -> None:
 
 
 def _free_here() -> Iterator[int]:
-    """Bytes: of the machine, and below the limits of its control group and of this process."""
+    """Bytes: of the machine, and below the limit of its control group."""
     yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError):
         for line in Path("/proc/meminfo").read_text("ascii").splitlines():
@@ -69,7 +90,6 @@ def _free_here() -> Iterator[int]:
     with suppress(OSError, ValueError):  # "max": no limit
         limit = int((_CGROUP / "memory.max").read_text("ascii"))
         yield max(0, limit - int((_CGROUP / "memory.current").read_text("ascii")))
-    yield from _allowed_still()
 
 
 def _allowed_still() -> Iterator[int]:

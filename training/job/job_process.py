@@ -32,6 +32,7 @@ from adapters.store.open import open_store
 from adapters.telemetry_off import turn_telemetry_off
 from training.data.render import ChatRenderer
 from training.evaluate.through_service import ServiceAnswers, service_client
+from training.finetune.device_plan import Devices
 from training.finetune.fine_tuner import LoraFineTuner, import_slow_modules
 from training.job.context import JobContext
 from training.job.order import Order
@@ -66,7 +67,10 @@ def main(run_job: Callable[[JobContext, JobId, int], None]) -> int:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
     try:
-        _in_context(settings, order, stopping, run_job)
+        with real_context(
+            settings, settings.state_folder.job(order.job_id), stopping, slot=chosen.slot
+        ) as context:
+            run_job(context, order.job_id, order.fence)
     except Stopped:
         _log.info("stopped_on_request")
         return STOPPED
@@ -99,24 +103,19 @@ def _arguments() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--wait", action="store_true", help="import in advance and read the order from stdin"
     )
+    arguments.add_argument(
+        "--slot", type=int, default=0, help="which of the jobs that run at once it is, from 0"
+    )
     return arguments
-
-
-def _in_context(
-    settings: Settings,
-    order: Order,
-    stopping: threading.Event,
-    run_job: Callable[[JobContext, JobId, int], None],
-) -> None:
-    with real_context(settings, settings.state_folder.job(order.job_id), stopping) as context:
-        run_job(context, order.job_id, order.fence)
 
 
 @contextmanager
 def real_context(
-    settings: Settings, workdir: Path, stopping: threading.Event
+    settings: Settings, workdir: Path, stopping: threading.Event, *, slot: int = 0
 ) -> Iterator[JobContext]:
     """The registry, the store, the service and the base of these settings.
+
+    `slot` is which of the jobs that run at once it is, from 0.
 
     Raises InvalidRequest, Unavailable, Stopped.
     """
@@ -133,7 +132,10 @@ def real_context(
             base=load_base_model(base, name=settings.base_name or base.name, cache=settings.cache),
             renderer=ChatRenderer(base),
             fine_tuner=LoraFineTuner(
-                base, precision=settings.train_precision, threads=threads_of_a_job(settings)
+                base,
+                precision=settings.train_precision,
+                threads=threads_of_a_job(settings),
+                devices=Devices(count=settings.train_devices, slot=slot),
             ),
             answers=ServiceAnswers(client, stopping=stopping.is_set),
             signer=find_signer(settings),

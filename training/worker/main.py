@@ -254,9 +254,9 @@ def sweep(state: StateFolder, jobs: Jobs) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def child_command(order: Order) -> Sequence[str]:
-    """The command line of a job's process."""
-    return [*_RUN, "--job", order.job_id, "--fence", str(order.fence)]
+def child_command(order: Order, *, slot: int = 0) -> Sequence[str]:
+    """The command line of a job's process; `slot` is which of those at once it is, from 0."""
+    return [*_RUN, "--job", order.job_id, "--fence", str(order.fence), "--slot", str(slot)]
 
 
 def main() -> int:
@@ -302,7 +302,10 @@ def _run(settings: Settings, state: StateFolder, stopping: threading.Event) -> N
     try:
         # a spare for one: each holds the memory of its imports
         first = Starter(child_command, environment, waiting=[*_RUN, "--wait"])
-        others = [Starter(child_command, environment) for _ in range(settings.train_jobs - 1)]
+        others = [
+            Starter(partial(child_command, slot=slot), environment)
+            for slot in range(1, settings.train_jobs)
+        ]
         metrics = TrainingMetrics(registry.jobs, state)
         if settings.train_metrics_port:
             serve_metrics(settings.train_metrics_port, metrics)

@@ -15,6 +15,7 @@ from training.finetune.device_plan import (
     BaseSize,
     Device,
     DevicePlan,
+    Devices,
     OutOfMemory,
     Rows,
     needs,
@@ -164,6 +165,24 @@ def test_a_single_thread_and_a_single_row_are_told_as_one() -> None:
     one = replace(plan, threads=1, micro_batch=1, batch=2, gradient_checkpointing=False)
     assert one.as_text() == "1 thread of the CPU in float32, 1 row at once, 2 passes a step"
     assert "2 threads of the CPU" in replace(one, threads=2).as_text()
+
+
+def test_devices_share_the_rows_of_a_step_and_none_is_left_without_one() -> None:
+    several = replace(gpu(79), count=4)
+    plan = plan_device(EMBEDDED, replace(SHORT_ROWS, in_step=10), several, Precision.BFLOAT16)
+    assert (plan.devices, plan.batch, plan.micro_batch, plan.accumulation) == (4, 10, 3, 1)
+    assert plan.as_text() == "4 GPUs in bfloat16, 3 rows at once on each"
+    assert replace(plan, micro_batch=1).accumulation == 3
+    few = plan_device(EMBEDDED, replace(SHORT_ROWS, in_step=3), several, Precision.BFLOAT16)
+    assert (few.devices, few.micro_batch) == (3, 1)
+
+
+def test_jobs_at_once_use_other_gpus_as_long_as_there_are_enough() -> None:
+    slots = [Devices(count=2, slot=slot) for slot in range(3)]
+    assert [each.among(4) for each in slots] == [[0, 1], [2, 3], [0, 1]]
+    assert [each.among(3) for each in slots] == [[0, 1], [2, 0], [1, 2]]
+    assert Devices(count=8).among(2) == [0, 1], "no more than there are"
+    assert [Devices(slot=slot).among(1) for slot in range(2)] == [[0], [0]]
 
 
 @pytest.mark.parametrize("quantization", Quantization)

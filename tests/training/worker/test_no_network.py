@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.training.world import World, data, wait_until, write_unit
 
 pytestmark = pytest.mark.slow
 
+QUANTIZATION = "nf4" if find_spec("bitsandbytes") else "none"
 TRIES = """
 import socket
 with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
@@ -59,6 +61,7 @@ def test_what_tries_to_leave_would_be_counted() -> None:
 
 
 def test_a_whole_job_passes_without_a_network_and_nothing_tries_to_leave(world: World) -> None:
+    """On two processes, which meet over the loopback interface, and a base in four bits."""
     from training.base.build import ensure_base
 
     cache = world.units.parent / "cache"
@@ -66,7 +69,9 @@ def test_a_whole_job_passes_without_a_network_and_nothing_tries_to_leave(world: 
     fingerprint = load_base_model(base, name="tiny", cache=cache).fingerprint
     # the toy service computes nothing: what it says of tokens is about right, and no more
     write_unit(
-        world.units, gates={"max_drift": 10.0, "max_overfitting": 10.0}, recipe={"n_epochs": 1}
+        world.units,
+        gates={"max_drift": 10.0, "max_overfitting": 10.0},
+        recipe={"n_epochs": 1, "quantization": QUANTIZATION},
     )
     write_private(world.state.trainer_key, b"wr-trainer-without-a-network\n")
     world.report_ready(base=fingerprint)
@@ -86,6 +91,7 @@ def test_a_whole_job_passes_without_a_network_and_nothing_tries_to_leave(world: 
         assert world.job(job_id).status is JobStatus.SUCCEEDED
         assert tried_to_leave(trainer.pid) == 0
     assert len(world.published()) == 1
+    assert any("2 processes on" in said for said in world.messages(job_id))
 
 
 def settings(world: World, base: Path) -> dict[str, str]:
@@ -96,4 +102,5 @@ def settings(world: World, base: Path) -> dict[str, str]:
         "WARDROBE_BASE": str(base),
         "WARDROBE_BASE_NAME": "tiny",
         "WARDROBE_TRAIN_PRECISION": "float32",
+        "WARDROBE_TRAIN_DEVICES": "2",
     }

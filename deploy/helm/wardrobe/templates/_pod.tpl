@@ -384,6 +384,8 @@ affinity:
     {{- include "wardrobe.databaseEnv" . | nindent 4 }}
     {{- include "wardrobe.trainerKeyEnv" . | nindent 4 }}
     {{- include "wardrobe.signingEnv" . | nindent 4 }}
+    - name: WARDROBE_TRAIN_DEVICES
+      value: {{ .Values.trainer.devices | quote }}
     {{- if .Values.podMonitor.enabled }}
     - name: WARDROBE_TRAIN_METRICS_PORT
       value: {{ .Values.trainer.metricsPort | quote }}
@@ -400,11 +402,25 @@ affinity:
   securityContext:
     {{- include "wardrobe.containerSecurity" . | nindent 4 }}
   volumeMounts:
+    {{- if gt (int .Values.trainer.devices) 1 }}
+    - name: trainer-shm
+      mountPath: /dev/shm
+    {{- end }}
     {{- include "wardrobe.trainerKeyMount" . | nindent 4 }}
     {{- include "wardrobe.signingMounts" . | nindent 4 }}
     {{- include "wardrobe.authorityMount" . | nindent 4 }}
     {{- include "wardrobe.trainerUnitsMount" . | nindent 4 }}
     {{- include "wardrobe.mounts" . | nindent 4 }}
+{{- end -}}
+
+{{/* nccl passes numbers between GPUs through it where they cannot reach each other; a container's own has 64 MiB. */}}
+{{- define "wardrobe.trainerShmVolume" -}}
+{{- if gt (int .Values.trainer.devices) 1 }}
+- name: trainer-shm
+  emptyDir:
+    medium: Memory
+    sizeLimit: 1Gi
+{{- end }}
 {{- end -}}
 
 {{/* Where the trainer reaches the service: beside it, or by its Service. */}}
