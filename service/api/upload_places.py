@@ -14,6 +14,8 @@ MAX_UPLOADS = 8
 """In flight at once; the chart's room for temporary files follows from it."""
 MAX_OF_ONE_OWNER = 4
 """Of one unit or role, whatever the number of its keys: its slow uploads leave room for others'."""
+KEPT_FREE = 2
+"""Places for whoever has none yet: two units that send slowly would leave none to a third."""
 MAX_WAITING = 32
 """Of one unit or role, beside those in flight."""
 WAIT_SECONDS = 60.0
@@ -49,7 +51,8 @@ class Uploads:
                 self._freed.notify_all()
 
     def _has_room(self, owner: str) -> bool:
-        return self._by_owner.total() < MAX_UPLOADS and self._by_owner[owner] < MAX_OF_ONE_OWNER
+        held, free = self._by_owner[owner], MAX_UPLOADS - self._by_owner.total()
+        return held < MAX_OF_ONE_OWNER and free > (KEPT_FREE if held else 0)
 
     async def _wait(self, owner: str) -> None:
         """Until there is room: nothing is awaited between that look and the place being taken."""

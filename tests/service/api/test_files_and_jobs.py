@@ -26,7 +26,7 @@ from adapters.registry.ports import NewFile
 from adapters.store import ArtifactKind
 from service.api.job_requests import MAX_METADATA
 from service.api.request import MAX_LIMIT
-from service.api.upload_places import MAX_OF_ONE_OWNER, MAX_UPLOADS
+from service.api.upload_places import KEPT_FREE, MAX_OF_ONE_OWNER, MAX_UPLOADS
 from tests.service.world import World, running, write_units
 from tests.simulation.engine import BASE
 
@@ -200,15 +200,18 @@ def test_many_uploads_at_once_need_no_retries(world: World) -> None:
     assert {file.status for file in made} == {"processed"}
 
 
-def test_an_upload_waits_where_slow_ones_have_all_places(world: World) -> None:
+def test_an_upload_waits_where_slow_ones_have_its_places_and_a_newcomers_does_not(
+    world: World,
+) -> None:
+    slow = {"support": MAX_OF_ONE_OWNER, "sales": MAX_UPLOADS - MAX_OF_ONE_OWNER - KEPT_FREE}
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         with contextlib.ExitStack() as stack:
-            for owner in ("support", "sales"):
-                for _ in range(MAX_OF_ONE_OWNER):
+            for owner, uploads in slow.items():
+                for _ in range(uploads):
                     stack.enter_context(slow_upload(world, owner))
-            assert MAX_OF_ONE_OWNER * 2 == MAX_UPLOADS
-            waiting = [pool.submit(upload, world.client(owner)) for owner in ("support", "hr")]
-            time.sleep(0.3)
+            waiting = [pool.submit(upload, world.client(owner)) for owner in slow]
+            assert upload(world.client("hr")).status == "processed"
+            assert not any(one.done() for one in waiting)
             assert not any(one.done() for one in waiting)
         assert {one.result(20).status for one in waiting} == {"processed"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
@@ -23,6 +23,19 @@ async def test_one_owners_uploads_leave_room_for_anothers() -> None:
             await held.enter_async_context(uploads.place("support"))
         async with asyncio.timeout(1), uploads.place("sales"):
             pass
+
+
+async def test_slow_uploads_of_two_owners_leave_room_for_a_third_and_a_fourth() -> None:
+    uploads = Uploads(patience=0.05)
+    async with AsyncExitStack() as held:
+        for owner in ("support", "sales"):
+            with suppress(RateLimited):
+                for _ in range(MAX_OF_ONE_OWNER):
+                    await held.enter_async_context(uploads.place(owner))
+        for owner in ("hr", "legal"):
+            await held.enter_async_context(uploads.place(owner))
+        with pytest.raises(RateLimited):
+            await held.enter_async_context(uploads.place("hr"))
 
 
 async def test_who_waits_too_long_is_told_to_come_again() -> None:
