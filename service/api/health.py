@@ -16,12 +16,15 @@ router = APIRouter()
 STRANDED = "every live version was trained on another base model"
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def livez() -> dict[str, str]:
     """The event loop turns; no registry and no engine is asked."""
     return {"status": "alive"}
 
 
+@router.head("/readyz", include_in_schema=False)
+@router.head("/health", include_in_schema=False)
 @router.get("/readyz")
 @router.get("/health")
 async def readyz(runtime: RuntimeOf) -> JSONResponse:

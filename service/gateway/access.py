@@ -42,6 +42,7 @@ def _rows(scope: Scope | None, *routes: str, engines: bool = False) -> list[Acce
 
 ACCESS: Sequence[Access] = (
     *_rows(None, "GET /livez", "GET /readyz", "GET /health"),
+    *_rows(None, "HEAD /livez", "HEAD /readyz", "HEAD /health"),  # as some load balancers probe
     *_rows(
         Scope.INFER,
         "POST /v1/chat/completions",

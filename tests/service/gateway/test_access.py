@@ -44,7 +44,7 @@ def test_every_endpoint_that_infers_needs_the_scope_for_it() -> None:
 
 def test_only_probes_are_open() -> None:
     assert {row.template for row in ACCESS if row.scope is None} == OPEN
-    assert {row.method for row in ACCESS if row.template in OPEN} == {"GET"}
+    assert {row.method for row in ACCESS if row.template in OPEN} == {"GET", "HEAD"}
 
 
 def test_no_row_stands_twice_and_no_path_is_two_templates() -> None:

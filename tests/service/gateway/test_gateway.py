@@ -63,6 +63,8 @@ def test_probes_need_no_key_and_name_nothing(world: World) -> None:
         answer = httpx2.get(world.url + path)
         assert answer.status_code == 200
         assert "support" not in answer.text
+        looked = httpx2.head(world.url + path)
+        assert (looked.status_code, looked.content) == (200, b"")
 
 
 def test_an_alias_answers_by_its_live_version_and_says_so(world: World) -> None:
