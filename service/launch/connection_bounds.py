@@ -24,8 +24,11 @@ MAX_HEAD_BYTES = 64 * 1024
 LAST_SECONDS = 0.5
 """What a new connection's first request may still take to come when the server ends."""
 UNREAD_SECONDS = 60.0
-"""Until whoever asked has read what is written and not sent, 64 KiB or more. Who reads no faster
-holds a version, a turn in the engine and a place of its unit, and a drain waits for it.
+"""Between two looks at an answer that waits to be read."""
+READ_BYTES = 64 * 1024
+"""What must have been read of it then, or all. Who reads no faster holds a version, a turn in the
+engine and a place of its unit, or a connection that is closed for all but the system; and a drain
+waits for it.
 """
 
 
@@ -42,6 +45,7 @@ class BoundedHttp(HttpToolsProtocol):
     _rest_bytes = 0
     """Behind a head, since it was last looked."""
     _unread: asyncio.TimerHandle | None = None
+    _answers = 0
 
     def connection_made(self, transport: Any) -> None:
         """Of asyncio."""
@@ -57,8 +61,7 @@ class BoundedHttp(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Of asyncio: more is written than the client takes."""
         super().pause_writing()
-        if self._unread is None:
-            self._unread = self.loop.call_later(self.unread_seconds, self.transport.abort)
+        self._watch_unread()
 
     def resume_writing(self) -> None:
         """Of asyncio: it has taken most of it."""
@@ -66,6 +69,22 @@ class BoundedHttp(HttpToolsProtocol):
             self._unread.cancel()
             self._unread = None
         super().resume_writing()
+
+    def _watch_unread(self) -> None:
+        if self._unread is None:
+            unread = self.transport.get_write_buffer_size()
+            self._unread = self.loop.call_later(
+                self.unread_seconds, self._look_at_unread, unread, self._answers
+            )
+
+    def _look_at_unread(self, unread: int, answers: int) -> None:
+        """`unread` bytes waited at the last look, behind so many answers."""
+        self._unread = None
+        left = self.transport.get_write_buffer_size()
+        if left and unread - left < READ_BYTES and answers == self._answers:
+            self.transport.abort()
+        elif left:
+            self._watch_unread()
 
     def data_received(self, data: bytes) -> None:
         """Of asyncio."""
@@ -101,6 +120,9 @@ class BoundedHttp(HttpToolsProtocol):
         is cut off amid it does not see the answer.
         """
         super().on_response_complete()
+        self._answers += 1
+        if self.transport.get_write_buffer_size():  # closing it waits for that without an end
+            self._watch_unread()
         if self.cycle.response_complete and self.cycle.more_body:
             self._watch_rest()
 

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service.launch.connection_bounds import MAX_HEAD_BYTES, REST_BYTES, BoundedHttp
+from service.launch.connection_bounds import (
+    MAX_HEAD_BYTES,
+    READ_BYTES,
+    REST_BYTES,
+    BoundedHttp,
+)
 
 READ_AT_ONCE = 256 * 1024
 """By asyncio."""
@@ -210,11 +215,11 @@ def stream_until_gone(ended: asyncio.Queue[str]) -> Any:
 
 
 async def test_an_answer_that_nobody_reads_ends_its_connection_and_its_request() -> None:
-    class Unread(BoundedHttp):
+    class Impatient(BoundedHttp):
         unread_seconds = 0.3
 
     ended: asyncio.Queue[str] = asyncio.Queue()
-    async with serving(Unread, stream_until_gone(ended)) as port:
+    async with serving(Impatient, stream_until_gone(ended)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         async with asyncio.timeout(10):
@@ -238,6 +243,65 @@ async def test_who_reads_again_in_time_is_given_the_whole_time_again() -> None:
                 assert await reader.read(READ_AT_ONCE)
         writer.close()
         assert await ended.get() == "http.disconnect"
+
+
+class Unread(BoundedHttp):
+    """Looks at once whether what is written has been read, and pauses nobody who writes."""
+
+    unread_seconds = 0.3
+
+    def connection_made(self, transport: Any) -> None:
+        transport.set_write_buffer_limits(high=2**30)
+        super().connection_made(transport)
+
+
+LONG = b"x" * (16 * 1024 * 1024)
+
+
+async def answer_at_length(
+    scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]
+) -> None:
+    """In one piece, more than the system keeps for a client that does not read."""
+    headers = [(b"content-length", str(len(LONG)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": LONG})
+
+
+@pytest.mark.parametrize("after", [b"", b"Connection: close\r\n"])
+async def test_a_whole_answer_that_nobody_reads_does_not_keep_its_connection(after: bytes) -> None:
+    """Neither one that may be asked again nor one that is closing already."""
+    async with server_of(Unread, answer_at_length) as (server, port):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n" + after + b"\r\n")
+        await connected(server)
+        async with asyncio.timeout(30):
+            while server.server_state.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        writer.close()
+
+
+async def test_who_reads_slowly_and_steadily_reads_to_the_end() -> None:
+    async with server_of(BoundedHttp, answer_at_length) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        (connection,) = await connected(server)
+        while connection._unread is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await reader.readuntil(b"\r\n\r\n")
+        came = 0
+        while connection._unread is not None:
+            before = connection.transport.get_write_buffer_size()
+            while before - connection.transport.get_write_buffer_size() < READ_BYTES:
+                came += len(await reader.read(READ_AT_ONCE))
+                if connection._unread is None:  # little is left, and nobody waits for it
+                    break
+            else:
+                connection._unread.cancel()
+                connection._look_at_unread(before, connection._answers)
+                assert not connection.transport.is_closing()
+        while came < len(LONG):
+            came += len(await reader.read(READ_AT_ONCE))
+        writer.close()
 
 
 async def connected(server: uvicorn.Server) -> list[Any]:
