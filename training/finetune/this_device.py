@@ -14,6 +14,8 @@ import torch
 from training.finetune.device_plan import Device, Devices
 
 _CGROUP = Path("/sys/fs/cgroup")
+_THREADS = torch.get_num_threads()
+"""Of this process, as it began: a run sets its own, and the next must not divide those again."""
 _NO_MEMORY = (
     "can't allocate memory",
     "not enough memory",
@@ -46,7 +48,7 @@ def this_device(threads: int, *, count: int = 1) -> Device:
     `threads` of 0 are as many as this process may use; `count` devices share them. Each is taken to
     have as much free memory as this one: a dry step tells where it has not.
     """
-    wanted = max(1, (threads or min(torch.get_num_threads(), _quota())) // count)
+    wanted = max(1, (threads or min(_THREADS, _quota())) // count)
     if torch.cuda.is_available():
         # what this process holds and does not use is free for it
         unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
