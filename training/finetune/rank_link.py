@@ -67,7 +67,7 @@ class RankLink:
                 raise self._lost("hangs: it gives no sign of life") from error
             except OSError:
                 line = b""
-            if not line:
+            if not line.endswith(b"\n"):  # the end, or a line that a death cut off
                 raise self._lost("left")
             told = json.loads(line)
             if "failed" in told:
@@ -116,9 +116,11 @@ class OwnLink:
         with self._socket.makefile("rb") as lines:
             yield from lines
 
-    def keep_telling(self) -> None:
-        """Says from now on that this process lives."""
-        threading.Thread(target=self._tell_for_ever, name="signs-of-life", daemon=True).start()
+    def keep_telling(self, *, every: float = BEAT) -> None:
+        """Says from now on that this process lives, once in `every` seconds."""
+        threading.Thread(
+            target=self._tell_for_ever, args=(every,), name="signs-of-life", daemon=True
+        ).start()
 
     def answer(self, numbers: Sequence[float] | None) -> None:
         self._say(_line({"numbers": numbers}))
@@ -128,10 +130,10 @@ class OwnLink:
         with suppress(OSError):
             self._say(_line({"failed": type(error).__name__}))
 
-    def _tell_for_ever(self) -> None:
+    def _tell_for_ever(self, every: float) -> None:
         pause = threading.Event()
         with suppress(OSError):  # nobody listens any more
-            while not pause.wait(BEAT):
+            while not pause.wait(every):
                 self._say(_ALIVE)  # a line that takes no memory, which may have run out
 
     def _say(self, line: bytes) -> None:

@@ -55,6 +55,7 @@ def test_signs_of_life_are_no_answers_and_numbers_come_as_they_were() -> None:
         SPEAKING
         + """
 for line in link:
+    os.write(0, b"{}\\n")
     link.answer(None if line == b"much\\n" else (float("nan"), 0.1 + 0.2, 3))
 """
     )
@@ -66,6 +67,27 @@ for line in link:
         assert rest == [0.1 + 0.2, 3]
         assert link.answer() is None, "memory ran out"
         link.check()
+
+
+def test_a_process_that_works_for_longer_than_silence_may_last_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    silence, started = 1.2, tmp_path / "started"
+    working = f"""
+import time
+from pathlib import Path
+from training.finetune.rank_link import OwnLink
+link = OwnLink()
+link.keep_telling(every=0.05)
+Path({str(started)!r}).touch()
+for line in link:
+    time.sleep({silence + 0.4})
+    link.answer((1.0,))
+"""
+    with a_link(working, silence=silence) as link:
+        wait_until(started.exists)
+        link.send(b"work\n")
+        assert link.answer() == [1.0]
 
 
 def test_a_process_that_gives_no_sign_of_life_is_told_from_one_that_works() -> None:
@@ -82,6 +104,12 @@ def test_a_process_that_ended_is_told_with_how() -> None:
             link.answer()
         with pytest.raises(RankLost, match="left"):
             link.check()
+
+
+def test_an_answer_that_a_death_cut_off_is_none() -> None:
+    script = "import os; os.write(0, b'{\"numbers\": [1.0, 2'); raise SystemExit(7)"
+    with a_link(script) as link, pytest.raises(RankLost, match=r"left \(exit code 7\)"):
+        link.answer()
 
 
 def test_an_error_is_told_by_its_kind_and_never_by_its_words() -> None:
