@@ -48,39 +48,47 @@ class AdapterExchange:
     """The weights and gradients of an adapter, in the order in which the model has them."""
 
     def __init__(self, model: Any, *, check: Callable[[], None] = lambda: None) -> None:
-        """`check` is called while others are waited for and raises where they are gone."""
+        """`check` is called while others are waited for and raises where they are gone.
+
+        All memory is taken here: where it ran out within an exchange, the processes would no longer
+        agree on which one is the next.
+        """
         self._learnt = [part for part in model.parameters() if part.requires_grad]
+        self._weights, self._gradients = _flat(self._learnt), _flat(self._learnt)
         self._check = check
 
     def weights(self) -> None:
         """Gives all processes the weights of rank 0."""
-        flat = _flat([part.detach() for part in self._learnt])
-        self._wait(dist.broadcast(flat, src=0, async_op=True))
-        if dist.get_rank() != 0:
-            with torch.no_grad():
-                for part, numbers in zip(self._learnt, self._parts(flat), strict=True):
-                    part.copy_(numbers)
+        with torch.no_grad():
+            for part, numbers in self._parts(self._weights):
+                numbers.copy_(part)
+            self._wait(dist.broadcast(self._weights, src=0, async_op=True))
+            for part, numbers in self._parts(self._weights):
+                part.copy_(numbers)
 
     def gradients(self) -> None:
         """Adds the gradients of all processes into those of rank 0; the others forget theirs."""
-        flat = _flat(
-            [torch.zeros_like(part) if part.grad is None else part.grad for part in self._learnt]
-        )
-        self._wait(dist.reduce(flat, dst=0, async_op=True))
+        for part, numbers in self._parts(self._gradients):
+            if part.grad is None:
+                numbers.zero_()
+            else:
+                numbers.copy_(part.grad)
+        self._wait(dist.reduce(self._gradients, dst=0, async_op=True))
         if dist.get_rank() != 0:
             self.forget()
             return
-        for part, numbers in zip(self._learnt, self._parts(flat), strict=True):
+        for part, numbers in self._parts(self._gradients):
             part.grad = numbers
 
     def forget(self) -> None:
         for part in self._learnt:
             part.grad = None
 
-    def _parts(self, flat: torch.Tensor) -> Iterator[torch.Tensor]:
+    def _parts(self, flat: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Each part of the adapter, with its place in `flat`."""
         sizes = [part.numel() for part in self._learnt]
         for part, numbers in zip(self._learnt, flat.split(sizes), strict=True):
-            yield numbers.view_as(part)
+            yield part, numbers.view_as(part)
 
     def _wait(self, work: Any) -> None:
         """Not `work.wait()` alone: nccl waits for ever for a process that is gone."""
@@ -91,4 +99,5 @@ class AdapterExchange:
 
 
 def _flat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([part.reshape(-1) for part in parts])
+    """Room for a number of each of theirs."""
+    return parts[0].new_zeros(sum(part.numel() for part in parts))

@@ -138,7 +138,7 @@ def _on_all(
         for place in where[1 : plan.devices]
     ]
     with (
-        ranks_loading(loads) as loading,
+        ranks_loading(loads, task.workdir) as loading,
         base.with_lora(task.recipe, plan, start=task.start) as model,
     ):
         yield model, loading.joined(model, plan.device)

@@ -19,12 +19,14 @@ from adapters.domain.recipes import Method, Quantization, Recipe
 from training.base.precision import Precision
 from training.data.preferences import Pair, Row, Thumb
 from training.data.render import Rendered
+from training.finetune.adapter_exchange import AdapterExchange, process_group
 from training.finetune.device_plan import (
     ONE,
     Device,
     DevicePlan,
     Devices,
     Estimate,
+    OutOfMemory,
     Rows,
     plan_device,
 )
@@ -33,7 +35,7 @@ from training.finetune.passes import AnswerPasses, Sums, Whole
 from training.finetune.port import FineTuned, Measures, Task, Watch
 from training.finetune.rank_link import RankLost
 from training.finetune.rank_orders import Load
-from training.finetune.ranks import ranks_loading
+from training.finetune.ranks import Ranks, ranks_loading
 from training.finetune.run import finetune
 from training.finetune.spread_passes import SpreadPasses
 from training.stopping import Stopped
@@ -163,8 +165,36 @@ def test_a_process_that_dies_ends_the_run_with_its_name(base: Path, tmp_path: Pa
     assert not processes_of_ours()
 
 
+def test_an_exchange_takes_no_memory_that_was_not_taken_before(tmp_path: Path) -> None:
+    model = torch.nn.Linear(4096, 4096, bias=False)
+    size = model.weight.nbytes
+    model.weight.grad = torch.ones_like(model.weight)
+    with process_group("cpu", tmp_path / "store", rank=0, ranks=1):
+        ranks = Ranks([], AdapterExchange(model))
+        most = limit_memory_of(os.getpid(), beyond=size // 2)
+        try:
+            with pytest.raises(RuntimeError, match="can't allocate memory"):
+                torch.ones_like(model.weight)
+            ranks.give_weights()
+            ranks.add_gradients()
+        finally:
+            prlimit(os.getpid(), RLIMIT_AS, most)
+    assert (model.weight.grad == 1).all()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), MemoryError()])
+def test_memory_that_an_exchange_lacks_here_is_no_lost_process(error: Exception) -> None:
+    class Lacking(AdapterExchange):
+        def weights(self) -> None:
+            raise error
+
+    ranks = Ranks([], Lacking(torch.nn.Linear(2, 2)))
+    with pytest.raises(OutOfMemory, match="exchange the adapter"):
+        ranks.give_weights()
+
+
 def test_memory_that_runs_out_on_either_side_leaves_all_ready_for_a_smaller_plan(
-    base: Path,
+    base: Path, tmp_path: Path
 ) -> None:
     long = [Rendered(ids=(1, *range(2, 32)) * 2, learn=(True,) * 62) for _ in range(1500)]
     sizes = Rows(in_step=1500, longest=62, learnt=61)
@@ -173,8 +203,12 @@ def test_memory_that_runs_out_on_either_side_leaves_all_ready_for_a_smaller_plan
     plan = plan_device(loaded.size(RECIPE), sizes, device, Precision.FLOAT32)
     assert (plan.devices, plan.micro_batch) == (2, 750)
     load = Load(base=base, recipe=RECIPE, plan=plan, liked=0.0, place=1)
-    with ranks_loading([load]) as loading, loaded.with_lora(RECIPE, plan) as model:
+    with (
+        ranks_loading([load], tmp_path) as loading,
+        loaded.with_lora(RECIPE, plan) as model,
+    ):
         ranks = loading.joined(model, "cpu")
+        assert [*tmp_path.iterdir()], "what they met in goes with the job's folder"
         passes = AnswerPasses(model, plan)
         spread = SpreadPasses(passes, ranks)
         (pid,) = ranks.pids
@@ -193,6 +227,7 @@ def test_memory_that_runs_out_on_either_side_leaves_all_ready_for_a_smaller_plan
         assert (sums.learnt, sums.tokens) == (same.learnt, same.tokens)
         for ours, theirs in zip(gradients, gradients_of(model), strict=True):
             assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-6)
+    assert not [*tmp_path.iterdir()]
     assert not processes_of_ours()
 
 
