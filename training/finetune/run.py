@@ -101,6 +101,8 @@ def finetune(
     `threads` of 0 are as many as this process may use; all `devices` together use them. Raises as
     `FineTuner.tune`, ValueError without validation rows, and RankLost.
     """
+    where = places(devices)
+    use_place(where[0])  # for what is asked of a finished run's adapter, too
     if (task.workdir / RESULT).is_file():
         result = _read_result(task.workdir)
         _tell_again(result.history, watch)
@@ -108,8 +110,7 @@ def finetune(
     if not task.validation:
         raise ValueError("a run needs validation rows")
     task.workdir.mkdir(parents=True, exist_ok=True)
-    where = places(devices)
-    use_place(where[0])
+    where = where[: _rows_in_step(task)]  # no more share memory and threads than have a row
     sizes = _sizes(base, task, this_device(threads, count=len(where)))
     torch.set_num_threads(sizes.device.threads)
     checkpoint = newest_sealed(task.workdir)
@@ -144,13 +145,17 @@ def _on_all(
         yield model, loading.joined(model, plan.device)
 
 
+def _rows_in_step(task: Task) -> int:
+    return min(task.recipe.batch_size, len(task.train))
+
+
 def _sizes(base: LoadedBase, task: Task, device: Device) -> Sizes:
     lengths, validation = list(map(length, task.train)), list(map(length, task.validation))
     return Sizes(
         base=base.size(task.recipe),
         device=device,
         rows=Rows(
-            in_step=min(task.recipe.batch_size, len(lengths)),
+            in_step=_rows_in_step(task),
             longest=max(*lengths, *validation),
             learnt=max(map(learnt_tokens, task.train)),
         ),

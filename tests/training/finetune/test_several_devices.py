@@ -165,6 +165,14 @@ def test_a_process_that_dies_ends_the_run_with_its_name(base: Path, tmp_path: Pa
     assert not processes_of_ours()
 
 
+def test_one_that_a_step_has_no_row_for_has_no_part_of_the_threads(
+    base: Path, tmp_path: Path
+) -> None:
+    recipe = RECIPE.model_copy(update={"batch_size": 1, "n_epochs": 1.0, "evaluations": 1})
+    _, plans = run(base, tmp_path, ANSWERS[:2], recipe, devices=Devices(count=8))
+    assert plans == ["2 threads of the CPU in float32, 1 row at once"]
+
+
 def test_an_exchange_takes_no_memory_that_was_not_taken_before(tmp_path: Path) -> None:
     model = torch.nn.Linear(4096, 4096, bias=False)
     size = model.weight.nbytes
