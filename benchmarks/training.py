@@ -34,8 +34,9 @@ from adapters.domain.recipes import Recipe
 from adapters.settings import TrainPrecision
 from benchmarks.machine import machine, versions
 from training.base.precision import Precision, choose
+from training.data.preferences import learnt_tokens
 from training.data.render import Rendered
-from training.finetune.batches import BatchOrder, learnt_tokens, parts
+from training.finetune.batches import BatchOrder, parts
 from training.finetune.clock import rate_share
 from training.finetune.device_plan import DevicePlan, Rows, plan_device
 from training.finetune.loaded_base import LoadedBase

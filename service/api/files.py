@@ -174,11 +174,10 @@ async def _file(runtime: Runtime, principal: Principal, file_id: str) -> StoredF
 
 @router.get("/{file_id}/content")
 async def file_content(file_id: str, runtime: RuntimeOf, principal: OwnerOf) -> StreamingResponse:
-    """One file's bytes, as they were uploaded."""
+    """One file's bytes, as they were uploaded or as its job made them."""
     file = await _file(runtime, principal, file_id)
     opened = await runtime.threads.file(principal, runtime.store.open_file, file.digest)
-    kind = "text/csv" if file.purpose == "fine-tune-results" else "application/jsonl"
-    return StreamingResponse(_closing(opened), media_type=kind)
+    return StreamingResponse(_closing(opened), media_type=file.media_type)
 
 
 def _closing(file: BinaryIO) -> Iterator[bytes]:

@@ -1,7 +1,8 @@
 """How examples are spread over labels and groups, and how to mend it.
 
 Data has labels where its answers are few and short; groups are the values of its `metadata`.
-Labels and groups are shown to the data's owner alone, in the dataset; events tell numbers.
+Labels and groups are shown to the data's owner alone, in the dataset and in its card, which is a
+result file of the job; events tell numbers.
 """
 
 from __future__ import annotations

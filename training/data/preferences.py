@@ -12,7 +12,10 @@ from training.data.parts import Pair, Thumb
 from training.data.render import Rendered
 from training.data.stored_dataset import StoredDataset
 
-__all__ = ["KIND_OF", "Pair", "Preference", "Row", "Thumb", "length", "rows_of", "sequences"]
+__all__ = [
+    "KIND_OF", "Pair", "Preference", "Row", "Thumb", "learnt_tokens", "length", "rows_of",
+    "sequences",
+]  # fmt: skip
 
 Preference: TypeAlias = Pair | Thumb
 Row: TypeAlias = Rendered | Preference
@@ -43,3 +46,8 @@ def sequences(row: Row) -> Sequence[Rendered]:
 def length(row: Row) -> int:
     """Tokens of a row."""
     return sum(map(len, sequences(row)))
+
+
+def learnt_tokens(row: Row) -> int:
+    """How many tokens of a row carry loss. The first stands behind nothing, so nothing says it."""
+    return sum(sum(read.learn) - read.learn[0] for read in sequences(row))

@@ -28,11 +28,11 @@ from training.data.redacted import Taken
 
 Part = tuple[str, Callable[[], BinaryIO]]
 """The parameter that names a file, and what opens it."""
-Look = Callable[[Example], Iterable[str]]
-"""What else keeps an example from being learnt, in words."""
+Look = Callable[[str, Example], Iterable[str]]
+"""What else keeps an example of the file that a parameter names from being learnt, in words."""
 
 
-def no_look(_example: Example) -> Iterable[str]:
+def no_look(_param: str, _example: Example) -> Iterable[str]:
     """The default: that an example can be read is enough here."""
     return ()
 
@@ -165,7 +165,7 @@ class _Reading:
                     self._erased += 1
                     continue
                 clean = redaction.screened(line.number, line.example)
-                seen.add(line.number, *self._look(clean))
+                seen.add(line.number, *self._look(param, clean))
                 yield DataLine(number=line.number, example=clean)
         for problems in (redaction.problems, seen):
             with _noting(failed):

@@ -8,7 +8,6 @@ from typing import TypeVar, overload
 
 import torch
 
-from training.data.preferences import Row, sequences
 from training.data.render import Rendered
 
 T = TypeVar("T")
@@ -82,11 +81,6 @@ def collate(rows: Sequence[Rendered]) -> Batch:
         weights=torch.tensor([rows[owner].weight for owner in owners]),
         tokens=sum(map(len, rows)),
     )
-
-
-def learnt_tokens(row: Row) -> int:
-    """How many tokens of a row carry loss."""
-    return sum(sum(read.learn) - read.learn[0] for read in sequences(row))
 
 
 def parts(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:

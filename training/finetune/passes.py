@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 
 from training.base.precision import Precision
+from training.data.preferences import learnt_tokens
 from training.data.render import Rendered
-from training.finetune.batches import collate, learnt_tokens, parts
+from training.finetune.batches import collate, parts
 from training.finetune.device_plan import DevicePlan
 from training.finetune.loss import Scorer
 from training.finetune.port import AccuracyOf

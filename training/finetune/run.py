@@ -23,8 +23,8 @@ from adapters.domain.recipes import Quantization
 from adapters.durable_files import sync_folder, write_private
 from adapters.settings import TrainPrecision
 from training.base.precision import Precision, choose
-from training.data.preferences import length
-from training.finetune.batches import BatchOrder, InOrder, learnt_tokens
+from training.data.preferences import learnt_tokens, length
+from training.finetune.batches import BatchOrder, InOrder
 from training.finetune.checkpoint_choice import choose_by
 from training.finetune.checkpoints import full_disk_told, newest_sealed, read_seal
 from training.finetune.clock import Clock

@@ -8,19 +8,19 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from adapters.domain.data_policy import DataPolicy, TooLong
+from adapters.domain.data_policy import TooLong
 from adapters.domain.datasets import Part
 from adapters.domain.recipes import Recipe
 from adapters.errors import InvalidFile, InvalidRequest
 from training.base.chat_format import TemplateError
 from training.data.balance import balanced
-from training.data.examples import Example
+from training.data.examples import DataKind, Example
 from training.data.jsonl import InvalidLines, Problem
 from training.data.learning_curve import is_cheap
 from training.data.near_duplicates import thin_out
@@ -152,20 +152,32 @@ def _checked(
         if not isinstance(error, InvalidLines) and error.reason != "chat_template":
             raise
         # a stage ends a job by what it refuses; here a later one is asked about the lines as well
-        look = partial(_cannot_learn, offer, rules.policy)
+        look = partial(_cannot_learn, offer, rules)
         read_rows(list(files.items()), rules, workdir / "again", rules.made_from, look=look)
         raise
 
 
-def _cannot_learn(offer: Offer, policy: DataPolicy, example: Example) -> Iterator[str]:
+def _cannot_learn(offer: Offer, rules: Rules, param: str, example: Example) -> Iterator[str]:
+    """Of each line of the training file its variants are asked about as well: which lines train is
+    drawn from all of them, and so not known while some cannot be used.
+    """
+    varies = param == "training_file" and rules.kind is DataKind.CHAT
     try:
-        rows = [row for side in example.sides for row in offer.renderer.rows(side)]
+        longest = _longest(offer, example.sides)
+        varied = _longest(offer, variants_of(offer.beside)(example) if varies else ())
     except TemplateError as error:
         yield str(error)
         return
-    longest, most = max(map(len, rows)), offer.recipe.max_length
-    if longest > most and policy.too_long is TooLong.REFUSE:
-        yield told_too_long(longest, most)
+    most = offer.recipe.max_length
+    if rules.policy.too_long is not TooLong.REFUSE or max(longest, varied) <= most:
+        return
+    own, other = told_too_long(longest, most), told_too_long(varied, most)
+    yield own if longest > most else f"taught about somebody else, it has {other}"
+
+
+def _longest(offer: Offer, examples: Iterable[Example]) -> int:
+    """Tokens of the longest row. Raises TemplateError."""
+    return max((len(row) for each in examples for row in offer.renderer.rows(each)), default=0)
 
 
 def _staged(

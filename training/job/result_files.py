@@ -10,6 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from adapters.domain.files import (
+    CARD_FILE,
+    CSV_FILE,
+    PNG_FILE,
+    RESULT_TYPES,
+    RESULTS,
+    TENSORBOARD_FILE,
+)
 from adapters.domain.jobs import Job
 from adapters.domain.names import Digest, FileId, JobId
 from adapters.errors import NotFound
@@ -29,9 +37,6 @@ _COLUMNS = {
     "valid_mean_token_accuracy": ("valid_mean_token_accuracy", "valid_preference_accuracy"),
 }
 """Column → keys of a metrics event's data, of which an event has one."""
-CSV_FILE, PNG_FILE, CARD_FILE = "step_metrics.csv", "loss_curve.png", "data_card.md"
-TENSORBOARD_FILE = "events.out.tfevents"
-"""TensorBoard looks for these words in a file's name."""
 
 
 def result_csv(curve: Iterable[Mapping[str, Any]]) -> bytes:
@@ -57,7 +62,7 @@ def result_file_id(job_id: JobId, name: str = CSV_FILE) -> FileId:
 def kept_results(job: Job, files: Files) -> tuple[FileId, ...]:
     """What this job has kept, in whichever attempt; OpenAI's file comes first."""
     found = []
-    for name in (CSV_FILE, PNG_FILE, CARD_FILE, TENSORBOARD_FILE):
+    for name in RESULT_TYPES:
         with suppress(NotFound):
             found.append(files.get(result_file_id(job.id, name), job.principal).id)
     return tuple(found)
@@ -97,7 +102,7 @@ def _keep(job: Job, name: str, content: bytes, *, files: Files, store: ArtifactS
         id=result_file_id(job.id, name),
         unit=job.unit,
         filename=name,
-        purpose="fine-tune-results",
+        purpose=RESULTS,
         size_bytes=size,
         digest=digest,
     )

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
+from adapters.domain.recipes import Method
 from training.data.learning_curve import SHARES, curve_of, is_cheap, nested
 from training.data.parts import StoredRows
-from training.data.preferences import Row
+from training.data.preferences import Row, learnt_tokens
 from training.finetune.port import ChosenBy, Diverged, FineTuned, FineTuner, Task, Watch
 from training.job.progress import Reporter
 
@@ -81,10 +82,12 @@ def learning_curve(
             return {}
         points.append((examples, _score(run, done.chosen_by)))
     scores = [(size, score) for size, score in points if score is not None]
-    curve = curve_of(scores, rows=len(whole.validation))
+    of = _scored(whole, done.chosen_by)
+    tokens = sum(map(learnt_tokens, whole.validation)) if of == "tokens" else None
+    curve = curve_of(scores, rows=len(whole.validation), tokens=tokens)
     if curve is None:
         return {}
-    said = f"{curve.as_text()}; the score is the share of {_WORDS[done.chosen_by]} right"
+    said = f"{curve.as_text()}; the score is the share of {of} right"
     reporter.say(said)
     return {
         "learning_curve": {
@@ -102,9 +105,6 @@ def learning_curve(
     }
 
 
-_WORDS = {ChosenBy.ANSWERS: "answers", ChosenBy.LOSS: "tokens"}
-
-
 def _smaller(whole: Task, places: Sequence[int], share: float) -> Task:
     epochs = min(MAX_EPOCHS, whole.recipe.n_epochs / share)
     return replace(
@@ -113,6 +113,13 @@ def _smaller(whole: Task, places: Sequence[int], share: float) -> Task:
         recipe=whole.recipe.model_copy(update={"n_epochs": epochs}),
         workdir=whole.workdir.with_name(f"{whole.workdir.name}-{share:g}"),
     )
+
+
+def _scored(whole: Task, by: ChosenBy) -> str:
+    """What `_score` is the share of."""
+    if by is ChosenBy.ANSWERS:
+        return "answers"
+    return "tokens" if whole.recipe.method is Method.SUPERVISED else "preferences"
 
 
 def _score(run: FineTuned, by: ChosenBy) -> float | None:

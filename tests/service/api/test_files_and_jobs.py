@@ -320,6 +320,37 @@ def test_whoever_probes_may_say_what_it_likes(world: World) -> None:
     assert httpx2.get(f"{world.url}/readyz?verbose").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("step_metrics.csv", "text/csv; charset=utf-8"),
+        ("loss_curve.png", "image/png"),
+        ("data_card.md", "text/markdown; charset=utf-8"),
+        ("events.out.tfevents", "application/octet-stream"),
+    ],
+)
+def test_a_jobs_result_file_is_served_as_what_it_is_and_an_upload_by_its_name_is_not(
+    world: World, name: str, kind: str
+) -> None:
+    digest, size = world.runtime.store.put_file([LINE], max_bytes=len(LINE))
+    result = world.runtime.registry.files.add(
+        NewFile(
+            id=new_file_id(),
+            unit=Unit("support"),
+            filename=name,
+            purpose="fine-tune-results",
+            size_bytes=size,
+            digest=digest,
+        ),
+        by=SYSTEM,
+    )
+    http = world.http("support")
+    assert http.get(f"/v1/files/{result.id}/content").headers["content-type"] == kind
+    uploaded = upload(world.client(), name=name)
+    served = http.get(f"/v1/files/{uploaded.id}/content").headers["content-type"]
+    assert served == "application/jsonl"
+
+
 def test_files_of_openais_other_purposes_are_none(world: World) -> None:
     upload(world.client())
     assert list(world.client().files.list(purpose="assistants")) == []

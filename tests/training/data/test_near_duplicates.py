@@ -188,6 +188,22 @@ def test_a_score_at_its_ceiling_is_not_continued(smaller: float) -> None:
     assert not below.is_at_ceiling
 
 
+def test_a_score_of_tokens_is_at_its_ceiling_where_no_token_is_wrong_not_where_no_row_is() -> None:
+    scores = [(50, 0.92), (100, 0.94), (200, 0.96)]
+    curve = curve_of(scores, rows=10, tokens=300)
+    assert curve is not None
+    assert (curve.is_at_ceiling, "the most there is" in curve.as_text()) == (False, False)
+    assert curve.twice == pytest.approx(0.971, abs=0.002), "0.96 is no error of half a row"
+    told = "on 10 validation rows, not on their 300 tokens, which depend on each other"
+    assert told in curve.as_text()
+    surer = curve_of(scores, rows=300)
+    assert surer is not None
+    assert curve.high - curve.low > 2 * (surer.high - surer.low), "a row counts once"
+    whole = curve_of([*scores[:2], (200, 1.0)], rows=10, tokens=300)
+    assert whole is not None
+    assert "buy nothing that 300 tokens of 10 validation rows can measure" in whole.as_text()
+
+
 def test_a_flat_or_falling_curve_promises_nothing() -> None:
     curve = curve_of([(50, 0.7), (100, 0.7), (200, 0.69)], rows=400)
     assert curve is not None

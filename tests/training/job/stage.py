@@ -99,7 +99,8 @@ class ToyFineTuner:
     loss_of: Callable[[Recipe], float] = lambda _recipe: 0.1
     """The validation loss in the end."""
     answers_of: Callable[[Task], float] = lambda _task: 0.9
-    """The share of validation answers that are right in the end."""
+    """The share of validation answers, or of what `chosen_by` says instead, right in the end."""
+    chosen_by: ChosenBy = ChosenBy.ANSWERS
 
     def tune(self, task: Task, watch: Watch) -> FineTuned:
         self.fine_tuned.append(task)
@@ -109,6 +110,8 @@ class ToyFineTuner:
         start = int(done.read_text()) if done.exists() else 0
         self.first_steps.append(start)
         told: list[Measures] = []
+        answers = self.answers_of(task)
+        accuracy = answers if self.chosen_by is ChosenBy.LOSS else None
         for step in range(1, STEPS + 1):
             evaluated = step % 5 == 0
             if step > start:
@@ -121,6 +124,7 @@ class ToyFineTuner:
                 train_loss=2.0 / step,
                 train_accuracy=step / STEPS,
                 valid_loss=1.0 / step if evaluated else None,
+                valid_accuracy=accuracy if evaluated else None,
                 seconds_left=float(STEPS - step),
             )
             told.append(measures)
@@ -133,13 +137,13 @@ class ToyFineTuner:
             directory=self._adapter(task.workdir / "adapter"),
             steps=STEPS,
             best_step=STEPS,
-            chosen_by=ChosenBy.ANSWERS,
+            chosen_by=self.chosen_by,
             trained_tokens=1234,
             seconds=1.5,
             first_loss=3.0,
             best_loss=self.loss_of(task.recipe),
             last_loss=self.loss_of(task.recipe),
-            best_answers=self.answers_of(task),
+            best_answers=answers,
             ended="finished",
             device=DEVICE,
             history=tuple(told),

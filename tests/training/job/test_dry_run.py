@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from adapters.store import ArtifactKind
 from tests.training.job.stage import ToyRenderer, stage
 from tests.training.job.test_starting_point import ALIKE
 from tests.training.world import OWNER, Troubled, World, data, jsonl, write_unit
+from training.data.examples import Message
 from training.job.dry_run import Bench, dry_run
 from training.job.pipeline import run_job
 
@@ -115,6 +117,31 @@ def test_a_line_that_no_later_stage_would_take_is_told_beside_one_that_cannot_be
     ]  # fmt: skip
     assert "chat template" in told["training_file", 8]
     assert "longer than the" in told["training_file", 32]
+
+
+class PiecesRenderer(ToyRenderer):
+    """Every four letters are a token, so that one name may have more of them than another."""
+
+    def prompt(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
+        words = " ".join(message.content for message in messages).split()
+        return [at for word in words for at in range(0, len(word), 4)]
+
+
+@pytest.mark.parametrize("other", [b"", b"{}\n", jsonl([("wide " * 300, "answer")])])
+def test_a_line_that_is_too_long_about_somebody_else_is_told_whatever_other_lines_are(
+    world: World, other: bytes
+) -> None:
+    write_unit(world.units, gates={"fairness": {"favourable": "yes", "augment": True}})
+    at = replace(bench(world), renderer=PiecesRenderer())
+    trains, measures = jsonl([("Mei " * 150, "answer")]), jsonl([("Wei " * 150, "answer")])
+    training, validation = data(30) + trains + other, data(24, start=100) + measures
+    job_id = world.add_job(training, validation, dry_run=True)
+    told = {(param, line): what for param, line, what in problems_of(world, at, job_id)}
+    also = {("training_file", 32)} if other else set[tuple[str, int]]()
+    assert told.keys() == {("training_file", 31), *also}, "what measures is not varied"
+    assert "302 tokens, longer than the 256 tokens allowed" in told["training_file", 31]
 
 
 def test_every_line_that_the_chat_template_refuses_is_told(world: World) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from adapters.domain.files import TENSORBOARD_FILE
 from adapters.domain.jobs import JobStatus
 from adapters.domain.principals import SYSTEM
 from adapters.errors import InvalidRequest
@@ -19,7 +20,6 @@ from tests.training.job.stage import STEPS, Stage, stage
 from tests.training.world import World, data, wait_until
 from training.finetune.port import Measures
 from training.job.pipeline import run_job
-from training.job.result_files import TENSORBOARD_FILE
 from training.job.tensorboard_file import event_file
 from training.job.trackers import MlflowRun, ReportTo, WandbRun, open_trackers, report_to
 from training.job.tracking import TrackedRun, tracking

@@ -13,9 +13,9 @@ from adapters.domain.recipes import Recipe
 from tests.training.job.stage import STEPS, Stage, stage
 from tests.training.job.test_pipeline import error_of, run, versions
 from tests.training.world import World, data, write_unit
-from training.data.preferences import Pair, Thumb, sequences
+from training.data.preferences import Pair, Thumb, learnt_tokens, sequences
 from training.data.render import Rendered
-from training.finetune.port import Diverged, Measures, Task
+from training.finetune.port import ChosenBy, Diverged, Measures, Task
 from training.job.train import among
 from training.stopping import Stopped
 
@@ -74,8 +74,8 @@ def test_a_trials_time_left_is_that_of_all() -> None:
     assert among(measures, 0, 1) == measures
 
 
-def preferences(method: str) -> bytes:
-    """60 records, as `method` learns from them."""
+def preferences(method: str, count: int = 60) -> bytes:
+    """So many records, as `method` learns from them."""
 
     def record(at: int) -> dict[str, Any]:
         asked, better, worse = f"question {at}", f"answer {at}", f"worse answer {at}"
@@ -91,7 +91,7 @@ def preferences(method: str) -> bytes:
             "non_preferred_output": [{"role": "assistant", "content": worse}],
         }
 
-    return b"".join(json.dumps(record(at)).encode() + b"\n" for at in range(60))
+    return b"".join(json.dumps(record(at)).encode() + b"\n" for at in range(count))
 
 
 @pytest.mark.parametrize(("method", "kind"), [("dpo", Pair), ("kto", Thumb)])
@@ -155,6 +155,30 @@ def test_small_data_is_told_what_more_examples_would_buy(world: World) -> None:
     card = (world.store.fetch(version.digest) / "README.md").read_text()
     assert f"## More examples\n\n{curve['said']}." in card
     assert version.evidence["training"]["seconds"] == 1.5, "of the run that made it"
+
+
+@pytest.mark.parametrize(
+    ("method", "of"), [("supervised", "tokens"), ("dpo", "preferences"), ("kto", "preferences")]
+)
+def test_a_curve_of_token_accuracy_is_of_tokens_and_one_of_preferences_of_preferences(
+    world: World, method: str, of: str
+) -> None:
+    write_unit(world.units, recipe={"method": method})
+    path = world.units / "support.yaml"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": {"learning_curve": True}}))
+    content = data(100) if method == "supervised" else preferences(method, 100)
+    at = stage(world, world.add_queued_job(content))
+    at.fine_tuner.chosen_by, at.fine_tuner.answers_of = ChosenBy.LOSS, lambda _task: 0.96
+    assert run(at).status is JobStatus.SUCCEEDED
+    (version,) = versions(world)
+    assert version.evidence is not None
+    said = version.evidence["learning_curve"]["said"]
+    assert said.endswith(f"; the score is the share of {of} right")
+    rows = len(at.fine_tuner.fine_tuned[0].validation)
+    assert rows == 10
+    tokens = sum(map(learnt_tokens, at.fine_tuner.fine_tuned[0].validation))
+    assert (f"{rows} validation rows, not on their {tokens} tokens," in said) == (of == "tokens")
+    assert ("the most there is" in said) == (of == "preferences")
 
 
 def test_a_curve_goes_on_where_it_was_interrupted(world: World) -> None:
