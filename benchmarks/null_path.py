@@ -82,7 +82,7 @@ class NullEngine:
     async def load(self, version: ServedVersion, path: Path) -> None:
         self._resident.add(version.id)
 
-    async def ping(self) -> None:
+    async def ping(self, *, workers: bool) -> None:
         """It lives."""
 
     async def unload(self, version_id: VersionId) -> None:

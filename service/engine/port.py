@@ -33,8 +33,9 @@ class Engine(Protocol):
         """
         ...
 
-    async def ping(self) -> None:
-        """Returns once the engine's core has answered, however long it takes.
+    async def ping(self, *, workers: bool) -> None:
+        """Returns once the engine's core has answered, and with `workers` what computes for it,
+        however long it takes.
 
         Raises EngineUnavailable when the engine is gone.
         """

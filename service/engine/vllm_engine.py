@@ -90,10 +90,11 @@ class VllmEngine:
     def alive(self) -> bool:
         return not self._client.errored
 
-    async def ping(self) -> None:
+    async def ping(self, *, workers: bool) -> None:
         # vLLM's own `check_health` looks at a flag: a core that hangs is healthy to it
+        ask = self._client.list_loras if workers else self._client.is_sleeping
         try:
-            await self._client.list_loras()
+            await ask()
         except Exception as error:
             raise EngineUnavailable("the engine does not answer") from error
 

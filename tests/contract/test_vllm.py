@@ -39,7 +39,8 @@ def test_the_engines_verbs_take_what_we_give(facts: dict[str, Any]) -> None:
 def test_the_core_is_asked_whether_it_lives_because_health_looks_at_a_flag(
     facts: dict[str, Any],
 ) -> None:
-    assert facts["list_loras"] == ["self"]
+    assert facts["list_loras"] == facts["is_sleeping"] == ["self"]
+    assert "rpc" not in facts["asks_its_core_alone"], "a worker that is asked spins for a second"
     assert "await" not in facts["health"]
 
 

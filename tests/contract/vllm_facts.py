@@ -459,6 +459,7 @@ def main(base: str) -> None:
     from vllm.plugins import load_endpoint_plugins
     from vllm.plugins.endpoint_plugins.interface import EndpointPlugin
     from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.core import EngineCore
     from vllm.v1.engine.exceptions import EngineDeadError
 
     from adapters.settings import Settings
@@ -480,6 +481,8 @@ def main(base: str) -> None:
         "add_lora": parameters(AsyncLLM.add_lora),
         "remove_lora": parameters(AsyncLLM.remove_lora),
         "list_loras": parameters(AsyncLLM.list_loras),
+        "is_sleeping": parameters(AsyncLLM.is_sleeping),
+        "asks_its_core_alone": inspect.getsource(EngineCore.is_sleeping),
         "health": inspect.getsource(AsyncLLM.check_health),
         "listens_on": listens_on(args),
         "generate": parameters(AsyncLLM.generate),

@@ -68,6 +68,8 @@ class Client(Protocol):
 
     async def list_loras(self) -> set[int]: ...
 
+    async def is_sleeping(self) -> bool: ...
+
     def generate(
         self,
         prompt: Mapping[str, Any],
@@ -135,6 +137,9 @@ class LocalClient:
 
     async def list_loras(self) -> set[int]:
         return await self.core.list_loras()
+
+    async def is_sleeping(self) -> bool:
+        return await self.core.is_sleeping()
 
     async def generate(
         self,

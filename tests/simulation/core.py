@@ -157,6 +157,11 @@ class Core:
         self._check_alive()
         return set(self.registered)
 
+    async def is_sleeping(self) -> bool:
+        """Never: but only a living core says so."""
+        self._check_alive()
+        return False
+
     async def generate(
         self, prompt: Sequence[str], *, salt: str = "", lora: LoraRequest | None = None
     ) -> AsyncGenerator[Token, None]:

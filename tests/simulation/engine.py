@@ -53,9 +53,10 @@ class ClientEngine:
     def alive(self) -> bool:
         return not self.client.errored
 
-    async def ping(self) -> None:
+    async def ping(self, *, workers: bool) -> None:
+        ask = self.client.list_loras if workers else self.client.is_sleeping
         try:
-            await self.client.list_loras()
+            await ask()
         except EngineDeadError as error:
             raise EngineUnavailable("the engine does not answer") from error
 

@@ -81,6 +81,8 @@ class CoreServer:
                 return await self._core.remove_lora(message["lora_id"])
             case "list_loras":
                 return sorted(await self._core.list_loras())
+            case "is_sleeping":
+                return await self._core.is_sleeping()
         raise ValueError(f"no verb {message['verb']}")
 
     async def _generate(self, message: Mapping[str, Any], writer: asyncio.StreamWriter) -> None:
@@ -124,6 +126,9 @@ class RemoteClient:
 
     async def list_loras(self) -> set[int]:
         return set(await self._utility(verb="list_loras"))
+
+    async def is_sleeping(self) -> bool:
+        return bool(await self._utility(verb="is_sleeping"))
 
     async def generate(
         self,

@@ -6,7 +6,10 @@ import asyncio
 from contextlib import closing, suppress
 from pathlib import Path
 
+import pytest
+
 from adapters.errors import EngineUnavailable
+from service.engine import pulse
 from service.engine.pulse import Pulse
 from service.engine.vital_signs import VitalSigns
 
@@ -17,9 +20,14 @@ class Core:
     def __init__(self, how: str) -> None:
         self.how = how
         self.asked = asyncio.Event()
+        self.workers: list[bool] = []
+        self.enough = asyncio.Event()
 
-    async def ping(self) -> None:
+    async def ping(self, *, workers: bool) -> None:
         self.asked.set()
+        self.workers.append(workers)
+        if len(self.workers) == 30:
+            self.enough.set()
         if self.how == "hangs":
             await asyncio.Event().wait()
         if self.how == "is dead":
@@ -53,3 +61,18 @@ async def test_a_living_engine_is_heard(tmp_path: Path) -> None:
 async def test_a_core_that_hangs_or_is_dead_is_not_heard(tmp_path: Path) -> None:
     assert await beat(tmp_path, "hangs") == (True, False)
     assert await beat(tmp_path, "is dead") == (True, False)
+
+
+async def test_workers_are_asked_at_once_and_then_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "CORE_SECONDS", 0.0)
+    core = Core("answers")
+    with closing(VitalSigns(tmp_path / "signs")) as signs:
+        task = asyncio.create_task(Pulse(signs, core, process=0).run())
+        await asyncio.wait_for(core.enough.wait(), 10)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    asked = [at for at, workers in enumerate(core.workers[:30]) if workers]
+    assert asked == [0, 12, 24]
