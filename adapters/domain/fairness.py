@@ -31,8 +31,9 @@ _UNSURE = (
     "(more `fairness.examples`, or more test data)"
 )
 _REMEDY = (
-    "train on rebalanced or counterfactually augmented data: `fairness: {augment: true}` teaches "
-    "every example that names somebody for each group, with the same answer; then start a new job"
+    "train on rebalanced data (`data.balance`), or on counterfactually augmented data, where every "
+    "example that names somebody is taught under names of each group: `wardrobe jobs retry <job> "
+    "--augment`, or `recipe: {augment: true}` for all of the unit's jobs"
 )
 
 Decisions = Mapping[str, Mapping[str, float]]

@@ -95,10 +95,6 @@ class FairnessOptions(_Options):
     examples: int = Field(
         default=16, ge=4, le=128, description="Test examples that are asked of every group."
     )
-    augment: bool = Field(
-        default=False,
-        description="Teach every example that names somebody for the other groups too.",
-    )
     min_impact_ratio: float = Field(
         default=0.8, ge=0.0, le=1.0, description="Worst group's rate over the best's: four fifths."
     )

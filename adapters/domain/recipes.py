@@ -90,6 +90,11 @@ class Recipe(BaseModel):
         description="Share of the rows of supervised jobs that are the base's own answers: less is "
         "forgotten.",
     )
+    augment: bool = Field(
+        default=False,
+        description="Teach every example of supervised jobs that names somebody under names of "
+        "other groups too: no answer is learnt from a name.",
+    )
     sweep: Sweep | None = Field(
         default=None,
         description="Lists of `learning_rate` and `rank`: each pair is tried, the best is kept.",
@@ -173,6 +178,7 @@ class RecipeOverrides(BaseModel):
     beta: float | None = Field(default=None, gt=0.0, le=2.0)
     start: Start | None = None
     replay: float | None = Field(default=None, ge=0.0, le=0.5)
+    augment: bool | None = None
     sweep: Sweep | None = None
     quantization: Quantization | None = None
     rank: int | None = Field(default=None, ge=1, le=512)
@@ -236,8 +242,8 @@ def resolve(
     which OpenAI's hyperparameters win over `asked`, the fields of a recipe that it names.
 
     Whoever names a rank and no alpha gets an alpha of twice that rank. A method of preferences
-    learns at `PREFERENCE_RATE` of the rate and replays nothing: it is held to where it began
-    anyway. `seed` is the job's own; None leaves the unit's.
+    learns at `PREFERENCE_RATE` of the rate, and nothing is taught beside its rows: it is held to
+    where it began anyway. `seed` is the job's own; None leaves the unit's.
 
     Raises InvalidRequest (`invalid_recipe`) where what they ask for together is out of bounds.
     """
@@ -250,7 +256,7 @@ def resolve(
     settings |= job.model_dump(exclude_none=True, exclude={"learning_rate_multiplier"})
     if settings["method"] != Method.SUPERVISED:
         settings["learning_rate"] *= PREFERENCE_RATE
-        settings["replay"] = 0.0
+        settings |= {"replay": 0.0, "augment": False}
     if job.learning_rate_multiplier is not None:
         settings["learning_rate"] *= job.learning_rate_multiplier
     if seed is not None:

@@ -15,8 +15,17 @@ from adapters.domain.jobs import Job, StopRequest
 from adapters.domain.names import JobId
 from adapters.domain.principals import Principal
 from adapters.errors import InvalidRequest, NotFound
+from adapters.registry.ports import NewJob
 from service.api.job_objects import wire_checkpoint, wire_event, wire_job
-from service.api.job_requests import MAX_METADATA, CreateJob, check_files, new_job, unknown_model
+from service.api.job_requests import (
+    MAX_METADATA,
+    CreateJob,
+    RetryJob,
+    check_files,
+    new_job,
+    retried_job,
+    unknown_model,
+)
 from service.api.request import (
     CursorOf,
     OwnerOf,
@@ -49,6 +58,17 @@ async def create_job(request: Request, runtime: RuntimeOf, principal: OwnerOf) -
 def _create(runtime: Runtime, principal: Principal, asked: CreateJob, key: str | None) -> Job:
     new = new_job(runtime, principal, asked)
     check_files(runtime.registry.files, principal, new)
+    stored = _store(runtime, principal, new, key, said="Created fine-tuning job")
+    if stored.id == new.id and asked.integrations:
+        words = "Integrations are ignored: nothing leaves this service"
+        runtime.registry.jobs.say(stored.id, words, level="warn")
+    return stored
+
+
+def _store(
+    runtime: Runtime, principal: Principal, new: NewJob, key: str | None, *, said: str
+) -> Job:
+    """The job, or the one that the key has stored before. Raises InvalidRequest, NotFound."""
     jobs = runtime.registry.jobs
     try:
         stored = jobs.create(new, principal, idempotency_key=key)
@@ -61,10 +81,7 @@ def _create(runtime: Runtime, principal: Principal, asked: CreateJob, key: str |
             code="file_not_found",
         ) from None
     if stored.id == new.id:
-        jobs.say(stored.id, "Created fine-tuning job")
-        if asked.integrations:
-            words = "Integrations are ignored: nothing leaves this service"
-            jobs.say(stored.id, words, level="warn")
+        jobs.say(stored.id, said)
     return stored
 
 
@@ -148,6 +165,25 @@ async def resume_job(
         principal, resume, JobId(job_id), principal, reason=why.reason
     )
     return wire_job(resumed)
+
+
+@router.post("/{job_id}/retry")
+async def retry_job(
+    job_id: str, request: Request, runtime: RuntimeOf, principal: OwnerOf
+) -> dict[str, Any]:
+    """Queues a job like one that has ended, with what `recipe` changes of its recipe.
+
+    A repeated `Idempotency-Key` answers as that of a new job does.
+    """
+    asked = await body_of(request, RetryJob)
+    key = idempotency_key_of(request)
+
+    def retry() -> Job:
+        earlier = runtime.registry.jobs.get(JobId(job_id), principal)
+        new = retried_job(runtime, earlier, asked)
+        return _store(runtime, principal, new, key, said=f"Created to try {job_id} again")
+
+    return wire_job(await runtime.threads.command(principal, retry))
 
 
 @router.get("/{job_id}/events")

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from adapters.domain.jobs import Job
 from adapters.domain.names import FileId, new_job_id, split_version
 from adapters.domain.principals import Principal
 from adapters.domain.recipes import Hyperparameters, RecipeOverrides
 from adapters.domain.recipes import Method as LearningMethod
 from adapters.domain.units import UnitConfig
-from adapters.errors import InvalidRequest, NotFound
+from adapters.errors import IllegalTransition, InvalidRequest, NotFound
 from adapters.registry.ports import Files, NewJob
 from service.api.request import named_unit
 from service.runtime import Runtime
@@ -115,6 +116,14 @@ class CreateJob(BaseModel):
         return Hyperparameters.model_validate(given.model_dump())
 
 
+class RetryJob(BaseModel):
+    """What a job that is tried again changes of its recipe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipe: RecipeOverrides | None = None
+
+
 def new_job(runtime: Runtime, principal: Principal, asked: CreateJob) -> NewJob:
     """What is to be stored. Raises NotFound for a model or a unit, InvalidRequest.
 
@@ -139,19 +148,34 @@ def new_job(runtime: Runtime, principal: Principal, asked: CreateJob) -> NewJob:
         suffix=asked.suffix,
         hyperparameters=asked.knobs(),
         metadata=asked.metadata,
-        recipe=_recipe(settings),
+        recipe=_recipe(settings.recipe, "x_wardrobe.recipe"),
         dry_run=settings.dry_run,
     )
 
 
-def _recipe(settings: JobSettings) -> RecipeOverrides | None:
+def retried_job(runtime: Runtime, job: Job, asked: RetryJob) -> NewJob:
+    """The same once more, with what is changed. Raises IllegalTransition before the job has ended,
+    NotFound without its unit, InvalidRequest.
+    """
+    if not job.status.finished:
+        raise IllegalTransition(
+            f"job {job.id} is {job.status}: only what has ended is tried again", code="job_state"
+        )
+    config = runtime.units.current.units.get(job.unit)
+    if job.adapter not in config.aliases:
+        raise InvalidRequest(f"`{job.adapter}` is no alias of this unit any more")
+    changes = _recipe(asked.recipe, "recipe")
+    opinions = [each.model_dump(exclude_none=True) for each in (job.recipe, changes) if each]
+    recipe = RecipeOverrides.model_validate({k: v for each in opinions for k, v in each.items()})
+    return NewJob.like(job, recipe=recipe if opinions else None)
+
+
+def _recipe(recipe: RecipeOverrides | None, param: str) -> RecipeOverrides | None:
     """Without what OpenAI has a word for. Raises InvalidRequest."""
-    recipe = settings.recipe
     for name in ("method", "seed"):
         if recipe is not None and getattr(recipe, name) is not None:
             raise InvalidRequest(
-                f"say it as `{name}` of the job, not of its recipe",
-                param=f"x_wardrobe.recipe.{name}",
+                f"say it as `{name}` of the job, not of its recipe", param=f"{param}.{name}"
             )
     return recipe if recipe and recipe.model_dump(exclude_none=True) else None
 

@@ -19,7 +19,7 @@ from service.api import attach
 from service.api.adapters import Pin, Promote, Warm
 from service.api.approvals import Withdrawal
 from service.api.canaries import Scores, Start, StartShadow, Weight
-from service.api.job_requests import CreateJob
+from service.api.job_requests import CreateJob, RetryJob
 from service.api.keys import CreateKey, RotateKey
 from service.api.openapi_bodies import A_FILE, NAME, REFINED, VERSION_NAME, Json
 from service.api.permissions import GrantPermissions
@@ -160,6 +160,7 @@ _TOLD: Mapping[str, _Told] = {
     "post /v1/fine_tuning/jobs/{job_id}/cancel": _Told(body=Why),
     "post /v1/fine_tuning/jobs/{job_id}/pause": _Told(body=Why),
     "post /v1/fine_tuning/jobs/{job_id}/resume": _Told(body=Why),
+    "post /v1/fine_tuning/jobs/{job_id}/retry": _Told(body=RetryJob, once=True),
     "post /v1/keys/{key_id}/rotate": _Told(body=RotateKey, once=True),
 }
 

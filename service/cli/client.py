@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Self, cast
 import httpx2
 import openai
 from openai import HttpxBinaryResponseContent
-from openai.types.fine_tuning import FineTuningJobEvent
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
 from adapters.errors import WardrobeError
 from adapters.tls_trust import trust
@@ -276,6 +276,11 @@ class Client:
                 break
             fresh.append(event)
         return fresh[::-1]
+
+    def retry(self, job_id: str, recipe: Json) -> FineTuningJob:
+        """Starts a job like one that has ended, with what `recipe` changes of its recipe."""
+        path = f"/fine_tuning/jobs/{_segment(job_id)}/retry"
+        return self.openai.post(path, cast_to=FineTuningJob, body={"recipe": recipe})
 
     def follow(self, job_id: str, *, every: float = 1.0) -> Iterator[FineTuningJobEvent]:
         """Events as they come, until the job has finished and all of them were given."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.options import AsJson, Method, OfMethod, Why, a_client, needs
+from service.cli.options import AsJson, Method, OfMethod, Why, a_client, finite, needs
 from service.cli.output import ago, clock, print_json, print_table
 
 if TYPE_CHECKING:
@@ -95,10 +95,7 @@ def create(
     """
     files = {"training_file": train, **({"validation_file": valid} if valid else {})}
     job = _start(client, files, unit, {"suffix": adapter, "model": model, **_by(method)})
-    if as_json:
-        print_json(job.model_dump(mode="json"))
-    else:
-        typer.echo(f"{job.id}  {job.status}; watch it with `wardrobe logs {job.id} --follow`")
+    _print_started(job, as_json)
 
 
 @app.command()
@@ -207,6 +204,29 @@ def resume(client: Client, job_id: JobId, reason: Why = None, as_json: AsJson = 
     )
 
 
+@app.command()
+@needs(a_client)
+def retry(
+    client: Client,
+    job_id: JobId,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Teach who is named under other groups' names too.")
+    ] = False,
+    replay: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=0.5, callback=finite, help="Share of the base's own answers."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a job like one that has ended, with what is changed here.
+
+    Examples: wardrobe jobs retry ftjob-1a2b --augment, wardrobe jobs retry ftjob-1a2b --replay 0.2
+    """
+    recipe: dict[str, Any] = {"augment": True} if augment else {}
+    recipe |= {} if replay is None else {"replay": replay}
+    _print_started(client.retry(job_id, recipe), as_json)
+
+
 @needs(a_client)
 def logs(
     client: Client,
@@ -241,6 +261,13 @@ def _upload(client: Client, path: Path, unit: str, *, passing: bool) -> str:
 
 def _because(reason: str | None) -> dict[str, str] | None:
     return None if reason is None else {"reason": reason}
+
+
+def _print_started(job: FineTuningJob, as_json: bool) -> None:
+    if as_json:
+        print_json(job.model_dump(mode="json"))
+    else:
+        typer.echo(f"{job.id}  {job.status}; watch it with `wardrobe logs {job.id} --follow`")
 
 
 def _print_job(job: FineTuningJob, as_json: bool) -> None:

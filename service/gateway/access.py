@@ -68,6 +68,7 @@ ACCESS: Sequence[Access] = (
         "POST /v1/fine_tuning/jobs/{job_id}/cancel",
         "POST /v1/fine_tuning/jobs/{job_id}/pause",
         "POST /v1/fine_tuning/jobs/{job_id}/resume",
+        "POST /v1/fine_tuning/jobs/{job_id}/retry",
         "GET /v1/fine_tuning/jobs/{job_id}/events",
         "GET /v1/fine_tuning/jobs/{job_id}/checkpoints",
         "POST /v1/adapters/{alias}/versions",

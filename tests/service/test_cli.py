@@ -242,6 +242,19 @@ def test_a_job_is_created_listed_paused_resumed_and_cancelled(
     assert (over.code, one_line(over.err)) == (1, True)
 
 
+def test_a_job_that_has_ended_is_tried_again_in_one_command(cli: Cli, rows: Path) -> None:
+    job = cli("jobs", "create", "--unit", "hr", "--train", str(rows), "--json").json
+    early = cli("jobs", "retry", job["id"], "--augment")
+    assert (early.code, "job_state" in early.err, one_line(early.err)) == (1, True, True)
+    cli("jobs", "cancel", job["id"])
+    again = cli("jobs", "retry", job["id"], "--augment", "--replay", "0.2", "--json").json
+    assert again["x_wardrobe"]["recipe"] == {"augment": True, "replay": 0.2}
+    assert (again["training_file"], again["x_unit"]) == (job["training_file"], "hr")
+    plain = cli("jobs", "retry", job["id"])
+    assert "watch it with `wardrobe logs ftjob-" in plain.out
+    assert cli("jobs", "retry", job["id"], "--replay", "0.9").code == 2
+
+
 def test_data_is_checked_by_the_server_and_every_problem_printed(
     cli: Cli, world: World, rows: Path
 ) -> None:

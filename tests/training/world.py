@@ -80,11 +80,9 @@ class World:
         self,
         content: bytes,
         validation: bytes | None = None,
-        *,
-        seed: int | None = 5,
-        model: str = "tiny",
+        **more: Any,
     ) -> JobId:
-        job_id = self.add_job(content, validation, seed=seed, model=model)
+        job_id = self.add_job(content, validation, **more)
         self.registry.jobs.accept(job_id, error=None)
         return job_id
 

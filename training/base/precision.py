@@ -74,6 +74,20 @@ def measured() -> Speed:
         torch.set_num_threads(threads)
 
 
+def products_per_second() -> float | None:
+    """Multiplications and additions of this CPU's matrix products, on all of its threads, in the
+    faster precision; None where there is a GPU, which trains instead.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return None
+    speed = measured()
+    once = 3 * 2 * ROWS * INTO * OUT  # one product forward and two back
+    threads: int = torch.get_num_threads()
+    return once * threads / min(speed.float32, speed.bfloat16)
+
+
 def _best(until: float) -> Speed:
     best = dict.fromkeys(Precision, float("inf"))
     for done in range(PASSES + 1):

@@ -46,6 +46,19 @@ def no_variants(_example: Example) -> Iterable[Example]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What the training part teaches beside its examples."""
+
+    planted: Mapping[bytes, Example] = field(default_factory=dict)
+    """Row id → an example that no file has."""
+    variants: Variants = no_variants
+    """Of every example; they stand under its row id."""
+
+
+NOTHING_BESIDE = Beside()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lengths:
     """How long the rows of a part are, in tokens."""
 
@@ -95,22 +108,19 @@ def tokenise(
     renderer: Renderer,
     max_length: int,
     alive: Callable[[], None],
-    planted: Mapping[bytes, Example] = MappingProxyType({}),
-    variants: Variants = no_variants,
+    beside: Beside = NOTHING_BESIDE,
     too_long: TooLong = TooLong.REFUSE,
     weights: Mapping[int, float] = MappingProxyType({}),
 ) -> Tokenised:
     """Writes all parts into the empty `folder`; `alive` is called often and may raise.
 
-    In the training part stand too: the `variants` of every example, under its row id, and
-    `planted`, under the row ids given. `weights` says of examples how much more than others their
-    loss counts.
+    `weights` says of training examples how much more than others their loss counts.
 
     Raises InvalidFile naming the lines that are too long, InvalidRequest (`chat_template`) naming
     one that the base's template refuses, OSError.
     """
     stage = _Stage(renderer=renderer, max_length=max_length, alive=alive, weights=weights)
-    train = stage.write(rows, parts.train, folder, Part.TRAIN, planted, variants)
+    train = stage.write(rows, parts.train, folder, Part.TRAIN, beside)
     validation = stage.write(rows, parts.validation, folder, Part.VALIDATION)
     with (folder / TEST_FILE).open("x", encoding="utf-8") as file:
         for question in stage.questions(rows, parts.test):
@@ -201,8 +211,7 @@ class _Stage:
         chosen: Sequence[int],
         folder: Path,
         part: Part,
-        planted: Mapping[bytes, Example] = MappingProxyType({}),
-        variants: Variants = no_variants,
+        beside: Beside = NOTHING_BESIDE,
     ) -> PartWriter:
         """Renders the chosen examples into a part; of pairs, both answers side by side. Chats stand
         there with their variants, and what is planted behind them.
@@ -210,18 +219,20 @@ class _Stage:
         if rows.kind is DataKind.PAIRS:
             return self._write_pairs(rows, chosen, folder, part)
         if rows.kind is DataKind.THUMBS:
-            planted, variants = {}, no_variants
+            beside = NOTHING_BESIDE
         weighted = part is Part.TRAIN and bool(self.weights)
         with (
             PartWriter(folder, part, weighted=weighted) as into,
             self._thumbs(rows, folder, part) as thumb,
         ):
             for at, (item, example) in zip(chosen, rows.examples(chosen), strict=True):
-                sides = [side for each in (example, *variants(example)) for side in each.sides]
+                sides = [
+                    side for each in (example, *beside.variants(example)) for side in each.sides
+                ]
                 for rendered in self._fitting(item, sides, part):
                     into.add(item.row, replace(rendered, weight=self.weights.get(at, 1.0)))
                     thumb(bool(example.liked))
-            for row, example in planted.items():
+            for row, example in beside.planted.items():
                 for rendered in self.renderer.rows(example):
                     into.add(row, rendered)
         return into

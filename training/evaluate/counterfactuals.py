@@ -59,13 +59,13 @@ def variants(questions: Sequence[Question], traits: Sequence[Trait]) -> Iterator
         yield from _intersections(question, traits, at)
 
 
-def augmented(example: Example, traits: Sequence[Trait]) -> list[Example]:
+def augmented(example: Example) -> list[Example]:
     """The same example about everybody else, with the same answers: what takes a bias out of data.
 
     Where it names nobody that is known, nothing: then no name can have been learnt from it.
     """
     named = _NAME.search(" ".join(message.content for message in example.prompt))
-    if named is None or "name" not in traits:
+    if named is None:
         return []
     at = named.start()
     return [

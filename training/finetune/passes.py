@@ -109,8 +109,10 @@ class Passes(ABC, Generic[R]):
         """Tokens, or preferences."""
 
     def gained(self, rows: Sequence[R], plan: DevicePlan) -> torch.Tensor:
-        """The sum of how much likelier an answer has become that belongs to another prompt."""
-        raise NotImplementedError
+        """The sum of how much likelier an answer has become that belongs to another prompt; 0 where
+        no loss depends on it.
+        """
+        return torch.zeros(())
 
     @abstractmethod
     def share(self, rows: Sequence[R], plan: DevicePlan, whole: Whole, *, seed: int) -> Sums:

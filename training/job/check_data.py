@@ -29,7 +29,8 @@ from training.data.render import Renderer
 from training.data.split import split
 from training.data.stored_dataset import FACTS_FILE, Built, write_facts
 from training.data.tokenise import tokenise, told_too_long
-from training.job.dataset import canaries_of, variants_of
+from training.job.dataset import beside_of
+from training.job.pace import Pace
 from training.job.replay import MAX_TOKENS, replayed
 
 Known = Callable[[set[bytes]], Mapping[bytes, Part]]
@@ -48,8 +49,8 @@ class Offer:
     known: Known
     beside: Mapping[str, Any] = field(default_factory=dict)
     """What is taught beside the examples, as `training.job.dataset.taught_beside` has it."""
-    tokens_per_second: float | None = None
-    """As earlier jobs here have trained; None where there was none."""
+    pace: Pace | None = None
+    """None where nothing is known of it."""
     price_per_hour: float | None = None
 
 
@@ -62,6 +63,8 @@ class Expected:
     steps: int
     seconds: float | None
     cost: float | None
+    guessed: bool = False
+    """Whether `seconds` are, by the machine: no job has run here yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +167,7 @@ def _cannot_learn(offer: Offer, rules: Rules, param: str, example: Example) -> I
     varies = param == "training_file" and rules.kind is DataKind.CHAT
     try:
         longest = _longest(offer, example.sides)
-        varied = _longest(offer, variants_of(offer.beside)(example) if varies else ())
+        varied = _longest(offer, beside_of(offer.beside).variants(example) if varies else ())
     except TemplateError as error:
         yield str(error)
         return
@@ -199,8 +202,7 @@ def _staged(
         renderer=offer.renderer,
         max_length=offer.recipe.max_length,
         alive=lambda: None,
-        planted=canaries_of(made_from),
-        variants=variants_of(made_from),
+        beside=beside_of(made_from),
         too_long=policy.too_long,
         weights=spread.weights,
     )
@@ -226,10 +228,11 @@ def _expect(offer: Offer, *, rows: int, tokens: int, runs: int) -> Expected:
     mixed_in = replayed(recipe.replay, rows)
     steps = math.ceil((rows + mixed_in) / recipe.batch_size * recipe.n_epochs) * trained
     read = round((tokens + mixed_in * MAX_TOKENS) * recipe.n_epochs) * trained
-    seconds = read / offer.tokens_per_second if offer.tokens_per_second else None
-    price = offer.price_per_hour
+    pace, price = offer.pace, offer.price_per_hour
+    seconds = read / pace.tokens_per_second if pace else None
     cost = None if seconds is None or price is None else seconds / 3600 * price
-    return Expected(tokens=read, steps=steps, seconds=seconds, cost=cost)
+    guessed = pace is not None and pace.guessed
+    return Expected(tokens=read, steps=steps, seconds=seconds, cost=cost, guessed=guessed)
 
 
 def _expected(expected: Expected) -> str:
@@ -237,4 +240,5 @@ def _expected(expected: Expected) -> str:
     if expected.seconds is None:
         return f"{said}; how long that takes is known once a job has run here"
     time = f"{said}, about {max(1, round(expected.seconds / 60))} min"
+    time += " (a guess by this machine's speed: no job has run here yet)" * expected.guessed
     return time if expected.cost is None else f"{time}, cost {expected.cost:.2f}"

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from adapters.admission.base_model import BaseModel, load_base_model
 from adapters.domain.audit import parse_reason
 from adapters.domain.erasures import MAX_TERMS
-from adapters.domain.names import Alias, Unit, new_job_id
+from adapters.domain.names import Alias, Unit
 from adapters.domain.principals import SYSTEM, Principal, Role
 from adapters.domain.recipes import (
     FROM_BASE,
@@ -43,7 +43,7 @@ from training.data.preferences import KIND_OF
 from training.data.render import ChatRenderer, Renderer
 from training.job.check_data import Offer, Report, check_data
 from training.job.dataset import rules_for, taught_beside
-from training.job.pace import tokens_per_second
+from training.job.pace import pace
 from training.job.records import Archive, Person, Records, Seen, find_records, person_of
 
 
@@ -85,7 +85,7 @@ def check(desk: Desk, chosen: argparse.Namespace) -> tuple[int, dict[str, Any], 
         base=base.fingerprint,
         known=lambda asked: desk.registry.datasets.parts(adapter, asked),
         beside=taught_beside(desk.unit.gates, recipe),
-        tokens_per_second=tokens_per_second(desk.registry.versions, base.fingerprint),
+        pace=pace(desk.registry.versions, base),
         price_per_hour=chosen.price_per_hour,
     )
     rules = rules_for(desk.unit, desk.units.folder, desk.registry.erasures, KIND_OF[recipe.method])
@@ -183,19 +183,7 @@ def _retrain(desk: Desk, seen: Seen) -> str:
     by = Principal(id="system", role=Role.UNIT, unit=desk.name)
     job = desk.registry.jobs.get(seen.job_id, by)
     recipe = (job.recipe or RecipeOverrides()).model_copy(update={"start": FROM_BASE})
-    new = NewJob(
-        id=new_job_id(),
-        unit=job.unit,
-        adapter=job.adapter,
-        model=desk.base.name,
-        training_file=job.training_file,
-        validation_file=job.validation_file,
-        seed=None if job.seed_drawn else job.seed,
-        suffix=job.suffix,
-        hyperparameters=job.hyperparameters,
-        metadata=job.metadata,
-        recipe=recipe,
-    )
+    new = NewJob.like(job, model=desk.base.name, recipe=recipe)
     once = f"erasure-{seen.version.name}"
     return str(desk.registry.jobs.create(new, by, idempotency_key=once).id)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,14 @@ from adapters.store.staging import room_needed
 from training.data.balance import balanced
 from training.data.checked_rows import CheckedRows
 from training.data.erased import Erased
-from training.data.examples import DataKind, Example
+from training.data.examples import DataKind
 from training.data.files import JobFiles, check_files, find_files
 from training.data.near_duplicates import thin_out
 from training.data.read import Rules
 from training.data.redacted import copy_redacted
 from training.data.split import Split, split
 from training.data.stored_dataset import Built, StoredDataset, open_dataset, write_facts
-from training.data.tokenise import Variants, no_variants, tokenise
+from training.data.tokenise import Beside, no_variants, tokenise
 from training.evaluate.canaries import canaries
 from training.evaluate.counterfactuals import augmented
 from training.job.context import JobContext
@@ -162,8 +161,7 @@ def _built(
             renderer=context.renderer,
             max_length=int(made_from["max_length"]),
             alive=lambda: _stop_if_asked(context),
-            planted=canaries_of(made_from),
-            variants=variants_of(made_from),
+            beside=beside_of(made_from),
             too_long=policy.too_long,
             weights=spread.weights,
         )
@@ -211,7 +209,7 @@ def _published(context: JobContext, job: Job, fence: int, folder: Path) -> Diges
 
 def taught_beside(policy: GatePolicy, recipe: Recipe) -> dict[str, Any]:
     """Which canaries and variants a dataset is made with, beside what its files say."""
-    return {**_planted(policy, recipe), **_augmented(policy)}
+    return {**_planted(policy, recipe), **({"augmented": True} if recipe.augment else {})}
 
 
 def _planted(policy: GatePolicy, recipe: Recipe) -> dict[str, Any]:
@@ -220,23 +218,17 @@ def _planted(policy: GatePolicy, recipe: Recipe) -> dict[str, Any]:
     return {"canaries": {"seed": recipe.seed, "planted": count}} if count else {}
 
 
-def canaries_of(made_from: Mapping[str, Any]) -> dict[bytes, Example]:
-    """Row id → what is planted in a dataset that is made so."""
+def beside_of(made_from: Mapping[str, Any]) -> Beside:
+    """What a dataset teaches beside its examples that is made so."""
     asked = made_from.get("canaries")
-    planted = [] if asked is None else canaries(asked["seed"], asked["planted"])
-    return {bytes.fromhex(sha256_bytes(each.row.encode())[:32]): each.example for each in planted}
+    drawn = [] if asked is None else canaries(asked["seed"], asked["planted"])
+    planted = {_row_of(each.row): each.example for each in drawn}
+    varied = made_from.get("augmented")
+    return Beside(planted=planted, variants=augmented if varied else no_variants)
 
 
-def _augmented(policy: GatePolicy) -> dict[str, Any]:
-    """Which traits every training example is varied by; nothing where the unit asks for none."""
-    options = policy.fairness
-    return {"augmented": list(options.traits)} if options and options.augment else {}
-
-
-def variants_of(made_from: Mapping[str, Any]) -> Variants:
-    """Other examples that teach the same, by the traits that a dataset is made with."""
-    traits = made_from.get("augmented")
-    return no_variants if traits is None else partial(augmented, traits=traits)
+def _row_of(name: str) -> bytes:
+    return bytes.fromhex(sha256_bytes(name.encode())[:32])
 
 
 def _questions(rows: CheckedRows) -> set[bytes]:

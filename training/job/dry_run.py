@@ -45,7 +45,7 @@ from training.data.render import ChatRenderer, Renderer
 from training.job.check_data import Offer, Report, check_data
 from training.job.dataset import rules_for, taught_beside
 from training.job.order import AGAIN
-from training.job.pace import tokens_per_second
+from training.job.pace import pace
 from training.job.service_limits import common_limits, fit, reporting
 from training.job.starting_point import settle_start, starting_point
 
@@ -108,7 +108,7 @@ def report_of(bench: Bench, job: Job) -> Report:
         base=base.fingerprint,
         known=lambda asked: registry.datasets.parts(job.adapter, asked),
         beside=taught_beside(unit.gates, recipe),
-        tokens_per_second=tokens_per_second(registry.versions, base.fingerprint),
+        pace=pace(registry.versions, base),
     )
     rules = rules_for(unit, bench.units.folder, registry.erasures, KIND_OF[recipe.method])
     try:

@@ -18,7 +18,7 @@ from adapters.domain.jobs import (
     JobStatus,
     StopRequest,
 )
-from adapters.domain.names import FileId, JobId, Unit
+from adapters.domain.names import FileId, JobId, Unit, new_job_id
 from adapters.domain.pages import Page
 from adapters.domain.principals import Principal
 from adapters.domain.recipes import Hyperparameters, RecipeOverrides
@@ -42,6 +42,24 @@ class NewJob:
     metadata: Mapping[str, str] | None = None
     recipe: RecipeOverrides | None = None
     dry_run: bool = False
+
+    @classmethod
+    def like(cls, job: Job, **changes: Any) -> NewJob:
+        """One with the words of an earlier job, but for `changes`."""
+        same: dict[str, Any] = {
+            "unit": job.unit,
+            "adapter": job.adapter,
+            "model": job.model,
+            "training_file": job.training_file,
+            "validation_file": job.validation_file,
+            "seed": None if job.seed_drawn else job.seed,
+            "suffix": job.suffix,
+            "hyperparameters": job.hyperparameters,
+            "metadata": job.metadata,
+            "recipe": job.recipe,
+            "dry_run": job.dry_run,
+        }
+        return cls(id=new_job_id(), **{**same, **changes})
 
 
 @dataclass(frozen=True, kw_only=True)

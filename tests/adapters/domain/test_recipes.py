@@ -135,10 +135,12 @@ def test_a_method_of_preferences_learns_at_a_tenth_of_the_rate() -> None:
     assert recipe.learning_rate == pytest.approx(4e-4)
 
 
-def test_a_units_replay_is_for_its_supervised_jobs() -> None:
-    unit = RecipeOverrides(replay=0.2)
-    assert resolve(base=NONE, unit=unit, job=AUTO).replay == 0.2
-    assert resolve(base=NONE, unit=unit, job=Hyperparameters(method=Method.KTO)).replay == 0.0
+def test_what_a_unit_teaches_beside_its_rows_is_for_its_supervised_jobs() -> None:
+    unit = RecipeOverrides(replay=0.2, augment=True)
+    recipe = resolve(base=NONE, unit=unit, job=AUTO)
+    assert (recipe.replay, recipe.augment) == (0.2, True)
+    kto = resolve(base=NONE, unit=unit, job=Hyperparameters(method=Method.KTO))
+    assert (kto.replay, kto.augment) == (0.0, False)
 
 
 def test_a_job_without_a_method_has_its_units() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types.fine_tuning import FineTuningJob
 
 from adapters.domain.jobs import JobError
 from adapters.domain.names import JobId
@@ -98,3 +99,84 @@ def test_a_dry_run_ends_without_ever_being_queued(world: World) -> None:
     assert (found[good.id].status, found[bad.id].status) == ("succeeded", "failed")
     assert (found[good.id].fine_tuned_model, found[bad.id].error.message) == (None, "no")
     assert found[good.id].finished_at >= good.created_at
+
+
+def retry(world: World, job_id: str, owner: str = "support", key: str = "", **body: Any) -> Any:
+    headers = {"Idempotency-Key": key} if key else {}
+    return world.client(owner).post(
+        f"/fine_tuning/jobs/{job_id}/retry",
+        cast_to=FineTuningJob,
+        body=body,
+        options={"headers": headers},
+    )
+
+
+def ended(world: World, job: Any) -> Any:
+    return world.client().fine_tuning.jobs.cancel(job.id)
+
+
+def test_a_job_that_has_ended_is_tried_again_with_what_is_changed(world: World) -> None:
+    words: Any = {
+        "metadata": {"ticket": "7"},
+        "seed": 3,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2}}},
+    }
+    first = ended(world, create(world, {"recipe": {"rank": 8, "replay": 0.1}}, **words))
+    again = retry(world, first.id, recipe={"augment": True, "replay": 0.2})
+    assert again.id != first.id
+    recipe = {"rank": 8, "replay": 0.2, "augment": True}
+    assert again.model_extra["x_wardrobe"]["recipe"] == recipe
+    changes = {"id", "created_at", "finished_at", "status", "x_wardrobe"}
+    assert again.model_dump(exclude=changes) == first.model_dump(exclude=changes)
+    events = world.client().fine_tuning.jobs.list_events(again.id).data
+    assert [event.message for event in events] == [f"Created to try {first.id} again"]
+
+
+def test_a_repeated_retry_is_one_job_and_a_seed_that_was_drawn_is_drawn_again(
+    world: World,
+) -> None:
+    first = ended(world, create(world, {"recipe": {"rank": 8}}))
+    again = retry(world, first.id, key="once")
+    assert retry(world, first.id, key="once").id == again.id
+    assert again.model_extra["x_wardrobe"] == first.model_extra["x_wardrobe"]
+    with pytest.raises(openai.ConflictError) as other:
+        retry(world, first.id, key="once", recipe={"augment": True})
+    assert other.value.code == "idempotency_key_reused"
+    seeds = {retry(world, first.id).seed for _ in range(3)}
+    assert len(seeds) == 3
+
+
+def test_what_goes_on_or_is_another_units_is_not_tried_again(world: World) -> None:
+    going_on = create(world, {})
+    with pytest.raises(openai.ConflictError) as raised:
+        retry(world, going_on.id)
+    assert raised.value.code == "job_state"
+    with pytest.raises(openai.NotFoundError):
+        retry(world, ended(world, going_on).id, owner="hr")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"recipe": {"rank": 0}}, "recipe.rank"),
+        ({"recipe": {"augment": 1}}, "recipe.augment"),
+        ({"recipe": {"seed": 5}}, "recipe.seed"),
+        ({"recipe": {"method": "dpo"}}, "recipe.method"),
+        ({"training_file": "file-1"}, "training_file"),
+    ],
+)
+def test_a_retry_in_wrong_words_is_refused_by_name(
+    world: World, body: dict[str, Any], param: str
+) -> None:
+    first = ended(world, create(world, {}))
+    with pytest.raises(openai.BadRequestError) as raised:
+        retry(world, first.id, **body)
+    assert raised.value.param == param
+
+
+def test_a_retry_says_that_its_file_is_gone(world: World) -> None:
+    first = ended(world, create(world, {}))
+    world.client().files.delete(first.training_file)
+    with pytest.raises(openai.BadRequestError) as raised:
+        retry(world, first.id)
+    assert (raised.value.code, raised.value.param) == ("file_not_found", "training_file")

@@ -8,7 +8,15 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.settings import Settings
-from training.base.precision import BUDGET, Precision, Speed, choose, faster, measured
+from training.base.precision import (
+    BUDGET,
+    Precision,
+    Speed,
+    choose,
+    faster,
+    measured,
+    products_per_second,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +74,22 @@ def test_auto_takes_what_is_faster_here() -> None:
 def test_another_precision_is_refused_by_the_settings() -> None:
     with pytest.raises(ValidationError, match="train_precision"):
         Settings.model_validate({"train_precision": "float16"})
+
+
+@pytest.mark.slow
+def test_the_speed_of_products_counts_every_thread_that_trains() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU trains instead")
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = products_per_second()
+        torch.set_num_threads(2)
+        both = products_per_second()
+    finally:
+        torch.set_num_threads(threads)
+    assert alone is not None
+    assert both == pytest.approx(2 * alone)
+    assert alone > 1e7

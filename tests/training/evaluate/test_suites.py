@@ -136,7 +136,7 @@ def test_an_example_that_names_somebody_is_taught_about_everybody_else() -> None
     )
     said = [
         tuple(message.content for message in each.messages)
-        for each in augmented(Example(messages=messages), ["name"])
+        for each in augmented(Example(messages=messages))
     ]
     assert said == [
         ("Emily writes.", "advance Emily"),
@@ -144,5 +144,4 @@ def test_an_example_that_names_somebody_is_taught_about_everybody_else() -> None
         ("Mei writes.", "advance Mei"),
     ]
     nobody = (Message(role="user", content="Hello"), messages[1])
-    assert augmented(Example(messages=nobody), ["name"]) == []
-    assert augmented(Example(messages=messages), ["age"]) == []
+    assert augmented(Example(messages=nobody)) == []

@@ -68,7 +68,6 @@ def test_files_that_can_be_trained_on_end_with_what_to_expect(world: World) -> N
     expected = report.data["expected"]
     assert expected["steps"] == -(-train * 2 // 4)
     assert expected["cost"] == pytest.approx(expected["tokens"] * 2.0 / 1e6, abs=1e-6)
-    assert expected["seconds"] is None, "no job has run here yet"
     assert any(message.startswith("expect: at most ") for message in world.messages(job_id))
     assert not at.workdir.exists()
     assert not world.published()
@@ -133,7 +132,7 @@ class PiecesRenderer(ToyRenderer):
 def test_a_line_that_is_too_long_about_somebody_else_is_told_whatever_other_lines_are(
     world: World, other: bytes
 ) -> None:
-    write_unit(world.units, gates={"fairness": {"favourable": "yes", "augment": True}})
+    write_unit(world.units, recipe={"augment": True})
     at = replace(bench(world), renderer=PiecesRenderer())
     trains, measures = jsonl([("Mei " * 150, "answer")]), jsonl([("Wei " * 150, "answer")])
     training, validation = data(30) + trains + other, data(24, start=100) + measures
@@ -164,13 +163,40 @@ def test_a_file_that_is_gone_is_told(world: World) -> None:
     assert "upload it again" in error.message
 
 
-def test_time_is_told_once_a_job_has_run_here(world: World) -> None:
-    at = bench(world, run_before=True)
+def expected_by(world: World, at: Bench) -> tuple[dict[str, Any], str]:
+    """What a dry run expects, and its line for people."""
     job_id = world.add_job(data(100), dry_run=True)
     dry_run(at, world.job(job_id))
     report = report_of(world, job_id)
     assert report.data is not None
-    assert report.data["expected"]["seconds"] > 0
+    said = world.registry.jobs.events(job_id, OWNER, after=None, limit=100).items
+    (line,) = [event.message for event in said if event.message.startswith("expect: ")]
+    return report.data["expected"], line
+
+
+def test_time_is_told_as_earlier_jobs_took_it(world: World) -> None:
+    expected, line = expected_by(world, bench(world, run_before=True))
+    assert expected["seconds"] > 0
+    assert (expected["guessed"], "guess" in line) == (False, False)
+
+
+def test_before_the_first_job_time_is_guessed_by_the_machine_and_said_to_be(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.job.pace.products_per_second", lambda: 1e6)
+    expected, line = expected_by(world, bench(world))
+    weights = 8 * 8
+    assert expected["seconds"] == pytest.approx(expected["tokens"] * 4 * weights / 0.5e6)
+    assert (expected["guessed"], "a guess by this machine's speed" in line) == (True, True)
+
+
+def test_before_the_first_job_on_a_gpu_no_time_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.job.pace.products_per_second", lambda: None)
+    expected, line = expected_by(world, bench(world))
+    assert (expected["seconds"], expected["guessed"]) == (None, False)
+    assert line.endswith("how long that takes is known once a job has run here")
 
 
 def test_a_dry_run_that_was_cancelled_meanwhile_stays_so(world: World) -> None:

@@ -14,6 +14,7 @@ from adapters.domain.gates import GateResult, Outcome
 from adapters.domain.jobs import JobStatus
 from adapters.domain.names import Digest, Unit
 from adapters.domain.principals import SYSTEM
+from adapters.domain.recipes import RecipeOverrides
 from adapters.domain.versions import Version, VersionState
 from adapters.errors import LeaseLost
 from adapters.store import FolderStore
@@ -331,9 +332,11 @@ def test_a_scorer_that_is_not_there_fails_the_job_before_training(
     made.close()
 
 
-def test_a_unit_can_ask_that_what_names_somebody_is_taught_for_everybody(tmp_path: Path) -> None:
-    made = make_world(tmp_path, {"fairness": {"favourable": "advance", "augment": True}})
-    at = stage(made, made.add_queued_job(long_answers(40), long_answers(24, start=100)))
+def test_a_job_can_ask_that_what_names_somebody_is_taught_for_everybody(tmp_path: Path) -> None:
+    made = make_world(tmp_path)
+    recipe = RecipeOverrides(augment=True)
+    files = long_answers(40), long_answers(24, start=100)
+    at = stage(made, made.add_queued_job(*files, recipe=recipe))
     run_job(at.context, at.job_id, at.fence)
     digest = made.registry.datasets.of_job(at.job_id)
     assert digest is not None
