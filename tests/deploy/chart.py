@@ -7,8 +7,10 @@ nothing here may be used from a process started by fork.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -102,6 +104,8 @@ class Chart:
         """
         where = config or kubeconfig("http://127.0.0.1:1")
         with (
+            TemporaryDirectory() as elsewhere,
+            chdir(elsewhere),  # what Helm discovers it keeps in a .kube of the working directory
             self.helm.Chart.load(str(CHART)) as chart,
             self.helm.Config(
                 kubeconfig_content=where, namespace=namespace, storage_driver="memory"
