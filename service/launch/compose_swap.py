@@ -32,7 +32,7 @@ from service.reconcile.route_table import RouteTable
 from service.reconcile.trial_counts import TrialCounts
 from service.reconcile.units_watch import UnitsWatch
 from service.reconcile.usage_log import Prices, UsageLog
-from service.runtime import Owner, Swap
+from service.swap import Owner, Swap
 from service.tokens.holders import TokenHolders
 from service.tokens.issuer import issuer_of
 from service.tokens.issuer_keys import IssuerKeys
