@@ -12,7 +12,6 @@ content as a list of parts where the template walks over one).
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -23,9 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from jinja2 import meta, nodes
 
-from adapters.domain.base_profile import THINKING_SWITCHES
+from training.base.chat_template import thinking_options, training_form, walks_over_content
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,8 +34,6 @@ Chat = Mapping[str, Any]
 THOUGHT_END = "</think>"
 UNSEEN_OPENINGS = ("<|channel|>final<|message|>",)
 """What answers may begin with beside control tokens: a server takes it off (OpenAI's harmony)."""
-_TRAINING = "_training.jinja"
-_MARKS = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 
 
 class TemplateError(ValueError):
@@ -88,29 +84,6 @@ def chat_format(
             template, thinking=thinking_wanted() if thinking is None else thinking
         ),
     )
-
-
-def training_form(template: str) -> str | None:
-    """The form that TRL ships for training on a base with this very template, if it knows it.
-
-    Read from TRL's folder: its own look-up imports torch.
-    """
-    found = importlib.util.find_spec("trl")
-    for place in (found.submodule_search_locations or ()) if found else ():
-        for form in sorted((Path(place) / "chat_templates").glob(f"*{_TRAINING}")):
-            original = form.with_name(form.name.removesuffix(_TRAINING) + ".jinja")
-            if original.is_file() and original.read_text("utf-8") == template:
-                return form.read_text("utf-8")
-    return None
-
-
-def thinking_options(template: str, *, thinking: bool) -> dict[str, Any]:
-    """`chat_template_kwargs` for trainer and server alike; empty where there is no switch."""
-    try:
-        names = meta.find_undeclared_variables(_parsed(template))
-    except jinja2.TemplateError:
-        return {}
-    return {name: thinking for name in THINKING_SWITCHES if name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,10 +234,7 @@ class ChatFormat:
     @cached_property
     def content_in_parts(self) -> bool:
         """Whether the template walks over a message's content, as vLLM sees it."""
-        try:
-            return walks_over_content(_parsed(self.template))
-        except jinja2.TemplateError:
-            return False
+        return walks_over_content(self.template)
 
     @cached_property
     def _end_of(self) -> re.Pattern[str]:
@@ -275,38 +245,6 @@ class ChatFormat:
         added = self.tokenizer.added_tokens_decoder.values()
         named = {str(token) for token in self.tokenizer.all_special_tokens}
         return _any_of([*named, *(str(token.content) for token in added if token.special)])
-
-
-def walks_over_content(template: nodes.Template) -> bool:
-    """Whether a message's content is looped over: vLLM then hands it over as a list of parts."""
-    return any(_is_content(loop.iter) for loop in _loops(template))
-
-
-def _loops(template: nodes.Template) -> Iterator[nodes.For]:
-    """Those over what could be content; inside a macro, that is a parameter given content."""
-    given: dict[str, set[str]] = {}
-    for call in template.find_all(nodes.Call):
-        if isinstance(call.node, nodes.Name) and any(map(_is_content, call.args)):
-            given.setdefault(call.node.name, set())
-    inside = {
-        id(loop)
-        for macro in template.find_all(nodes.Macro)
-        for loop in macro.find_all(nodes.For)
-        if macro.name not in given
-    }
-    for loop in template.find_all(nodes.For):
-        if id(loop) not in inside:
-            yield loop
-
-
-def _is_content(node: nodes.Node) -> bool:
-    if isinstance(node, nodes.Filter) and node.node is not None:
-        return _is_content(node.node)
-    if isinstance(node, nodes.Getitem):
-        return isinstance(node.arg, nodes.Const) and node.arg.value == "content"
-    if isinstance(node, nodes.Getattr):
-        return node.attr == "content"
-    return isinstance(node, nodes.Name) and node.name == "content"
 
 
 def _refuse_dropped_tools(messages: Sequence[Chat], prompt: str) -> None:
@@ -353,11 +291,6 @@ def _in_parts(message: Chat) -> Chat:
 def _any_of(tokens: Sequence[Any]) -> re.Pattern[str]:
     words = sorted({str(token) for token in tokens if token}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, words)) or r"(?!)")
-
-
-def _parsed(template: str) -> nodes.Template:
-    reader = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])  # noqa: S701
-    return reader.parse(_MARKS.sub("", template))
 
 
 def _default(template: Any) -> str:

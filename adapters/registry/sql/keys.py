@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
     delete,
-    func,
     insert,
     or_,
     select,
@@ -20,13 +15,12 @@ from sqlalchemy import (
 )
 
 from adapters.domain import audit_facts
-from adapters.domain.api_keys import MAX_LIVE, Key, NewKey
+from adapters.domain.api_keys import Key, NewKey
 from adapters.domain.audit import Action
 from adapters.domain.pages import Page
 from adapters.domain.principals import SYSTEM, Principal
 from adapters.errors import Conflict, NotPermitted
-from adapters.hashing import sha256_bytes
-from adapters.registry.sql import rows, schema
+from adapters.registry.sql import key_rows, rows, schema
 from adapters.registry.sql.audit import append
 from adapters.registry.sql.queries import (
     SqlPort,
@@ -39,7 +33,6 @@ from adapters.registry.sql.queries import (
 )
 
 SUCCESSOR_BROUGHT = "another key was brought for its owner"
-_MISSING = "no such key"
 _HOUR_S = 3600.0
 
 
@@ -58,7 +51,7 @@ class SqlKeys(SqlPort):
             if known.first() is not None or len(set(hashes)) < len(hashes):
                 raise Conflict("one of these keys is there already", code="key_exists")
             revision, at = bump_revision(connection), self._database.now(connection)
-            return [_enter(connection, key, at=at, revision=revision) for key in keys]
+            return [key_rows.enter(connection, key, at=at, revision=revision) for key in keys]
 
     def bring(self, key: NewKey) -> Key:
         """Enters a key that an operator brings, and ends those brought for its owner before it.
@@ -74,15 +67,17 @@ class SqlKeys(SqlPort):
             query = select(table).where(table.c.hash == key.hash)
             record = first_of(connection, query, rows.key_from)
             if record is None:
-                record = _enter(connection, key, at=at, revision=bump_revision(connection))
+                record = key_rows.enter(connection, key, at=at, revision=bump_revision(connection))
             elif record.revoked_at is not None or record.owner != key.owner:
                 return record
-            itself, before = table.c.id == record.id, _owned_by(key)
+            itself, before = table.c.id == record.id, key_rows.owned_by(key)
             if key.name is None:
                 # a build before names would take a named one for the role's own, and end it
                 connection.execute(update(table).where(itself).values(brought=True))
                 before &= table.c.brought
-            _revoke(connection, before & ~itself, at=at, by=SYSTEM, reason=SUCCESSOR_BROUGHT)
+            key_rows.revoke(
+                connection, before & ~itself, at=at, by=SYSTEM, reason=SUCCESSOR_BROUGHT
+            )
             return record
 
     def issue(self, key: NewKey, *, by: Principal, idempotency_key: str | None) -> Key:
@@ -91,14 +86,16 @@ class SqlKeys(SqlPort):
         Raises NotPermitted, Conflict (`too_many_keys`, `idempotency_key_reused`).
         """
         _check_administers(by)
-        words = _words("issue", key, expires_in=key.expires_in)
+        words = key_rows.words("issue", key, expires_in=key.expires_in)
         with self._database.write() as connection:
             lock_revision(connection)
-            first = _first_with(connection, by, idempotency_key, words)
+            first = key_rows.first_with(connection, by, idempotency_key, words)
             if first is not None:
                 return first
             at = self._database.now(connection)
-            return _enter_beside(connection, key, at=at, by=by, asked=(idempotency_key, words))
+            return key_rows.enter_beside(
+                connection, key, at=at, by=by, asked=(idempotency_key, words)
+            )
 
     def rotate(
         self,
@@ -116,18 +113,18 @@ class SqlKeys(SqlPort):
         """
         _check_administers(by)
         table = schema.keys
-        words = _words("rotate", successor, key_id=key_id, overlap_s=overlap_s)
+        words = key_rows.words("rotate", successor, key_id=key_id, overlap_s=overlap_s)
         with self._database.write() as connection:
             lock_revision(connection)
-            first = _first_with(connection, by, idempotency_key, words)
+            first = key_rows.first_with(connection, by, idempotency_key, words)
             if first is not None:
                 return first
             query = select(table).where(table.c.id == key_id)
-            old = rows.key_from(one(connection, query, _MISSING))
+            old = rows.key_from(one(connection, query, key_rows.MISSING))
             at = self._database.now(connection)
             _check_rotatable(old, at)
             asked = (idempotency_key, words)
-            made = _enter_beside(connection, successor, at=at, by=by, asked=asked)
+            made = key_rows.enter_beside(connection, successor, at=at, by=by, asked=asked)
             ends = at + overlap_s if old.expires_at is None else min(old.expires_at, at + overlap_s)
             values = {"expires_at": ends, "revision": bump_revision(connection)}
             connection.execute(update(table).where(table.c.id == key_id).values(values))
@@ -156,19 +153,19 @@ class SqlKeys(SqlPort):
         """The key of this id, in force or not. Raises NotFound."""
         query = select(schema.keys).where(schema.keys.c.id == key_id)
         with self._database.read() as connection:
-            return rows.key_from(one(connection, query, _MISSING))
+            return rows.key_from(one(connection, query, key_rows.MISSING))
 
     def active(self) -> Sequence[Key]:
         """Those in force, oldest first."""
         with self._database.read() as connection:
-            query = _in_force(self._database.now(connection)).order_by(schema.keys.c.seq)
+            query = key_rows.in_force(self._database.now(connection)).order_by(schema.keys.c.seq)
             return all_of(connection, query, rows.key_from)
 
     def list(self, *, after: str | None, limit: int) -> Page[Key]:
         """Those in force, newest first. `after` is a key's id, also of one that has ended."""
         seq = schema.keys.c.seq
         with self._database.read() as connection:
-            query = _in_force(self._database.now(connection)).order_by(seq.desc())
+            query = key_rows.in_force(self._database.now(connection)).order_by(seq.desc())
             if after is not None:
                 cursor = select(seq).where(schema.keys.c.id == after)
                 missing = "no such key to go on after"
@@ -182,11 +179,11 @@ class SqlKeys(SqlPort):
         with self._database.write() as connection:
             lock_revision(connection)
             query = select(table).where(table.c.id == key_id)
-            key = rows.key_from(one(connection, query, _MISSING))
+            key = rows.key_from(one(connection, query, key_rows.MISSING))
             if key.revoked_at is not None:
                 return key
             at = self._database.now(connection)
-            _revoke(connection, table.c.id == key_id, at=at, by=by, reason=reason)
+            key_rows.revoke(connection, table.c.id == key_id, at=at, by=by, reason=reason)
             return replace(key, revoked_at=at)
 
     def note_used(self, key_ids: Sequence[str]) -> None:
@@ -220,7 +217,7 @@ class SqlKeys(SqlPort):
             lock_revision(connection)
             connection.execute(delete(schema.pepper))
             at = self._database.now(connection)
-            ended = _revoke(connection, true(), at=at, by=by, reason=reason)
+            ended = key_rows.revoke(connection, true(), at=at, by=by, reason=reason)
             facts = {"revoked": ended}
             append(
                 connection,
@@ -249,111 +246,3 @@ def _check_rotatable(key: Key, now: float) -> None:
             "it stands, as docs/how-to.md says",
             code="key_not_rotatable",
         )
-
-
-def _words(command: str, key: NewKey, **more: object) -> str:
-    """The digest of what was asked for; id and hash are drawn, so they are no part of it."""
-    values = rows.key_values(key) | more
-    # a build before limits digested none
-    left_out = ("id", "hash", "limits") if values["limits"] is None else ("id", "hash")
-    said = {name: value for name, value in values.items() if name not in left_out}
-    return sha256_bytes(json.dumps([command, said], sort_keys=True).encode())
-
-
-def _first_with(
-    connection: Connection, by: Principal, idempotency_key: str | None, words: str
-) -> Key | None:
-    """What was issued under the key before. Raises Conflict where other words were said."""
-    if idempotency_key is None:
-        return None
-    table = schema.keys
-    query = select(table).where(
-        table.c.created_by == by.id, table.c.idempotency_key == idempotency_key
-    )
-    row = connection.execute(query).mappings().one_or_none()
-    if row is not None and row["words"] != words:
-        raise Conflict(
-            "this idempotency key was used before, for another command",
-            code="idempotency_key_reused",
-        )
-    return None if row is None else rows.key_from(row)
-
-
-def _in_force(now: float) -> Select[tuple[object, ...]]:
-    table = schema.keys
-    return select(table).where(table.c.revoked_at.is_(None), _not_expired(now))
-
-
-def _not_expired(now: float) -> ColumnElement[bool]:
-    expires_at = schema.keys.c.expires_at
-    return or_(expires_at.is_(None), expires_at > now)
-
-
-def _owned_by(key: NewKey) -> ColumnElement[bool]:
-    table = schema.keys.c
-    return (table.role == key.role.value) & (table.unit == key.unit) & (table.name == key.name)
-
-
-def _enter_beside(
-    connection: Connection,
-    key: NewKey,
-    *,
-    at: float,
-    by: Principal,
-    asked: tuple[str | None, str],
-) -> Key:
-    """Enters one more of the owner's. Raises Conflict (`too_many_keys`)."""
-    live = schema.keys.c.revoked_at.is_(None) & _not_expired(at) & _owned_by(key)
-    count = connection.execute(select(func.count()).select_from(schema.keys).where(live))
-    if count.scalar_one() >= MAX_LIVE:
-        raise Conflict(
-            f"`{key.name}` has {MAX_LIVE} keys in force, as many as a rotation needs; revoke one "
-            "of them, or choose another name",
-            code="too_many_keys",
-        )
-    made = _enter(connection, key, at=at, revision=bump_revision(connection), by=by)
-    values = dict(zip(("idempotency_key", "words"), asked, strict=True))
-    connection.execute(update(schema.keys).where(schema.keys.c.id == key.id).values(values))
-    return made
-
-
-def _enter(
-    connection: Connection, key: NewKey, *, at: float, revision: int, by: Principal = SYSTEM
-) -> Key:
-    values = rows.key_values(key) | {
-        "created_at": at,
-        "created_by": by.id,
-        "expires_at": None if key.expires_in is None else at + key.expires_in,
-        "revoked_at": None,
-        "revision": revision,
-    }
-    connection.execute(insert(schema.keys).values(values))
-    query = select(schema.keys).where(schema.keys.c.id == key.id)
-    made = rows.key_from(one(connection, query, _MISSING))
-    facts = audit_facts.of_key(made)
-    subject = f"key/{key.id}"
-    append(connection, by, Action.KEY_CREATED, subject, at=at, unit=key.unit, after=facts)
-    return made
-
-
-def _revoke(
-    connection: Connection,
-    which: ColumnElement[bool],
-    *,
-    at: float,
-    by: Principal,
-    reason: str | None = None,
-) -> int:
-    """Revokes those that are in force; how many those were."""
-    table = schema.keys
-    ending = which & table.c.revoked_at.is_(None)
-    keys = all_of(connection, select(table).where(ending).order_by(table.c.seq), rows.key_from)
-    if not keys:
-        return 0
-    values = {"revoked_at": at, "revoked_by": by.id, "revision": bump_revision(connection)}
-    connection.execute(update(table).where(ending).values(values))
-    for key in keys:
-        facts = audit_facts.of_key(key)
-        subject, action = f"key/{key.id}", Action.KEY_REVOKED
-        append(connection, by, action, subject, at=at, unit=key.unit, before=facts, reason=reason)
-    return len(keys)
