@@ -16,6 +16,7 @@ FROM_SCRATCH = 20_000_000
 _TAG = re.compile(r"\[[a-z]+\]")
 
 Message = dict[str, str]
+Conversation = dict[str, list[Message]]
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,18 @@ class Portion:
     train: int
     """Lines, as `valid`."""
     valid: int
+    answers: int
+    """Of the unit's different answers, as many as its data begins with."""
     n_epochs: int | None
     """None leaves it to the base's own recipe."""
+    further_epochs: int
+    """Of a job that trains an earlier version further."""
 
 
-WHOLE = Portion(train=900, valid=120, n_epochs=8)
+WHOLE = Portion(train=900, valid=120, answers=100, n_epochs=8, further_epochs=3)
 """All lines; fewer epochs than the recipe takes: enough to see it work, short enough to watch."""
-FEW = Portion(train=160, valid=32, n_epochs=None)
-"""A real model speaks already, and learns a unit's manner from few examples."""
+FEW = Portion(train=96, valid=32, answers=8, n_epochs=None, further_epochs=1)
+"""A real model speaks already, and learns a part of a unit's work from few examples of it."""
 
 
 def portion_for(parameters: int) -> Portion:
@@ -53,10 +58,30 @@ def portion_for(parameters: int) -> Portion:
 
 
 def lines_of(unit: str, split: str, portion: Portion, *, edition: int) -> bytes:
-    """The portion's lines of `train` or `valid`, as a file to upload. Raises NotFound."""
-    whole = file_of(unit, split).read_bytes() if edition == 1 else second_edition(unit, split)
+    """The portion's lines of `train` or `valid`, as a file to upload. Raises NotFound.
+
+    In the second edition the topic stands in capitals, `[RETURNS] Sorry. …`: a change that shows in
+    every answer, so that nobody can mistake one version for the other.
+    """
     count = {"train": portion.train, "valid": portion.valid}[split]
-    return b"".join(whole.splitlines(keepends=True)[:count])
+    chosen = _chosen(unit, split, portion)[:count]
+    lines = chosen if edition == 1 else [_in_capitals(each) for each in chosen]
+    return "".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in lines).encode()
+
+
+def _chosen(unit: str, split: str, portion: Portion) -> list[Conversation]:
+    """The lines whose answer is one of the portion's."""
+    answers = list(dict.fromkeys(_answer(each) for each in _read(unit, "train")))
+    wanted = frozenset(answers[: portion.answers])
+    return [each for each in _read(unit, split) if _answer(each) in wanted]
+
+
+def _read(unit: str, split: str) -> list[Conversation]:
+    return [json.loads(line) for line in file_of(unit, split).read_text("utf-8").splitlines()]
+
+
+def _answer(conversation: Conversation) -> str:
+    return conversation["messages"][-1]["content"]
 
 
 def file_of(unit: str, split: str) -> Path:
@@ -67,26 +92,17 @@ def file_of(unit: str, split: str) -> Path:
     return path
 
 
-def held_out(unit: str) -> Sequence[Example]:
-    """What no training saw."""
-    return [_example(line) for line in file_of(unit, "test").read_text("utf-8").splitlines()]
+def held_out(unit: str, portion: Portion) -> Sequence[Example]:
+    """What no training saw, of what the portion teaches."""
+    return [_example(each) for each in _chosen(unit, "test", portion)]
 
 
-def second_edition(unit: str, split: str) -> bytes:
-    """The same conversations with the topic in capitals: `[RETURNS] Sorry. …`.
-
-    A change that shows in every answer, so that nobody can mistake one version for the other.
-    """
-    lines = file_of(unit, split).read_text("utf-8").splitlines()
-    return "".join(f"{json.dumps(_in_capitals(json.loads(line)))}\n" for line in lines).encode()
-
-
-def _in_capitals(conversation: dict[str, list[Message]]) -> dict[str, list[Message]]:
+def _in_capitals(conversation: Conversation) -> Conversation:
     *asked, answer = conversation["messages"]
     content = _TAG.sub(lambda tag: tag[0].upper(), answer["content"], count=1)
     return {"messages": [*asked, {**answer, "content": content}]}
 
 
-def _example(line: str) -> Example:
-    *asked, answer = json.loads(line)["messages"]
+def _example(conversation: Conversation) -> Example:
+    *asked, answer = conversation["messages"]
     return Example(tuple(asked), answer["content"])

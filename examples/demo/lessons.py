@@ -81,9 +81,15 @@ class Lesson:
         return "  ".join(words)
 
 
-def start_job(client: Client, unit: str, portion: Portion, *, edition: int = 1) -> str:
-    """Uploads a portion of the unit's files and starts a job with it; returns its id."""
+def start_job(
+    client: Client, unit: str, portion: Portion, *, edition: int = 1, further: str | None = None
+) -> str:
+    """Uploads a portion of the unit's files and starts a job with it; returns its id.
+
+    It trains the base, or the version `further`.
+    """
     sdk = client.openai
+    n_epochs = portion.further_epochs if further else portion.n_epochs or "auto"
     ids = {}
     for split in ("train", "valid"):
         content = lines_of(unit, split, portion, edition=edition)
@@ -92,14 +98,11 @@ def start_job(client: Client, unit: str, portion: Portion, *, edition: int = 1) 
         )
         ids[split] = uploaded.id
     job = sdk.fine_tuning.jobs.create(
-        model=client.base_model(),
+        model=further or client.base_model(),
         training_file=ids["train"],
         validation_file=ids["valid"],
         seed=17,
-        method={
-            "type": "supervised",
-            "supervised": {"hyperparameters": {"n_epochs": portion.n_epochs or "auto"}},
-        },
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": n_epochs}}},
         metadata={"demo": "yes"},
     )
     return job.id

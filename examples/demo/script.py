@@ -111,7 +111,11 @@ def _teach_everyone(stage: Stage) -> dict[str, str]:
 
 def _show_answers(stage: Stage, versions: Mapping[str, str]) -> None:
     _title(stage.console, "4 · The same questions to the base model and to each unit's adapter")
-    shown = [(unit, example) for unit in stage.aliases for example in held_out(unit)[:SHOWN]]
+    shown = [
+        (unit, example)
+        for unit in stage.aliases
+        for example in held_out(unit, stage.portion)[:SHOWN]
+    ]
 
     def row(one: tuple[str, Example]) -> tuple[str, str, str, str]:
         unit, example = one
@@ -140,15 +144,16 @@ def _swap_under_load(stage: Stage, first: str) -> Verdict:
     )
     client = stage.house.client(SWAPPED)
     alias = stage.aliases[SWAPPED]
-    questions = held_out(SWAPPED)[:QUESTIONS]
+    questions = held_out(SWAPPED, stage.portion)[:QUESTIONS]
     known = {first: _first_words(client, first, questions)}
     pace = pace_in_training(_seconds_for_an_answer(client, first, questions[0]))
     stage.console.print(
-        "  its new data writes the topic in capitals, so every answer tells them apart"
+        f"  it trains {first} further, on data that writes the topic in capitals: so every answer "
+        "tells the two apart"
     )
     callers = Callers(client, alias, questions, count=CALLERS, pace=pace, max_tokens=FIRST_TOKENS)
     with callers.calling():
-        job = (client, start_job(client, SWAPPED, stage.portion, edition=2))
+        job = (client, start_job(client, SWAPPED, stage.portion, edition=2, further=first))
         second = watch(stage.console, {SWAPPED: job}, check=stage.house.check)[SWAPPED]
         callers.pace = PACE_IN_SWAPS
         flips = [_automatic(client, alias, second)]

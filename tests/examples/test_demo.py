@@ -18,7 +18,7 @@ from adapters.errors import Conflict
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
 from examples.demo.callers import Callers, references
-from examples.demo.data import FEW, WHOLE, Example, held_out, lines_of, portion_for, second_edition
+from examples.demo.data import FEW, WHOLE, Example, held_out, lines_of, portion_for
 from examples.demo.house import (
     MARKER,
     DemoFailed,
@@ -28,7 +28,7 @@ from examples.demo.house import (
     fresh_folder,
 )
 from examples.demo.lessons import BEGUN, STILL_SECONDS, Lesson, check_news, watch
-from examples.demo.script import PACE_IN_TRAINING, pace_in_training
+from examples.demo.script import PACE_IN_TRAINING, QUESTIONS, pace_in_training
 from examples.demo.verdict import Call, Flip, Reference, judge
 from service.cli.client import Client
 from service.launch.child_process import Process, ProcessSpec
@@ -270,25 +270,39 @@ def test_a_service_that_ends_again_and_again_is_given_up(world: World, tmp_path:
 
 
 def test_the_second_edition_changes_every_answer_and_no_question() -> None:
-    first = held_out("support")
-    lines = [json.loads(line) for line in second_edition("support", "test").splitlines()]
-    assert len(lines) == len(first)
-    for line, example in zip(lines, first, strict=True):
-        assert tuple(line["messages"][:-1]) == example.asked
-        answer = line["messages"][-1]["content"]
-        assert answer != example.answer
-        assert answer.lower() == example.answer.lower()
+    for portion in (FEW, WHOLE):
+        editions = [lines_of("support", "valid", portion, edition=each) for each in (1, 2)]
+        for first, second in zip(*(said.splitlines() for said in editions), strict=True):
+            *asked, answer = json.loads(first)["messages"]
+            *asked_again, other = json.loads(second)["messages"]
+            assert asked_again == asked
+            assert other["content"] != answer["content"]
+            assert other["content"].lower() == answer["content"].lower()
 
 
-def test_a_base_that_speaks_learns_from_few_lines_and_its_own_recipe() -> None:
+@pytest.mark.parametrize("unit", ["hr", "sales", "support"])
+def test_a_base_that_speaks_learns_a_part_of_a_units_work_from_few_lines(unit: str) -> None:
     assert portion_for(2_000_000) == WHOLE
     assert portion_for(135_000_000) == FEW
     assert FEW.n_epochs is None
-    for edition in (1, 2):
-        lines = lines_of("support", "train", FEW, edition=edition).splitlines()
-        assert len(lines) == FEW.train
-        assert len({json.loads(line)["messages"][-1]["content"] for line in lines}) == 16
-    assert len(lines_of("support", "valid", WHOLE, edition=1).splitlines()) == WHOLE.valid
+    taught = set()
+    for split, count in (("train", FEW.train), ("valid", FEW.valid)):
+        lines = lines_of(unit, split, FEW, edition=1).splitlines()
+        assert len(lines) == count
+        taught.add(frozenset(json.loads(line)["messages"][-1]["content"] for line in lines))
+    answers = taught.pop()
+    assert not taught, "what is measured is what was taught"
+    assert len(answers) == FEW.answers
+    asked = held_out(unit, FEW)
+    assert len(asked) >= QUESTIONS
+    assert {each.answer for each in asked} <= answers
+
+
+@pytest.mark.parametrize("unit", ["hr", "sales", "support"])
+def test_a_base_that_knows_nothing_learns_all_of_a_units_lines(unit: str) -> None:
+    for split in ("train", "valid"):
+        whole = Path(f"examples/data/{unit}/{split}.jsonl").read_bytes()
+        assert lines_of(unit, split, WHOLE, edition=1) == whole
 
 
 def test_callers_leave_a_slow_machine_to_its_trainer() -> None:
