@@ -31,9 +31,10 @@ _UNSURE = (
     "(more `fairness.examples`, or more test data)"
 )
 _REMEDY = (
-    "train on rebalanced data (`data.balance`), or on counterfactually augmented data, where every "
-    "example that names somebody is taught under names of each group: `wardrobe jobs retry <job> "
-    "--augment`, or `recipe: {augment: true}` for all of the unit's jobs"
+    "train on rebalanced data (`data.balance`); or, against what names decide, on counterfactually "
+    "augmented data, where every example with a first name is taught under names of each group: "
+    "`wardrobe jobs retry <job> --augment` of a supervised job, or `recipe: {augment: true}` for "
+    "all of the unit's"
 )
 
 Decisions = Mapping[str, Mapping[str, float]]

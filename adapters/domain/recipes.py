@@ -21,6 +21,8 @@ PREFERENCE_RATE = 0.1
 """Of the learning rate, where a job learns from preferences: recipes are written for answers, and
 a method that pushes answers apart leaves the base's language at the same rate. TRL's defaults
 differ by a factor of 20."""
+TAUGHT_BESIDE = ("replay", "augment")
+"""Fields of a recipe that teach more than a job's rows: of supervised jobs alone."""
 MAX_TRIALS = 16
 FROM_BASE, FROM_LIVE = "base", "live"
 
@@ -92,8 +94,8 @@ class Recipe(BaseModel):
     )
     augment: bool = Field(
         default=False,
-        description="Teach every example of supervised jobs that names somebody under names of "
-        "other groups too: no answer is learnt from a name.",
+        description="Teach every example of supervised jobs with a known first name under names "
+        "of other groups too.",
     )
     sweep: Sweep | None = Field(
         default=None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from rich.console import Console
@@ -89,7 +90,7 @@ def start_job(
     It trains the base, or the version `further`.
     """
     sdk = client.openai
-    n_epochs = portion.further_epochs if further else portion.n_epochs or "auto"
+    n_epochs: Any = portion.further_epochs if further else portion.n_epochs or "auto"
     ids = {}
     for split in ("train", "valid"):
         content = lines_of(unit, split, portion, edition=edition)

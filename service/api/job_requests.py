@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from adapters.domain.jobs import Job
 from adapters.domain.names import FileId, new_job_id, split_version
 from adapters.domain.principals import Principal
-from adapters.domain.recipes import Hyperparameters, RecipeOverrides
+from adapters.domain.recipes import TAUGHT_BESIDE, Hyperparameters, RecipeOverrides
 from adapters.domain.recipes import Method as LearningMethod
 from adapters.domain.units import UnitConfig
 from adapters.errors import IllegalTransition, InvalidRequest, NotFound
@@ -135,8 +136,7 @@ def new_job(runtime: Runtime, principal: Principal, asked: CreateJob) -> NewJob:
         raise InvalidRequest("`x_unit` and `x_wardrobe.unit` differ", param="x_unit")
     unit = named_unit(runtime, principal, settings.unit or asked.x_unit, param="x_unit")
     config = runtime.units.current.units.get(unit)
-    method = asked.knobs().method or config.recipe.method or LearningMethod.SUPERVISED
-    config.data.check_method(supervised=method is LearningMethod.SUPERVISED)
+    _method(config, asked.knobs())
     return NewJob(
         id=new_job_id(),
         unit=unit,
@@ -154,8 +154,10 @@ def new_job(runtime: Runtime, principal: Principal, asked: CreateJob) -> NewJob:
 
 
 def retried_job(runtime: Runtime, job: Job, asked: RetryJob) -> NewJob:
-    """The same once more, with what is changed. Raises IllegalTransition before the job has ended,
-    NotFound without its unit, InvalidRequest.
+    """The same once more, with what is changed: it wins over all that the job had asked for.
+
+    Raises IllegalTransition before the job has ended, NotFound without its unit or where its model
+    is served no more, InvalidRequest.
     """
     if not job.status.finished:
         raise IllegalTransition(
@@ -164,10 +166,39 @@ def retried_job(runtime: Runtime, job: Job, asked: RetryJob) -> NewJob:
     config = runtime.units.current.units.get(job.unit)
     if job.adapter not in config.aliases:
         raise InvalidRequest(f"`{job.adapter}` is no alias of this unit any more")
+    _further(runtime, config, job.model)
+    knobs = job.hyperparameters
+    method = _method(config, knobs)
     changes = _recipe(asked.recipe, "recipe")
-    opinions = [each.model_dump(exclude_none=True) for each in (job.recipe, changes) if each]
-    recipe = RecipeOverrides.model_validate({k: v for each in opinions for k, v in each.items()})
-    return NewJob.like(job, recipe=recipe if opinions else None)
+    said = changes.model_dump(exclude_none=True) if changes else {}
+    for name in TAUGHT_BESIDE if method is not LearningMethod.SUPERVISED else ():
+        if said.get(name):
+            raise InvalidRequest(
+                f"a job that learns by `{method}` teaches nothing beside its rows",
+                param=f"recipe.{name}",
+            )
+    earlier = job.recipe.model_dump(exclude_none=True) if job.recipe else {}
+    if "rank" in said:  # a scaling that was meant for another rank is nobody's opinion
+        earlier.pop("alpha", None)
+    recipe = RecipeOverrides.model_validate(earlier | said)
+    return NewJob.like(
+        job,
+        recipe=recipe if earlier | said else None,
+        hyperparameters=knobs.model_copy(update=dict.fromkeys(_overruled(said))),
+    )
+
+
+def _overruled(changes: Collection[str]) -> set[str]:
+    """The hyperparameters that would win over what a recipe says."""
+    rate = {"learning_rate_multiplier"} if "learning_rate" in changes else set()
+    return rate | (Hyperparameters.model_fields.keys() & set(changes))
+
+
+def _method(config: UnitConfig, knobs: Hyperparameters) -> LearningMethod:
+    """What a job learns by. Raises InvalidRequest where the unit's data cannot be learnt so."""
+    method = knobs.method or config.recipe.method or LearningMethod.SUPERVISED
+    config.data.check_method(supervised=method is LearningMethod.SUPERVISED)
+    return method
 
 
 def _recipe(recipe: RecipeOverrides | None, param: str) -> RecipeOverrides | None:

@@ -3,7 +3,8 @@
 Everything Wardrobe relies on in vLLM is named here and pinned by `tests/contract/test_vllm.py`:
 
 - the `vllm.endpoint_plugins` entry point and `--middleware` put us into its API server;
-- `EngineClient.add_lora / remove_lora / list_loras / generate` are the engine's verbs;
+- `EngineClient.add_lora / remove_lora / list_loras / generate / is_sleeping` are the engine's
+  verbs;
 - `create_server_socket` of its launcher is the one place that opens what it listens on;
 - `OpenAIServingModels.lora_requests` is where its handlers look names up;
 - `request_metadata.final_usage_info` on the request's state holds exact token counts;

@@ -40,7 +40,8 @@ def test_the_core_is_asked_whether_it_lives_because_health_looks_at_a_flag(
     facts: dict[str, Any],
 ) -> None:
     assert facts["list_loras"] == facts["is_sleeping"] == ["self"]
-    assert "rpc" not in facts["asks_its_core_alone"], "a worker that is asked spins for a second"
+    assert "rpc" not in facts["sleeping_asks"], "a worker that is asked spins for a second"
+    assert facts["pinged"] == ["core", "workers"]
     assert "await" not in facts["health"]
 
 

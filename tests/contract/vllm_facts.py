@@ -94,6 +94,7 @@ class Client:
     """Log-probabilities of its likeliest tokens."""
     errored: bool = False
     removed: list[int] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
 
     async def add_lora(self, lora_request: Any) -> bool:
         """An answer of the core, or none, as when it died after the call was sent."""
@@ -107,6 +108,16 @@ class Client:
         if not self.silent:
             _process_utility_output(output, {1: future})
         return await future
+
+    async def is_sleeping(self) -> bool:
+        """The core's own answer."""
+        self.asked.append("core")
+        return False
+
+    async def list_loras(self) -> set[int]:
+        """Asks the workers."""
+        self.asked.append("workers")
+        return set()
 
     async def remove_lora(self, lora_id: int) -> bool:
         """Fails as it does for what is not there."""
@@ -143,6 +154,17 @@ def outcome(client: Client) -> list[Any]:
         clean = client.removed == [3] and not models.lora_requests and not engine.resident
         return [type(error).__name__, clean]
     return ["loaded", list(models.lora_requests) == ["support:1"] and not client.removed]
+
+
+def pinged() -> list[str]:
+    """Who is asked whether the engine lives, first without its workers."""
+    from service.engine.vllm_engine import VllmEngine
+
+    client = Client()
+    engine = VllmEngine(client, SimpleNamespace(lora_requests={}), {})
+    for workers in (False, True):
+        asyncio.run(engine.ping(workers=workers))
+    return client.asked
 
 
 def outcomes() -> dict[str, list[Any]]:
@@ -461,6 +483,7 @@ def main(base: str) -> None:
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.core import EngineCore
     from vllm.v1.engine.exceptions import EngineDeadError
+    from vllm.v1.executor import Executor
 
     from adapters.settings import Settings
     from service.engine.vllm_arguments import arguments, environment
@@ -482,7 +505,9 @@ def main(base: str) -> None:
         "remove_lora": parameters(AsyncLLM.remove_lora),
         "list_loras": parameters(AsyncLLM.list_loras),
         "is_sleeping": parameters(AsyncLLM.is_sleeping),
-        "asks_its_core_alone": inspect.getsource(EngineCore.is_sleeping),
+        "sleeping_asks": inspect.getsource(EngineCore.is_sleeping)
+        + inspect.getsource(Executor.is_sleeping.fget),
+        "pinged": pinged(),
         "health": inspect.getsource(AsyncLLM.check_health),
         "listens_on": listens_on(args),
         "generate": parameters(AsyncLLM.generate),

@@ -41,6 +41,10 @@ class Speed:
     float32: float
     bfloat16: float
 
+    def of(self, precision: Precision) -> float:
+        """Those of one precision."""
+        return self.float32 if precision is Precision.FLOAT32 else self.bfloat16
+
 
 def choose(wanted: TrainPrecision) -> Precision:
     """What `wanted` says; `auto` is bfloat16 on a GPU, and on a CPU what is faster there."""
@@ -74,18 +78,19 @@ def measured() -> Speed:
         torch.set_num_threads(threads)
 
 
-def products_per_second() -> float | None:
-    """Multiplications and additions of this CPU's matrix products, on all of its threads, in the
-    faster precision; None where there is a GPU, which trains instead.
+def products_per_second(wanted: TrainPrecision, *, threads: int) -> float | None:
+    """Multiplications and additions of this CPU's matrix products, in the precision that is wanted
+    and on so many threads (0: all that this process may use); None where there is a GPU, which
+    trains instead.
     """
     import torch
 
     if torch.cuda.is_available():
         return None
-    speed = measured()
+    seconds = measured().of(choose(wanted))
     once = 3 * 2 * ROWS * INTO * OUT  # one product forward and two back
-    threads: int = torch.get_num_threads()
-    return once * threads / min(speed.float32, speed.bfloat16)
+    at_once: int = threads or torch.get_num_threads()
+    return once * at_once / seconds
 
 
 def _best(until: float) -> Speed:

@@ -64,7 +64,7 @@ class Expected:
     seconds: float | None
     cost: float | None
     guessed: bool = False
-    """Whether `seconds` are, by the machine: no job has run here yet."""
+    """Whether `seconds` are, by the machine: see `training.job.pace`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +238,7 @@ def _expect(offer: Offer, *, rows: int, tokens: int, runs: int) -> Expected:
 def _expected(expected: Expected) -> str:
     said = f"expect: at most {expected.steps} steps over {expected.tokens:,} tokens"
     if expected.seconds is None:
-        return f"{said}; how long that takes is known once a job has run here"
+        return f"{said}; how long that takes is known once a job has trained this base here"
     time = f"{said}, about {max(1, round(expected.seconds / 60))} min"
-    time += " (a guess by this machine's speed: no job has run here yet)" * expected.guessed
+    time += " (a guess by this machine's speed: no version of this base tells)" * expected.guessed
     return time if expected.cost is None else f"{time}, cost {expected.cost:.2f}"

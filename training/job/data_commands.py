@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,7 +44,7 @@ from training.data.preferences import KIND_OF
 from training.data.render import ChatRenderer, Renderer
 from training.job.check_data import Offer, Report, check_data
 from training.job.dataset import rules_for, taught_beside
-from training.job.pace import pace
+from training.job.pace import nobody_knows, pace, speed_of_a_job
 from training.job.records import Archive, Person, Records, Seen, find_records, person_of
 
 
@@ -57,6 +58,8 @@ class Desk:
     renderer: Renderer
     units: Units
     unit: UnitConfig
+    products_per_second: Callable[[], float | None] = nobody_knows
+    """As `training.job.pace.pace` takes it."""
 
     @property
     def name(self) -> Unit:
@@ -85,7 +88,7 @@ def check(desk: Desk, chosen: argparse.Namespace) -> tuple[int, dict[str, Any], 
         base=base.fingerprint,
         known=lambda asked: desk.registry.datasets.parts(adapter, asked),
         beside=taught_beside(desk.unit.gates, recipe),
-        pace=pace(desk.registry.versions, base),
+        pace=pace(desk.registry.versions, base, desk.products_per_second),
         price_per_hour=chosen.price_per_hour,
     )
     rules = rules_for(desk.unit, desk.units.folder, desk.registry.erasures, KIND_OF[recipe.method])
@@ -243,6 +246,7 @@ def _desk(settings: Settings, unit: str) -> Iterator[Desk]:
             renderer=renderer,
             units=units,
             unit=units.get(unit),
+            products_per_second=partial(speed_of_a_job, settings),
         )
     finally:
         registry.close()

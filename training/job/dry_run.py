@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -45,7 +46,7 @@ from training.data.render import ChatRenderer, Renderer
 from training.job.check_data import Offer, Report, check_data
 from training.job.dataset import rules_for, taught_beside
 from training.job.order import AGAIN
-from training.job.pace import pace
+from training.job.pace import nobody_knows, pace, speed_of_a_job
 from training.job.service_limits import common_limits, fit, reporting
 from training.job.starting_point import settle_start, starting_point
 
@@ -68,6 +69,8 @@ class Bench:
     workdir: Path
     price: float = 0.0
     """Of a million trained tokens; 0: nobody has said one."""
+    products_per_second: Callable[[], float | None] = nobody_knows
+    """As `training.job.pace.pace` takes it."""
 
 
 def dry_run(bench: Bench, job: Job) -> None:
@@ -108,7 +111,7 @@ def report_of(bench: Bench, job: Job) -> Report:
         base=base.fingerprint,
         known=lambda asked: registry.datasets.parts(job.adapter, asked),
         beside=taught_beside(unit.gates, recipe),
-        pace=pace(registry.versions, base),
+        pace=pace(registry.versions, base, bench.products_per_second),
     )
     rules = rules_for(unit, bench.units.folder, registry.erasures, KIND_OF[recipe.method])
     try:
@@ -198,6 +201,7 @@ def _bench(settings: Settings, job_id: JobId) -> Iterator[Bench]:
             renderer=ChatRenderer(base),
             workdir=settings.state_folder.job(job_id) / "check",
             price=settings.price_training,
+            products_per_second=partial(speed_of_a_job, settings),
         )
     finally:
         registry.close()

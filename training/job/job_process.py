@@ -36,6 +36,7 @@ from training.finetune.device_plan import Devices
 from training.finetune.fine_tuner import LoraFineTuner, import_slow_modules
 from training.job.context import JobContext
 from training.job.order import Order
+from training.job.pace import threads_of_a_job
 from training.job.trackers import ReportTo, open_trackers, report_to
 from training.stopping import Stopped
 
@@ -149,13 +150,6 @@ def real_context(
     finally:
         client.close()
         registry.close()
-
-
-def threads_of_a_job(settings: Settings) -> int:
-    """What the settings say, else one job's part of the cores; 0: all that it may use."""
-    if settings.train_threads or settings.train_jobs == 1:
-        return settings.train_threads
-    return max(1, len(os.sched_getaffinity(0)) // settings.train_jobs)
 
 
 def trainer_key(

@@ -63,8 +63,8 @@ def weaker_version(
         said = ", ".join(gate.name for gate in weaker.gates if gate.holds_up)
         reporter.say(f"{weaker.name} is held up by {said}", level="warn")
     reporter.say(
-        "Less strength did not help; replay of the base's own answers in training may: "
-        f"`wardrobe jobs retry {job.id} --replay 0.2`",
+        "Less strength did not help; replay of the base's own answers may, which supervised jobs "
+        f"can be trained with: `wardrobe jobs retry {job.id} --replay 0.2`",
         level="warn",
     )
     return None

@@ -10,6 +10,9 @@ from openai.types.fine_tuning import FineTuningJob
 
 from adapters.domain.jobs import JobError
 from adapters.domain.names import JobId
+from adapters.domain.principals import SYSTEM
+from adapters.domain.recipes import Recipe, RecipeOverrides, resolve
+from adapters.registry.ports import NewJob
 from tests.service.world import World
 from tests.simulation.engine import BASE
 
@@ -172,6 +175,50 @@ def test_a_retry_in_wrong_words_is_refused_by_name(
     with pytest.raises(openai.BadRequestError) as raised:
         retry(world, first.id, **body)
     assert raised.value.param == param
+
+
+def resolved(world: World, job: Any) -> Recipe:
+    stored = world.runtime.registry.jobs.get(JobId(job.id), SYSTEM)
+    return resolve(
+        base=RecipeOverrides(),
+        unit=RecipeOverrides(),
+        job=stored.hyperparameters,
+        asked=stored.recipe,
+    )
+
+
+def test_what_a_retry_changes_wins_over_all_that_the_job_had_asked_for(world: World) -> None:
+    knobs = {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 3.0}
+    method: Any = {"type": "supervised", "supervised": {"hyperparameters": knobs}}
+    first = ended(world, create(world, {"recipe": {"rank": 8, "alpha": 8}}, method=method))
+    changes = {"n_epochs": 5.0, "learning_rate": 1e-3, "rank": 32}
+    again = resolved(world, retry(world, first.id, recipe=changes))
+    assert (again.n_epochs, again.batch_size, again.learning_rate) == (5.0, 4, 1e-3)
+    assert (again.rank, again.alpha) == (32, 64)
+
+
+def test_a_job_of_preferences_is_not_tried_again_with_what_supervised_jobs_learn(
+    world: World,
+) -> None:
+    first = ended(world, create(world, {}, method={"type": "dpo"}))
+    for recipe in ({"augment": True}, {"replay": 0.2}):
+        with pytest.raises(openai.BadRequestError) as raised:
+            retry(world, first.id, recipe=recipe)
+        assert raised.value.param == f"recipe.{next(iter(recipe))}"
+    assert retry(world, first.id, recipe={"beta": 0.3}).status == "validating_files"
+
+
+def test_a_job_on_a_base_that_is_served_no_more_is_not_tried_again(world: World) -> None:
+    jobs = world.runtime.registry.jobs
+    first = ended(world, create(world, {}))
+    stored = jobs.get(JobId(first.id), SYSTEM)
+    other = jobs.create(
+        NewJob.like(stored, model="former-base"), stored.principal, idempotency_key=None
+    )
+    ended(world, other)
+    with pytest.raises(openai.NotFoundError) as raised:
+        retry(world, other.id)
+    assert raised.value.code == "model_not_found"
 
 
 def test_a_retry_says_that_its_file_is_gone(world: World) -> None:

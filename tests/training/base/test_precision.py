@@ -77,19 +77,16 @@ def test_another_precision_is_refused_by_the_settings() -> None:
 
 
 @pytest.mark.slow
-def test_the_speed_of_products_counts_every_thread_that_trains() -> None:
+def test_the_speed_of_products_is_that_of_a_jobs_threads_and_precision() -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("a GPU trains instead")
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        alone = products_per_second()
-        torch.set_num_threads(2)
-        both = products_per_second()
-    finally:
-        torch.set_num_threads(threads)
+    alone = products_per_second("float32", threads=1)
     assert alone is not None
-    assert both == pytest.approx(2 * alone)
     assert alone > 1e7
+    assert products_per_second("float32", threads=2) == pytest.approx(2 * alone)
+    every = torch.get_num_threads()
+    assert products_per_second("float32", threads=0) == pytest.approx(every * alone)
+    ratio = measured().float32 / measured().bfloat16
+    assert products_per_second("bfloat16", threads=1) == pytest.approx(ratio * alone)

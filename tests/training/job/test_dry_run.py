@@ -180,23 +180,18 @@ def test_time_is_told_as_earlier_jobs_took_it(world: World) -> None:
     assert (expected["guessed"], "guess" in line) == (False, False)
 
 
-def test_before_the_first_job_time_is_guessed_by_the_machine_and_said_to_be(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("training.job.pace.products_per_second", lambda: 1e6)
-    expected, line = expected_by(world, bench(world))
+def test_before_the_first_job_time_is_guessed_by_the_machine_and_said_to_be(world: World) -> None:
+    at = replace(bench(world), products_per_second=lambda: 1e6)
+    expected, line = expected_by(world, at)
     weights = 8 * 8
     assert expected["seconds"] == pytest.approx(expected["tokens"] * 4 * weights / 0.5e6)
     assert (expected["guessed"], "a guess by this machine's speed" in line) == (True, True)
 
 
-def test_before_the_first_job_on_a_gpu_no_time_is_told(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("training.job.pace.products_per_second", lambda: None)
+def test_before_the_first_job_on_a_gpu_no_time_is_told(world: World) -> None:
     expected, line = expected_by(world, bench(world))
     assert (expected["seconds"], expected["guessed"]) == (None, False)
-    assert line.endswith("how long that takes is known once a job has run here")
+    assert line.endswith("how long that takes is known once a job has trained this base here")
 
 
 def test_a_dry_run_that_was_cancelled_meanwhile_stays_so(world: World) -> None:

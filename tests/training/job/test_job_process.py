@@ -16,7 +16,8 @@ from adapters.durable_files import write_private
 from adapters.errors import Unavailable
 from adapters.settings import Settings
 from adapters.state_folder import StateFolder
-from training.job.job_process import threads_of_a_job, trainer_key
+from training.job.job_process import trainer_key
+from training.job.pace import threads_of_a_job
 from training.stopping import Stopped
 
 
