@@ -27,7 +27,7 @@ from examples.demo.house import (
     environment_for,
     fresh_folder,
 )
-from examples.demo.lessons import BEGUN, STILL_SECONDS, Lesson, check_news, watch
+from examples.demo.lessons import BEGUN, STILL_SECONDS, Lesson, check_news, start_job, watch
 from examples.demo.script import PACE_IN_TRAINING, QUESTIONS, pace_in_training
 from examples.demo.verdict import Call, Flip, Reference, judge
 from service.cli.client import Client
@@ -351,6 +351,17 @@ def test_a_job_that_no_trainer_begins_ends_the_wait_with_words(world: World) -> 
         jobs = {"support": (client, started_job(world, client))}
         with pytest.raises(DemoFailed, match="no trainer has begun the jobs of support"):
             watch(Console(quiet=True), jobs, check=lambda: None, start_seconds=0.1)
+
+
+def test_the_second_version_is_the_first_one_trained_further(world: World) -> None:
+    first = world.publish("support")
+    with Client(world.url, world.key("support")) as client:
+        plain = start_job(client, "support", FEW)
+        further = start_job(client, "support", FEW, edition=2, further=first.name)
+        jobs = [client.openai.fine_tuning.jobs.retrieve(each) for each in (plain, further)]
+    epochs = [job.hyperparameters.n_epochs for job in jobs]
+    assert [job.model for job in jobs] == [BASE, "support:1"]
+    assert epochs == ["auto", FEW.further_epochs]
 
 
 def test_jobs_may_take_as_long_as_they_like_while_there_is_news() -> None:
