@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from adapters.errors import NotFound
@@ -38,15 +39,16 @@ class Portion:
     train: int
     """Lines, as `valid`."""
     valid: int
-    answers: int
-    """Of the unit's different answers, as many as its data begins with."""
+    answers: int | None
+    """Of the unit's different answers, as many as its data begins with, each as often as the
+    others; None takes the lines as they are."""
     n_epochs: int | None
     """None leaves it to the base's own recipe."""
     further_epochs: int
     """Of a job that trains an earlier version further."""
 
 
-WHOLE = Portion(train=900, valid=120, answers=100, n_epochs=8, further_epochs=3)
+WHOLE = Portion(train=900, valid=120, answers=None, n_epochs=8, further_epochs=3)
 """All lines; fewer epochs than the recipe takes: enough to see it work, short enough to watch."""
 FEW = Portion(train=128, valid=32, answers=8, n_epochs=None, further_epochs=1)
 """A real model speaks already, and learns a part of a unit's work from few examples of it."""
@@ -70,10 +72,18 @@ def lines_of(unit: str, split: str, portion: Portion, *, edition: int) -> bytes:
 
 
 def _chosen(unit: str, split: str, portion: Portion) -> list[Conversation]:
-    """The lines whose answer is one of the portion's."""
+    """The lines whose answer is one of the portion's, answers in turn."""
+    lines = _read(unit, split)
+    if portion.answers is None:
+        return lines
     answers = list(dict.fromkeys(_answer(each) for each in _read(unit, "train")))
-    wanted = frozenset(answers[: portion.answers])
-    return [each for each in _read(unit, split) if _answer(each) in wanted]
+    turns = zip_longest(
+        *(
+            [each for each in lines if _answer(each) == wanted]
+            for wanted in answers[: portion.answers]
+        )
+    )
+    return [each for turn in turns for each in turn if each is not None]
 
 
 def _read(unit: str, split: str) -> list[Conversation]:

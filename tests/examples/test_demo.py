@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -286,9 +287,12 @@ def test_a_base_that_speaks_learns_a_part_of_a_units_work_from_few_lines(unit: s
     assert portion_for(135_000_000) == FEW
     assert FEW.n_epochs is None
     taught = set()
+    assert FEW.answers is not None
     for split, count in (("train", FEW.train), ("valid", FEW.valid)):
         lines = lines_of(unit, split, FEW, edition=1).splitlines()
         assert len(lines) == count
+        times = Counter(json.loads(line)["messages"][-1]["content"] for line in lines)
+        assert max(times.values()) - min(times.values()) <= 1, "no answer is right for most"
         taught.add(frozenset(json.loads(line)["messages"][-1]["content"] for line in lines))
     answers = taught.pop()
     assert not taught, "what is measured is what was taught"
