@@ -28,6 +28,10 @@ def kill_under_a_stream(
     stack: Stack, victim: psutil.Process, words: str, *, model: str = "support"
 ) -> None:
     """Its reader must not take the end for a whole answer."""
+    # the SDK builds its types at the first chunk of a process: on a busy machine that takes as long
+    # as the whole answer, which would be over before the kill
+    with long_stream(stack, "before", model=model) as before:
+        next(iter(before))
     stream = long_stream(stack, words, model=model)
     next(iter(stream))
     victim.kill()
