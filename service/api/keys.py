@@ -6,6 +6,7 @@ A secret stands in the answer that made it and nowhere else: a request that is r
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -24,6 +25,7 @@ from adapters.domain.api_keys import (
 from adapters.domain.limits import NO_KEY_LIMITS, KeyLimits
 from adapters.domain.principals import SCOPES_OF, Principal, Scope
 from adapters.domain.units import grant_in
+from adapters.errors import Unavailable
 from service.api.adapter_objects import whole
 from service.api.request import (
     CursorOf,
@@ -80,7 +82,7 @@ async def create_key(
         by=principal,
         idempotency_key=idempotency_key_of(request),
     )
-    return _shown(runtime, made, secret if made.id == new.id else None)
+    return await _shown(runtime, made, secret if made.id == new.id else None)
 
 
 @router.get("")
@@ -119,7 +121,7 @@ async def rotate_key(
         by=principal,
         idempotency_key=idempotency_key_of(request),
     )
-    return _shown(runtime, made, secret if made.id == new.id else None)
+    return await _shown(runtime, made, secret if made.id == new.id else None)
 
 
 @router.post("/{key_id}/revoke")
@@ -131,14 +133,20 @@ async def revoke_key(
     ended = await runtime.threads.command(
         principal, revoke, key_id, by=principal, reason=why.reason
     )
-    runtime.swap.routes.repeat.kick()
+    await _let_know(runtime)
     return wire_key(ended)
 
 
-def _shown(runtime: Runtime, key: Key, secret: str | None) -> dict[str, Any]:
+async def _shown(runtime: Runtime, key: Key, secret: str | None) -> dict[str, Any]:
     """The key with its secret, this once."""
-    runtime.swap.routes.repeat.kick()
+    await _let_know(runtime)
     return {**wire_key(key), "secret": secret}
+
+
+async def _let_know(runtime: Runtime) -> None:
+    """Who has been answered may use the key, or no more, by this process at once."""
+    with suppress(Unavailable):  # it is committed, and this process learns of it a bit later
+        await runtime.swap.routes.refresh()
 
 
 def wire_key(key: Key) -> dict[str, Any]:
