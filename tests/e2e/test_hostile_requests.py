@@ -11,7 +11,9 @@ from typing import Any
 
 import openai
 import pytest
+from llguidance import LLMatcher
 
+from service.engine.grammar_compiler import grammar_of
 from tests.e2e.stack import Stack
 from tests.hostile_schemas import FITTING, NO_GRAMMAR, TOO_MUCH, WORST, Schema
 
@@ -22,8 +24,9 @@ HELLO = [{"role": "user", "content": "hello"}]
 CANARY = "canary7719"
 UNNOTICED_SECONDS = 1.0
 """The longest that another unit's stream may pause; a step of this engine takes a tenth of it."""
-HANGS_SECONDS = 60.0
-"""However busy the machine is, no work on it takes that long."""
+REFERENCE_SECONDS = 0.016
+"""What vLLM's check of the worst schema takes on the server that the bound is of
+(`service.engine.grammar_compiler.LOOP_SECONDS`)."""
 
 
 def asking(schema: Schema, **more: Any) -> dict[str, Any]:
@@ -51,27 +54,36 @@ def check_nobody_is_disturbed(stack: Stack, work: Callable[[], None]) -> None:
     A pause that the work causes comes back whenever it is done; a busy machine's does not.
     """
     core = stack.engine_core().pid
+    bound = UNNOTICED_SECONDS * slowness()
     found: list[float] = []
-    while not found or (found[-1] > UNNOTICED_SECONDS and len(found) < 5):
+    while not found or (found[-1] > bound and len(found) < 5):
         found.append(longest_pause(stack, work))
         assert stack.engine_core().pid == core
         assert stack.ready()
     print(f"\nlongest pauses of another unit's stream: {found}")
-    assert min(found) < UNNOTICED_SECONDS
+    assert min(found) < bound
+
+
+def slowness() -> float:
+    """How many times as long as that server this machine takes for such work, at least once: 2.4
+    on two cores where the pauses were 1.04 to 1.2 s.
+    """
+    return max(1.0, min(longest_check() for _ in range(3)) / REFERENCE_SECONDS)
+
+
+def longest_check() -> float:
+    """In seconds of the processor, of the worst schemas."""
+    found = []
+    for schema in WORST.values():
+        began = time.thread_time()
+        LLMatcher.validate_grammar(grammar_of(json.dumps(schema)), None)
+        found.append(time.thread_time() - began)
+    return max(found)
 
 
 def longest_pause(stack: Stack, work: Callable[[], None]) -> float:
-    """In seconds, of a stream of `sales` while the work is done.
-
-    Of a pause those count in which one of the service's processes had a processor: what else runs
-    on a busy machine takes the rest.
-    """
+    """In seconds, of a stream of `sales` while the work is done."""
     stop, pauses = threading.Event(), [0.0]
-    family = [stack.service(), *stack.service().children(recursive=True)]
-
-    def now() -> tuple[float, list[float]]:
-        worked = [sum(each.cpu_times()[:2]) for each in family]  # for itself and in the kernel
-        return time.monotonic(), worked
 
     def listen() -> None:
         client = stack.client("sales")
@@ -80,10 +92,8 @@ def longest_pause(stack: Stack, work: Callable[[], None]) -> float:
                 model="wardrobe-base", messages=HELLO, stream=True, max_tokens=200,
                 extra_body={"ignore_eos": True},
             )  # fmt: skip
-            for (before, had), (after, has) in pairwise([now() for _ in stream]):
-                assert after - before < HANGS_SECONDS
-                worked = max(new - old for old, new in zip(had, has, strict=True))
-                pauses.append(min(after - before, worked))
+            times = [time.monotonic() for _ in stream]
+            pauses.extend(after - before for before, after in pairwise(times))
 
     other = threading.Thread(target=listen)
     other.start()
