@@ -119,6 +119,13 @@ class Settings(BaseSettings):
     )
     engine: Literal["cpu", "gpu"] = Field(default="cpu", description="Which build of vLLM runs.")
     engine_args: str = Field(default="", description="More vLLM arguments, as on a command line.")
+    gpu_share: float = Field(
+        default=0.9,
+        gt=0.0,
+        le=1.0,
+        description="Part of a GPU's memory that the engine takes (vLLM's "
+        "--gpu-memory-utilization).",
+    )
     dtype: str = Field(
         default="auto", description="vLLM's --dtype; `auto` is what the base's profile says."
     )
@@ -142,6 +149,12 @@ class Settings(BaseSettings):
         le=64,
         description="GPUs that share the rows of one job, where the trainer sees so many; on a CPU "
         "processes.",
+    )
+    train_gpu_share: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=1.0,
+        description="Part of a GPU's memory that a job may have; 1: all that is free.",
     )
     train_metrics_port: int = Field(
         default=0,

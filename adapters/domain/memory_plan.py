@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,15 @@ GIB = 1 << 30
 CPU_SHARE = 0.5
 """Of a CPU's memory, which the trainer and everybody else use, too."""
 GPU_SHARE = 0.9
-"""vLLM's own default (`--gpu-memory-utilization`)."""
+"""Of a GPU that only the engine uses."""
+SHARED_GPU = 0.5
+"""Of a GPU that the engine shares with trainings, where that holds the base and what it needs."""
+ENGINE_AND_TRAININGS = 0.95
+"""Of a GPU, taken together; the rest is what each process's driver keeps for itself."""
+LEAST_TRAINING = 0.05
+"""Of a GPU: enough for a small base, and to be told what a larger one would take."""
+USUAL_LENGTH = 4096
+"""No shorter conversations than these, as far as the base has them, make room for trainings."""
 ADAPTER_SHARE = 0.1
 """Of the device's memory, for the adapters of one batch; of the host's for the resident ones."""
 CONVERSATIONS = 32
@@ -30,6 +39,8 @@ class Device:
     memory: int
     host: int
     on_gpu: bool
+    trainings: int = 0
+    """Jobs that may train on the same GPU at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,10 @@ class MemoryPlan:
     kv_cache_gib: int
     max_loras: int
     max_cpu_loras: int
+    gpu_share: float
+    """Of the GPU's memory, for the engine."""
+    train_gpu_share: float
+    """Of the GPU's memory, for each job."""
     problems: tuple[Problem, ...] = ()
 
     def settings(self) -> Mapping[str, Any]:
@@ -55,15 +70,23 @@ class MemoryPlan:
             "kv_cache_gib": self.kv_cache_gib,
             "max_loras": self.max_loras,
             "max_cpu_loras": self.max_cpu_loras,
+            "gpu_share": self.gpu_share,
+            "train_gpu_share": self.train_gpu_share,
         }
 
 
 def plan_memory(
-    profile: BaseProfile, device: Device, *, max_lora_rank: int, trained_length: int | None
+    profile: BaseProfile,
+    device: Device,
+    *,
+    max_lora_rank: int,
+    trained_length: int | None,
+    gpu_share: float | None = None,
 ) -> MemoryPlan:
     """The limits for `profile` on `device`.
 
     `trained_length` is what the base's own recipe trains adapters on: no more is served then.
+    `gpu_share` is what the owner gives the engine of a GPU, where they have said so.
     """
     dtype = served_dtype(profile.dtype, on_gpu=device.on_gpu)
     size = BYTES[dtype]
@@ -71,9 +94,11 @@ def plan_memory(
     adapter = max(1, profile.adapter_width * max_lora_rank * size)
     max_loras = _between(FEWEST, int(device.memory * ADAPTER_SHARE) // adapter, 8)
     max_cpu_loras = _between(max_loras, int(device.host * ADAPTER_SHARE) // adapter, 32)
-    share = GPU_SHARE if device.on_gpu else CPU_SHARE
-    left = int(device.memory * share) - weights - max_loras * adapter
     length = min(profile.context, trained_length or profile.context)
+    fixed = weights + max_loras * adapter
+    if gpu_share is None:
+        gpu_share = _gpu_share(device, fixed + FEWEST * min(length, USUAL_LENGTH) * per_token)
+    left = int(device.memory * (gpu_share if device.on_gpu else CPU_SHARE)) - fixed
     fitting = left // FEWEST // max(1, per_token)
     if fitting < length:
         length = max(STEP, fitting // STEP * STEP)
@@ -87,8 +112,24 @@ def plan_memory(
         kv_cache_gib=max(1, -(-min(wanted, max(0, left)) // GIB)),
         max_loras=max_loras,
         max_cpu_loras=max_cpu_loras,
+        gpu_share=gpu_share,
+        train_gpu_share=_training_share(device, gpu_share),
         problems=_too_large(weights, adapter, max_loras, left, FEWEST * STEP * per_token, device),
     )
+
+
+def _gpu_share(device: Device, needed: int) -> float:
+    """Of the GPU for the engine, which takes it as it starts and keeps it."""
+    if not device.trainings:
+        return GPU_SHARE
+    return min(GPU_SHARE, max(SHARED_GPU, math.ceil(needed / device.memory * 100) / 100))
+
+
+def _training_share(device: Device, gpu_share: float) -> float:
+    """Of the GPU for each job: an engine that starts again must find its own part free."""
+    if not device.trainings:
+        return 1.0
+    return round(max(LEAST_TRAINING, (ENGINE_AND_TRAININGS - gpu_share) / device.trainings), 3)
 
 
 def _too_large(

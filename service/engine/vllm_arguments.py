@@ -56,6 +56,8 @@ def arguments(settings: Settings) -> list[str]:
         words += ["--reasoning-parser", settings.reasoning_parser]
     if settings.engine == "cpu":
         words += ["--enforce-eager"]
+    else:
+        words += ["--gpu-memory-utilization", str(settings.gpu_share)]
     if settings.api_servers > 1:
         # the parent ends its API processes at SIGTERM: each needs the time to drain
         patience = math.ceil(settings.drain_seconds + LEAVE_SECONDS)

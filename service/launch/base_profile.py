@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,26 +58,31 @@ def read_profile(
     return from_json(values)
 
 
-def memory_plan(settings: Settings, profile: BaseProfile, base: Path) -> MemoryPlan:
-    """What follows from the profile on this machine. Raises InvalidRequest."""
+def memory_plan(
+    settings: Settings, profile: BaseProfile, base: Path, *, trainer: bool = False
+) -> MemoryPlan:
+    """What follows from the profile on this machine, beside a `trainer`. Raises InvalidRequest."""
+    device = this_device(on_gpu=settings.engine == "gpu")
     return plan_memory(
         profile,
-        this_device(on_gpu=settings.engine == "gpu"),
+        replace(device, trainings=settings.train_jobs if trainer and device.on_gpu else 0),
         max_lora_rank=settings.max_lora_rank,
         trained_length=base_overrides(base).max_length,
+        gpu_share=settings.gpu_share if "gpu_share" in settings.model_fields_set else None,
     )
 
 
-def planned(settings: Settings, base: Path) -> Settings:
+def planned(settings: Settings, base: Path, *, trainer: bool = False) -> Settings:
     """The settings with limits and parsers that fit the base; what somebody has set stays as it is.
 
-    A folder without weights is left to the engine, which says more about it.
+    `trainer`: whether one runs beside the engine and shares its GPU. A folder without weights is
+    left to the engine, which says more about it.
     """
     if not any(base.glob("*.safetensors")):
         return settings
     try:
         profile = kept_profile(settings, base)
-        plan = memory_plan(settings, profile, base)
+        plan = memory_plan(settings, profile, base, trainer=trainer)
     except InvalidRequest:
         return settings
     found = {**plan.settings(), **parsers(profile)}

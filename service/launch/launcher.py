@@ -58,8 +58,10 @@ PROBE_EVERY = 0.5
 MAX_READYZ = 64 * 1024
 
 
-def prepared(settings: Settings) -> Settings:
+def prepared(settings: Settings, *, trainer: bool = False) -> Settings:
     """Checks what would stop the processes, and fixes paths and base for all of them.
+
+    `trainer`: whether one is among them, and shares the engine's GPU.
 
     Raises InvalidUnits, Conflict, InvalidRequest, Unavailable, OSError.
     """
@@ -76,7 +78,7 @@ def prepared(settings: Settings) -> Settings:
         registry.keys.check_pepper(fingerprint)
         ensure_signing_key(settings, registry)
     signature_policy(settings)
-    settings = with_base(settings)
+    settings = with_base(settings, trainer=trainer)
     check_aliases(units, settings.base_name)
     return settings
 
@@ -92,12 +94,16 @@ def check_aliases(units: Units, base_name: str) -> None:
         raise InvalidUnits((problem,))
 
 
-def with_base(settings: Settings) -> Settings:
-    """The same settings with absolute paths, the base model's folder and the engine found here."""
+def with_base(settings: Settings, *, trainer: bool = False) -> Settings:
+    """The same settings with absolute paths, the base model's folder and the engine found here.
+
+    `trainer`: whether one shares the engine's GPU.
+    """
     base = resolve_base(settings)
     given = "engine" in settings.model_fields_set
     engine = settings.engine if given else installed_engine()
-    return planned(settings.model_copy(update={"engine": engine}), base.path).model_copy(
+    settings = settings.model_copy(update={"engine": engine})
+    return planned(settings, base.path, trainer=trainer).model_copy(
         update={
             "state": settings.state_folder.root,
             "units": settings.units.expanduser().absolute(),
@@ -174,7 +180,7 @@ def up(
     with folder.lock("up"):
         if trainer:
             brought_trainer_key(settings)
-        settings = prepared(settings)
+        settings = prepared(settings, trainer=trainer)
         # the service alone is a container's only process: its output is the container's
         logs = folder.logs if trainer else None
         instance = secrets.token_hex(8)

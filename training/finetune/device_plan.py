@@ -83,6 +83,8 @@ class Devices:
     count: int = 1
     slot: int = 0
     """Which of the jobs that run at once it is, from 0."""
+    gpu_share: float = 1.0
+    """Of a GPU's memory, the most that the job's process on it may have."""
 
     def among(self, there: int) -> list[int]:
         """Which of the GPUs that are `there`: no other slot's, as long as there are enough."""

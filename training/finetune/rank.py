@@ -66,7 +66,7 @@ class Rank:
 
     def __init__(self, order: Load, held: ExitStack) -> None:
         """What must be left again is put on `held`."""
-        use_place(order.place)
+        use_place(order.place, gpu_share=order.gpu_share)
         torch.set_num_threads(order.plan.threads)
         self._plan = order.plan
         self._model = held.enter_context(LoadedBase(order.base).with_lora(order.recipe, order.plan))

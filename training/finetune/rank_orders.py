@@ -42,6 +42,8 @@ class Load:
     """Share of training rows with a thumb up."""
     place: int
     """Of the device: see `places`."""
+    gpu_share: float
+    """As in `Devices`."""
     order: Literal["load"] = "load"
 
 

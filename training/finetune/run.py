@@ -102,7 +102,8 @@ def finetune(
     `FineTuner.tune`, ValueError without validation rows, and RankLost.
     """
     where = places(devices)
-    use_place(where[0])  # for what is asked of a finished run's adapter, too
+    # also for what is asked of a finished run's adapter
+    use_place(where[0], gpu_share=devices.gpu_share)
     if (task.workdir / RESULT).is_file():
         result = _read_result(task.workdir)
         _tell_again(result.history, watch)
@@ -116,7 +117,7 @@ def finetune(
     checkpoint = newest_sealed(task.workdir)
     state = _resumed(checkpoint, sizes) if checkpoint else _begun(task, sizes, precision)
     try:
-        with _on_all(base, task, state.plan, where) as (model, ranks):
+        with _on_all(base, task, state.plan, where, devices.gpu_share) as (model, ranks):
             return _trained(model, ranks, task, watch, sizes, state, checkpoint)
     except (RuntimeError, MemoryError) as error:
         if ran_out_of_memory(error):
@@ -126,7 +127,7 @@ def finetune(
 
 @contextmanager
 def _on_all(
-    base: LoadedBase, task: Task, plan: DevicePlan, where: Sequence[int]
+    base: LoadedBase, task: Task, plan: DevicePlan, where: Sequence[int], gpu_share: float
 ) -> Iterator[tuple[Any, Ranks | None]]:
     """The base with the adapter's layers in it, here and on each other device of the plan."""
     if plan.devices == 1:
@@ -135,7 +136,14 @@ def _on_all(
         return
     liked = liked_share(task)
     loads = [
-        Load(base=base.path, recipe=task.recipe, plan=plan, liked=liked, place=place)
+        Load(
+            base=base.path,
+            recipe=task.recipe,
+            plan=plan,
+            liked=liked,
+            place=place,
+            gpu_share=gpu_share,
+        )
         for place in where[1 : plan.devices]
     ]
     with (

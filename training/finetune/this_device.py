@@ -36,10 +36,14 @@ def places(devices: Devices) -> list[int]:
     return devices.among(torch.cuda.device_count())
 
 
-def use_place(place: int) -> None:
-    """Makes the GPU of that number the one that this process means."""
+def use_place(place: int, *, gpu_share: float) -> None:
+    """Makes the GPU of that number the one that this process means, and bounds what it takes there.
+
+    What goes beyond `gpu_share` of its memory raises torch.OutOfMemoryError, as a full GPU does.
+    """
     if torch.cuda.is_available():
         torch.cuda.set_device(place)
+        torch.cuda.set_per_process_memory_fraction(gpu_share)
 
 
 def this_device(threads: int, *, count: int = 1) -> Device:
@@ -50,9 +54,11 @@ def this_device(threads: int, *, count: int = 1) -> Device:
     """
     wanted = max(1, (threads or min(_THREADS, _quota())) // count)
     if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        held, used = torch.cuda.memory_reserved(), torch.cuda.memory_allocated()
+        allowed = int(total * torch.cuda.get_per_process_memory_fraction())
         # what this process holds and does not use is free for it
-        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        free = torch.cuda.mem_get_info()[0] + unused
+        free = min(free + held - used, allowed - used)
         return Device(kind="cuda", free=free, threads=wanted, count=count)
     free = min([min(_free_here()) // count, *_allowed_still()])
     return Device(kind="cpu", free=free, threads=wanted, count=count)

@@ -136,7 +136,9 @@ def real_context(
                 base,
                 precision=settings.train_precision,
                 threads=threads_of_a_job(settings),
-                devices=Devices(count=settings.train_devices, slot=slot),
+                devices=Devices(
+                    count=settings.train_devices, slot=slot, gpu_share=settings.train_gpu_share
+                ),
             ),
             answers=ServiceAnswers(client, stopping=stopping.is_set),
             signer=find_signer(settings),

@@ -11,6 +11,7 @@ from adapters.domain.base_profile import BaseProfile, ChatProfile, LinearModule,
 from adapters.errors import InvalidRequest
 from adapters.settings import Settings
 from service.cli.base_check import Finding, told
+from service.launch import base_profile
 from service.launch.base_profile import kept_profile, planned
 from tests.adapters.store.sources import a_base
 
@@ -97,6 +98,24 @@ def test_how_calls_and_thoughts_are_read_follows_from_the_profile_unless_it_is_s
     assert (found.calls_tools, found.reasoning_parser) == (calls, "none")
     given = Settings(state=settings.state, cache=settings.cache, tool_parser="none")
     assert not planned(given, base).calls_tools
+
+
+def test_an_engine_and_a_trainer_on_one_gpu_share_its_memory(
+    base: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_profile(settings, base, read=Reader(to_json(PROFILE)))
+    monkeypatch.setattr(base_profile, "_gpu_memory", lambda: 24 << 30)
+
+    def shares(settings: Settings, *, trainer: bool) -> tuple[float, float]:
+        found = planned(settings, base, trainer=trainer)
+        return found.gpu_share, found.train_gpu_share
+
+    on_gpu = Settings(state=settings.state, cache=settings.cache, engine="gpu")
+    assert shares(on_gpu, trainer=False) == (0.9, 1.0)
+    assert shares(on_gpu, trainer=True) == (0.5, 0.45)
+    chosen = Settings(state=settings.state, cache=settings.cache, engine="gpu", gpu_share=0.7)
+    assert shares(chosen, trainer=True) == (0.7, 0.25)
+    assert shares(settings, trainer=True) == (0.9, 1.0), "on a CPU"
 
 
 def test_a_folder_without_weights_keeps_the_settings(tmp_path: Path, settings: Settings) -> None:

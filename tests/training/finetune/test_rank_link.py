@@ -135,7 +135,9 @@ def test_an_order_is_read_as_it_was_given() -> None:
     )
     read = Rendered(ids=(1, 2), learn=(False, True))
     compared = Compared(answer=read, other=read, answer_then=-0.1, other_then=-2.5, liked=False)
-    load = Load(base=Path("base"), recipe=Recipe(rank=4), plan=plan, liked=0.25, place=1)
+    load = Load(
+        base=Path("base"), recipe=Recipe(rank=4), plan=plan, liked=0.25, place=1, gpu_share=0.4
+    )
     orders: list[RankOrder] = [
         load,
         Join(store=Path("store"), rank=1, ranks=2),

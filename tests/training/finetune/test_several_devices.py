@@ -210,7 +210,7 @@ def test_memory_that_runs_out_on_either_side_leaves_all_ready_for_a_smaller_plan
     device = Device(kind="cpu", free=8 << 30, threads=1, count=2)
     plan = plan_device(loaded.size(RECIPE), sizes, device, Precision.FLOAT32)
     assert (plan.devices, plan.micro_batch) == (2, 750)
-    load = Load(base=base, recipe=RECIPE, plan=plan, liked=0.0, place=1)
+    load = Load(base=base, recipe=RECIPE, plan=plan, liked=0.0, place=1, gpu_share=1.0)
     with (
         ranks_loading([load], tmp_path) as loading,
         loaded.with_lora(RECIPE, plan) as model,
