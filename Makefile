@@ -18,7 +18,7 @@ endif
 
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test clients kills vllmtests chaos soak check extras lock bench clean
+.PHONY: help setup demo up test clients kills gpuengine vllmtests chaos soak check extras lock bench clean
 
 help: ## List the commands
 	@echo "make COMMAND [ENGINE=auto|cpu|gpu] [BASE=tiny|smollm2|<Hugging Face id or path>] [STATE=<folder>] [PORT=<number>]"
@@ -40,6 +40,9 @@ test: setup ## Format, lint, types, import layers and every test
 
 clients: setup ## LangChain, LlamaIndex, LiteLLM, Instructor, Pydantic AI, agents, DSPy, Node: against a real service
 	@scripts/clients.sh
+
+gpuengine: setup ## What we stand on in vLLM, checked against the newer engine for GPUs, without a GPU
+	@$(BIN)/python -m tests.contract.gpu_engine
 
 vllmtests: setup ## vLLM's own API tests, from its source distribution, against a real service
 	@$(BIN)/python -m tests.vllm_api

@@ -81,6 +81,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "VLLM_PLUGINS": PLUGIN,
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
         "VLLM_SERVER_DEV_MODE": "0",
+        # as its own command line has it: a forked process cannot use a GPU
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         # else tools become structural tags, which xgrammar makes of callers' schemas in this very
         # process; without, forced calls are a JSON schema as any other (`service.gateway.tools`)
         "VLLM_ENFORCE_STRICT_TOOL_CALLING": "0",

@@ -299,7 +299,8 @@ def shape_forced_calls() -> None:
 
 def parse(words: Sequence[str]) -> Namespace:
     """vLLM's own parser and checks over our command line. Exits with 2 on a wrong word."""
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    # of this module, because they have moved from one version to the next; it uses both itself
+    from vllm.entrypoints.cli.serve import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parsed: Namespace = make_arg_parser(FlexibleArgumentParser(prog="wardrobe serve")).parse_args(
@@ -337,9 +338,7 @@ def main() -> None:
     with state.lock("serve"), temporary_folder(state) as folder:
         os.environ["VLLM_RPC_BASE_PATH"] = str(folder)
         from vllm.entrypoints.cli.serve import ServeSubcommand
-        from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
-        cli_env_setup()
         accept_from(inherited_listener())
         with suppress(OSError):  # a full disk: then nothing is said from the start
             state.starting.touch()

@@ -65,8 +65,8 @@ _UNSUPPORTED = frozenset(
         "media_io_kwargs", "mm_payload", "mm_processor_kwargs", "previous_input_messages",
         "priority", "prompt_embeds", "prompt_logprobs", "repetition_detection", "request_id",
         "return_mm_kwargs", "return_prompt_text", "return_token_ids", "return_token_offsets",
-        "return_tokens_as_token_ids", "routed_experts_prompt_start", "session_id",
-        "skip_special_tokens", "spaces_between_special_tokens", "stream_interval",
+        "return_tokens_as_token_ids", "return_weight_versions", "routed_experts_prompt_start",
+        "session_id", "skip_special_tokens", "spaces_between_special_tokens", "stream_interval",
         "structured_outputs", "thinking_token_budget", "truncate_prompt_tokens",
         "truncation_side", "use_beam_search", "vllm_xargs", "watermarking",
         # vLLM's of old

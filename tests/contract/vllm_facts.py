@@ -329,9 +329,10 @@ def same_tokenizer() -> bool:
 
 def media_keys() -> list[str]:
     """Keys of a content part that lead vLLM to media, whatever its type says."""
-    from vllm.renderers.chat_utils import _MEDIA_CONTENT_PART_KEYS
+    from vllm.renderers.chat_utils import has_non_text_content
 
-    return sorted(_MEDIA_CONTENT_PART_KEYS)
+    # where that stands is another module in another version
+    return sorted(has_non_text_content.__globals__["_MEDIA_CONTENT_PART_KEYS"])
 
 
 def logs_are_sealed() -> bool:
