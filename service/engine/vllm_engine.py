@@ -332,16 +332,16 @@ def main() -> None:
     turn_telemetry_off()
     os.environ.update(environment(settings))
     os.environ[INCARNATION] = secrets.token_hex(8)
-    install()
     state = settings.state_folder.create()
     # vLLM looks where temporary files go while it is imported
     with state.lock("serve"), temporary_folder(state) as folder:
         os.environ["VLLM_RPC_BASE_PATH"] = str(folder)
+        with suppress(OSError):  # a full disk: then nothing is said from the start
+            state.starting.touch()
+        install()
         from vllm.entrypoints.cli.serve import ServeSubcommand
 
         accept_from(inherited_listener())
-        with suppress(OSError):  # a full disk: then nothing is said from the start
-            state.starting.touch()
         ServeSubcommand.cmd(parse(arguments(settings)))
 
 

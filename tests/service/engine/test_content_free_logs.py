@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -132,3 +133,26 @@ def test_what_ends_a_thread_or_a_process_is_told_without_its_words(starting: Pat
         assert done.returncode == 1
         assert done.stderr.count("A PROMPT") == times
         assert done.stderr.count("ValueError") == 2
+
+
+def test_an_engine_that_cannot_even_be_imported_says_what_it_lacks(tmp_path: Path) -> None:
+    """It has met no caller yet; types and places alone tell nobody which library is missing."""
+    package = tmp_path / "vllm" / "entrypoints" / "cli"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent, package.parent.parent):
+        (folder / "__init__.py").touch()
+    lacks = "libcuda.so.1: cannot open shared object file"
+    (package / "serve.py").write_text(f"raise ImportError({lacks!r})\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "service.engine.vllm_engine"],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, (tmp_path, Path.cwd()))),
+            "WARDROBE_STATE": str(tmp_path / "state"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"ImportError: {lacks}" in done.stderr
