@@ -84,7 +84,8 @@ class BaseProfile:
 def served_dtype(stored: str, *, on_gpu: bool) -> str:
     """In which the base is served, and trained: whoever rounds otherwise answers otherwise.
 
-    A CPU keeps float32 as it is and computes halves in bfloat16; a GPU computes as it is stored.
+    A CPU keeps float32 as it is and computes halves in bfloat16; a GPU computes halves as they are
+    stored, and float32 in bfloat16: vLLM's adapter kernels there take halves only.
     """
     if on_gpu:
         return stored if stored in ("bfloat16", "float16") else "bfloat16"
