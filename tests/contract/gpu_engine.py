@@ -44,7 +44,8 @@ def main(options: Sequence[str]) -> int:
     folder = ROOT / ".venv" / "gpu-engine" / sha256_bytes(_requirements(wanted).encode())[-16:]
     if not folder.is_dir():
         bring(wanted, folder)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (folder, ROOT)))}
+    path = [str(folder), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     locked = next(_version(pin) for pin in wanted if pin.name == "vllm")
     found = _told(environment, "import vllm; print(vllm.__version__)")
     print(f"» vLLM {found} in place of {ours}", flush=True)
