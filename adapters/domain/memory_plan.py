@@ -13,11 +13,10 @@ GIB = 1 << 30
 CPU_SHARE = 0.5
 """Of a CPU's memory, which the trainer and everybody else use, too."""
 GPU_SHARE = 0.9
-"""Of a GPU that only the engine uses."""
+"""Of a GPU, for the engine or for it and trainings together; the rest is what each process's driver
+keeps for itself."""
 SHARED_GPU = 0.5
 """Of a GPU that the engine shares with trainings, where that holds the base and what it needs."""
-ENGINE_AND_TRAININGS = 0.95
-"""Of a GPU, taken together; the rest is what each process's driver keeps for itself."""
 LEAST_TRAINING = 0.05
 """Of a GPU: enough for a small base, and to be told what a larger one would take."""
 USUAL_LENGTH = 4096
@@ -129,7 +128,7 @@ def _training_share(device: Device, gpu_share: float) -> float:
     """Of the GPU for each job: an engine that starts again must find its own part free."""
     if not device.trainings:
         return 1.0
-    return round(max(LEAST_TRAINING, (ENGINE_AND_TRAININGS - gpu_share) / device.trainings), 3)
+    return round(max(LEAST_TRAINING, (GPU_SHARE - gpu_share) / device.trainings), 3)
 
 
 def _too_large(

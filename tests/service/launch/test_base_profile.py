@@ -112,9 +112,9 @@ def test_an_engine_and_a_trainer_on_one_gpu_share_its_memory(
 
     on_gpu = Settings(state=settings.state, cache=settings.cache, engine="gpu")
     assert shares(on_gpu, trainer=False) == (0.9, 1.0)
-    assert shares(on_gpu, trainer=True) == (0.5, 0.45)
+    assert shares(on_gpu, trainer=True) == (0.5, 0.4)
     chosen = Settings(state=settings.state, cache=settings.cache, engine="gpu", gpu_share=0.7)
-    assert shares(chosen, trainer=True) == (0.7, 0.25)
+    assert shares(chosen, trainer=True) == (0.7, 0.2)
     assert shares(settings, trainer=True) == (0.9, 1.0), "on a CPU"
 
 
