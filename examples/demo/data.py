@@ -50,7 +50,7 @@ class Portion:
 
 WHOLE = Portion(train=900, valid=120, answers=None, n_epochs=8, further_epochs=3)
 """All lines; fewer epochs than the recipe takes: enough to see it work, short enough to watch."""
-FEW = Portion(train=128, valid=32, answers=8, n_epochs=None, further_epochs=1)
+FEW = Portion(train=96, valid=32, answers=8, n_epochs=None, further_epochs=1)
 """A real model speaks already, and learns a part of a unit's work from few examples of it."""
 
 
