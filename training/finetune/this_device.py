@@ -55,13 +55,23 @@ def this_device(threads: int, *, count: int = 1) -> Device:
     wanted = max(1, (threads or min(_THREADS, _quota())) // count)
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
-        held, used = torch.cuda.memory_reserved(), torch.cuda.memory_allocated()
-        allowed = int(total * torch.cuda.get_per_process_memory_fraction())
-        # what this process holds and does not use is free for it
-        free = min(free + held - used, allowed - used)
+        free = free_of_a_share(
+            free=free,
+            held=torch.cuda.memory_reserved(),
+            used=torch.cuda.memory_allocated(),
+            share=int(total * torch.cuda.get_per_process_memory_fraction()),
+        )
         return Device(kind="cuda", free=free, threads=wanted, count=count)
     free = min([min(_free_here()) // count, *_allowed_still()])
     return Device(kind="cpu", free=free, threads=wanted, count=count)
+
+
+def free_of_a_share(*, free: int, held: int, used: int, share: int) -> int:
+    """Bytes of a GPU that this process may still use of its `share`, where others leave `free`.
+
+    What it holds and does not use is free for it.
+    """
+    return max(0, min(free + held - used, share - used))
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

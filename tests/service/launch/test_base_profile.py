@@ -11,7 +11,6 @@ from adapters.domain.base_profile import BaseProfile, ChatProfile, LinearModule,
 from adapters.errors import InvalidRequest
 from adapters.settings import Settings
 from service.cli.base_check import Finding, told
-from service.launch import base_profile
 from service.launch.base_profile import kept_profile, planned
 from tests.adapters.store.sources import a_base
 
@@ -101,10 +100,9 @@ def test_how_calls_and_thoughts_are_read_follows_from_the_profile_unless_it_is_s
 
 
 def test_an_engine_and_a_trainer_on_one_gpu_share_its_memory(
-    base: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    base: Path, settings: Settings
 ) -> None:
     kept_profile(settings, base, read=Reader(to_json(PROFILE)))
-    monkeypatch.setattr(base_profile, "_gpu_memory", lambda: 24 << 30)
 
     def shares(settings: Settings, *, trainer: bool) -> tuple[float, float]:
         found = planned(settings, base, trainer=trainer)
