@@ -1,6 +1,7 @@
 """Ends connections whose request never comes, or whose answer nobody reads: uvicorn waits for ever,
-and takes a head of any size. At its own end it does the reverse: it closes connections whose
-request is on its way.
+and takes a head of any size. It does the reverse as well: it closes connections whose request is on
+its way, at its own end, and amid a body whose answer is written, which the system may then withhold
+from its client.
 
 vLLM's own flags for that bound h11, and uvicorn parses with httptools where that is installed. So
 its protocol is replaced by one that counts; bodies are bounded in `service.gateway.request_body`.
@@ -9,7 +10,7 @@ its protocol is replaced by one that counts; bodies are bounded in `service.gate
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -32,6 +33,23 @@ waits for it.
 """
 
 
+class _ToTheBodysEnd:
+    """The transport that uvicorn writes one request's answer to; closing it waits for the body."""
+
+    def __init__(self, protocol: BoundedHttp) -> None:
+        self._protocol = protocol
+        self._cycle = protocol.cycle
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+
+    def close(self) -> None:
+        """Of the server, behind an answer or in the place of its rest."""
+        if self._cycle.response_complete and self._cycle.more_body:
+            self._protocol.close_behind_body()
+        else:
+            self._protocol.transport.close()
+
+
 class BoundedHttp(HttpToolsProtocol):
     """uvicorn's protocol, with an end to a request's head and to an answer that nobody reads."""
 
@@ -39,6 +57,8 @@ class BoundedHttp(HttpToolsProtocol):
     unread_seconds = UNREAD_SECONDS
     last_seconds = LAST_SECONDS
     _ending = False
+    _closing = False
+    """Behind the body."""
     _timer: asyncio.TimerHandle | None = None
     _head_bytes: int | None = 0
     """Of a head that is not whole; None behind it."""
@@ -106,7 +126,11 @@ class BoundedHttp(HttpToolsProtocol):
         """Of the parser."""
         self._head_bytes = None
         self._wait_no_longer()
+        if self._closing:
+            return  # it came in one piece with the end of the last
         super().on_headers_complete()
+        if self.cycle is not None:
+            self.cycle.transport = cast(asyncio.Transport, _ToTheBodysEnd(self))
         if self._ending:
             super().shutdown()  # which ends it behind the answer
 
@@ -114,6 +138,16 @@ class BoundedHttp(HttpToolsProtocol):
         """Of the parser."""
         self._wait_no_longer()
         super().on_message_complete()
+        if self._closing:
+            self.transport.close()
+
+    def close_behind_body(self) -> None:
+        """Ends the answer for its client now, and the connection when the rest of the body has
+        come: closed with bytes unread, the system resets it, and may take the answer back.
+        """
+        self._closing = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
     def on_response_complete(self) -> None:
         """Of the server. What is left of a body that nobody waits for is read and thrown away: who

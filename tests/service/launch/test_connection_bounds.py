@@ -106,12 +106,14 @@ async def refuse(scope: Any, receive: Callable[[], Any], send: Callable[[Any], A
 
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+POST_AND_CLOSE = POST.replace(b"Host", b"Connection: close\r\nHost")
 
 
-async def test_what_follows_a_refusal_drop_by_drop_ends_its_connection() -> None:
+@pytest.mark.parametrize("post", [POST, POST_AND_CLOSE])
+async def test_what_follows_a_refusal_drop_by_drop_ends_its_connection(post: bytes) -> None:
     async with serving(Hasty, refuse) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(POST)
+        writer.write(post)
         assert b"401" in await reader.readuntil(b"no")
         ended = asyncio.create_task(reader.read())
         async with asyncio.timeout(30):
@@ -136,6 +138,42 @@ async def test_who_sends_the_rest_of_a_body_may_ask_again_on_its_connection() ->
             writer.write(b"x" * 1_000_000)
             while connection._timer is not None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+        writer.close()
+
+
+async def test_a_connection_that_is_to_close_closes_behind_the_body_not_amid_it() -> None:
+    """Amid it, the system resets it, and takes back an answer that its client has not read."""
+    async with serving(BoundedHttp, refuse) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST_AND_CLOSE)
+        async with asyncio.timeout(10):
+            said = await reader.read()  # whose end is seen at once
+            assert said.startswith(b"HTTP/1.1 401")
+            assert said.endswith(b"no")
+            writer.write(b"x" * 1_000_000)
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()  # raises where it was reset
+
+
+async def test_what_comes_in_one_piece_with_a_bodys_end_behind_a_closing_answer_is_not_asked() -> (
+    None
+):
+    asked = []
+
+    async def refuse_and_note(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["method"])
+        await refuse(scope, receive, send)
+
+    async with server_of(BoundedHttp, refuse_and_note) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST_AND_CLOSE)
+        async with asyncio.timeout(10):
+            await reader.read()
+            writer.write(b"x" * 1_000_000 + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            while server.server_state.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert asked == ["POST"]
         writer.close()
 
 
