@@ -41,6 +41,7 @@ from service.engine.client_facts import tokenizer_facts
 from service.engine.content_free_logs import install
 from service.engine.grammars import TokenizerFacts
 from service.engine.listener import inherited_listener
+from service.engine.naps import nap
 from service.engine.shared_residency import INCARNATION
 from service.engine.temporary_folder import temporary_folder
 from service.engine.tool_calls import call_schema
@@ -276,9 +277,11 @@ def prepare_process() -> None:
 
         PunicaWrapperGPU.add_lora_logits = lora_operations.leave_logits
         return
+    from vllm.distributed.device_communicators import shm_broadcast
     from vllm.lora.ops.torch_ops import lora_ops
     from vllm.lora.punica_wrapper import punica_cpu
 
+    shm_broadcast.sched_yield = nap
     punica_cpu.PunicaWrapperCPU.add_lora_logits = lora_operations.leave_logits
     for operation in (
         lora_operations.bgmv_shrink,

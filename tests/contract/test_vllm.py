@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from adapters.errors import InvalidRequest
 from service.engine.abilities import Abilities
+from service.engine.naps import NAP_SECONDS
 from service.gateway.access import ACCESS, methods_at
 from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
 from service.gateway.messages import rebuild_messages
@@ -187,6 +188,12 @@ def test_who_asks_for_the_base_gets_nothing_of_the_adapters_in_the_same_batch(
 ) -> None:
     not_a_number = -1.0
     assert facts["of_a_batch"] == [[not_a_number] * 2, [5.0] * 2, [7.0] * 2]
+
+
+def test_the_engines_processes_sleep_while_they_wait_for_one_another(
+    facts: dict[str, Any],
+) -> None:
+    assert facts["hundred_waits"] >= 100 * NAP_SECONDS  # a hundred yields take a hundredth of it
 
 
 def test_our_lora_operations_give_the_numbers_of_the_engines_own(facts: dict[str, Any]) -> None:

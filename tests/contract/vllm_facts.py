@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -345,6 +346,21 @@ def logs_are_sealed() -> bool:
     return isinstance(logging.getLogRecordFactory(), ContentFreeRecords)
 
 
+def hundred_waits() -> float:
+    """The seconds that vLLM's reader takes to look a hundred times for what has not come, behind
+    what has.
+    """
+    from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    began = time.monotonic()
+    reader = SimpleNamespace(is_reader=True, last_read=began, busy_loop_s=60)
+    for _ in range(100):
+        SpinCondition.wait(reader)
+    return time.monotonic() - began
+
+
 def of_a_batch() -> list[list[float]]:
     """What vLLM's CPU wrapper adds to the rows of one batch: the last slot's, the base's, the
     first slot's; the last slot holds what is no number.
@@ -546,6 +562,7 @@ def main(base: str) -> None:
         "media_keys": media_keys(),
         "images": MultiModalConfig(language_model_only=True).get_limit_per_prompt("image"),
         "logs_are_sealed": logs_are_sealed(),
+        "hundred_waits": hundred_waits(),
         "of_a_batch": of_a_batch(),
         "lora_operations": lora_operations(),
         "logits_of_prompts": logits_of_prompts(),

@@ -11,9 +11,9 @@ from typing import Any
 
 import openai
 import pytest
-from llguidance import LLMatcher
 
-from service.engine.grammar_compiler import grammar_of
+from adapters.settings import Settings
+from service.launch.base_resolver import resolve_base
 from tests.e2e.stack import Stack
 from tests.hostile_schemas import FITTING, NO_GRAMMAR, TOO_MUCH, WORST, Schema
 
@@ -24,9 +24,6 @@ HELLO = [{"role": "user", "content": "hello"}]
 CANARY = "canary7719"
 UNNOTICED_SECONDS = 1.0
 """The longest that another unit's stream may pause; a step of this engine takes a tenth of it."""
-REFERENCE_SECONDS = 0.016
-"""What vLLM's check of the worst schema takes on the server that the bound is of
-(`service.engine.grammar_compiler.LOOP_SECONDS`)."""
 
 
 def asking(schema: Schema, **more: Any) -> dict[str, Any]:
@@ -54,31 +51,13 @@ def check_nobody_is_disturbed(stack: Stack, work: Callable[[], None]) -> None:
     A pause that the work causes comes back whenever it is done; a busy machine's does not.
     """
     core = stack.engine_core().pid
-    bound = UNNOTICED_SECONDS * slowness()
     found: list[float] = []
-    while not found or (found[-1] > bound and len(found) < 5):
+    while not found or (found[-1] > UNNOTICED_SECONDS and len(found) < 5):
         found.append(longest_pause(stack, work))
         assert stack.engine_core().pid == core
         assert stack.ready()
     print(f"\nlongest pauses of another unit's stream: {found}")
-    assert min(found) < bound
-
-
-def slowness() -> float:
-    """How many times as long as that server this machine takes for such work, at least once: 2.4
-    on two cores where the pauses were 1.04 to 1.2 s.
-    """
-    return max(1.0, min(longest_check() for _ in range(3)) / REFERENCE_SECONDS)
-
-
-def longest_check() -> float:
-    """In seconds of the processor, of the worst schemas."""
-    found = []
-    for schema in WORST.values():
-        began = time.thread_time()
-        LLMatcher.validate_grammar(grammar_of(json.dumps(schema)), None)
-        found.append(time.thread_time() - began)
-    return max(found)
+    assert min(found) < UNNOTICED_SECONDS
 
 
 def longest_pause(stack: Stack, work: Callable[[], None]) -> float:
@@ -143,13 +122,28 @@ def test_no_other_door_leads_to_a_grammar(stack: Stack, field: dict[str, Any]) -
     assert post(stack, body).status_code == 400
 
 
+def no_white_space(stack: Stack) -> dict[str, float]:
+    """A bias against it. Between JSON's parts any number of blanks may stand, and this base may not
+    find the end of them.
+    """
+    base = resolve_base(Settings(state=stack.state.root, base="tiny"))
+    told = json.loads((base.path / "tokenizer.json").read_bytes())
+    blanks = {"Ġ", "ĉ", "Ċ", "č"}  # as a byte-level tokenizer writes blank, tab and both line ends
+    return {
+        str(number): -100
+        for token, number in told["model"]["vocab"].items()
+        if set(token) <= blanks
+    }
+
+
 @pytest.mark.parametrize("schemas", [FITTING, FITTING[::-1]], ids=["in this order", "reversed"])
 def test_answers_keep_to_their_schema_whatever_was_asked_before(
     stack: Stack, schemas: Sequence[Schema]
 ) -> None:
+    dense = {"logit_bias": no_white_space(stack)}
     for schema in schemas:
         for _ in range(3):
-            answer = post(stack, asking(schema))
+            answer = post(stack, asking(schema, **dense))
             assert answer.status_code == 200, (schema, answer.text)
             choice = answer.json()["choices"][0]
             assert choice["finish_reason"] == "stop", (schema, choice)
