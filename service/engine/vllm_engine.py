@@ -41,8 +41,8 @@ from service.engine.client_facts import tokenizer_facts
 from service.engine.content_free_logs import install
 from service.engine.grammars import TokenizerFacts
 from service.engine.listener import inherited_listener
-from service.engine.naps import nap
 from service.engine.shared_residency import INCARNATION
+from service.engine.short_waits import ShortWaits
 from service.engine.temporary_folder import temporary_folder
 from service.engine.tool_calls import call_schema
 from service.engine.vllm_arguments import GRAMMAR_BACKEND, arguments, environment
@@ -281,7 +281,7 @@ def prepare_process() -> None:
     from vllm.lora.ops.torch_ops import lora_ops
     from vllm.lora.punica_wrapper import punica_cpu
 
-    shm_broadcast.sched_yield = nap
+    shm_broadcast.sched_yield = ShortWaits()
     punica_cpu.PunicaWrapperCPU.add_lora_logits = lora_operations.leave_logits
     for operation in (
         lora_operations.bgmv_shrink,

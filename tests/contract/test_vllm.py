@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from adapters.errors import InvalidRequest
 from service.engine.abilities import Abilities
-from service.engine.naps import NAP_SECONDS
+from service.engine.short_waits import ShortWaits
 from service.gateway.access import ACCESS, methods_at
 from service.gateway.body_allowlist import ENDPOINTS, Endpoint, clean
 from service.gateway.messages import rebuild_messages
@@ -190,10 +190,10 @@ def test_who_asks_for_the_base_gets_nothing_of_the_adapters_in_the_same_batch(
     assert facts["of_a_batch"] == [[not_a_number] * 2, [5.0] * 2, [7.0] * 2]
 
 
-def test_the_engines_processes_sleep_while_they_wait_for_one_another(
+def test_the_engines_processes_wait_for_one_another_in_our_way(
     facts: dict[str, Any],
 ) -> None:
-    assert facts["hundred_waits"] >= 100 * NAP_SECONDS  # a hundred yields take a hundredth of it
+    assert facts["waits_by"] == ["sched_yield", ShortWaits.__name__]
 
 
 def test_our_lora_operations_give_the_numbers_of_the_engines_own(facts: dict[str, Any]) -> None:
