@@ -44,7 +44,8 @@ class _ToTheBodysEnd:
 
     def close(self) -> None:
         """Of the server, behind an answer or in the place of its rest."""
-        if self._cycle.response_complete and self._cycle.more_body:
+        unread = self._cycle.response_complete and self._cycle.more_body
+        if unread and not self.is_closing():
             self._protocol.close_behind_body()
         else:
             self._protocol.transport.close()
