@@ -214,6 +214,12 @@ class Settings(BaseSettings):
         le=65536,
         description="Answers at once that units share by weight while several ask; 0: a default.",
     )
+    calm_sequences: int = Field(
+        default=0,
+        ge=0,
+        le=65536,
+        description="The same while one of them keeps to its part; 0: no fewer.",
+    )
     price_prompt: float = Field(
         default=0.0,
         ge=0.0,

@@ -3,7 +3,9 @@
 A lane is a unit, or a kind of traffic. As long as the engine has room, nobody waits and nothing is
 awaited here. Room is what it answers without much delay to each other (`shared`) where several
 lanes have asked lately, and most of it where one asks alone: never all, so that the first request
-of another does not wait for its answers to end.
+of another does not wait for its answers to end. Beside a lane that keeps to its part it is less
+(`beside_calm`): whatever runs makes that lane's answers slower. Where all want more than their
+parts, nobody is disturbed by being one of many, and `shared` it is.
 
 Where there is no room, requests wait in their own lanes, and whatever becomes free goes at once to
 the lane that has had the fewest tokens for its weight (start-time fair queueing, Goyal and others,
@@ -96,13 +98,17 @@ class Turns:
         capacity: int,
         *,
         shared: int | None = None,
+        beside_calm: int | None = None,
         wait_seconds: float = WAIT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`capacity` is the most sequences at once, `shared` what several lanes share of it."""
+        """`capacity` is the most sequences at once, `shared` what several lanes share of it, and
+        `beside_calm` what is left of that where one of them keeps to its part.
+        """
         self.capacity = max(1, capacity)
         self._alone = max(1, int(self.capacity * ALONE))
         self.shared = min(self._alone, max(1, shared or capacity))
+        self.beside_calm = min(self.shared, max(1, beside_calm or self.shared))
         self._wait_seconds = wait_seconds
         self._clock = clock
         self._lanes: dict[str, _Lane] = {}
@@ -123,7 +129,7 @@ class Turns:
         if lane.waiting:
             return None
         load = self._bounded(lane, load)
-        if (self._has_room(load) and not self._waiting) or self._is_due(lane, load):
+        if (self._has_room(lane, load) and not self._waiting) or self._is_due(lane, load):
             return self._begin(lane, load)
         return None
 
@@ -185,10 +191,15 @@ class Turns:
         most = max(1, int(self._part(lane)))
         return Load(min(load.sequences, most), load.tokens)
 
-    def _has_room(self, load: Load) -> bool:
+    def _has_room(self, lane: _Lane, load: Load) -> bool:
         after = self._running + load.sequences
         # who has asked lately is looked at only where the engine is busy
-        return after <= self.shared or after <= self._room()
+        if after <= self.beside_calm:
+            return True
+        room = self._room(lane)
+        # what alone is larger than the room would never be called
+        first = not lane.running and self._running <= room
+        return after <= room or (first and after <= self.shared)
 
     def _is_due(self, lane: _Lane, load: Load) -> bool:
         """Whether it keeps to its part, and somebody else has had more."""
@@ -202,16 +213,25 @@ class Turns:
     def _others(self, lane: _Lane) -> list[_Lane]:
         return [each for each in self._lanes.values() if each is not lane]
 
-    def _room(self) -> int:
-        """The most sequences at once for those who have asked lately."""
+    def _recent(self) -> list[_Lane]:
         since = self._clock() - RECENT_SECONDS
-        several = sum(each.seen >= since or each.busy for each in self._lanes.values()) > 1
-        return self.shared if several else self._alone
+        return [each for each in self._lanes.values() if each.seen >= since or each.busy]
+
+    def _room(self, lane: _Lane) -> int:
+        """The most sequences at once when this lane has begun one more."""
+        others = [each for each in self._recent() if each is not lane]
+        if not others:
+            return self._alone
+        return self.beside_calm if any(map(self._is_calm, others)) else self.shared
+
+    def _is_calm(self, lane: _Lane) -> bool:
+        return not lane.waiting and lane.running <= self._part(lane)
 
     def _part(self, lane: _Lane) -> float:
         since = self._clock() - RECENT_SECONDS
         weights = sum(each.weight for each in self._lanes.values() if each.seen >= since)
-        return self._room() * lane.weight / max(weights, lane.weight)
+        whole = self.shared if len(self._recent()) > 1 else self._alone
+        return whole * lane.weight / max(weights, lane.weight)
 
     def _begin(self, lane: _Lane, load: Load) -> Turn:
         self._level = max(self._level, lane.settled)
@@ -247,7 +267,7 @@ class Turns:
             # now: lanes that have come since have made its part smaller
             asking = lane.waiting[0]
             asking.load = self._bounded(lane, asking.load)
-        if lanes and self._has_room(lanes[0].waiting[0].load):
+        if lanes and self._has_room(lanes[0], lanes[0].waiting[0].load):
             return lanes[0]
         return next((lane for lane in lanes if self._is_due(lane, lane.waiting[0].load)), None)
 

@@ -130,9 +130,11 @@ def _turns(parts: Parts) -> Turns:
     """This process's part of the answers that the engine may work on at once."""
     settings = parts.settings
     shared = settings.shared_sequences or SHARED_SEQUENCES[settings.engine]
+    calm = settings.calm_sequences
     return Turns(
         parts.engine.limits.get("max_num_seqs", MAX_SEQUENCES) // parts.processes,
         shared=shared // parts.processes,
+        beside_calm=max(1, calm // parts.processes) if calm else None,
     )
 
 

@@ -106,6 +106,48 @@ async def test_who_has_had_less_gets_its_part_at_once_though_another_has_it_all(
     await queue.drain()
 
 
+async def test_beside_a_lane_that_keeps_to_its_part_others_run_fewer_at_once() -> None:
+    turns = Turns(64, shared=16, beside_calm=4, clock=Clock())
+    end(*taken(turns, "flood", 2))
+    calm = taken(turns, "calm", 1)
+    queue = Queue(turns)
+    for _ in range(40):
+        queue.ask("flood")
+    assert queue.lanes == {"flood": 3}
+    calm += taken(turns, "calm", 7)
+    assert len(calm) == 8, "of its own part nothing is held back"
+    end(*calm)
+    await queue.collect()
+    assert queue.lanes == {"flood": 4}, "it has asked lately"
+    await queue.drain()
+
+
+async def test_where_all_want_more_than_their_parts_they_share_all_there_is() -> None:
+    turns = Turns(64, shared=16, beside_calm=4, clock=Clock())
+    queue = Queue(turns)
+    for _ in range(40):
+        queue.ask("one")
+        queue.ask("other")
+    while queue.lanes.total() < 16:
+        assert await queue.collect(), "there is room, and somebody waits"
+    assert queue.lanes == {"one": 8, "other": 8}
+    await queue.drain()
+
+
+async def test_a_request_of_many_answers_is_called_beside_a_calm_lane_too() -> None:
+    turns = Turns(64, shared=16, beside_calm=4, clock=Clock())
+    end(*taken(turns, "calm", 1))
+    queue = Queue(turns)
+    queue.ask("flood", Load(8, 80))
+    queue.ask("flood", Load(8, 80))
+    assert len(queue.running) == 1
+    calm = taken(turns, "calm", 2)
+    queue.end_oldest()
+    assert await queue.collect() == ["flood"]
+    end(*calm)
+    await queue.drain()
+
+
 async def test_what_several_want_is_shared_by_weight() -> None:
     turns = Turns(64, shared=16, clock=Clock())
     queue = Queue(turns)
@@ -300,16 +342,18 @@ STEPS = st.lists(
 )
 
 
-@given(st.integers(1, 32), st.integers(1, 32), STEPS)
+@given(st.integers(1, 32), st.integers(1, 32), st.integers(1, 32), STEPS)
 def test_whatever_comes_the_engine_holds_no_more_than_it_can_and_all_are_served(
-    capacity: int, shared: int, steps: list[tuple[str, int, int, bool]]
+    capacity: int, shared: int, calm: int, steps: list[tuple[str, int, int, bool]]
 ) -> None:
-    asyncio.run(served(capacity, shared, steps))
+    asyncio.run(served(capacity, shared, calm, steps))
 
 
-async def served(capacity: int, shared: int, steps: list[tuple[str, int, int, bool]]) -> None:
+async def served(
+    capacity: int, shared: int, calm: int, steps: list[tuple[str, int, int, bool]]
+) -> None:
     clock = Clock()
-    turns = Turns(capacity, shared=shared, clock=clock)
+    turns = Turns(capacity, shared=shared, beside_calm=calm, clock=clock)
     queue = Queue(turns)
     for lane, sequences, tokens, ends in steps:
         clock.now += 1.0
