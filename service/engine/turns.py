@@ -222,7 +222,9 @@ class Turns:
         others = [each for each in self._recent() if each is not lane]
         if not others:
             return self._alone
-        return self.beside_calm if any(map(self._is_calm, others)) else self.shared
+        if self.beside_calm < self.shared and any(map(self._is_calm, others)):
+            return self.beside_calm
+        return self.shared
 
     def _is_calm(self, lane: _Lane) -> bool:
         return not lane.waiting and lane.running <= self._part(lane)
