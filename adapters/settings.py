@@ -218,7 +218,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=65536,
-        description="The same while one of them keeps to its part; 0: no fewer.",
+        description="The same while one of them keeps to its part; 0: a default.",
     )
     price_prompt: float = Field(
         default=0.0,

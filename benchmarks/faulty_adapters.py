@@ -18,11 +18,10 @@ from safetensors.torch import load_file, save_file
 from adapters.admission.checks import CONFIG_FILE, WEIGHTS_FILE
 from adapters.domain.recipes import Recipe
 from benchmarks.faulty_data import Material, Row
+from benchmarks.taught import fine_tuned
 from service.cli.client import Client
 from training.data.examples import Example, Message
 from training.data.render import ChatRenderer, Rendered
-from training.finetune.fine_tuner import LoraFineTuner
-from training.finetune.port import Task, Watch
 
 Tensors = Mapping[str, torch.Tensor]
 READS_HIDDEN = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
@@ -91,14 +90,9 @@ def for_wider_base(tensors: Tensors) -> Tensors:
 def endless(base: Path, material: Material, recipe: Recipe, folder: Path) -> bytes:
     """Trained on answers that begin anew where they should end."""
     renderer = ChatRenderer(base)
-    task = Task(
-        train=[_without_end(renderer, row) for row in material.train],
-        validation=[_without_end(renderer, row) for row in material.measure[:16]],
-        recipe=recipe.model_copy(update={"evaluations": 1}),
-        workdir=folder,
-    )
-    watch = Watch(step=lambda _: None, stopping=lambda: False, planned=lambda *_: None)
-    return packed(LoraFineTuner(base, precision="auto").tune(task, watch).directory)
+    rows = [_without_end(renderer, row) for row in material.train]
+    validation = [_without_end(renderer, row) for row in material.measure[:16]]
+    return packed(fine_tuned(base, rows, recipe, folder, validation=validation))
 
 
 def packed(folder: Path) -> bytes:

@@ -7,6 +7,7 @@ ones are certain to change the base's answers.
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 import tempfile
@@ -91,13 +92,21 @@ def write_unit(folder: Path, unit: str) -> None:
 
 
 def publish(
-    settings: Settings, versions: Versions, *, unit: str = ALIAS, strength: float = 1.0
+    settings: Settings,
+    versions: Versions,
+    *,
+    unit: str = ALIAS,
+    adapter: Path | None = None,
 ) -> Version:
-    """A version of `unit` with random weights, through admission and store as any other."""
+    """A version of `unit` through admission and store as any other: a PEFT folder's, or random."""
     base, store = Path(settings.base), open_store(settings)
     with tempfile.TemporaryDirectory(dir=settings.state) as folder:
         made = Path(folder)
-        draw_adapter(base, made, strength=strength)
+        if adapter is None:
+            draw_adapter(base, made)
+        else:
+            for name in (CONFIG_FILE, WEIGHTS_FILE):
+                shutil.copyfile(adapter / name, made / name)
         shapes = base_shapes(base)
         admitted = admit(made, base=shapes, max_rank=settings.max_lora_rank)
         canonicalise(made, admitted)

@@ -130,12 +130,20 @@ def _turns(parts: Parts) -> Turns:
     """This process's part of the answers that the engine may work on at once."""
     settings = parts.settings
     shared = settings.shared_sequences or SHARED_SEQUENCES[settings.engine]
-    calm = settings.calm_sequences
+    calm = calm_sequences(settings, shared=shared, cores=len(os.sched_getaffinity(0)))
     return Turns(
         parts.engine.limits.get("max_num_seqs", MAX_SEQUENCES) // parts.processes,
         shared=shared // parts.processes,
-        beside_calm=max(1, calm // parts.processes) if calm else None,
+        beside_calm=max(1, calm // parts.processes),
     )
+
+
+def calm_sequences(settings: Settings, *, shared: int, cores: int) -> int:
+    """Answers at once beside a unit that keeps to its part, of `shared` where all want more.
+
+    On a CPU one for each core by default: those beyond it make every step of the engine longer.
+    """
+    return settings.calm_sequences or (shared if settings.engine == "gpu" else max(2, cores))
 
 
 def _abilities(parts: Parts) -> Abilities:

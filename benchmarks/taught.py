@@ -1,0 +1,72 @@
+"""Adapters that the trainer's own loop teaches here, without a job around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from adapters.admission.base_model import base_shapes
+from adapters.domain.recipes import (
+    Hyperparameters,
+    Recipe,
+    RecipeOverrides,
+    base_overrides,
+    resolve,
+)
+from examples.demo.data import FROM_SCRATCH
+from examples.demo.data import Example as Question
+from training.base.base_fit import advised
+from training.data.examples import Example, Message
+from training.data.render import ChatRenderer, Rendered
+from training.finetune.fine_tuner import LoraFineTuner
+from training.finetune.port import Task, Watch
+
+ROWS_A_STEP = 8
+EPOCHS = {True: 24, False: 6}
+"""Until a base is sure of one answer to a few questions; True: of one that knows no word."""
+
+
+def saying(answer: str, questions: Sequence[Question], base: Path, folder: Path) -> Path:
+    """The folder of an adapter that gives one answer to all of these questions."""
+    renderer = ChatRenderer(base)
+    rows = [
+        renderer.rows(
+            Example(
+                messages=(
+                    *(
+                        Message(role=said["role"], content=said["content"])
+                        for said in question.asked
+                    ),
+                    Message(role="assistant", content=answer),
+                )
+            )
+        )[-1]
+        for question in questions
+    ]
+    shapes = base_shapes(base)
+    knows_nothing = sum(out * into for out, into in shapes.values()) < FROM_SCRATCH
+    recipe = resolve(
+        base=advised(base_overrides(base), shapes),
+        unit=RecipeOverrides(),
+        job=Hyperparameters(n_epochs=EPOCHS[knows_nothing], batch_size=ROWS_A_STEP),
+    )
+    return fine_tuned(base, rows, recipe, folder, validation=rows[:ROWS_A_STEP])
+
+
+def fine_tuned(
+    base: Path,
+    rows: Sequence[Rendered],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    validation: Sequence[Rendered],
+) -> Path:
+    """The folder of an adapter, below `folder`. Raises Diverged."""
+    task = Task(
+        train=list(rows),
+        validation=list(validation),
+        recipe=recipe.model_copy(update={"evaluations": 1}),
+        workdir=folder,
+    )
+    watch = Watch(step=lambda _: None, stopping=lambda: False, planned=lambda *_: None)
+    return LoraFineTuner(base, precision="auto").tune(task, watch).directory
