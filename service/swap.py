@@ -31,6 +31,9 @@ class Owner(Protocol):
 
     repeat: Repeat
 
+    def close(self) -> None:
+        """Lets go of what it holds outside of memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Swap:
@@ -86,24 +89,8 @@ class Swap:
 
     def close(self) -> None:
         """Lets go of threads and connections."""
-        for owner in (
-            self.heartbeat,
-            self.routes,
-            self.loader,
-            self.acknowledgements,
-            self.rollouts,
-            self.trials,
-            self.key_uses,
-            self.canary_gauges,
-            self.collector,
-            self.audit_head,
-            self.quotas,
-            self.usage,
-        ):
-            owner.close()
         if self.hints:
             self.hints.stop()
-            self.hints.close()
-        if self.tokens:
-            self.tokens.keys.close()
+        for owner in self.owners:
+            owner.close()
         self.registry.close()

@@ -192,7 +192,7 @@ class VllmEngine:
         params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=PROBE_LOGPROBS)
         final = None
         async for output in self._client.generate(
-            {"prompt_token_ids": list(PROBE_TOKENS)}, params, request_id, lora_request=lora
+            _probe_prompt(), params, request_id, lora_request=lora
         ):
             final = output
         if final is None or not final.outputs[0].logprobs:
@@ -213,10 +213,9 @@ async def warm_grammars(client: Any, *, seconds: float = 60.0) -> TokenizerFacts
         return None  # WARDROBE_ENGINE_ARGS asks for a compiler that nothing here measures
     format_ = StructuredOutputsParams(json_object=True)
     params = SamplingParams(max_tokens=1, temperature=0.0, structured_outputs=format_)
-    prompt = {"prompt_token_ids": list(PROBE_TOKENS)}
     try:
         async with asyncio.timeout(seconds):
-            async for _ in client.generate(prompt, params, "warm-grammars"):
+            async for _ in client.generate(_probe_prompt(), params, "warm-grammars"):
                 pass
     except TimeoutError as error:
         raise EngineUnavailable(f"the engine did not answer in {seconds:g} s") from error
@@ -226,6 +225,13 @@ async def warm_grammars(client: Any, *, seconds: float = 60.0) -> TokenizerFacts
         log.warning("no_structured_outputs", exc_info=True)
         return None
     return tokenizer_facts(client)
+
+
+def _probe_prompt() -> Any:
+    """As vLLM's renderer makes them of text: what is not is on its way out there."""
+    from vllm.inputs.engine import tokens_input
+
+    return tokens_input(list(PROBE_TOKENS))
 
 
 def _request(version: ServedVersion, path: Path) -> Any:

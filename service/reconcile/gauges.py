@@ -117,6 +117,9 @@ class Gauges:
         metrics.drop_requests_of(self._is_gone)
         self._time_drains()
 
+    def close(self) -> None:
+        """It holds nothing."""
+
     def _weights(self) -> dict[tuple[str, ...], float]:
         table = self._seen.table
         return {

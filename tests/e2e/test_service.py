@@ -350,6 +350,10 @@ def test_prometheus_accepts_the_metrics_and_finds_the_requests(
         assert run.returncode in accepted, run.stderr + run.stdout
 
 
+def test_the_engine_is_asked_nothing_in_a_way_that_it_gives_up(stack: Stack) -> None:
+    assert "Passing raw prompts" not in stack.logs(), "vLLM's words for prompts that it made not"
+
+
 def test_nothing_of_a_request_is_in_the_logs(stack: Stack) -> None:
     canary = "canary5417"
     client = stack.client()
