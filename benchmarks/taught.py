@@ -22,33 +22,23 @@ from training.finetune.fine_tuner import LoraFineTuner
 from training.finetune.port import Task, Watch
 
 ROWS_A_STEP = 8
-EPOCHS = {True: 24, False: 6}
-"""Until a base is sure of one answer to a few questions; True: of one that knows no word."""
+EPOCHS, EPOCHS_FROM_SCRATCH = 6, 24
+"""Until a base is sure of one answer to a few questions; one that knows no word needs more."""
 
 
 def saying(answer: str, questions: Sequence[Question], base: Path, folder: Path) -> Path:
     """The folder of an adapter that gives one answer to all of these questions."""
     renderer = ChatRenderer(base)
-    rows = [
-        renderer.rows(
-            Example(
-                messages=(
-                    *(
-                        Message(role=said["role"], content=said["content"])
-                        for said in question.asked
-                    ),
-                    Message(role="assistant", content=answer),
-                )
-            )
-        )[-1]
-        for question in questions
-    ]
+    said = Message(role="assistant", content=answer)
+    asked = [[Message(role=m["role"], content=m["content"]) for m in q.asked] for q in questions]
+    rows = [renderer.rows(Example(messages=(*each, said)))[-1] for each in asked]
     shapes = base_shapes(base)
-    knows_nothing = sum(out * into for out, into in shapes.values()) < FROM_SCRATCH
+    from_scratch = sum(out * into for out, into in shapes.values()) < FROM_SCRATCH
+    n_epochs = EPOCHS_FROM_SCRATCH if from_scratch else EPOCHS
     recipe = resolve(
         base=advised(base_overrides(base), shapes),
         unit=RecipeOverrides(),
-        job=Hyperparameters(n_epochs=EPOCHS[knows_nothing], batch_size=ROWS_A_STEP),
+        job=Hyperparameters(n_epochs=n_epochs, batch_size=ROWS_A_STEP),
     )
     return fine_tuned(base, rows, recipe, folder, validation=rows[:ROWS_A_STEP])
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from adapters.domain.jobs import Job, StopRequest
 from adapters.domain.names import JobId
@@ -34,6 +35,7 @@ from service.api.request import (
     body_of,
     idempotency_key_of,
     page,
+    tell_replay,
 )
 from service.api.route_commands import Why, WhyOf
 from service.runtime import Runtime
@@ -44,7 +46,9 @@ _METADATA = re.compile(r"metadata\[([^\]]{1,64})\]")
 
 
 @router.post("")
-async def create_job(request: Request, runtime: RuntimeOf, principal: OwnerOf) -> dict[str, Any]:
+async def create_job(
+    request: Request, response: Response, runtime: RuntimeOf, principal: OwnerOf
+) -> dict[str, Any]:
     """Queues a job.
 
     A repeated `Idempotency-Key` answers with the first job; 409 where it asks for another one.
@@ -52,23 +56,33 @@ async def create_job(request: Request, runtime: RuntimeOf, principal: OwnerOf) -
     asked = await body_of(request, CreateJob)
     key = idempotency_key_of(request)
     create = runtime.threads.command(principal, _create, runtime, principal, asked, key)
-    return wire_job(await create)
+    stored = await create
+    tell_replay(response, replayed=stored.before)
+    return wire_job(stored.job)
 
 
-def _create(runtime: Runtime, principal: Principal, asked: CreateJob, key: str | None) -> Job:
+@dataclass(frozen=True)
+class _Stored:
+    """A job, and whether its `Idempotency-Key` has stored it before."""
+
+    job: Job
+    before: bool
+
+
+def _create(runtime: Runtime, principal: Principal, asked: CreateJob, key: str | None) -> _Stored:
     new = new_job(runtime, principal, asked)
     check_files(runtime.registry.files, principal, new)
     stored = _store(runtime, principal, new, key, said="Created fine-tuning job")
-    if stored.id == new.id and asked.integrations:
+    if not stored.before and asked.integrations:
         words = "Integrations are ignored: nothing leaves this service"
-        runtime.registry.jobs.say(stored.id, words, level="warn")
+        runtime.registry.jobs.say(stored.job.id, words, level="warn")
     return stored
 
 
 def _store(
     runtime: Runtime, principal: Principal, new: NewJob, key: str | None, *, said: str
-) -> Job:
-    """The job, or the one that the key has stored before. Raises InvalidRequest, NotFound."""
+) -> _Stored:
+    """Raises InvalidRequest, NotFound."""
     jobs = runtime.registry.jobs
     try:
         stored = jobs.create(new, principal, idempotency_key=key)
@@ -82,7 +96,7 @@ def _store(
         ) from None
     if stored.id == new.id:
         jobs.say(stored.id, said)
-    return stored
+    return _Stored(stored, before=stored.id != new.id)
 
 
 @router.get("")
@@ -169,7 +183,7 @@ async def resume_job(
 
 @router.post("/{job_id}/retry")
 async def retry_job(
-    job_id: str, request: Request, runtime: RuntimeOf, principal: OwnerOf
+    job_id: str, request: Request, response: Response, runtime: RuntimeOf, principal: OwnerOf
 ) -> dict[str, Any]:
     """Queues a job like one that has ended, with what `recipe` changes of its recipe.
 
@@ -178,12 +192,14 @@ async def retry_job(
     asked = await body_of(request, RetryJob)
     key = idempotency_key_of(request)
 
-    def retry() -> Job:
+    def retry() -> _Stored:
         earlier = runtime.registry.jobs.get(JobId(job_id), principal)
         new = retried_job(runtime, earlier, asked)
         return _store(runtime, principal, new, key, said=f"Created to try {job_id} again")
 
-    return wire_job(await runtime.threads.command(principal, retry))
+    stored = await runtime.threads.command(principal, retry)
+    tell_replay(response, replayed=stored.before)
+    return wire_job(stored.job)
 
 
 @router.get("/{job_id}/events")

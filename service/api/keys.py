@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.domain.api_keys import (
@@ -34,6 +34,7 @@ from service.api.request import (
     body_of,
     idempotency_key_of,
     page,
+    tell_replay,
 )
 from service.api.route_commands import WhyOf
 from service.runtime import Runtime
@@ -65,7 +66,7 @@ class RotateKey(BaseModel):
 
 @router.post("")
 async def create_key(
-    request: Request, runtime: RuntimeOf, principal: PrincipalOf
+    request: Request, response: Response, runtime: RuntimeOf, principal: PrincipalOf
 ) -> dict[str, Any]:
     """Makes a key. 409 `too_many_keys` where its holder has two in force."""
     asked = await body_of(request, CreateKey)
@@ -82,6 +83,7 @@ async def create_key(
         by=principal,
         idempotency_key=idempotency_key_of(request),
     )
+    tell_replay(response, replayed=made.id != new.id)
     return await _shown(runtime, made, secret if made.id == new.id else None)
 
 
@@ -106,7 +108,7 @@ async def _key(runtime: Runtime, principal: Principal, key_id: str) -> Key:
 
 @router.post("/{key_id}/rotate")
 async def rotate_key(
-    key_id: str, request: Request, runtime: RuntimeOf, principal: PrincipalOf
+    key_id: str, request: Request, response: Response, runtime: RuntimeOf, principal: PrincipalOf
 ) -> dict[str, Any]:
     """Makes the key that follows this one, which expires after `overlap` seconds."""
     asked = await body_of(request, RotateKey)
@@ -121,6 +123,7 @@ async def rotate_key(
         by=principal,
         idempotency_key=idempotency_key_of(request),
     )
+    tell_replay(response, replayed=made.id != new.id)
     return await _shown(runtime, made, secret if made.id == new.id else None)
 
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query, Request, Response
 from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
@@ -141,6 +141,12 @@ def idempotency_key_of(request: Request) -> str | None:
     if key is not None and not re.fullmatch(IDEMPOTENCY_KEY, key):
         raise InvalidRequest("`Idempotency-Key` may have 1 to 255 printable ASCII characters")
     return key
+
+
+def tell_replay(response: Response, *, replayed: bool) -> None:
+    """Marks an answer that an earlier command under the same `Idempotency-Key` has given."""
+    if replayed:
+        response.headers["idempotency-replayed"] = "true"
 
 
 def reach(principal: Principal) -> Unit | None:

@@ -290,6 +290,7 @@ class Gateway:
             await answer.fail()
             raise
         finally:
+            answer.close()
             flight.end(answered=answer.whole)
             state = scope.get("state", {})
             permit.note_usage(answer.used(state, reserved=permit.cost.tokens))

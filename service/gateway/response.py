@@ -14,6 +14,7 @@ from adapters.errors import Draining, EngineUnavailable
 from service import http_errors
 from service.gateway import engine_errors
 from service.gateway.body_allowlist import RESPONSES, Endpoint
+from service.gateway.stream_comments import SILENCE_SECONDS, StreamComments
 from service.gateway.token_gaps import TokenGaps
 from service.metrics import Metrics
 from service.observe.request_record import RequestRecord
@@ -40,7 +41,8 @@ class Answer:
     first bytes of each, where a stream's error would stand.
 
     The status waits for the first of them: vLLM says 200 before it has asked its engine, and a
-    stream that begins with an error is an error that clients repeat by themselves.
+    stream that begins with an error is an error that clients repeat by themselves. A stream that is
+    long in coming begins with comments instead.
 
     Only while the replica drains is each body looked at: what the engine cuts off then would end
     like a whole answer.
@@ -55,8 +57,11 @@ class Answer:
         endpoint: Endpoint,
         drain: Drain,
         bodies: Send | None = None,
+        silence: float = SILENCE_SECONDS,
     ) -> None:
-        """`bodies` is the way of a good answer's bodies, where it is shorter than `send`."""
+        """`bodies` is the way of a good answer's bodies, where it is shorter than `send`, and
+        `silence` the most seconds in which nothing of a stream is sent before it begins.
+        """
         self._send = send
         self._bodies = bodies or send
         self._target = target
@@ -70,6 +75,8 @@ class Answer:
         self._first_byte: float | None = None
         self._gaps = TokenGaps()
         self._held: Message | None = None
+        self._silence = silence
+        self._comments: StreamComments | None = None
         self._error_body: list[bytes] = []
         self._error_event: bytes | None = None
         """Within a stream that had begun."""
@@ -115,7 +122,22 @@ class Answer:
                 self._streams = True
         if self._streams:
             headers.append(UNBUFFERED)
+            self._comments = StreamComments(self._comment, every=self._silence)
         self._held = {**message, "headers": headers}
+
+    async def _comment(self, comment: bytes) -> None:
+        await self._begin_body()
+        await self._send({"type": "http.response.body", "body": comment, "more_body": True})
+
+    async def _begin_body(self) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            await self._send(held)
+
+    async def _stop_comments(self) -> None:
+        if self._comments is not None:
+            comments, self._comments = self._comments, None
+            await comments.stop()
 
     def _note(self, message: Message) -> None:
         body = message.get("body", b"")
@@ -132,6 +154,7 @@ class Answer:
         self._passes = not self._complete
 
     async def _pass_examined(self, message: Message) -> None:
+        await self._stop_comments()
         body = message.get("body", b"")
         if body.startswith(IN_BAND_ERROR):
             if self._held is not None:
@@ -143,9 +166,7 @@ class Answer:
             message = await self._cut_off(message)
             if self._complete:
                 return
-        if self._held is not None:
-            held, self._held = self._held, None
-            await self._send(held)
+        await self._begin_body()
         self._note(message)
         await self._bodies(message)
 
@@ -203,11 +224,17 @@ class Answer:
         for most of its endings vLLM makes one, for those of responses none.
         """
         self._failed, self._passes = not self._complete, False
-        if self._streams and self._first_byte is not None and not self._complete:
+        await self._stop_comments()
+        if self._streams and self._held is None and not self._complete:
             self._complete = True
             error = EngineUnavailable("the engine could not finish this answer")
             with suppress(OSError):  # whoever asked may be gone
                 await self._bodies({"type": "http.response.body", "body": http_errors.event(error)})
+
+    def close(self) -> None:
+        """Nothing more is sent."""
+        if self._comments is not None:
+            self._comments.abandon()
 
     @property
     def whole(self) -> bool:

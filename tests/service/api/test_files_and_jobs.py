@@ -557,6 +557,20 @@ def test_an_idempotency_key_makes_one_job_of_two_calls(world: World) -> None:
     assert len(list(client.fine_tuning.jobs.list())) == 1
 
 
+def test_an_answer_to_a_repeated_command_says_that_it_is_one(world: World) -> None:
+    client = world.client()
+    file, create = upload(client), client.fine_tuning.jobs.with_raw_response.create
+    once = {"Idempotency-Key": "once"}
+    first, again, other = (
+        create(model=BASE, training_file=file.id, extra_headers=headers)
+        for headers in (once, once, {})
+    )
+    assert first.parse() == again.parse()
+    assert [answer.headers.get("idempotency-replayed") for answer in (first, again, other)] == [
+        None, "true", None,
+    ]  # fmt: skip
+
+
 def test_a_repeated_request_finds_its_job_although_the_file_is_gone(world: World) -> None:
     client = world.client()
     words = {"model": BASE, "training_file": upload(client).id}

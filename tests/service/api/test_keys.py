@@ -215,8 +215,9 @@ def test_a_key_of_a_file_is_not_rotated_here(world: World) -> None:
 def test_a_repeated_request_finds_its_key_and_shows_no_secret_again(world: World) -> None:
     http, once = world.http(), {"Idempotency-Key": "one"}
     first = http.post("/v1/keys", json=SHOP, headers=once).json()
-    again = http.post("/v1/keys", json=SHOP, headers=once).json()
-    assert again == {**first, "secret": None}
+    repeated = http.post("/v1/keys", json=SHOP, headers=once)
+    assert repeated.json() == {**first, "secret": None}
+    assert repeated.headers["idempotency-replayed"] == "true"
     other = http.post("/v1/keys", json={**SHOP, "name": "app"}, headers=once)
     assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
     for path in ("rotate", "revoke"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from service.gateway import engine_errors
 from service.gateway.body_allowlist import CHAT, RESPONSES, Endpoint
 from service.gateway.gateway import Gateway
 from service.gateway.response import Answer, Enveloped
+from service.gateway.stream_comments import COMMENT, SILENCE_SECONDS
 from service.metrics import Metrics
 from service.reconcile.route_table import Target
 from tests.service.world import World
@@ -28,6 +30,7 @@ QUOTED = b'data: {"choices":[{"delta":{"content":"\\"finish_reason\\":\\"abort\\
 ERROR = b'data: {"error": {"message": "the engine died", "code": 500}}\n\n'
 TOLD = engine_errors.translate_event(ERROR, question="messages")
 DONE = b"data: [DONE]\n\n"
+SHORT = 0.01
 HELLO = [{"role": "user", "content": "hello"}]
 TARGET = Target(model=BASE, alias=BASE, unit=None, version=None, salt="")
 
@@ -40,18 +43,34 @@ class Said:
     """An answer, what the client got of it, and how it was counted."""
 
     def __init__(
-        self, *, draining: bool = False, drained: bool = False, endpoint: Endpoint = CHAT
+        self,
+        *,
+        draining: bool = False,
+        drained: bool = False,
+        endpoint: Endpoint = CHAT,
+        silence: float = SILENCE_SECONDS,
     ) -> None:
         self.sent: list[Message] = []
+        self._more = asyncio.Event()
         self.drain = SimpleNamespace(draining=draining or drained, drained=drained)
-        self.answer = Answer(self._keep, TARGET, 0.0, endpoint=endpoint, drain=self.drain)
+        self.answer = Answer(
+            self._keep, TARGET, 0.0, endpoint=endpoint, drain=self.drain, silence=silence
+        )
 
     async def _keep(self, message: Message) -> None:
         self.sent.append(message)
+        self._more.set()
 
     async def say(self, *messages: Message) -> None:
         for message in messages:
             await self.answer.send(message)
+
+    async def commented(self, times: int) -> None:
+        """Waits for so many comments."""
+        async with asyncio.timeout(10):
+            while self.body.count(COMMENT) < times:
+                self._more.clear()
+                await self._more.wait()
 
     @property
     def status(self) -> int:
@@ -125,6 +144,69 @@ async def test_a_streams_status_waits_for_its_first_word_and_no_proxy_keeps_it_b
     whole = Said()
     await whole.say(START, part(b"{}", more=False))
     assert b"x-accel-buffering" not in dict(whole.sent[0]["headers"])
+
+
+async def test_a_stream_that_is_long_in_coming_begins_with_comments() -> None:
+    said = Said(silence=SHORT)
+    await said.say(EVENTS)
+    await said.commented(2)
+    await said.say(part(WORD))
+    before = said.body
+    await asyncio.sleep(10 * SHORT)
+    assert said.body == before, "once it has begun, its words are enough"
+    await said.say(part(LAST), part(DONE), part(b"", more=False))
+    assert [message["type"] for message in said.sent].count(START["type"]) == 1
+    assert said.status == 200
+    assert said.body.replace(COMMENT, b"") == WORD + LAST + DONE
+    assert said.body.endswith(WORD + LAST + DONE)
+    assert said.outcome == "ok"
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["vLLM says so", "vLLM raises"])
+async def test_an_engine_that_fails_behind_a_comment_ends_the_stream_with_an_error(
+    told: bool,
+) -> None:
+    said = Said(silence=SHORT)
+    await said.say(EVENTS)
+    await said.commented(1)
+    if told:
+        await said.say(part(ERROR), part(DONE), part(b"", more=False))
+    else:
+        await said.answer.fail()
+    assert said.status == 200
+    (event,) = [line for line in said.body.split(b"\n\n") if line.startswith(b"data: {")]
+    assert json.loads(event.removeprefix(b"data: "))["error"]["type"] == "service_unavailable_error"
+    assert said.outcome == "engine_error"
+
+
+@pytest.mark.parametrize("start", [EVENTS, START], ids=["a stream that has ended", "no stream"])
+async def test_a_comment_is_sent_in_nothing_but_a_stream_under_way(start: Message) -> None:
+    said = Said(silence=SHORT)
+    await said.say(start)
+    if start is EVENTS:
+        said.answer.close()
+    await asyncio.sleep(10 * SHORT)
+    assert said.sent == []
+
+
+async def test_a_comment_under_way_is_sent_before_the_first_word() -> None:
+    said, held = Said(silence=SHORT), asyncio.Event()
+    keep = said._keep
+
+    async def slowly(message: Message) -> None:
+        if message["type"] == START["type"]:
+            await held.wait()
+        await keep(message)
+
+    said.answer = Answer(slowly, TARGET, 0.0, endpoint=CHAT, drain=said.drain, silence=SHORT)
+    await said.say(EVENTS)
+    await asyncio.sleep(5 * SHORT)
+    word = asyncio.create_task(said.say(part(WORD)))
+    await asyncio.sleep(SHORT)
+    held.set()
+    await word
+    assert said.sent[0]["type"] == START["type"]
+    assert said.body == COMMENT + WORD
 
 
 @pytest.mark.parametrize(("status", "short"), [(200, [WORD, TOLD, b""]), (500, [])])
