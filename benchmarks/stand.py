@@ -97,13 +97,16 @@ def publish(
     *,
     unit: str = ALIAS,
     adapter: Path | None = None,
+    strength: float = 1.0,
 ) -> Version:
-    """A version of `unit` through admission and store as any other: a PEFT folder's, or random."""
+    """A version of `unit` through admission and store as any other: a PEFT folder's, or one with
+    random weights of this strength.
+    """
     base, store = Path(settings.base), open_store(settings)
     with tempfile.TemporaryDirectory(dir=settings.state) as folder:
         made = Path(folder)
         if adapter is None:
-            draw_adapter(base, made)
+            draw_adapter(base, made, strength=strength)
         else:
             for name in (CONFIG_FILE, WEIGHTS_FILE):
                 shutil.copyfile(adapter / name, made / name)

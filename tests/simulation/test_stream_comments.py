@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def test_the_sdk_reads_a_stream_that_begins_with_comments(tmp_path: Path) -> None:
-    slow = {"SIMULATED_STEP_SECONDS": SILENCE_SECONDS + 2.0}
-    with cluster(tmp_path, replicas=1, aliases=(ALIAS,), **slow) as house:
+    step = SILENCE_SECONDS + 2.0
+    with cluster(tmp_path, replicas=1, aliases=(ALIAS,), SIMULATED_STEP_SECONDS=step) as house:
         (replica,) = house.replicas
         replica.wait_ready()
         base = httpx2.get(f"{replica.url}/v1/status", headers=house.headers).json()["base_model"]
