@@ -1,6 +1,6 @@
 """What swaps do to those who are served meanwhile.
 
-    python -m benchmarks.swaps            a table, about three minutes
+    python -m benchmarks.swaps            a table, about four minutes
     python -m benchmarks.swaps --json     no table
 
 The last line is one JSON object. Clients of the `openai` SDK keep calling one alias, streaming and
@@ -180,7 +180,7 @@ def _latencies(calls: Sequence[Call], bounds: Bounds) -> Floats:
 
 
 def put_live(client: Client, version: str) -> Flip:
-    """Raises StandFailed, and what the SDK raises."""
+    """Promotes a version and notes when. Raises StandFailed, and what the SDK raises."""
     generation = client.adapter(ALIAS)["route"]["generation"]
     begun = time.monotonic()
     rollout = client.promote(ALIAS, version, generation=generation)
