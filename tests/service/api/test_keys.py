@@ -227,6 +227,8 @@ def test_a_repeated_request_finds_its_key_and_shows_no_secret_again(world: World
         ]
         assert [answer.status_code for answer in done] == [200, 200]
         assert len({answer.json()["id"] for answer in done}) == 1
+        told = [answer.headers.get("idempotency-replayed") for answer in done]
+        assert told == [None, "true" if path == "rotate" else None], "to end a key twice is nothing"
     longest = http.post("/v1/keys", json=SHOP, headers={"Idempotency-Key": "x" * 300})
     assert longest.status_code == 400
 
